@@ -1,0 +1,165 @@
+"""The DALI pipeline of a recipe: plan columns and frames (or small encoded files) in, a batch of clips out."""
+
+import numpy as np
+from nvidia.dali import fn, types
+from nvidia.dali.pipeline import Pipeline
+
+from dali_vidaug.ops import Normalize, RandomHorizontalFlip
+
+_DALI_TYPES = {
+    np.dtype(kind): getattr(types, name)
+    for kind, name in (
+        ("u1", "UINT8"), ("i1", "INT8"), ("u2", "UINT16"), ("i2", "INT16"), ("u4", "UINT32"), ("i4", "INT32"),
+        ("u8", "UINT64"), ("i8", "INT64"), ("f2", "FLOAT16"), ("f4", "FLOAT"), ("f8", "FLOAT64"),
+    )
+}  # fmt: skip
+DTYPES = {"float32": types.FLOAT, "float16": types.FLOAT16}
+_TURNS = {  # output to input, for a stored picture of width w and height h: x, y are turned clockwise by so many degrees
+    0: lambda w, h: ((1, 0, 0), (0, 1, 0)),
+    90: lambda w, h: ((0, 1, 0), (-1, 0, h)),
+    180: lambda w, h: ((-1, 0, w), (0, -1, h)),
+    270: lambda w, h: ((0, -1, w), (1, 0, 0)),
+}
+
+
+class Columns:
+    """An op's arguments as nodes of the graph, one value a clip: what ``build`` gets as ``args``.
+
+    ``args["top"]`` is a field of the op's arguments; ``args["top", "left"]`` several as one float vector (for
+    DALI's arguments that take one); ``args.rows()`` the whole rows as bytes, for kernels. All are on the CPU.
+    """
+
+    def __init__(self, name, dtype):
+        self._name, self._dtype = name, dtype
+        self._nodes, self._takers = {}, {}
+
+    def _node(self, key, kind, ndim, take):
+        if key not in self._nodes:
+            name = f"{self._name}.{key}"
+            self._nodes[key] = fn.external_source(name=name, dtype=_DALI_TYPES[kind], ndim=ndim, device="cpu")
+            self._takers[name] = take
+        return self._nodes[key]
+
+    def __getitem__(self, fields):
+        names = fields if isinstance(fields, tuple) else (fields,)
+        for field in names:
+            if field not in self._dtype.names:
+                raise KeyError(f"{self._name}: no argument {field!r}; there are {', '.join(self._dtype.names)}")
+        if isinstance(fields, tuple):
+            return self._node(
+                "+".join(names), np.dtype("f4"), 1, lambda rows: np.stack([rows[n] for n in names], 1).astype("f4")
+            )
+        field = self._dtype[fields]
+        return self._node(fields, field.base, len(field.shape), lambda rows: np.ascontiguousarray(rows[fields]))
+
+    def rows(self):
+        """The rows as they are, (itemsize,) uint8 each."""
+        size = self._dtype.itemsize
+        return self._node(
+            "rows", np.dtype("u1"), 1, lambda rows: np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), size)
+        )
+
+    def feed(self, pipeline, rows):
+        """Hand the rows of a batch to the pipeline."""
+        for name, take in self._takers.items():
+            pipeline.feed_input(name, take(rows))
+
+
+class Graph:
+    """The pipeline of a recipe on one device.
+
+    Args:
+        recipe: its ops are built, but for the first ``num_folded``, which the decoder has done already.
+        dtypes: for each op by name the dtype of its arguments, or None.
+        batch_size: clips in a batch at most.
+        device: "cpu" or "gpu".
+        device_id: which GPU; None without one.
+        num_threads: DALI's threads.
+        dtype: "float32" or "float16", of the result of ``Normalize``.
+        encoded: whether DALI decodes: it is fed small encoded files rather than frames.
+        rotated: whether some of these files are stored turned.
+    """
+
+    def __init__(
+        self, recipe, dtypes, *, batch_size, device, device_id, num_threads, dtype, encoded=False, rotated=False,
+        num_folded=0,
+    ):  # fmt: skip
+        self._encoded, self._rotated = encoded, rotated
+        self._columns = {name: Columns(name, kind) for name, kind in dtypes.items() if kind is not None}
+        self.pipeline = Pipeline(batch_size, num_threads, device_id, prefetch_queue_depth=1)
+        with self.pipeline:
+            clips = self._decoded(device) if encoded else self._frames(device)
+            self.pipeline.set_outputs(self._build(recipe, clips, num_folded, dtype))
+
+    def _frames(self, device):
+        clips = fn.external_source(name="clips", dtype=types.UINT8, ndim=4, layout="FHWC", no_copy=True)
+        return clips.gpu() if device == "gpu" else clips
+
+    def _decoded(self, device):
+        data = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1, no_copy=True)
+        frames = fn.external_source(name="frames", dtype=types.INT32, ndim=1)
+        order = fn.external_source(name="order", dtype=types.INT32, ndim=1)
+        # Each index once and rising: DALI reads a file again from its start for every index that is not. No padding:
+        # an index past the end is an error, not a black frame.
+        where = "mixed" if device == "gpu" else "cpu"
+        clips = fn.decoders.video(data, device=where, frames=frames, pad_mode="none", affine=False)
+        clips = fn.sequence_rearrange(clips, new_order=order)
+        if self._rotated:
+            clips = fn.warp_affine(
+                clips,
+                matrix=fn.external_source(name="turn", dtype=types.FLOAT, ndim=2),
+                size=fn.external_source(name="turned_size", dtype=types.FLOAT, ndim=1),
+                interp_type=types.INTERP_NN,
+                inverse_map=False,
+            )
+        return clips
+
+    def _build(self, recipe, clips, num_folded, dtype):
+        names, ops = recipe.names, recipe.ops
+        mirrored = None
+        for i in range(num_folded, len(ops)):
+            args = self._columns.get(names[i])
+            following = ops[i + 1] if i + 1 < len(ops) else None
+            if isinstance(ops[i], Normalize):
+                return ops[i].build(fn, clips, args, DTYPES[dtype], mirrored)
+            if isinstance(ops[i], RandomHorizontalFlip) and isinstance(following, Normalize):
+                mirrored = args["mirrored"]  # one pass over the pixels instead of two
+            else:
+                clips = ops[i].build(fn, clips, args)
+        return fn.transpose(clips, perm=[3, 0, 1, 2])
+
+    def run(self, plan, media):
+        """Run one batch.
+
+        Args:
+            plan: of the batch.
+            media: for each clip its frames, (F, H, W, 3) uint8, or when DALI decodes ``(file, places, video)``: the
+                small file (N,) uint8, where the clip's frames are in it (F,) int32, and the manifest's row.
+
+        Returns:
+            A DALI tensor list with one dense (3, F, H, W) tensor a clip. It owns its memory.
+
+        Raises:
+            RuntimeError: DALI could not decode or process a clip; later batches are not affected.
+        """
+        if self._encoded:
+            unique = [np.unique(places, return_inverse=True) for _, places, _ in media]
+            self.pipeline.feed_input("encoded", [data for data, _, _ in media])
+            self.pipeline.feed_input("frames", [frames.astype(np.int32) for frames, _ in unique])
+            self.pipeline.feed_input("order", [order.astype(np.int32) for _, order in unique])
+            if self._rotated:
+                videos = [video for _, _, video in media]
+                turns = [np.array(_TURNS[v.rotation](v.width, v.height), np.float32) for v in videos]
+                sizes = [(v.width, v.height) if v.rotation % 180 else (v.height, v.width) for v in videos]
+                self.pipeline.feed_input("turn", turns)
+                self.pipeline.feed_input("turned_size", [np.array(size, np.float32) for size in sizes])
+        else:
+            self.pipeline.feed_input("clips", media)
+        for name, columns in self._columns.items():
+            columns.feed(self.pipeline, plan.args[name])
+        # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
+        # inputs are not copied (no_copy): ``media`` lives until the outputs are there.
+        self.pipeline.schedule_run()
+        (clips,) = self.pipeline.share_outputs()
+        self.pipeline.release_outputs()
+        return clips

@@ -1,0 +1,7 @@
+"""The augmentations: one file each. An op is a frozen dataclass with ``draw`` (decide) and ``build`` (extend the graph)."""
+
+from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
+from dali_vidaug.ops.flip import RandomHorizontalFlip
+from dali_vidaug.ops.normalize import Normalize
+
+__all__ = ["CROP", "CenterCrop", "Normalize", "RandomHorizontalFlip", "RandomResizedCrop", "Resize"]

@@ -1,0 +1,99 @@
+"""Random numbers addressed by what they are for, not by when they are drawn.
+
+Philox4x32-10 (Salmon et al., SC 2011) maps the address (seed, epoch, view, sample, purpose, block) to four 32-bit
+words. The map is one-to-one for a seed, so two addresses never share a stream, and no draw depends on another draw.
+"""
+
+import zlib
+
+import numpy as np
+
+_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_KEY_STEPS = 0x9E3779B9, 0xBB67AE85
+_MASK = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+
+MAX_SEED = 2**64
+MAX_EPOCH = 2**24
+MAX_VIEW = 2**8
+MAX_SAMPLE = 2**32
+
+
+def philox4x32(counter, key):
+    """Ten rounds of Philox4x32.
+
+    Args:
+        counter: (..., 4) uint32.
+        key: two ints in [0, 2**32).
+
+    Returns:
+        (..., 4) uint32.
+    """
+    c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
+    k0, k1 = key
+    for _ in range(10):
+        low, high = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (high >> _HALF) ^ c1 ^ np.uint64(k0),
+            high & _MASK,
+            (low >> _HALF) ^ c3 ^ np.uint64(k1),
+            low & _MASK,
+        )
+        k0, k1 = (k0 + _KEY_STEPS[0]) & 0xFFFFFFFF, (k1 + _KEY_STEPS[1]) & 0xFFFFFFFF
+    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+
+
+class Draws:
+    """The random numbers of some samples.
+
+    Args:
+        seed: [0, 2**64).
+        epoch: [0, 2**24).
+        samples: (B,) int, manifest rows, [0, 2**32).
+        view: [0, 256), which of several augmented views of the same sample this is.
+        prefix: put before every purpose, so that two ops of one kind draw differently.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    def __init__(self, seed, epoch, samples, view=0, prefix=""):
+        for name, value, limit in (("seed", seed, MAX_SEED), ("epoch", epoch, MAX_EPOCH), ("view", view, MAX_VIEW)):
+            if not 0 <= value < limit:
+                raise ValueError(f"{name} must be in [0, {limit}), got {value}")
+        samples = np.asarray(samples, np.int64)
+        if samples.size and not (samples.min() >= 0 and samples.max() < MAX_SAMPLE):
+            raise ValueError(f"samples must be in [0, {MAX_SAMPLE}), got {samples.min()} to {samples.max()}")
+        self.seed, self.epoch, self.view, self.prefix = seed, epoch, view, prefix
+        self.samples = samples.astype(np.uint32)
+
+    def __len__(self):
+        return len(self.samples)
+
+    def named(self, prefix):
+        """The same addresses with another prefix."""
+        return Draws(self.seed, self.epoch, self.samples, self.view, prefix)
+
+    def words(self, purpose, n=1):
+        """(B, n) uint32, uniform."""
+        blocks = -(-n // 4)
+        counter = np.empty((len(self), blocks, 4), np.uint32)
+        counter[..., 0] = np.arange(blocks)
+        counter[..., 1] = zlib.crc32(f"{self.prefix}.{purpose}".encode())
+        counter[..., 2] = self.samples[:, None]
+        counter[..., 3] = self.epoch << 8 | self.view
+        words = philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))
+        return words.reshape(len(self), -1)[:, :n]
+
+    def uniform(self, purpose, low=0.0, high=1.0, n=None):
+        """Uniform numbers in [low, high): (B,) float64, or (B, n) when n is given."""
+        words = self.words(purpose, n or 1)
+        values = low + (high - low) * (words * 2.0**-32)
+        return values[:, 0] if n is None else values
+
+    def integers(self, purpose, high, n=None):
+        """Uniform integers in [0, high), high an int or (B,) int: (B,) int64, or (B, n) when n is given."""
+        words = self.words(purpose, n or 1).astype(np.uint64)
+        high = np.broadcast_to(np.asarray(high, np.uint64), (len(self),))[:, None]
+        values = (words * high >> _HALF).astype(np.int64)
+        return values[:, 0] if n is None else values

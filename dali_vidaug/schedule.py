@@ -1,0 +1,113 @@
+"""Which samples make up which batch: a shuffled epoch that is computed, never stored, and shared out over the ranks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dali_vidaug.rng import MAX_SAMPLE, Draws
+
+_ROUNDS = 6  # four suffice for a pseudo-random permutation of a large domain; six for the small ones
+
+
+def permute(indices, size, keys):
+    """Apply a keyed permutation of [0, size), without storing it.
+
+    A Feistel network permutes the next larger power of four; walking its cycles until the value is inside [0, size)
+    permutes exactly that range (Black and Rogaway, 2002). Memory depends on ``indices`` alone.
+
+    Args:
+        indices: (N,) int in [0, size).
+        size: [1, 2**32].
+        keys: (6,) uint32, one a round.
+
+    Returns:
+        (N,) int64 in [0, size), distinct where ``indices`` are.
+    """
+    half_bits = np.uint64(max(1, (int(size - 1).bit_length() + 1) // 2))
+    half_mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    values = np.asarray(indices).astype(np.uint64)
+    walking = np.ones(values.shape, bool)
+    while walking.any():
+        left, right = values[walking] >> half_bits, values[walking] & half_mask
+        for key in keys:
+            left, right = right, left ^ (_mix(right, key) & half_mask)
+        values[walking] = left << half_bits | right
+        walking = values >= np.uint64(size)
+    return values.astype(np.int64)
+
+
+def _mix(words, key):
+    """A 32-bit hash of words under a key (the finaliser of MurmurHash3), in uint64 arrays."""
+    mask = np.uint64(0xFFFFFFFF)
+    words = (words ^ np.uint64(key)) & mask
+    words = ((words ^ words >> np.uint64(16)) * np.uint64(0x85EBCA6B)) & mask
+    words = ((words ^ words >> np.uint64(13)) * np.uint64(0xC2B2AE35)) & mask
+    return words ^ words >> np.uint64(16)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The batches of one shard, for every epoch.
+
+    The epoch's order is cut into steps of ``batch_size * num_shards`` samples, and each step is shared out evenly and
+    in order over the shards. So a step holds the same samples for any number of shards with the same product, and
+    over the shards every sample of the epoch comes exactly once (with ``drop_last``: every sample of the full steps).
+
+    Attributes:
+        num_samples: rows of the manifest, [1, 2**32].
+        batch_size: clips a shard gets in a full step, >= 1.
+        seed: [0, 2**64).
+        shuffle: another order each epoch; otherwise the manifest's.
+        drop_last: leave out the last step when it is not full. Otherwise it is shared out as evenly as it goes; a
+            shard's share of it may be empty when fewer samples are left than there are shards.
+        num_shards: ranks that share the epoch, >= 1.
+        shard_index: which of them this is, [0, num_shards).
+    """
+
+    num_samples: int
+    batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+    drop_last: bool = True
+    num_shards: int = 1
+    shard_index: int = 0
+
+    def __post_init__(self):
+        if not 1 <= self.num_samples <= MAX_SAMPLE:
+            raise ValueError(f"Schedule: num_samples must be in [1, {MAX_SAMPLE}], got {self.num_samples}")
+        if not self.batch_size >= 1:
+            raise ValueError(f"Schedule: batch_size must be >= 1, got {self.batch_size}")
+        if not self.num_shards >= 1:
+            raise ValueError(f"Schedule: num_shards must be >= 1, got {self.num_shards}")
+        if not 0 <= self.shard_index < self.num_shards:
+            raise ValueError(f"Schedule: shard_index must be in [0, {self.num_shards}), got {self.shard_index}")
+        if not 0 <= self.seed < 2**64:
+            raise ValueError(f"Schedule: seed must be in [0, 2**64), got {self.seed}")
+        if self.num_batches == 0:
+            raise ValueError(
+                f"Schedule: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
+                f"num_shards {self.num_shards}; lower batch_size or set drop_last=False"
+            )
+
+    @property
+    def num_batches(self):
+        """Batches an epoch of this shard: the same for every shard, but for an empty share of a last step."""
+        full, rest = divmod(self.num_samples, self.batch_size * self.num_shards)
+        return full + int(not self.drop_last and self._share(rest)[0] < self._share(rest)[1])
+
+    def _share(self, count):
+        """[first, last) of this shard in a step of ``count`` samples."""
+        return self.shard_index * count // self.num_shards, (self.shard_index + 1) * count // self.num_shards
+
+    def batch(self, epoch, index):
+        """The samples of batch ``index`` in [0, num_batches) of an epoch: (B,) int64 manifest rows."""
+        if not 0 <= index < self.num_batches:
+            raise IndexError(f"batch {index} of {self.num_batches}")
+        step = self.batch_size * self.num_shards
+        first = index * step
+        low, high = self._share(min(step, self.num_samples - first))
+        positions = np.arange(first + low, first + high, dtype=np.int64)
+        if not self.shuffle:
+            return positions
+        keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", _ROUNDS)[0]
+        return permute(positions, self.num_samples, keys)
