@@ -110,7 +110,7 @@ class Graph:
                 matrix=fn.external_source(name="turn", dtype=types.FLOAT, ndim=2),
                 size=fn.external_source(name="turned_size", dtype=types.FLOAT, ndim=1),
                 interp_type=types.INTERP_NN,
-                inverse_map=False,
+                inverse_map=True,  # the matrix maps output to input
             )
         return clips
 

@@ -125,6 +125,10 @@ class Manifest:
         """Whether any video is stored turned."""
         return bool((self._numbers("rotation") != 0).any())
 
+    def codecs(self):
+        """The codecs that occur: a sorted list."""
+        return sorted(self.table["codec"].unique().to_pylist())
+
     def unique_sizes(self):
         """A sample for each frame size that occurs: (N,) int."""
         keys = self._height.astype(np.int64) << 32 | self._width
