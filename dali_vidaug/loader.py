@@ -184,6 +184,21 @@ class VideoLoader:
         self._position = (0, 0)  # of the next batch
         self._resumed = True  # whether the next loop begins at _position, or at the epoch after it
 
+    @property
+    def device(self):
+        """ "cpu" or "gpu"."""
+        return self._settings.device
+
+    @property
+    def decoder(self):
+        """ "dali" or "pyav"."""
+        return self._settings.decoder
+
+    @property
+    def num_threads(self):
+        """Decoding threads."""
+        return self._settings.num_threads
+
     def __len__(self):
         """Batches of an epoch of this shard."""
         return self.schedule.num_batches
