@@ -139,7 +139,9 @@ def machine():
             packages[name] = version(name)
         except PackageNotFoundError:
             continue
-    cpu = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    cpu = [
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     return {"cpu": cpu[0] if cpu else platform.machine(), "cores": len(os.sched_getaffinity(0)), **packages}
 
 
@@ -177,9 +179,13 @@ def main():
         else:
             samples = np.concatenate([plan.samples for plan in plans])
             peer = PeerDataset(manifest, samples, np.concatenate([plan.frames for plan in plans]))
-            peer_loader = torch.utils.data.DataLoader(peer, args.batch_size, num_workers=args.threads, prefetch_factor=2)
+            peer_loader = torch.utils.data.DataLoader(
+                peer, args.batch_size, num_workers=args.threads, prefetch_factor=2
+            )
             rates.setdefault("torch DataLoader", []).append(time_batches(iter(peer_loader), count, args.batch_size))
-        print(f"round {number + 1}: " + ", ".join(f"{k} {v[-1]:.1f}" for k, v in rates.items()) + " clips/s", flush=True)
+        print(
+            f"round {number + 1}: " + ", ".join(f"{k} {v[-1]:.1f}" for k, v in rates.items()) + " clips/s", flush=True
+        )
 
     medians = {name: statistics.median(values) for name, values in rates.items()}
     print(f"\nmedians of {args.rounds} rounds of {count * args.batch_size} clips, {args.threads} threads, "

@@ -8,7 +8,13 @@ from dali_vidaug.sampling import ClipSampling
 from dali_vidaug.scan import scan
 
 __version__ = "0.1.0"
-_NEED_DALI = {"Batch": "loader", "ClipError": "producer", "Report": "loader", "VideoLoader": "loader", "augment": "loader"}
+_NEED_DALI = {
+    "Batch": "loader",
+    "ClipError": "producer",
+    "Report": "loader",
+    "VideoLoader": "loader",
+    "augment": "loader",
+}
 __all__ = [
     "Batch",
     "Broken",

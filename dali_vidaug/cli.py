@@ -31,7 +31,10 @@ def main(argv=None):
     _add_demo(commands)
     _add_scan(commands)
     doctor = commands.add_parser(
-        "doctor", help="what works on this machine", description="Says what works on this machine, and what to install."
+        "doctor",
+        help="what works on this machine",
+        description="Says which of Python, torch, DALI, the CUDA driver, NVDEC, CuPy and PyAV work on "
+        "this machine, and what to install where one does not. Exit code 1: the loader cannot run here.",
     )
     doctor.set_defaults(run=run_doctor)
     args = parser.parse_args(argv)
@@ -102,7 +105,9 @@ def summary(manifest, most_broken=20):
     hours = sum(s or 0.0 for s in table["duration_seconds"].to_pylist()) / 3600
     codecs = ", ".join(f"{name} {n}" for name, n in Counter(table["codec"].to_pylist()).most_common())
     sizes = Counter(zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)).most_common()
-    shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes[:4]) + (f" and {len(sizes) - 4} more" if sizes[4:] else "")
+    shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes[:4]) + (
+        f" and {len(sizes) - 4} more" if sizes[4:] else ""
+    )
     lines = [
         f"{len(manifest)} videos, {len(manifest.classes)} classes, {hours:.2f} hours, {frames.sum()} frames "
         f"({frames.min()} to {frames.max()} each)",

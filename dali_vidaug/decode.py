@@ -11,7 +11,7 @@ import io
 import time
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import av.filter
@@ -50,6 +50,12 @@ class Clip(NamedTuple):
     pixels: np.ndarray
     num_decoded: int
     seconds: dict[str, float]
+
+
+def reason(error):
+    """An exception as one line, without the path and the error number."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(text.split())
 
 
 @contextmanager
@@ -207,7 +213,8 @@ def decode(video, frames, steps=()):
     frames = np.asarray(frames)
     wanted = set(frames.tolist())
     convert = Converter(video, steps)
-    pixels, num_decoded = None, 0
+    pixels: Any = None
+    num_decoded = 0
     with open_video(video.path) as (container, stream):
         cuts = read_cuts(container, stream, video, frames)
         seconds["read"] = clock() - started
@@ -263,7 +270,8 @@ class Converter:
     """
 
     def __init__(self, video, steps):
-        self._video, self._graph = video, None
+        self._video = video
+        self._graph: Any = None
         turned = video.rotation in (90, 270)
         height, width = (video.width, video.height) if turned else (video.height, video.width)
         self._filters = []
@@ -284,7 +292,7 @@ class Converter:
         graph = av.filter.Graph()
         graph.threads = 1  # more cost several times the work at these sizes, and clips run side by side anyway
         last = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or "1/1000"
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
         )
         for name, arguments in self._filters:
             following = graph.add(name, arguments)
@@ -382,13 +390,13 @@ def _write(stream, cuts, video, frames):
             order += [first + int(rank) for rank in ranks]
             first += len(cut.packets)
             # a picture that an edit list hides is decoded and, with the list gone, shown
-            shown += [
-                (p.pts, i) for p, i in zip(cut.packets, cut.frames, strict=True) if i >= 0 or p.is_discard
-            ]
+            shown += [(p.pts, i) for p, i in zip(cut.packets, cut.frames, strict=True) if i >= 0 or p.is_discard]
         place_of = {index: place for place, (_, index) in enumerate(sorted(shown)) if index >= 0}
         places = [place_of[i] for i in frames.tolist()]
     buffer = io.BytesIO()
-    form, options = ("matroska", {}) if name == "vp8" else ("mp4", {"movflags": "negative_cts_offsets", "use_editlist": "0"})
+    form, options = (
+        ("matroska", {}) if name == "vp8" else ("mp4", {"movflags": "negative_cts_offsets", "use_editlist": "0"})
+    )
     with av.open(buffer, "w", format=form, options=options) as output:
         track = _add_track(output, stream, video)
         track.time_base = tick = Fraction(1, 30)

@@ -1,6 +1,7 @@
 """A small labelled data set of moving shapes, and a contact sheet of what a loader makes of one."""
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -59,7 +60,7 @@ def write_video(path, frames, fps=25, codec="libx264", options=None, pixel_forma
     """Encode (H, W, 3) uint8 frames; by default H.264 with a key frame every 24 frames and two B-frames between."""
     options = {"g": "24", "bf": "2", "crf": "20"} if options is None else options
     with av.open(str(path), "w") as container:
-        stream = None
+        stream: Any = None
         for frame in frames:
             if stream is None:
                 height, width = frame.shape[:2]
@@ -82,7 +83,7 @@ def contact_sheet(batch, manifest, path, num_clips=8, num_frames=8, height=112):
     clips = batch.clips[:num_clips].float().cpu().numpy().transpose(0, 2, 3, 4, 1)  # (B, F, H, W, 3)
     last = batch.plan.recipe.ops[-1] if batch.plan.recipe.ops else None
     if isinstance(last, Normalize):
-        clips = 255 * (clips * np.float32(last.std) + np.float32(last.mean))
+        clips = 255 * (clips * np.array(last.std, np.float32) + np.array(last.mean, np.float32))
     clips = (clips + 0.5).clip(0, 255).astype(np.uint8)
     chosen = np.linspace(0, clips.shape[1] - 1, min(num_frames, clips.shape[1])).round().astype(int)
     width = round(height * clips.shape[3] / clips.shape[2])

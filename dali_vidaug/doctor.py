@@ -34,7 +34,9 @@ def _torch():
         torch = import_module("torch")
     except ModuleNotFoundError:
         return BAD, "torch", "not installed: pip install torch"
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    gpus = (
+        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    )
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     return OK, "torch", f"{torch.__version__}, {built}; GPUs: {', '.join(gpus) or 'none'}"
 
@@ -95,7 +97,15 @@ def _cupy():
 def _pyav():
     import av
 
-    wanted = {"h264": "H.264", "hevc": "H.265", "mpeg4": "MPEG-4", "vp8": "VP8", "vp9": "VP9", "av1": "AV1", "mjpeg": "MJPEG"}
+    wanted = {
+        "h264": "H.264",
+        "hevc": "H.265",
+        "mpeg4": "MPEG-4",
+        "vp8": "VP8",
+        "vp9": "VP9",
+        "av1": "AV1",
+        "mjpeg": "MJPEG",
+    }
     lacking = [name for codec, name in wanted.items() if codec not in av.codecs_available]
     found = ", ".join(name for codec, name in wanted.items() if codec in av.codecs_available)
     return BAD if lacking else OK, "PyAV", f"{av.__version__}, decodes {found}{f'; lacks {lacking}' if lacking else ''}"

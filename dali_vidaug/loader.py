@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dali_vidaug.decode import reason
 from dali_vidaug.plan import PLAN_VERSION, Plan, draw_ops
 from dali_vidaug.producer import ClipError, Produced, Producer, Settings, load_clip, make_graph, num_folded
 from dali_vidaug.recipe import Recipe
@@ -311,7 +312,7 @@ class VideoLoader:
             try:
                 media.append(load_clip(self._settings.decoder, video, plan.frames[i], steps)[0])
             except (OSError, ValueError, EOFError) as error:
-                raise ClipError(video.path, plan.row(i), str(error)) from error
+                raise ClipError(video.path, plan.row(i), reason(error)) from error
         rotated = self._settings.decoder == "dali" and self.manifest.any_rotated()
         graph = make_graph(plan.recipe, plan, self._settings, len(plan), rotated=rotated, folded=folded)
         return self._batch(Produced(plan.epoch, -1, plan, graph.run(plan, media)))

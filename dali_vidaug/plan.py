@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Plan:
     view: int
     samples: np.ndarray
     frames: np.ndarray
-    args: dict[str, np.ndarray | None]
+    args: dict[str, Any]
 
     def __len__(self):
         return len(self.samples)
@@ -49,9 +50,7 @@ class Plan:
             return rows
 
         args = {name: rows if rows is None else put(rows, other.args[name]) for name, rows in self.args.items()}
-        return replace(
-            self, samples=put(self.samples, other.samples), frames=put(self.frames, other.frames), args=args
-        )
+        return replace(self, samples=put(self.samples, other.samples), frames=put(self.frames, other.frames), args=args)
 
     def describe(self, i):
         """What clip ``i`` gets, as text."""
@@ -98,13 +97,14 @@ class Plan:
         """
         try:
             document = json.loads(Path(path).read_text())
-            args = {}
+            args: dict[str, Any] = {}
             for name, op in document["args"].items():
                 if op is None:
                     args[name] = None
                     continue
+                names = [n for n, _, _ in op["dtype"]]
                 dtype = np.dtype([(n, kind, tuple(shape)) for n, kind, shape in op["dtype"]])
-                args[name] = np.array([tuple(row[n] for n in dtype.names) for row in op["rows"]], dtype)
+                args[name] = np.array([tuple(row[n] for n in names) for row in op["rows"]], dtype)
             return cls(
                 recipe=Recipe.parse(document["recipe"], classes),
                 seed=document["seed"],

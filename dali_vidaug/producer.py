@@ -13,12 +13,11 @@ from typing import Any
 
 import av
 
-from dali_vidaug.decode import decode, remux
+from dali_vidaug.decode import decode, reason, remux
 from dali_vidaug.graph import Graph
 from dali_vidaug.ops import CROP
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.rng import Draws
-from dali_vidaug.scan import reason
 
 REPLACEMENTS_MAX = 20  # attempts for one place of a batch; then something is wrong with the data set, not with a clip
 

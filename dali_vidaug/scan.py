@@ -14,7 +14,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from dali_vidaug.bitstream import is_random_access
-from dali_vidaug.decode import open_video
+from dali_vidaug.decode import open_video, reason
 from dali_vidaug.manifest import SCHEMA, Broken, Manifest
 
 EXTENSIONS = frozenset(
@@ -98,7 +98,8 @@ def list_folder(folder):
     files = sorted(
         file.relative_to(folder)
         for file in folder.rglob("*")
-        if file.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if file.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
     if not files:
         raise ValueError(f"scan: no videos in {folder} (looked for {' '.join(sorted(EXTENSIONS))})")
@@ -259,12 +260,6 @@ def measure(path, deep=False):
         return {"error": "the file does not exist"}
     except (OSError, ValueError, EOFError, av.error.FFmpegError) as error:
         return {"error": reason(error)}
-
-
-def reason(error):
-    """An exception as one line, without the path and the error number."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(text.split())
 
 
 def _measure(path, deep):

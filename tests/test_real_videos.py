@@ -8,7 +8,7 @@ from conftest import assert_pixels
 from test_decode import cut_frames, frame_lists, full_decode, remuxed_frames
 
 import dali_vidaug as dv
-from dali_vidaug.decode import decode, remux
+from dali_vidaug.decode import decode
 
 # Frames that FFmpeg outputs, counted with ffprobe -count_frames (the table that comes with the files).
 NUM_FRAMES = {

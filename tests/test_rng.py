@@ -46,7 +46,9 @@ def test_uniform_and_integers_are_uniform_and_in_range():
     assert (draws.integers("j", 1) == 0).all()
 
 
-@pytest.mark.parametrize("bad", [dict(seed=-1), dict(seed=2**64), dict(epoch=2**24), dict(view=256), dict(samples=[-1])], ids=str)
+@pytest.mark.parametrize(
+    "bad", [dict(seed=-1), dict(seed=2**64), dict(epoch=2**24), dict(view=256), dict(samples=[-1])], ids=str
+)
 def test_addresses_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Draws(**{"seed": 0, "epoch": 0, "samples": [0], **bad})

@@ -11,9 +11,7 @@ def draw(sampling, lengths, firsts=None, seed=0):
     return sampling.draw(Draws(seed, 0, np.arange(len(lengths))), firsts, firsts + lengths)
 
 
-@pytest.mark.parametrize(
-    "past_end, expected", [("repeat", [2, 4, 6, 6, 6]), ("loop", [2, 4, 6, 2, 4])]
-)
+@pytest.mark.parametrize("past_end, expected", [("repeat", [2, 4, 6, 6, 6]), ("loop", [2, 4, 6, 2, 4])])
 def test_clip_frames_past_the_end(past_end, expected):
     assert clip_frames([0], [8], 5, [2], [2], past_end).tolist() == [expected]
 
@@ -65,7 +63,15 @@ def test_segments_are_kept():
 
 @pytest.mark.parametrize(
     "bad",
-    [dict(num_frames=0), dict(num_frames=1.5), dict(stride=0), dict(stride=(3, 1)), dict(stride=(1, 2, 3)), dict(start="x"), dict(short="x")],
+    [
+        dict(num_frames=0),
+        dict(num_frames=1.5),
+        dict(stride=0),
+        dict(stride=(3, 1)),
+        dict(stride=(1, 2, 3)),
+        dict(start="x"),
+        dict(short="x"),
+    ],
     ids=str,
 )
 def test_bad_options_are_refused(bad):

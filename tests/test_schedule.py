@@ -78,7 +78,14 @@ def test_the_order_is_pinned():
 
 @pytest.mark.parametrize(
     "bad",
-    [dict(num_samples=0), dict(batch_size=0), dict(num_shards=0), dict(shard_index=1), dict(seed=-1), dict(batch_size=11)],
+    [
+        dict(num_samples=0),
+        dict(batch_size=0),
+        dict(num_shards=0),
+        dict(shard_index=1),
+        dict(seed=-1),
+        dict(batch_size=11),
+    ],
     ids=str,
 )
 def test_bad_options_are_refused(bad):

@@ -80,7 +80,7 @@ class RandomResizedCrop:
         area = draws.uniform("area", *self.scale, n=_TRIES) * frame_height * frame_width
         ratio = np.exp(draws.uniform("ratio", *np.log(self.ratio), n=_TRIES))
         tries = np.stack([np.sqrt(area / ratio).round(), np.sqrt(area * ratio).round()], -1).astype(np.int64)
-        fits = (tries >= 1).all(-1) & (tries[..., 0] <= frame_height) & (tries[..., 1] <= frame_width)
+        fits: np.ndarray = (tries >= 1).all(-1) & (tries[..., 0] <= frame_height) & (tries[..., 1] <= frame_width)
         first = fits.argmax(1)
         box = np.where(fits.any(1)[:, None], tries[np.arange(len(draws)), first], self._fallback(height, width))
         top = draws.integers("top", height - box[:, 0] + 1)
@@ -169,5 +169,10 @@ class CenterCrop:
 
     def build(self, fn, clips, args):
         return fn.slice(
-            clips, start=args["top", "left"], end=args["bottom", "right"], axis_names="HW", dtype=clips.dtype
+            clips,
+            args["top", "left"],
+            args["out_height", "out_width"],
+            axis_names="HW",
+            normalized_anchor=False,
+            normalized_shape=False,
         )
