@@ -82,7 +82,7 @@ class RandomResizedCrop:
         tries = np.stack([np.sqrt(area / ratio).round(), np.sqrt(area * ratio).round()], -1).astype(np.int64)
         fits: np.ndarray = (tries >= 1).all(-1) & (tries[..., 0] <= frame_height) & (tries[..., 1] <= frame_width)
         first = fits.argmax(1)
-        centred: np.ndarray = ~fits.any(axis=1)
+        centred = np.asarray(~fits.any(axis=1))
         box = np.where(centred[:, None], self._fallback(height, width), tries[np.arange(len(draws)), first])
         top = draws.integers("top", height - box[:, 0] + 1)
         left = draws.integers("left", width - box[:, 1] + 1)
