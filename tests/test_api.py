@@ -94,13 +94,15 @@ def test_the_readmes_own_op_works():
     assert len(set(values.tolist())) > 20
 
 
-def test_python_in_the_readme_parses():
+def test_the_readmes_first_program_runs(numbered, tmp_path, monkeypatch, capsys):
     readme = (PACKAGE.parent / "README.md").read_text()
-    blocks = readme.split("```python\n")[1:]
-    assert len(blocks) >= 3
-    for block in blocks:
-        import_free = block.split("```")[0]
-        compile(import_free, "README.md", "exec")
+    (tmp_path / "videos").symlink_to(numbered)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(readme.split("```python\n")[1].split("```")[0], scope)
+    scope["loader"].close()
+    assert scope["clips"].shape == (8, 3, 16, 224, 224) and scope["targets"].shape == (8, 2)
+    assert (tmp_path / "train.parquet").is_file() and "replaced clips: 0" in capsys.readouterr().out
 
 
 def test_modules_import():
