@@ -398,7 +398,7 @@ def _check_sizes(manifest, recipe):
         )
 
 
-def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, device="auto", dtype="float32"):
+def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, batch=0, device="auto", dtype="float32"):
     """Apply ops to clips that are in memory: the same draws and the same graph as in a ``VideoLoader``.
 
     Args:
@@ -407,7 +407,7 @@ def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, device="
         targets: (B, K) float, soft labels, or None.
         samples: (B,) int, which samples the clips are: clip i draws what sample ``samples[i]`` draws in a loader.
             Default: 0, ..., B - 1.
-        seed, epoch: of the draws.
+        seed, epoch, batch: of the draws; ``batch`` counts for ops that mix clips.
         device: "cpu", "gpu" or "auto".
         dtype: of normalised clips: "float32" or "float16".
 
@@ -429,12 +429,12 @@ def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, device="
     if samples.shape != (len(media),):
         raise ValueError(f"augment: samples must be ({len(media)},), one for each clip, got {samples.shape}")
     recipe = Recipe(ops=tuple(ops))
-    args, height, width = draw_ops(recipe, Draws(seed, epoch, samples), *sizes.T)
+    args, height, width = draw_ops(recipe, Draws(seed, epoch, samples, batch=batch), *sizes.T)
     shapes = {*zip(sizes[:, 0].tolist(), height.tolist(), width.tolist(), strict=True)}
     if len(shapes) > 1:
         raise ValueError(f"augment: results of different sizes (F, H, W) cannot be stacked: {sorted(shapes)}")
     frames = np.tile(np.arange(sizes[0, 0], dtype=np.int32), (len(media), 1))
-    plan = Plan(recipe, seed, epoch, 0, samples, frames, args)
+    plan = Plan(recipe, seed, epoch, 0, batch, samples, frames, args)
     graph = make_graph(recipe, plan, settings, len(media))
     out = torch.from_dlpack(graph.run(plan, media).as_tensor())
     if targets is None:

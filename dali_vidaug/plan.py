@@ -19,7 +19,7 @@ class Plan:
 
     Attributes:
         recipe: what was drawn from.
-        seed, epoch, view: the address of the draws.
+        seed, epoch, view, batch: the address of the draws; what a clip gets by itself does not depend on ``batch``.
         samples: (B,) int64, manifest rows.
         frames: (B, F) int32, indices of the frames in their video, as a full decode counts them.
         args: for each op of the recipe, by name, a (B,) structured array of its arguments, or None.
@@ -29,6 +29,7 @@ class Plan:
     seed: int
     epoch: int
     view: int
+    batch: int
     samples: np.ndarray
     frames: np.ndarray
     args: dict[str, Any]
@@ -40,17 +41,6 @@ class Plan:
         """The plan of clip ``i`` alone."""
         args = {name: rows if rows is None else rows[i : i + 1] for name, rows in self.args.items()}
         return replace(self, samples=self.samples[i : i + 1], frames=self.frames[i : i + 1], args=args)
-
-    def with_row(self, i, other):
-        """This plan with ``other``, the plan of one clip, in place of clip ``i``."""
-
-        def put(rows, row):
-            rows = rows.copy()
-            rows[i] = row[0]
-            return rows
-
-        args = {name: rows if rows is None else put(rows, other.args[name]) for name, rows in self.args.items()}
-        return replace(self, samples=put(self.samples, other.samples), frames=put(self.frames, other.frames), args=args)
 
     def describe(self, i):
         """What clip ``i`` gets, as text."""
@@ -78,6 +68,7 @@ class Plan:
             "seed": self.seed,
             "epoch": self.epoch,
             "view": self.view,
+            "batch": self.batch,
             "samples": self.samples.tolist(),
             "frames": self.frames.tolist(),
             "args": ops,
@@ -110,6 +101,7 @@ class Plan:
                 seed=document["seed"],
                 epoch=document["epoch"],
                 view=document["view"],
+                batch=document["batch"],
                 samples=np.array(document["samples"], np.int64),
                 frames=np.array(document["frames"], np.int32),
                 args=args,
@@ -149,10 +141,11 @@ def draw_ops(recipe, draws, frames, height, width):
     return args, height, width
 
 
-def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0):
+def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0, batch=0):
     """Decide what the clips of some samples are and what is done to them.
 
     A clip's plan depends on (seed, epoch, view, sample) alone: not on the other samples, the device or the decoder.
+    Only ops that mix clips also depend on the batch.
 
     Args:
         manifest: where the videos' sizes and lengths stand.
@@ -161,6 +154,7 @@ def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0):
         seed: [0, 2**64).
         epoch: [0, 2**24).
         view: [0, 256), which of several augmented views of the same sample.
+        batch: number of the batch, [0, 2**32): what ops draw that mix the clips of a batch depends on it.
 
     Returns:
         The plan.
@@ -169,9 +163,9 @@ def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0):
         ValueError: a number is out of range, or the recipe does not suit a video.
     """
     samples = np.asarray(samples, np.int64)
-    draws = Draws(seed, epoch, samples, view)
+    draws = Draws(seed, epoch, samples, view, batch=batch)
     first, last = manifest.frame_ranges(samples)
     height, width = manifest.frame_sizes(samples)
     frames = recipe.sampling.draw(draws.named("ClipSampling"), first, last)
     args, _, _ = draw_ops(recipe, draws, np.full(len(samples), frames.shape[1]), height, width)
-    return Plan(recipe, seed, epoch, view, samples, frames, args)
+    return Plan(recipe, seed, epoch, view, batch, samples, frames, args)

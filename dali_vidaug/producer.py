@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -102,6 +102,56 @@ def load_clip(decoder, video, frames, steps):
     return (data, places, video), int(places.max()) + 1, {"read": seconds}
 
 
+class _Threads:
+    """Threads that work through jobs, in order.
+
+    Unlike concurrent.futures' they are daemons: at its end a program waits for the clips in the making, not for all
+    that are queued.
+    """
+
+    def __init__(self, count):
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        self._lock, self._closed = threading.Lock(), False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"dali_vidaug-decode-{i}", daemon=True) for i in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, function, *arguments) -> Future:
+        future: Future = Future()
+        with self._lock:
+            if self._closed:
+                future.cancel()
+            else:
+                self._jobs.put((future, function, arguments))
+        return future
+
+    def _work(self):
+        while (job := self._jobs.get()) is not None:
+            future, function, arguments = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*arguments))
+                except BaseException as error:
+                    future.set_exception(error)
+            del job, future, arguments  # the result is not held until the next job comes
+
+    def shutdown(self, wait=True, cancel_futures=False):
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                while cancel_futures and not self._jobs.empty():
+                    try:
+                        self._jobs.get_nowait()[0].cancel()
+                    except queue.Empty:
+                        break
+                for _ in self._threads:
+                    self._jobs.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
+
+
 class Producer:
     """Batches of a schedule from (epoch, index) on, without end.
 
@@ -122,7 +172,7 @@ class Producer:
             context = multiprocessing.get_context("forkserver")
             self._pool: Any = ProcessPoolExecutor(settings.workers, context)
         else:
-            self._pool = ThreadPoolExecutor(settings.num_threads, "dali_vidaug-decode")
+            self._pool = _Threads(settings.num_threads)
         self._thread = threading.Thread(target=self._run, name="dali_vidaug-graph", daemon=True)
         self._thread.start()
 
@@ -146,9 +196,10 @@ class Producer:
         """Stop the threads and wait for them. Clips that are being decoded are finished and dropped."""
         self._stop.set()
         self._room.release()
+        self._pool.shutdown(wait=False, cancel_futures=True)
         if self._thread is not threading.current_thread():
             self._thread.join()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=True)
 
     def _run(self):
         try:
@@ -182,7 +233,8 @@ class Producer:
 
     def _start(self, epoch, index):
         samples = self._schedule.batch(epoch, index)
-        plan = draw_plan(self._manifest, self._recipe, samples, self._schedule.seed, epoch)
+        number = index * self._schedule.num_shards + self._schedule.shard_index
+        plan = draw_plan(self._manifest, self._recipe, samples, self._schedule.seed, epoch, batch=number)
         return epoch, index, plan, [self._submit(plan, i) for i in range(len(plan))]
 
     def _submit(self, plan, i) -> Future:
@@ -234,9 +286,11 @@ class Producer:
             raise ClipError(path, bad, why) from error
         self._report.add_bad(int(bad.samples[0]), path, bad.epoch, why)
         draws = Draws(origin.seed, origin.epoch, origin.samples, origin.view, "replacement")
-        sample = draws.integers(f"sample.{attempt}", len(self._manifest))
-        other = draw_plan(self._manifest, self._recipe, sample, origin.seed, origin.epoch, origin.view)
-        return plan.with_row(i, other), self._submit(other, 0)
+        samples = plan.samples.copy()
+        samples[i] = draws.integers(f"sample.{attempt}", len(self._manifest))[0]
+        # the other clips' plans do not depend on this one's
+        plan = draw_plan(self._manifest, self._recipe, samples, plan.seed, plan.epoch, plan.view, plan.batch)
+        return plan, self._submit(plan, i)
 
     def _run_again(self, plan, media, error):
         """DALI fails a whole batch for one clip: find the bad ones, each alone, replace them, and run once more."""

@@ -175,14 +175,6 @@ def test_save_load_describe(tmp_path):
         Plan.load(tmp_path / "no.json")
 
 
-def test_with_row_replaces_one_clip_only():
-    plan = dv.draw_plan(Sizes(), RECIPE, [0, 1, 2])
-    other = dv.draw_plan(Sizes(), RECIPE, [77])
-    changed = plan.with_row(1, other)
-    assert [row(changed, i) for i in range(3)] == [row(plan, 0), row(other, 0), row(plan, 2)]
-    assert changed.samples.tolist() == [0, 77, 2] and plan.samples.tolist() == [0, 1, 2]
-
-
 def test_repr_of_a_recipe_is_python_and_is_read_back():
     recipe = dv.Recipe(dv.ClipSampling(8, (1, 4), short="loop"), (dv.Resize((20, 30)), dv.RandomHorizontalFlip(0.1)))
     assert eval(repr(recipe), vars(dv) | {"RandomResizedCrop": dv.RandomResizedCrop}) == recipe
