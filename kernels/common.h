@@ -7,9 +7,10 @@
 //   FRAME_KERNEL(NAME, ARGS)  calls NAME_frame(clip, args, pass, frame): on the GPU by a whole block of threads,
 //                             which share out `for (i = THREAD; i < n; i += THREADS)` and meet at SYNC()
 //   ROW_KERNEL(NAME, ARGS)    calls NAME_row(clip, args, pass, frame, y): on the GPU by 32 threads, which share out
-//                             `for (x = LANE; x < width; x += LANES)`
+//                             `for (x = LANE; x < width; x += LANES)` and meet at SYNC_ROW()
 // On the CPU one thread does it all, and these loops are plain loops. `pass` counts calls of a kernel that needs several.
-#pragma once
+#ifndef DALI_VIDAUG_COMMON_H
+#define DALI_VIDAUG_COMMON_H
 
 #ifdef __CUDACC_RTC__
 typedef unsigned char uint8_t;
@@ -22,6 +23,7 @@ typedef unsigned long long uint64_t;
 #define DEVICE __device__ inline
 #define SHARED __shared__
 #define SYNC() __syncthreads()
+#define SYNC_ROW() __syncwarp()
 #define ADD(address, value) atomicAdd(address, value)
 #define THREAD ((int32_t)threadIdx.x)
 #define THREADS ((int32_t)blockDim.x)
@@ -34,6 +36,7 @@ typedef unsigned long long uint64_t;
 #define DEVICE static inline
 #define SHARED
 #define SYNC()
+#define SYNC_ROW()
 #define ADD(address, value) (*(address) += (value))
 #define THREAD 0
 #define THREADS 1
@@ -85,4 +88,6 @@ DEVICE int64_t row_offset(const Clip& clip, int64_t frame, int32_t y) {
         for (int32_t y = 0; y < clip->height; ++y)                                                \
           NAME##_row(*clip, *(const ARGS*)clip->args, pass, frame, y);                            \
   }
+#endif
+
 #endif
