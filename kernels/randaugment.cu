@@ -59,9 +59,9 @@ DEVICE bool any_op(const RandaugmentArgs& args, int32_t first, int32_t last) {
 DEVICE void randaugment_prepare_frame(const Clip& clip, const RandaugmentArgs& args, int32_t pass, int32_t frame) {
   RandaugmentFrame& state = frame_of(clip, frame);
   Pass ops = {0, 0, 0};
-  const bool idle = pass >= find_pass(args, pass, &ops);
+  const int32_t passes = find_pass(args, pass, &ops);
   const uint8_t middle = ops.middle < ops.last ? args.op[ops.middle] : (uint8_t)IDENTITY;
-  const Kind kind = idle ? NOTHING : middle == IDENTITY ? TABLE : middle == COLOR ? GREY_BLEND
+  const Kind kind = pass >= passes ? NOTHING : middle == IDENTITY ? TABLE : middle == COLOR ? GREY_BLEND
                   : middle == SHARPNESS ? SMOOTH_BLEND : args.bilinear ? BILINEAR : NEAREST;
   const bool has_before = any_op(args, ops.first, ops.middle), has_after = any_op(args, ops.middle + 1, ops.last);
   bool counted = false;
@@ -94,6 +94,8 @@ DEVICE void randaugment_prepare_frame(const Clip& clip, const RandaugmentArgs& a
   for (int32_t c = THREAD; c < 3; c += THREADS) state.fill[c] = both ? after[c * 256 + args.fill[c]] : args.fill[c];
   if (THREAD == 0) {
     const float value = middle == IDENTITY ? 0 : args.value[(int64_t)ops.middle * args.num_values + frame];
+    state.src = read_by(clip, pass, passes) + row_offset(clip, frame, 0);
+    state.dst = written_by(clip, pass, passes) + row_offset(clip, frame, 0);
     state.kind = kind;
     state.factor = value;
     state.has_before = has_before || (both && has_after);
@@ -178,15 +180,12 @@ DEVICE void gather_bilinear(const uint8_t* __restrict__ src, uint8_t* __restrict
   }
 }
 
-DEVICE void randaugment_pixels_row(const Clip& clip, const RandaugmentArgs& args, int32_t pass, int32_t frame,
-                                   int32_t y) {
+DEVICE void randaugment_pixels_row(const Clip& clip, const RandaugmentArgs&, int32_t, int32_t frame, int32_t y) {
   const RandaugmentFrame& state = frame_of(clip, frame);
   if (state.kind == NOTHING) return;
-  Pass ops;
-  const int32_t passes = find_pass(args, pass, &ops), width = clip.width;
-  const uint8_t* picture = read_by(clip, pass, passes) + row_offset(clip, frame, 0);
-  const uint8_t* src = picture + row_offset(clip, 0, y);
-  uint8_t* dst = written_by(clip, pass, passes) + row_offset(clip, frame, y);
+  const int32_t width = clip.width;
+  const uint8_t* src = state.src + row_offset(clip, 0, y);
+  uint8_t* dst = state.dst + row_offset(clip, 0, y);
   switch (state.kind) {
     case TABLE:
       if (state.has_before) look_up(src, dst, width, state.before);
@@ -197,8 +196,8 @@ DEVICE void randaugment_pixels_row(const Clip& clip, const RandaugmentArgs& args
       grey_blend(state.has_before ? dst : src, dst, width, state.factor);
       break;
     case SMOOTH_BLEND: smooth_blend(src, dst, width, y == 0 || y == clip.height - 1, state.factor); break;
-    case NEAREST: gather_nearest(picture, dst, y, clip, state); break;
-    case BILINEAR: gather_bilinear(picture, dst, y, clip, state); break;
+    case NEAREST: gather_nearest(state.src, dst, y, clip, state); break;
+    case BILINEAR: gather_bilinear(state.src, dst, y, clip, state); break;
   }
   if (state.has_after) {
     SYNC_ROW();

@@ -26,6 +26,8 @@ struct RandaugmentArgs {
 
 // What `pixels` has to know of a frame, in the clip's scratch memory; one a frame, and then room for a clip.
 struct RandaugmentFrame {
+  const uint8_t* src;  // the frame, as the pass before left it
+  uint8_t* dst;
   int64_t matrix[6];  // output to input pixel: x, y, 1 to x, then to y; of centres, so that floor gives the nearest
   uint64_t grey;      // sum of the grey values
   uint32_t counts[TABLES];

@@ -14,7 +14,7 @@ from dali_vidaug.kernels import launch
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 
 MAX_OPS = 8
-FRAME_BYTES = 4680  # of struct RandaugmentFrame
+FRAME_BYTES = 4696  # of struct RandaugmentFrame
 CODES = (  # the same order as enum Op in kernels/randaugment.cu
     "Identity", "AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Brightness", "Contrast",
     "Color", "Sharpness", "Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY",
