@@ -1,4 +1,4 @@
-"""Package metadata, and the kernels for the CPU: kernels/*.cu compiled by the C++ compiler, once for each kind of CPU."""
+"""Package metadata, and the kernels for the CPU: kernels/*.cu through the C++ compiler, once for each kind of CPU."""
 
 import hashlib
 import os

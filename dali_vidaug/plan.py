@@ -49,9 +49,7 @@ class Plan:
             return rows
 
         args = {name: rows if rows is None else put(rows, other.args[name]) for name, rows in self.args.items()}
-        return replace(
-            self, samples=put(self.samples, other.samples), frames=put(self.frames, other.frames), args=args
-        )
+        return replace(self, samples=put(self.samples, other.samples), frames=put(self.frames, other.frames), args=args)
 
     def describe(self, i):
         """What clip ``i`` gets, as text."""
@@ -60,10 +58,10 @@ class Plan:
         for name, op in zip(self.recipe.names, self.recipe.ops, strict=True):
             rows = self.args[name]
             if rows is not None and hasattr(op, "describe"):
-                values = op.describe(rows[i])
+                lines += [f"  {name}", *(f"    {line}" for line in op.describe(rows[i]))]
             else:
                 values = "" if rows is None else ", ".join(f"{k} {_text(rows[i][k])}" for k in rows.dtype.names)
-            lines.append(f"  {name} {values}".rstrip())
+                lines.append(f"  {name} {values}".rstrip())
         return "\n".join(lines)
 
     def save(self, path):

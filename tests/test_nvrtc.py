@@ -94,7 +94,7 @@ class Device:
     def empty_like(self, array):
         return self.array(array.shape)
 
-    def RawModule(self, code, options):  # noqa: N802 (CuPy's name)
+    def RawModule(self, code, options):
         assert options == kernels.NVRTC_OPTIONS
         self.texts.append(code)
         return SimpleNamespace(get_function=lambda entry: lambda *args: self.launches.append((entry, *args)))

@@ -226,22 +226,26 @@ class RandAugmentT:
         )  # fmt: skip
 
     def describe(self, row):
-        """One line for each op of a row: its name and value, frame by frame where it changes."""
+        """A line for each op of a row: its name and value, frame by frame where it changes."""
         lines = []
         for code, values in zip(row["op"], row["value"], strict=False):
             name = CODES[code]
             text = " ".join(f"{v:.4g}" for v in (values[:1] if (values == values[0]).all() else values))
             lines.append(name if name in _WITHOUT_VALUE else f"{name} {text} {_UNITS.get(name, 'times')}")
-        return "\n    ".join(["", *lines])
+        return lines
 
 
-def RandAugment(num_ops=2, magnitude=9.0, magnitude_std=0.5, **options):  # noqa: N802 (named like the paper's)
+def RandAugment(
+    num_ops=2, magnitude=9.0, magnitude_std=0.5, probability=1.0, ops=None, suite="monotonic", statistics=None,
+    interpolation=None, fill=None,
+):  # fmt: skip
     """RandAugment, the same in every frame of a clip: a ``RandAugmentT`` with ``ramp="constant"``."""
-    return RandAugmentT(num_ops=num_ops, magnitude=magnitude, magnitude_std=magnitude_std, ramp="constant", **options)
+    return RandAugmentT(
+        num_ops, magnitude, magnitude_std, probability, "constant", ops, suite, statistics, interpolation, fill
+    )
 
 
-def TrivialAugment(ramp="constant", suite="wide", **options):  # noqa: N802
-    """TrivialAugment: one op, its magnitude uniform over the whole range; with any ramp."""
-    highest = float(SUITES[suite][1]) if suite in SUITES else 0.0
-    options = {"num_ops": 1, "magnitude": (0.0, highest), "magnitude_std": 0.0} | options
-    return RandAugmentT(ramp=ramp, suite=suite, **options)
+def TrivialAugment(ramp="constant", ops=None, statistics=None, interpolation=None, fill=None):
+    """TrivialAugment, "wide": a ``RandAugmentT`` with one op, its magnitude uniform over all there are; any ramp."""
+    highest = float(SUITES["wide"][1])
+    return RandAugmentT(1, (0.0, highest), 0.0, 1.0, ramp, ops, "wide", statistics, interpolation, fill)
