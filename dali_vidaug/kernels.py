@@ -68,14 +68,15 @@ def source(name, args):
     while include := re.search(r'^#include "(.+)"$', text, re.MULTILINE):
         text = text[: include.start()] + (SOURCES / include[1]).read_text() + text[include.end() :]
     for struct, dtype in (("Clip", CLIP), (f"{name.capitalize()}Args", args)):
-        for field in dtype.names:
-            kind, at, *_ = dtype.fields[field]
+        fixed = True
+        for field, (kind, at, *_) in (dtype.fields or {}).items():
             checks = {f"OFFSET({struct}, {field})": at}
             if kind.ndim < 2:
                 checks[f"sizeof({struct}::{field})"] = kind.itemsize
+            fixed = fixed and kind.ndim < 2
             for code, value in checks.items():
                 text += f'static_assert({code} == {value}, "{struct}.{field} differs from its dtype");\n'
-        if all(dtype[field].ndim < 2 for field in dtype.names):
+        if fixed:
             text += f'static_assert(sizeof({struct}) == {dtype.itemsize}, "{struct} differs from its dtype");\n'
     return text
 

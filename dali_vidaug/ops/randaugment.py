@@ -7,6 +7,7 @@ strength in every frame, in physical units.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,41 +27,56 @@ _UNITS = {
 }  # fmt: skip
 # Name: value at magnitude 0, at the greatest, whether the difference gets a sign. Relative translations are shares of
 # the frame, those that end in Abs are pixels.
-_GEOMETRY = {
+_GEOMETRY: dict[str, tuple[float, float, bool]] = {
     "Rotate": (0, 30, True), "ShearX": (0, 0.3, True), "ShearY": (0, 0.3, True),
     "TranslateX": (0, 0.45, True), "TranslateY": (0, 0.45, True),
     "TranslateXAbs": (0, 100, True), "TranslateYAbs": (0, 100, True),
 }  # fmt: skip
 _ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")
-RANGES = {
+_STRENGTHENED = {**_GEOMETRY, "SolarizeAdd": (0, 110, False)}
+RANGES: dict[str, dict[str, tuple[float, float, bool]]] = {
     # Magnitude 0 changes nothing and the greatest changes most, as in SlowFast and torchvision. Translations as in
     # SlowFast; posterize as in torchvision and DALI, as SlowFast's ends in black frames.
     "monotonic": {
-        **_GEOMETRY, "Posterize": (8, 4, False), "Solarize": (256, 0, False), "SolarizeAdd": (0, 110, False),
+        **_STRENGTHENED, "Posterize": (8, 4, False), "Solarize": (256, 0, False),
         **dict.fromkeys(_ENHANCE, (1, 1.9, True)),
     },
-    # Kim et al.: on 160-pixel frames; the weakest enhancement is in the middle.
+    # Kim et al., on 160-pixel frames: the weakest enhancement is in the middle, Posterize and Solarize weaken.
     "kim2020": {
-        **_GEOMETRY, "Posterize": (0, 4, False), "Solarize": (0, 256, False), "SolarizeAdd": (0, 110, False),
+        **_STRENGTHENED, "Posterize": (0, 4, False), "Solarize": (0, 256, False),
         **dict.fromkeys(_ENHANCE, (0.1, 1.9, False)),
     },
-    # TrivialAugment (Müller and Hutter 2021), "wide": translations are 32 of 224 pixels.
+    # TrivialAugment (Müller and Hutter 2021), "wide", with its translations of 32 pixels as a share of 224.
     "wide": {
-        **_GEOMETRY, "Rotate": (0, 135, True), "ShearX": (0, 0.99, True), "ShearY": (0, 0.99, True),
+        **_STRENGTHENED, "Rotate": (0, 135, True), "ShearX": (0, 0.99, True), "ShearY": (0, 0.99, True),
         "TranslateX": (0, 32 / 224, True), "TranslateY": (0, 32 / 224, True), "Posterize": (8, 2, False),
-        "Solarize": (256, 0, False), "SolarizeAdd": (0, 110, False), **dict.fromkeys(_ENHANCE, (1, 1.99, True)),
+        "Solarize": (256, 0, False), **dict.fromkeys(_ENHANCE, (1, 1.99, True)),
     },
 }  # fmt: skip
-NAMES = (*_WITHOUT_VALUE, *RANGES["monotonic"])
-_WIDE = tuple(n for n in NAMES if not n.endswith("Abs") and n not in ("Invert", "SolarizeAdd"))
-SUITES = {  # the ops, the greatest magnitude, and what None stands for: statistics, interpolation, fill
-    "monotonic": (tuple(n for n in NAMES if not n.endswith("Abs")), 10, "clip", "bilinear", (128, 128, 128)),
-    "kim2020": (
-        tuple(n for n in NAMES if n not in ("TranslateX", "TranslateY", "SolarizeAdd")), 30,
-        "frame", "nearest", (0, 0, 0),
+NAMES = (*CODES, "TranslateXAbs", "TranslateYAbs")  # what users type; another order draws other plans
+
+
+class Suite(NamedTuple):
+    """A pool of ops, the greatest magnitude, and what an option that is None stands for."""
+
+    ops: tuple[str, ...]
+    highest: int
+    statistics: str
+    interpolation: str
+    fill: tuple[int, int, int]
+
+
+def _without(*names):
+    return tuple(name for name in NAMES if name not in names)
+
+
+SUITES = {
+    "monotonic": Suite(_without("TranslateXAbs", "TranslateYAbs"), 10, "clip", "bilinear", (128, 128, 128)),
+    "kim2020": Suite(_without("TranslateX", "TranslateY", "SolarizeAdd"), 30, "frame", "nearest", (0, 0, 0)),
+    "wide": Suite(
+        _without("TranslateXAbs", "TranslateYAbs", "Invert", "SolarizeAdd"), 10, "clip", "bilinear", (128, 128, 128)
     ),
-    "wide": (_WIDE, 10, "clip", "bilinear", (128, 128, 128)),
-}  # fmt: skip
+}
 
 
 def args_dtype(num_ops, frames):
@@ -152,7 +168,7 @@ class RandAugmentT:
                 raise ValueError(f"RandAugmentT: {field} must be one of {words}, got {getattr(self, field)!r}")
         if not (isinstance(self.num_ops, int) and 1 <= self.num_ops <= MAX_OPS):
             raise ValueError(f"RandAugmentT: num_ops must be in [1, {MAX_OPS}], got {self.num_ops}")
-        highest = SUITES[self.suite][1]
+        highest = SUITES[self.suite].highest
         if isinstance(self.magnitude, tuple):
             if not (len(self.magnitude) == 2 and 0 <= self.magnitude[0] <= self.magnitude[1] <= highest):
                 raise ValueError(f"RandAugmentT: magnitude must be 0 <= low <= high <= {highest}, got {self.magnitude}")
@@ -172,39 +188,39 @@ class RandAugmentT:
 
     def draw(self, draws, frames, height, width):
         """(B,) of dtype ``args_dtype(num_ops, F)``, F the longest clip's. A clip's ramps end at its own last frame."""
-        pool, highest, statistics, interpolation, fill = SUITES[self.suite]
-        pool = self.ops or pool
+        suite, num_ops = SUITES[self.suite], self.num_ops
+        pool = self.ops or suite.ops
         frames, height, width = (np.broadcast_to(np.asarray(n, np.int64), len(draws)) for n in (frames, height, width))
-        num_frames, n = int(frames.max(initial=1)), self.num_ops
+        num_frames = int(frames.max())
         if isinstance(self.magnitude, tuple):
-            magnitude = draws.uniform("magnitude", *self.magnitude, n=n)
+            magnitude = draws.uniform("magnitude", *self.magnitude, n=num_ops)
         else:
             # The sum of twelve uniform numbers has variance 1 and is the same on every machine, unlike a logarithm.
-            noise = draws.uniform("noise", n=12 * n).reshape(-1, n, 12).sum(-1) - 6
-            magnitude = self.magnitude + self.magnitude_std * noise
-        magnitude = draw_ramps(draws, self.ramp, np.clip(magnitude, 0, highest), highest, frames, num_frames)
-        choice = draws.integers("op", len(pool), n=n)
-        sign = 1 - 2 * draws.integers("sign", 2, n=n)
-        applied = draws.uniform("apply", n=n) < self.probability
+            noise = draws.uniform("noise", n=12 * num_ops).reshape(-1, num_ops, 12).sum(-1) - 6
+            magnitude = np.clip(self.magnitude + self.magnitude_std * noise, 0, suite.highest)
+        magnitude = draw_ramps(draws, self.ramp, magnitude, suite.highest, frames, num_frames)
+        choice = draws.integers("op", len(pool), n=num_ops)
+        sign = 1 - 2 * draws.integers("sign", 2, n=num_ops)[..., None]
+        applied = draws.uniform("apply", n=num_ops) < self.probability
 
-        args = np.zeros(len(draws), args_dtype(n, num_frames))
+        args = np.zeros(len(draws), args_dtype(num_ops, num_frames))
         for i, name in enumerate(pool):
             chosen = (choice == i) & applied
-            code = CODES.index(name.removesuffix("Abs"))
-            args["op"][:, :n][chosen] = code
-            if name not in _WITHOUT_VALUE:
-                low, high, signed = RANGES[self.suite][name]
-                values = low + (high - low) * (magnitude / highest) * (sign[..., None] if signed else 1)
-                if name in ("TranslateX", "TranslateY"):
-                    values *= (width if name == "TranslateX" else height)[:, None, None]
-                if name == "Posterize":
-                    values = self._bits(values, frames, num_frames)
-                if name == "SolarizeAdd":
-                    values = np.trunc(values)
-                args["value"][chosen] = values[chosen]
-        args["fill"] = fill if self.fill is None else self.fill
-        args["bilinear"] = (self.interpolation or interpolation) == "bilinear"
-        args["per_clip"] = (self.statistics or statistics) == "clip"
+            args["op"][:, :num_ops][chosen] = CODES.index(name.removesuffix("Abs"))
+            if name in _WITHOUT_VALUE:
+                continue
+            low, high, signed = RANGES[self.suite][name]
+            values = low + (high - low) * (magnitude / suite.highest) * (sign if signed else 1)
+            if name in ("TranslateX", "TranslateY"):
+                values *= (width if name == "TranslateX" else height)[:, None, None]
+            if name == "Posterize":
+                values = self._bits(values, frames, num_frames)
+            if name == "SolarizeAdd":
+                values = np.trunc(values)
+            args["value"][chosen] = values[chosen]
+        args["fill"] = self.fill or suite.fill
+        args["bilinear"] = (self.interpolation or suite.interpolation) == "bilinear"
+        args["per_clip"] = (self.statistics or suite.statistics) == "clip"
         args["num_values"] = num_frames
         return args
 
@@ -247,5 +263,5 @@ def RandAugment(
 
 def TrivialAugment(ramp="constant", ops=None, statistics=None, interpolation=None, fill=None):
     """TrivialAugment, "wide": a ``RandAugmentT`` with one op, its magnitude uniform over all there are; any ramp."""
-    highest = float(SUITES["wide"][1])
+    highest = float(SUITES["wide"].highest)
     return RandAugmentT(1, (0.0, highest), 0.0, 1.0, ramp, ops, "wide", statistics, interpolation, fill)
