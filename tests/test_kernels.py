@@ -18,7 +18,7 @@ ENHANCE = ("Brightness", "Contrast", "Color", "Sharpness")
 GATHERS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 # Values of an op over the whole of its range and beyond, none of them round: round ones make ties.
 VALUES = {
-    "Posterize": np.arange(9), "Solarize": np.linspace(0, 256, 13) + 0.25, "SolarizeAdd": np.arange(0, 111, 10),
+    "Posterize": np.arange(9), "Solarize": np.linspace(0, 256, 13), "SolarizeAdd": np.arange(0, 111, 10),
     **dict.fromkeys(ENHANCE, np.linspace(0.0513, 1.9871, 11)), "Rotate": np.linspace(-134.71, 134.71, 12),
     "ShearX": np.linspace(-0.987, 0.987, 12), "ShearY": np.linspace(-0.987, 0.987, 12),
     "TranslateX": np.linspace(-101.13, 101.13, 24), "TranslateY": np.linspace(-101.13, 101.13, 24),
