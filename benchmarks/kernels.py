@@ -1,7 +1,7 @@
 """Time the kernels, beside what others offer: ``python benchmarks/kernels.py [--clips 60] [--json out.json]``.
 
-Each kernel is first checked against tests/reference.py, then timed on clips of 16 x 224 x 224, on one CPU thread and, if
-there is one, on the GPU. A share of copy is the least time to move the bytes that must be moved (each pixel read once
+Each kernel is first checked against tests/reference.py, then timed on clips of 16 x 224 x 224, on one CPU thread and
+on the GPU if there is one. A share of copy is the least time to move the bytes that must be moved (each pixel read once
 and written once), at the speed of a plain copy, over the time it took. Times are medians, in ms per clip.
 """
 
@@ -154,8 +154,8 @@ def torchvision_randaugment(clip):
 
 
 def dali_randaugment(clip):
-    from nvidia.dali import fn, pipeline_def, types
     from nvidia.dali import __version__ as version
+    from nvidia.dali import fn, pipeline_def, types
     from nvidia.dali.auto_aug.rand_augment import rand_augment
 
     @pipeline_def(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1, enable_conditionals=True)
@@ -177,7 +177,8 @@ def dali_randaugment(clip):
 
 
 def time_affine(clip, repeat):
-    functions = {"Rotate, bilinear": lambda _, row=make_row("Rotate", True): randaugment([clip], row, 1)}
+    row = make_row("Rotate", bilinear=True)
+    functions = {"Rotate, bilinear": lambda _: randaugment([clip], row, 1)}
     try:
         import cv2
     except ImportError as error:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -32,7 +33,9 @@ CLIP = np.dtype(
 NVRTC_OPTIONS = ("--std=c++17", "--fmad=false")
 THREADS = 256  # in a block: the whole of it works on a frame, or each 32 on a row of pixels
 _ROWS_PER_BLOCK = 32
+_MOST_SCRATCH_KEPT = 64 << 20  # bytes, by each thread
 _settings = {"num_threads": None}
+_scratch = threading.local()
 
 
 def set_num_threads(n):
@@ -138,14 +141,14 @@ def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None):
     if isinstance(rows, np.ndarray) and rows.dtype.names:
         rows = xp.asarray(np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), args.itemsize))
     outputs = [xp.empty_like(clip) for clip in clips]
-    work = [xp.empty(work_bytes(*clip.shape[:3]) if work_bytes else 0, np.uint8) for clip in clips]
+    sizes = [work_bytes(*clip.shape[:3]) if work_bytes else 0 for clip in clips]
     table = np.zeros(len(clips), CLIP)
-    for field, arrays in (("src", clips), ("dst", outputs), ("args", rows), ("work", work)):
+    for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
         table[field] = [_address(array) for array in arrays]
     for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
         table[field] = [clip.shape[axis] for clip in clips]
     run = _run_cpu if xp is np else _run_gpu
-    run(name, args, table, [(entry, i) for i in range(passes) for entry in entries or (name,)])
+    run(name, args, table, sizes, [(entry, i) for i in range(passes) for entry in entries or (name,)])
     return outputs
 
 
@@ -168,25 +171,38 @@ def _address(array):
     return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
 
 
-def _run_cpu(name, args, table, calls):
-    library, address, first, last = _library(), table.ctypes.data, 0, len(table)
+def _scratch_memory(size):
+    """This thread's scratch memory, kept from call to call: fresh pages would cost as much as a pass over the clip."""
+    kept = getattr(_scratch, "memory", None)
+    if kept is None or kept.size < size:
+        kept = np.empty(size, np.uint8)
+        _scratch.memory = kept if size <= _MOST_SCRATCH_KEPT else None
+    return kept
 
-    def run(first, last):
+
+def _run_cpu(name, args, table, sizes, calls):
+    library, address = _library(), table.ctypes.data
+
+    def run(i):
+        """All calls for one clip, while it is in the cache."""
+        memory = _scratch_memory(sizes[i])
+        table["work"][i] = _address(memory)
         for entry, index in calls:
             getattr(library, entry)(
-                ctypes.c_void_p(address), ctypes.c_int32(index), ctypes.c_int64(first), ctypes.c_int64(last)
+                ctypes.c_void_p(address), ctypes.c_int32(index), ctypes.c_int64(i), ctypes.c_int64(i + 1)
             )
 
-    threads = min(num_threads(), len(table))
-    if threads == 1:
-        for i in range(first, last):  # all calls for one clip, while it is in the cache
-            run(i, i + 1)
+    if min(num_threads(), len(table)) == 1:
+        for i in range(len(table)):
+            run(i)
     else:
-        list(_pool(os.getpid(), num_threads()).map(lambda i: run(i, i + 1), range(first, last)))
+        list(_pool(os.getpid(), num_threads()).map(run, range(len(table))))
 
 
-def _run_gpu(name, args, table, calls):
+def _run_gpu(name, args, table, sizes, calls):
     cupy = sys.modules["cupy"]
+    work = [cupy.empty(size, np.uint8) for size in sizes]
+    table["work"] = [_address(memory) for memory in work]
     # The copy to the GPU does not wait: CuPy stages it in pinned memory. This array, the scratch memory and the rows go
     # back to CuPy's pool when we return, and are handed out again to the same stream only: after the kernels.
     clips = cupy.asarray(table.view(np.uint8))

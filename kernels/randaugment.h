@@ -53,9 +53,10 @@ DEVICE Pass pass_from(const RandaugmentArgs& args, int32_t first) {
     const uint8_t op = args.op[i];
     if (op == IDENTITY) continue;
     // What is counted is what the pass reads. A histogram can be sent through the tables before it, but not the other
-    // frames' histograms, as their tables are not at hand; nor the grey sum. Sharpness would look up nine neighbours.
+    // frames' histograms, as their tables are not at hand; nor the grey sum. Color and Sharpness are done many
+    // bytes at once, and look nothing up.
     if (middle && (!is_table(op) || is_counted(op))) break;
-    if (tables && (op == CONTRAST || op == SHARPNESS || (args.per_clip && is_counted(op)))) break;
+    if (tables && (op == CONTRAST || op == COLOR || op == SHARPNESS || (args.per_clip && is_counted(op)))) break;
     if (is_table(op)) {
       tables = true;
     } else {
@@ -87,13 +88,14 @@ DEVICE const uint8_t* read_by(const Clip& clip, int32_t pass, int32_t passes) {
 
 DEVICE RandaugmentFrame& frame_of(const Clip& clip, int32_t frame) { return ((RandaugmentFrame*)clip.work)[frame]; }
 
-DEVICE int32_t grey(const uint8_t* rgb) { return (19595 * rgb[0] + 38470 * rgb[1] + 7471 * rgb[2] + 32768) >> 16; }
+DEVICE uint8_t grey(const uint8_t* rgb) {
+  return (uint8_t)((19595 * rgb[0] + 38470 * rgb[1] + 7471 * rgb[2] + 32768) >> 16);
+}
 
 DEVICE uint8_t blend(int32_t from, int32_t to, float factor) {
-  float value = (float)from + factor * (float)(to - from);
-  value = value > 0 ? value : 0;
-  value = value < 255 ? value : 255;
-  return (uint8_t)(int32_t)value;
+  const int32_t value = (int32_t)((float)from + factor * (float)(to - from));
+  const int32_t positive = value < 0 ? 0 : value;  // in whole numbers: the CPU has an instruction for it
+  return (uint8_t)(positive > 255 ? 255 : positive);
 }
 
 #endif
