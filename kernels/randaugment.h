@@ -52,11 +52,12 @@ DEVICE Pass pass_from(const RandaugmentArgs& args, int32_t first) {
   for (int32_t i = first; i < MAX_OPS; ++i) {
     const uint8_t op = args.op[i];
     if (op == IDENTITY) continue;
-    // What is counted is what the pass reads. A histogram can be sent through the tables before it, but not the other
-    // frames' histograms, as their tables are not at hand; nor the grey sum. Color and Sharpness are done many
-    // bytes at once, and look nothing up.
     if (middle && (!is_table(op) || is_counted(op))) break;
-    if (tables && (op == CONTRAST || op == COLOR || op == SHARPNESS || (args.per_clip && is_counted(op)))) break;
+    // What is counted is what the pass reads. A histogram can be sent through the tables before it, but not the other
+    // frames' histograms, as their tables are not at hand; nor the grey sum. Of what is no table only the nearest
+    // gather looks values up; the others would do so for each neighbour, and not many bytes at once.
+    const bool looks_up = is_table(op) || (op >= ROTATE && !args.bilinear);
+    if (tables && (!looks_up || op == CONTRAST || (args.per_clip && is_counted(op)))) break;
     if (is_table(op)) {
       tables = true;
     } else {
