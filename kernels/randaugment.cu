@@ -171,11 +171,11 @@ DEVICE void bilinear_pixel(const uint8_t* __restrict__ src, uint8_t* __restrict_
   }
   at_x -= ONE / 2, at_y -= ONE / 2;  // relative to the centre of pixel (0, 0)
   const int32_t x0 = (int32_t)(at_x >> 32), y0 = (int32_t)(at_y >> 32);
-  const uint8_t* top = src + (int64_t)(y0 < 0 ? 0 : y0) * clip.width * 3;
-  const uint8_t* low = src + (int64_t)(y0 < bottom ? y0 + 1 : bottom) * clip.width * 3;
-  const int32_t i = 3 * (x0 < 0 ? 0 : x0), j = 3 * (x0 < right ? x0 + 1 : right);
-  for (int32_t c = 0; c < 3; ++c)
-    dst[3 * x + c] = between(top[i + c], top[j + c], low[i + c], low[j + c], (uint32_t)at_x >> 21, (uint32_t)at_y >> 21);
+  const uint8_t* p = src + ((int64_t)(y0 < 0 ? 0 : y0) * clip.width + (x0 < 0 ? 0 : x0)) * 3;
+  const int32_t next = 0 <= x0 && x0 < right ? 3 : 0;  // at the edge, the neighbour is the pixel itself
+  const int64_t below = 0 <= y0 && y0 < bottom ? 3 * clip.width : 0;
+  const int32_t wx = (uint32_t)at_x >> 21, wy = (uint32_t)at_y >> 21;
+  for (int32_t c = 0; c < 3; ++c) dst[3 * x + c] = between(p[c], p[next + c], p[below + c], p[below + next + c], wx, wy);
 }
 
 DEVICE void gather_bilinear(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int32_t y, const Clip& clip,

@@ -12,28 +12,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MUTANTS = [  # file, what stands there, what it becomes
+    ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
     ("randaugment.cu", "(uint64_t)from_x < (uint64_t)clip.width", "(uint64_t)from_x <= (uint64_t)clip.width"),
     ("randaugment.cu", "(m[0] * x + m[1] * y + m[2]) >> 32", "(m[0] * y + m[1] * x + m[2]) >> 32"),
-    ("randaugment.cu", "y0 < bottom ? y0 + 1 : bottom", "y0 < bottom ? y0 + 1 : right"),
+    ("randaugment.cu", "0 <= y0 && y0 < bottom", "0 <= y0 && y0 <= bottom"),
+    ("randaugment.cu", "clip.width - 1 - (int32_t)x0", "clip.width - (int32_t)x0"),
+    ("randaugment.cu", "a * 2048 + (b - a) * wx", "a * 2048 + (b - a) * wy"),
     ("randaugment.cu", "c < 3; ++c) ADD(", "c < 2; ++c) ADD("),
     ("randaugment.cu", "i + 1 < pixels ? 2 : 1", "i < pixels ? 2 : 1"),
     ("randaugment.cu", "down[i + 3] + 6)", "down[i + 3] + 7)"),
     ("randaugment.cu", "2 * sum + pixels", "2 * sum"),
     ("randaugment.cu", "args.per_clip ? 0 : frame", "args.per_clip ? frame : 0"),
     ("randaugment.cu", "look_up(dst, dst, width, state.after)", "look_up(dst, dst, width, state.before)"),
+    ("randaugment.h", "uint8_t bilinear;    // else nearest\n  uint8_t per_clip;", "uint8_t per_clip;\n  uint8_t bilinear;"),
     ("randaugment.h", "value < 0 ? 0 : value", "value < 1 ? 1 : value"),
-    ("randaugment.h", "op == COLOR || op == SHARPNESS ||", "op == COLOR || op == COLOR ||"),
+    ("randaugment.h", "!looks_up || op == CONTRAST", "!looks_up"),
     ("randaugment.h", "(args.per_clip && is_counted(op))", "(!args.per_clip && is_counted(op))"),
     ("randaugment.h", "(passes - 1 - pass) % 2", "pass % 2"),
-    (
-        "randaugment.h",
-        "uint8_t bilinear;    // else nearest\n  uint8_t per_clip;",
-        "uint8_t per_clip;\n  uint8_t bilinear;",
-    ),
     ("randaugment_tables.h", "m[1] = -m[3]", "m[1] = m[3]"),
     ("randaugment_tables.h", "(float)v < value", "(float)v <= value"),
     ("randaugment_tables.h", "below = share / 2", "below = share"),
-    ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
 ]
 
 
