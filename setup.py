@@ -1,6 +1,66 @@
-"""Package metadata. Compiles kernels/ for the CPU."""
+"""Package metadata, and the kernels for the CPU: kernels/*.cu through the C++ compiler, once for each kind of CPU."""
 
-from setuptools import setup
+import hashlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
+
+KERNELS = Path("kernels")
+SOURCES = sorted(str(path) for path in KERNELS.iterdir() if path.suffix in (".cu", ".cpp"))
+HEADERS = sorted(str(path) for path in KERNELS.glob("*.h"))
+# No contraction into fused multiply-adds: the GPU does without them too, and both give the same bytes.
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Wextra"]
+VARIANTS = {"baseline": []}
+if platform.machine() in ("x86_64", "AMD64"):
+    VARIANTS["avx2"] = ["-mavx2", "-mbmi2"]  # chosen at run time where the CPU has it
+
+
+def digest():
+    """The same as dali_vidaug.kernels.digest, which cannot be imported while the package is being built."""
+    files = sorted(Path(path) for path in SOURCES + HEADERS)
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+class BuildKernels(build_ext):
+    """Plain shared libraries, not Python modules; loaded with ctypes."""
+
+    def get_ext_filename(self, fullname):
+        return os.path.join(*fullname.split(".")) + ".so"  # noqa: PTH118 (setuptools wants a str)
+
+    def build_extension(self, ext):
+        target = Path(self.get_ext_fullpath(ext.name))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(f".{os.getpid()}")
+        command = [os.environ.get("CXX", "g++"), *FLAGS, f'-DSOURCES_DIGEST="{digest()}"', *ext.extra_compile_args]
+        if subprocess.run([*command, "-x", "c++", *ext.sources, "-o", partial], check=False).returncode:
+            raise CompileError(f"the C++ compiler could not make {target.name}")
+        partial.replace(target)  # not written over: a running process may have it mapped
+
+    def run(self):
+        super().run()
+        if not self.inplace:  # a wheel carries the sources: the GPU's kernels are compiled where they run
+            folder = Path(self.build_lib) / "dali_vidaug" / "kernel_sources"
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in map(Path, SOURCES + HEADERS):
+                (folder / path.name).write_bytes(path.read_bytes())
+
+    def get_outputs(self):
+        folder = Path(self.build_lib) / "dali_vidaug" / "kernel_sources"
+        return [*super().get_outputs(), *(str(folder / Path(path).name) for path in SOURCES + HEADERS)]
+
+
+class Wheel(bdist_wheel):
+    """One wheel serves every Python 3 of a platform: nothing in it is compiled against Python."""
+
+    def get_tag(self):
+        return "py3", "none", super().get_tag()[2]
+
 
 setup(
     name="dali_vidaug",
@@ -9,12 +69,24 @@ setup(
     python_requires=">=3.10",
     license="Apache-2.0",
     packages=["dali_vidaug", "dali_vidaug.ops"],
+    ext_modules=[
+        Extension(
+            f"dali_vidaug._kernels_{name}",
+            SOURCES,
+            depends=HEADERS,
+            extra_compile_args=flags,
+            optional=name != "baseline",  # an old compiler may not know the flags
+        )
+        for name, flags in VARIANTS.items()
+    ],
+    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
     install_requires=["numpy>=1.26", "av>=14", "pyarrow>=14", "tqdm", "pillow", "torch>=2.4"],
     extras_require={
         "cuda12": ["nvidia-dali-cuda120>=2.4,<3", "cupy-cuda12x>=13"],
         "cuda13": ["nvidia-dali-cuda130>=2.4,<3", "cupy-cuda13x>=13.6"],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
-        "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil"],
+        # CuPy and NVRTC: the tests compile the kernels for GPUs without having one
+        "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil", "cupy-cuda13x>=13.6", "nvidia-cuda-nvrtc>=13"],
     },
     entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.cli:main"]},
 )

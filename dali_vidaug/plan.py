@@ -46,9 +46,13 @@ class Plan:
         """What clip ``i`` gets, as text."""
         lines = [f"sample {self.samples[i]}, seed {self.seed}, epoch {self.epoch}, view {self.view}"]
         lines.append(f"  frames {', '.join(map(str, self.frames[i]))}")
-        for name, rows in self.args.items():
-            values = "" if rows is None else ", ".join(f"{k} {_text(rows[i][k])}" for k in rows.dtype.names)
-            lines.append(f"  {name} {values}".rstrip())
+        for name, op in zip(self.recipe.names, self.recipe.ops, strict=True):
+            rows = self.args[name]
+            if rows is not None and hasattr(op, "describe"):
+                lines += [f"  {name}", *(f"    {line}" for line in op.describe(rows[i]))]
+            else:
+                values = "" if rows is None else ", ".join(f"{k} {_text(rows[i][k])}" for k in rows.dtype.names)
+                lines.append(f"  {name} {values}".rstrip())
         return "\n".join(lines)
 
     def save(self, path):

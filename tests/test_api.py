@@ -42,6 +42,7 @@ LAYERS = [
     "rng",
     "sampling",
     "schedule",
+    "kernels",
     "ops",
     "recipe",
     "plan",

@@ -1,0 +1,238 @@
+"""Time the kernels, beside what others offer: ``python benchmarks/kernels.py [--clips 60] [--json out.json]``.
+
+Each kernel is first checked against tests/reference.py, then timed on clips of 16 x 224 x 224, on one CPU thread and
+on the GPU if there is one. A share of copy is the least time to move the bytes that must be moved (each pixel read once
+and written once), at the speed of a plain copy, over the time it took. Times are medians, in ms per clip.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from dali_vidaug import kernels
+from dali_vidaug.ops.randaugment import CODES, RandAugmentT, args_dtype, randaugment
+from dali_vidaug.rng import Draws
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import reference
+from conftest import assert_pixels
+
+FRAMES, SIZE = 16, 224
+VALUES = {
+    "Posterize": 4, "Solarize": 100, "SolarizeAdd": 50, "Brightness": 1.61, "Contrast": 1.61, "Color": 1.61,
+    "Sharpness": 1.61, "Rotate": 12.3, "ShearX": 0.123, "ShearY": 0.123, "TranslateX": 17.3, "TranslateY": 11.2,
+}  # fmt: skip
+GATHERS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
+
+
+def make_clip(seed=0):
+    """Smooth shapes and some noise, a little different in each frame: about as hard as a real clip."""
+    rng = np.random.default_rng(seed)
+    f, y, x = np.mgrid[:FRAMES, :SIZE, :SIZE]
+    shapes = [np.sin(x / (9 + 7 * c) + f / 5) + np.cos(y / (13 - 3 * c) - f / 7) for c in range(3)]
+    return np.clip(128 + 45 * np.stack(shapes, -1) + rng.normal(0, 6, (FRAMES, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
+
+
+def make_row(name, bilinear=False):
+    row = np.zeros(1, args_dtype(1, FRAMES))
+    row["op"][:, 0], row["value"], row["num_values"] = CODES.index(name), VALUES.get(name, 0), FRAMES
+    row["bilinear"] = bilinear
+    return row
+
+
+def milliseconds(functions, repeat):
+    """Call each function ``repeat`` times, in turn, so that what disturbs hits all: {name: (median, middle half)}."""
+    times = {name: [] for name in functions}
+    for i in range(repeat + 2):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function(i)
+            if i >= 2:  # warm
+                times[name].append(1000 * (time.perf_counter() - start))
+    return {name: (statistics.median(t), np.subtract(*np.percentile(t, [75, 25]))) for name, t in times.items()}
+
+
+def kernel_cases():
+    """Name of a case: its row."""
+    cases = {name: make_row(name) for name in CODES}
+    return cases | {f"{name}, bilinear": make_row(name, True) for name in GATHERS}
+
+
+def check(clip):
+    for name, row in kernel_cases().items():
+        tolerance = 1 if name.endswith("bilinear") else 0
+        assert_pixels(randaugment([clip], row, 1)[0], reference.randaugment(clip, row[0]), max_diff=tolerance)
+
+
+def time_kernels(clip, repeat):
+    functions = {
+        name: partial(lambda _, row: randaugment([clip], row, 1), row=row) for name, row in kernel_cases().items()
+    }
+    functions["a plain copy"] = lambda _: clip.copy()
+    return milliseconds(functions, repeat)
+
+
+def time_kernels_on_gpu(clip, repeat, batch=32):
+    import cupy
+
+    clips = [cupy.asarray(clip) for _ in range(batch)]
+    cases = {name: cupy.asarray(row.view(np.uint8)) for name, row in kernel_cases().items()}
+    results = {}
+    for name in [*cases, "a plain copy"]:
+        times = []
+        for i in range(repeat + 2):
+            start, stop = cupy.cuda.Event(), cupy.cuda.Event()
+            start.record()
+            if name == "a plain copy":
+                outputs = [c.copy() for c in clips]
+            else:
+                outputs = randaugment(clips, [cases[name]] * batch, 1)
+            stop.record()
+            stop.synchronize()
+            if i >= 2:
+                times.append(cupy.cuda.get_elapsed_time(start, stop) / batch)
+            del outputs
+        results[name] = (statistics.median(times), np.subtract(*np.percentile(times, [75, 25])))
+    return results
+
+
+def time_randaugment(clip, repeat):
+    """RandAugment(2, 9), nearest, one thread, other draws for each call: ours, torchvision's, Pillow's, DALI's."""
+    op = RandAugmentT(2, 9.0, 0.5, interpolation="nearest")
+    rows = op.draw(Draws(0, 0, np.arange(repeat + 2)), FRAMES, SIZE, SIZE)
+    frame_rows = RandAugmentT(2, 9.0, 0.5, interpolation="nearest", statistics="frame").draw(
+        Draws(0, 0, np.arange(repeat + 2)), FRAMES, SIZE, SIZE
+    )
+    functions = {
+        "RandAugmentT(2), statistics of the clip": lambda i: randaugment([clip], rows[i : i + 1], 2),
+        "RandAugmentT(2), statistics of each frame": lambda i: randaugment([clip], frame_rows[i : i + 1], 2),
+    }
+    for make in (torchvision_randaugment, dali_randaugment):
+        try:
+            functions |= make(clip)
+        except ImportError as error:
+            print(f"left out: {error}")
+    return milliseconds(functions, repeat)
+
+
+def torchvision_randaugment(clip):
+    import torch
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    try:
+        import torchvision
+    except RuntimeError:  # without its compiled part it lacks the two operators that its import looks for
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision
+    from PIL import Image
+    from torchvision.transforms import v2
+
+    theirs = v2.RandAugment(num_ops=2, magnitude=9)
+    video = torch.from_numpy(clip).permute(0, 3, 1, 2).contiguous()
+
+    def on_pillow(_):
+        """One draw for the clip, as far as torchvision can: the same seed for each frame."""
+        state = torch.get_rng_state()
+        for frame in clip:
+            torch.set_rng_state(state)
+            np.asarray(theirs(Image.fromarray(frame)))
+
+    return {
+        f"torchvision {torchvision.__version__} v2.RandAugment(2, 9)": lambda _: theirs(video),
+        "the same on Pillow images, frame by frame": on_pillow,
+    }
+
+
+def dali_randaugment(clip):
+    from nvidia.dali import __version__ as version
+    from nvidia.dali import fn, pipeline_def, types
+    from nvidia.dali.auto_aug.rand_augment import rand_augment
+
+    @pipeline_def(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1, enable_conditionals=True)
+    def theirs():
+        clips = fn.external_source(lambda: [clip], layout="FHWC", dtype=types.UINT8, ndim=4)
+        return rand_augment(clips, n=2, m=9, interp_type=types.INTERP_NN)
+
+    @pipeline_def(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
+    def copies():
+        return fn.copy(fn.external_source(lambda: [clip], layout="FHWC", dtype=types.UINT8, ndim=4))
+
+    pipelines = theirs(), copies()
+    for pipeline in pipelines:
+        pipeline.build()
+    return {
+        f"DALI {version} auto_aug.rand_augment(n=2, m=9)": lambda _: pipelines[0].run(),
+        "a DALI pipeline that only copies": lambda _: pipelines[1].run(),
+    }
+
+
+def time_affine(clip, repeat):
+    row = make_row("Rotate", bilinear=True)
+    functions = {"Rotate, bilinear": lambda _: randaugment([clip], row, 1)}
+    try:
+        import cv2
+    except ImportError as error:
+        print(f"left out: {error}")
+    else:
+        cv2.setNumThreads(1)
+        matrix = cv2.getRotationMatrix2D((SIZE / 2 - 0.5, SIZE / 2 - 0.5), VALUES["Rotate"], 1.0)
+        flags = cv2.INTER_LINEAR
+        functions[f"OpenCV {cv2.__version__} warpAffine"] = lambda _: np.stack(
+            [cv2.warpAffine(frame, matrix, (SIZE, SIZE), flags=flags) for frame in clip]
+        )
+    return milliseconds(functions, repeat)
+
+
+def print_table(title, times, base=None, moved=None):
+    print(f"\n{title}")
+    for name, (median, spread) in times.items():
+        line = f"  {name:<52} {median:8.3f} ms  +- {spread:.3f}"
+        if moved:
+            line += f"  {moved / 1e6 / median:6.2f} GB/s  {base / median:5.0%} of copy"
+        elif base:
+            line += f"  {median / base:6.2f} x"
+        print(line)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=60, help="calls of each thing that is timed (default: 60)")
+    parser.add_argument("--json", type=Path, help="write the times there too")
+    options = parser.parse_args()
+    kernels.set_num_threads(1)
+    clip = make_clip()
+    check(clip)
+    moved = 2 * clip.nbytes
+    results = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
+
+    results["kernels"] = times = time_kernels(clip, options.clips)
+    print_table(f"Kernels, one CPU thread; {moved / 1e6:.1f} MB must move", times, times["a plain copy"][0], moved)
+    results["randaugment"] = times = time_randaugment(clip, options.clips)
+    print_table("RandAugment(2, 9), nearest, one CPU thread", times, next(iter(times.values()))[0])
+    results["affine"] = times = time_affine(clip, options.clips)
+    print_table("One bilinear affine map, one CPU thread", times, next(iter(times.values()))[0])
+    try:
+        import cupy
+
+        name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    except Exception:
+        print("\nNo GPU (or no CuPy): nothing is timed there.")
+    else:
+        results["gpu"] = times = time_kernels_on_gpu(clip, options.clips)
+        print_table(f"Kernels, {name}, batches of 32", times, times["a plain copy"][0], moved)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

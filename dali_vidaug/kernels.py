@@ -1,0 +1,212 @@
+"""Run the kernels of ``kernels/``: on NumPy arrays with the library that setup.py compiled, on CuPy arrays with NVRTC.
+
+One text serves both (``kernels/common.h`` says how). Floating-point contraction is off on both, so that a kernel gives
+the same bytes on the CPU and the GPU.
+"""
+
+import ctypes
+import hashlib
+import os
+import re
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+_HERE = Path(__file__).parent
+SOURCES = next(d for d in (_HERE / "kernel_sources", _HERE.parent / "kernels") if d.is_dir())  # wheel, checkout
+CLIP = np.dtype(
+    [  # the same as struct Clip in kernels/common.h
+        ("src", "u8"),
+        ("dst", "u8"),
+        ("args", "u8"),
+        ("work", "u8"),
+        ("frames", "i4"),
+        ("height", "i4"),
+        ("width", "i4"),
+        ("reserved", "i4"),
+    ]
+)
+NVRTC_OPTIONS = ("--std=c++17", "--fmad=false")
+THREADS = 256  # in a block: the whole of it works on a frame, or each 32 on a row of pixels
+_ROWS_PER_BLOCK = 32
+_MOST_SCRATCH_KEPT = 64 << 20  # bytes, by each thread
+_settings = {"num_threads": None}
+_scratch = threading.local()
+
+
+def set_num_threads(n):
+    """Let kernels on the CPU use ``n`` threads, 1 or more; None, as at the start: as many as the process may use."""
+    if n is not None and not n >= 1:
+        raise ValueError(f"set_num_threads: n must be None or at least 1, got {n}")
+    _settings["num_threads"] = n
+
+
+def num_threads():
+    """How many threads kernels on the CPU use."""
+    if _settings["num_threads"]:
+        return _settings["num_threads"]
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def digest(folder=SOURCES):
+    """Sixteen hexadecimal digits that change with any of the kernels' sources."""
+    files = sorted(path for path in Path(folder).iterdir() if path.suffix in (".cu", ".h", ".cpp"))
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+@cache
+def source(name, args):
+    """The text of a kernel in one piece, for a compiler.
+
+    Args:
+        name: kernels/{name}.cu.
+        args: the dtype of a row, struct {Name}Args in the text. The compiler refuses the text where a field's place or
+            size differs. A field of two dimensions (it comes last) may have any: of it only the place is looked at.
+    """
+    text = (SOURCES / f"{name}.cu").read_text()
+    while include := re.search(r'^#include "(.+)"$', text, re.MULTILINE):
+        text = text[: include.start()] + (SOURCES / include[1]).read_text() + text[include.end() :]
+    for struct, dtype in (("Clip", CLIP), (f"{name.capitalize()}Args", args)):
+        fixed = True
+        for field, (kind, at, *_) in (dtype.fields or {}).items():
+            checks = {f"OFFSET({struct}, {field})": at}
+            if kind.ndim < 2:
+                checks[f"sizeof({struct}::{field})"] = kind.itemsize
+            fixed = fixed and kind.ndim < 2
+            for code, value in checks.items():
+                text += f'static_assert({code} == {value}, "{struct}.{field} differs from its dtype");\n'
+        if fixed:
+            text += f'static_assert(sizeof({struct}) == {dtype.itemsize}, "{struct} differs from its dtype");\n'
+    return text
+
+
+@cache
+def _library():
+    """The kernels for this CPU."""
+    library = _load("baseline")
+    return _load("avx2") if library.has_avx2() and (_HERE / "_kernels_avx2.so").exists() else library
+
+
+def _load(variant):
+    path = _HERE / f"_kernels_{variant}.so"
+    if not path.exists():
+        raise RuntimeError(f"{path} is missing: the kernels are not compiled for the CPU; install the package again")
+    library = ctypes.CDLL(str(path))  # its calls let other Python threads run
+    library.sources_digest.restype = ctypes.c_char_p
+    if library.sources_digest().decode() != digest():
+        raise RuntimeError(f"{path} was built from other sources than {SOURCES}; install the package again")
+    return library
+
+
+@cache
+def _pool(process, threads):
+    return ThreadPoolExecutor(threads, thread_name_prefix="dali_vidaug-kernel")  # a child process needs its own
+
+
+@cache
+def _module(text):
+    cupy = sys.modules["cupy"]
+    return cupy.RawModule(code=text, options=NVRTC_OPTIONS)  # CuPy keeps it on disk, for each architecture
+
+
+def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None):
+    """Apply a kernel to each clip of a batch.
+
+    On the CPU the clips are shared out among threads. On the GPU there is one launch an entry and pass, on CuPy's
+    current stream, and no waiting.
+
+    Args:
+        name: kernels/{name}.cu.
+        clips: B arrays (F, H, W, 3) uint8, C-contiguous, all NumPy's or all CuPy's; sizes may differ. Not changed.
+        rows: the clips' rows of the plan: (B,) of dtype ``args``, or B arrays of bytes that lie where the clips do.
+        args: the dtype of a row.
+        entries: the kernel's entry points, in order; by default the one called ``name``.
+        passes: how often they are called, with pass = 0, 1, ...
+        work_bytes: function of frames, height and width: how much scratch memory the kernel needs for a clip.
+
+    Returns:
+        B new arrays, shaped like ``clips``.
+
+    Raises:
+        ValueError: a clip is not as above, or its row is missing or has another size.
+    """
+    _check(name, clips, rows, args)
+    if not len(clips):
+        return []
+    xp = np if isinstance(clips[0], np.ndarray) else sys.modules["cupy"]
+    if isinstance(rows, np.ndarray) and rows.dtype.names:
+        rows = xp.asarray(np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), args.itemsize))
+    outputs = [xp.empty_like(clip) for clip in clips]
+    sizes = [work_bytes(*clip.shape[:3]) if work_bytes else 0 for clip in clips]
+    table = np.zeros(len(clips), CLIP)
+    for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
+        table[field] = [_address(array) for array in arrays]
+    for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
+        table[field] = [clip.shape[axis] for clip in clips]
+    run = _run_cpu if xp is np else _run_gpu
+    run(name, args, table, sizes, [(entry, i) for i in range(passes) for entry in entries or (name,)])
+    return outputs
+
+
+def _check(name, clips, rows, args):
+    if len(clips) != len(rows):
+        raise ValueError(f"{name}: {len(clips)} clips but {len(rows)} rows of arguments")
+    for i, (clip, row) in enumerate(zip(clips, rows, strict=True)):
+        if type(clip) is not type(clips[0]):
+            raise ValueError(f"{name}: clip {i} is a {type(clip).__name__}, clip 0 a {type(clips[0]).__name__}")
+        good = clip.dtype == np.uint8 and clip.ndim == 4 and clip.shape[3:] == (3,) and clip.size
+        if not good or not clip.flags.c_contiguous:
+            raise ValueError(
+                f"{name}: clip {i} must be (F, H, W, 3) uint8, contiguous and not empty, got {clip.shape} {clip.dtype}"
+            )
+        if row.nbytes != args.itemsize:
+            raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
+
+
+def _address(array):
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.data.ptr
+
+
+def _scratch_memory(size):
+    """This thread's scratch memory, kept from call to call: fresh pages would cost as much as a pass over the clip."""
+    kept = getattr(_scratch, "memory", None)
+    if kept is None or kept.size < size:
+        kept = np.empty(size, np.uint8)
+        _scratch.memory = kept if size <= _MOST_SCRATCH_KEPT else None
+    return kept
+
+
+def _run_cpu(name, args, table, sizes, calls):
+    library, address = _library(), table.ctypes.data
+
+    def run(i):
+        """All calls for one clip, while it is in the cache."""
+        memory = _scratch_memory(sizes[i])
+        table["work"][i] = _address(memory)
+        for entry, index in calls:
+            getattr(library, entry)(
+                ctypes.c_void_p(address), ctypes.c_int32(index), ctypes.c_int64(i), ctypes.c_int64(i + 1)
+            )
+
+    if min(num_threads(), len(table)) == 1:
+        for i in range(len(table)):
+            run(i)
+    else:
+        list(_pool(os.getpid(), num_threads()).map(run, range(len(table))))
+
+
+def _run_gpu(name, args, table, sizes, calls):
+    cupy = sys.modules["cupy"]
+    work = [cupy.empty(size, np.uint8) for size in sizes]
+    table["work"] = [_address(memory) for memory in work]
+    # The copy to the GPU does not wait: CuPy stages it in pinned memory. This array, the scratch memory and the rows go
+    # back to CuPy's pool when we return, and are handed out again to the same stream only: after the kernels.
+    clips = cupy.asarray(table.view(np.uint8))
+    rows = int((table["frames"].astype(np.int64) * table["height"]).max())
+    grid = (-(-rows // _ROWS_PER_BLOCK), len(table))
+    for entry, index in calls:
+        _module(source(name, args)).get_function(entry)(grid, (THREADS,), (clips, np.int32(index)))

@@ -1,0 +1,267 @@
+"""RandAugment-T: RandAugment (Cubuk et al. 2020) with magnitudes that change through the clip.
+
+Ramps: Kim et al., "Learning Temporally Invariant and Localizable Features via Data Augmentation for Video Recognition"
+(2020), and DynaAugment (Kim et al., ICLR 2023). A clip's row of the plan holds the ops in order and, for each, its
+strength in every frame, in physical units.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from dali_vidaug.kernels import launch
+from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
+
+MAX_OPS = 8
+FRAME_BYTES = 4696  # of struct RandaugmentFrame
+CODES = (  # the same order as enum Op in kernels/randaugment.cu
+    "Identity", "AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Brightness", "Contrast",
+    "Color", "Sharpness", "Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY",
+)  # fmt: skip
+_WITHOUT_VALUE = ("Identity", "AutoContrast", "Equalize", "Invert")
+_UNITS = {
+    "Posterize": "bits", "Solarize": "threshold", "SolarizeAdd": "added", "Rotate": "degrees",
+    "ShearX": "px per px", "ShearY": "px per px", "TranslateX": "px", "TranslateY": "px",
+}  # fmt: skip
+# Name: value at magnitude 0, at the greatest, whether the difference gets a sign. Relative translations are shares of
+# the frame, those that end in Abs are pixels.
+_GEOMETRY: dict[str, tuple[float, float, bool]] = {
+    "Rotate": (0, 30, True), "ShearX": (0, 0.3, True), "ShearY": (0, 0.3, True),
+    "TranslateX": (0, 0.45, True), "TranslateY": (0, 0.45, True),
+    "TranslateXAbs": (0, 100, True), "TranslateYAbs": (0, 100, True),
+}  # fmt: skip
+_ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")
+_STRENGTHENED = {**_GEOMETRY, "SolarizeAdd": (0, 110, False)}
+RANGES: dict[str, dict[str, tuple[float, float, bool]]] = {
+    # Magnitude 0 changes nothing and the greatest changes most, as in SlowFast and torchvision. Translations as in
+    # SlowFast; posterize as in torchvision and DALI, as SlowFast's ends in black frames.
+    "monotonic": {
+        **_STRENGTHENED, "Posterize": (8, 4, False), "Solarize": (256, 0, False),
+        **dict.fromkeys(_ENHANCE, (1, 1.9, True)),
+    },
+    # Kim et al., on 160-pixel frames: the weakest enhancement is in the middle, Posterize and Solarize weaken.
+    "kim2020": {
+        **_STRENGTHENED, "Posterize": (0, 4, False), "Solarize": (0, 256, False),
+        **dict.fromkeys(_ENHANCE, (0.1, 1.9, False)),
+    },
+    # TrivialAugment (Müller and Hutter 2021), "wide", with its translations of 32 pixels as a share of 224.
+    "wide": {
+        **_STRENGTHENED, "Rotate": (0, 135, True), "ShearX": (0, 0.99, True), "ShearY": (0, 0.99, True),
+        "TranslateX": (0, 32 / 224, True), "TranslateY": (0, 32 / 224, True), "Posterize": (8, 2, False),
+        "Solarize": (256, 0, False), **dict.fromkeys(_ENHANCE, (1, 1.99, True)),
+    },
+}  # fmt: skip
+NAMES = (*CODES, "TranslateXAbs", "TranslateYAbs")  # what users type; another order draws other plans
+
+
+class Suite(NamedTuple):
+    """A pool of ops, the greatest magnitude, and what an option that is None stands for."""
+
+    ops: tuple[str, ...]
+    highest: int
+    statistics: str
+    interpolation: str
+    fill: tuple[int, int, int]
+
+
+def _without(*names):
+    return tuple(name for name in NAMES if name not in names)
+
+
+SUITES = {
+    "monotonic": Suite(_without("TranslateXAbs", "TranslateYAbs"), 10, "clip", "bilinear", (128, 128, 128)),
+    "kim2020": Suite(_without("TranslateX", "TranslateY", "SolarizeAdd"), 30, "frame", "nearest", (0, 0, 0)),
+    "wide": Suite(
+        _without("TranslateXAbs", "TranslateYAbs", "Invert", "SolarizeAdd"), 10, "clip", "bilinear", (128, 128, 128)
+    ),
+}
+
+
+def args_dtype(num_ops, frames):
+    """The dtype of a row: ``num_ops`` ops with a value for each of ``frames`` frames. All zeros: nothing is done."""
+    return np.dtype(
+        [  # the same as struct RandaugmentArgs
+            ("op", "u1", MAX_OPS),  # CODES, in order; Identity is 0
+            ("fill", "u1", 3),
+            ("bilinear", "u1"),
+            ("per_clip", "u1"),
+            ("reserved", "u1", 3),
+            ("num_values", "i4"),
+            ("value", "f4", (num_ops, frames)),
+        ]
+    )
+
+
+def randaugment(clips, rows, num_ops):
+    """Apply rows of the plan to clips.
+
+    Args:
+        clips: B arrays (F, H, W, 3) uint8, NumPy or CuPy.
+        rows: (B,) of dtype ``args_dtype(num_ops, frames)``, or each row's bytes as an array that lies where its clip
+            does. ``frames`` is at least the longest clip's F.
+        num_ops: ops a clip.
+
+    Returns:
+        B new arrays.
+    """
+    if not len(clips):
+        return []
+    frames = (rows[0].nbytes - args_dtype(num_ops, 0).itemsize) // (4 * num_ops)
+    longest = max(clip.shape[0] for clip in clips)
+    if longest > frames:
+        raise ValueError(f"RandAugmentT: the plan has values for {frames} frames, but a clip has {longest}")
+    return launch(
+        "randaugment", clips, rows, args_dtype(num_ops, frames),
+        entries=("randaugment_count", "randaugment_prepare", "randaugment_pixels"), passes=num_ops,
+        work_bytes=lambda frames, height, width: frames * (FRAME_BYTES + (height * width * 3 if num_ops > 1 else 0)),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RandAugmentT:
+    """Apply ``num_ops`` ops, drawn uniformly and with replacement, each with a magnitude that may ramp over the frames.
+
+    Magnitudes of the suites "monotonic" and "wide" go from 0 to 10, as in timm and SlowFast (``rand-m9-mstd0.5-inc1``);
+    those of "kim2020" from 0 to 30 as in the paper, which used ``magnitude=5, magnitude_std=0``. The sign of a turn,
+    shear, translation or enhancement is drawn once for an op and clip: no ramp crosses zero.
+
+    Attributes:
+        num_ops: ops a clip gets, [1, 8].
+        magnitude: the strength, or (low, high) to draw it uniformly for each op and clip.
+        magnitude_std: standard deviation of (nearly normal) noise on the magnitude, for each op and clip.
+        probability: chance of each op to be applied.
+        ramp: "constant", "temporal", "temporal+", "mix" (all Kim et al.) or "fourier" (DynaAugment); see
+            ``ramp.draw_ramps``.
+        ops: names of the ops to draw from; None: all of the suite. One named twice is drawn twice as often.
+        suite: the ranges of the values: "monotonic" (0 leaves every pixel alone), "kim2020" (the paper's ops, ranges
+            and resampling) or "wide" (TrivialAugment's).
+        statistics: whether AutoContrast, Equalize and Contrast look at each "frame" by itself, which may flicker, or
+            at the whole "clip". None: "frame" for "kim2020", else "clip".
+        interpolation: of the geometric ops, "nearest" or "bilinear". None: "nearest" for "kim2020", else "bilinear".
+        fill: R, G, B in [0, 255], shown where a geometric op looks outside the frame. None: black for "kim2020", else
+            grey (128).
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    num_ops: int = 2
+    magnitude: float | tuple[float, float] = 9.0
+    magnitude_std: float = 0.5
+    probability: float = 1.0
+    ramp: str = "temporal+"
+    ops: tuple[str, ...] | None = None
+    suite: str = "monotonic"
+    statistics: str | None = None
+    interpolation: str | None = None
+    fill: tuple[int, int, int] | None = None
+
+    def __post_init__(self):
+        for field, known in (
+            ("suite", tuple(SUITES)), ("ramp", RAMPS), ("statistics", (None, "clip", "frame")),
+            ("interpolation", (None, "nearest", "bilinear")),
+        ):  # fmt: skip
+            if getattr(self, field) not in known:
+                words = ", ".join(map(repr, known))
+                raise ValueError(f"RandAugmentT: {field} must be one of {words}, got {getattr(self, field)!r}")
+        if not (isinstance(self.num_ops, int) and 1 <= self.num_ops <= MAX_OPS):
+            raise ValueError(f"RandAugmentT: num_ops must be in [1, {MAX_OPS}], got {self.num_ops}")
+        highest = SUITES[self.suite].highest
+        if isinstance(self.magnitude, tuple):
+            if not (len(self.magnitude) == 2 and 0 <= self.magnitude[0] <= self.magnitude[1] <= highest):
+                raise ValueError(f"RandAugmentT: magnitude must be 0 <= low <= high <= {highest}, got {self.magnitude}")
+        elif not 0 <= self.magnitude <= highest:
+            raise ValueError(f"RandAugmentT: magnitude must be in [0, {highest}], got {self.magnitude}")
+        if not 0 <= self.magnitude_std <= highest:
+            raise ValueError(f"RandAugmentT: magnitude_std must be in [0, {highest}], got {self.magnitude_std}")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"RandAugmentT: probability must be in [0, 1], got {self.probability}")
+        if self.ops is not None:
+            object.__setattr__(self, "ops", tuple(self.ops))
+            unknown = sorted(set(self.ops) - set(NAMES))
+            if unknown or not self.ops:
+                raise ValueError(f"RandAugmentT: ops must be some of {', '.join(NAMES)}, got {unknown or self.ops}")
+        if self.fill is not None and not (len(self.fill) == 3 and all(0 <= v <= 255 for v in self.fill)):
+            raise ValueError(f"RandAugmentT: fill must be three values in [0, 255], got {self.fill}")
+
+    def draw(self, draws, frames, height, width):
+        """(B,) of dtype ``args_dtype(num_ops, F)``, F the longest clip's. A clip's ramps end at its own last frame."""
+        suite, num_ops = SUITES[self.suite], self.num_ops
+        pool = self.ops or suite.ops
+        frames, height, width = (np.broadcast_to(np.asarray(n, np.int64), len(draws)) for n in (frames, height, width))
+        num_frames = int(frames.max())
+        if isinstance(self.magnitude, tuple):
+            magnitude = draws.uniform("magnitude", *self.magnitude, n=num_ops)
+        else:
+            # The sum of twelve uniform numbers has variance 1 and is the same on every machine, unlike a logarithm.
+            noise = draws.uniform("noise", n=12 * num_ops).reshape(-1, num_ops, 12).sum(-1) - 6
+            magnitude = np.clip(self.magnitude + self.magnitude_std * noise, 0, suite.highest)
+        magnitude = draw_ramps(draws, self.ramp, magnitude, suite.highest, frames, num_frames)
+        choice = draws.integers("op", len(pool), n=num_ops)
+        sign = 1 - 2 * draws.integers("sign", 2, n=num_ops)[..., None]
+        applied = draws.uniform("apply", n=num_ops) < self.probability
+
+        args = np.zeros(len(draws), args_dtype(num_ops, num_frames))
+        for i, name in enumerate(pool):
+            chosen = (choice == i) & applied
+            args["op"][:, :num_ops][chosen] = CODES.index(name.removesuffix("Abs"))
+            if name in _WITHOUT_VALUE:
+                continue
+            low, high, signed = RANGES[self.suite][name]
+            values = low + (high - low) * (magnitude / suite.highest) * (sign if signed else 1)
+            if name in ("TranslateX", "TranslateY"):
+                values *= (width if name == "TranslateX" else height)[:, None, None]
+            if name == "Posterize":
+                values = self._bits(values, frames, num_frames)
+            if name == "SolarizeAdd":
+                values = np.trunc(values)
+            args["value"][chosen] = values[chosen]
+        args["fill"] = self.fill or suite.fill
+        args["bilinear"] = (self.interpolation or suite.interpolation) == "bilinear"
+        args["per_clip"] = (self.statistics or suite.statistics) == "clip"
+        args["num_values"] = num_frames
+        return args
+
+    def _bits(self, values, frames, num_frames):
+        """Whole bits. Kim et al. make both ends of a ramp whole, at least 1, and round what lies between down."""
+        if self.suite != "kim2020":
+            return np.round(values)
+        bits = np.maximum(np.trunc(values), 1)
+        if self.ramp == "fourier":
+            return bits
+        first, last = bits[..., :1], bits[..., -1:]
+        return np.floor(first + (last - first) * position(frames, num_frames)[:, None] + 1e-9)
+
+    def build(self, fn, clips, args):
+        rows = args.rows()
+        return fn.python_function(
+            clips, rows.gpu() if clips.device == "gpu" else rows, function=partial(randaugment, num_ops=self.num_ops),
+            batch_processing=True, device=clips.device, output_layouts="FHWC",
+        )  # fmt: skip
+
+    def describe(self, row):
+        """A line for each op of a row: its name and value, frame by frame where it changes."""
+        lines = []
+        for code, values in zip(row["op"], row["value"], strict=False):
+            name = CODES[code]
+            text = " ".join(f"{v:.4g}" for v in (values[:1] if (values == values[0]).all() else values))
+            lines.append(name if name in _WITHOUT_VALUE else f"{name} {text} {_UNITS.get(name, 'times')}")
+        return lines
+
+
+def RandAugment(
+    num_ops=2, magnitude=9.0, magnitude_std=0.5, probability=1.0, ops=None, suite="monotonic", statistics=None,
+    interpolation=None, fill=None,
+):  # fmt: skip
+    """RandAugment, the same in every frame of a clip: a ``RandAugmentT`` with ``ramp="constant"``."""
+    return RandAugmentT(
+        num_ops, magnitude, magnitude_std, probability, "constant", ops, suite, statistics, interpolation, fill
+    )
+
+
+def TrivialAugment(ramp="constant", ops=None, statistics=None, interpolation=None, fill=None):
+    """TrivialAugment, "wide": a ``RandAugmentT`` with one op, its magnitude uniform over all there are; any ramp."""
+    highest = float(SUITES["wide"].highest)
+    return RandAugmentT(1, (0.0, highest), 0.0, 1.0, ramp, ops, "wide", statistics, interpolation, fill)

@@ -1,0 +1,79 @@
+"""Flip single tokens in the kernels and see that the tests turn red: ``python tests/mutate_kernels.py``.
+
+A test that cannot fail is worth nothing. Each mutant is compiled and tested in a copy of the project.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+MUTANTS = [  # file, what stands there, what it becomes
+    ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
+    ("randaugment.cu", "(uint64_t)from_x < (uint64_t)clip.width", "(uint64_t)from_x <= (uint64_t)clip.width"),
+    ("randaugment.cu", "(m[0] * x + m[1] * y + m[2]) >> 32", "(m[0] * y + m[1] * x + m[2]) >> 32"),
+    ("randaugment.cu", "0 <= y0 && y0 < bottom", "0 <= y0 && y0 <= bottom"),
+    ("randaugment.cu", "clip.width - 1 - (int32_t)x0", "clip.width - (int32_t)x0"),
+    ("randaugment.cu", "a * 2048 + (b - a) * wx", "a * 2048 + (b - a) * wy"),
+    ("randaugment.cu", "c < 3; ++c) ADD(", "c < 2; ++c) ADD("),
+    ("randaugment.cu", "i + 1 < pixels ? 2 : 1", "i < pixels ? 2 : 1"),
+    ("randaugment.cu", "down[i + 3] + 6)", "down[i + 3] + 7)"),
+    ("randaugment.cu", "2 * sum + pixels", "2 * sum"),
+    ("randaugment.cu", "args.per_clip ? 0 : frame", "args.per_clip ? frame : 0"),
+    ("randaugment.cu", "look_up(dst, dst, width, state.after)", "look_up(dst, dst, width, state.before)"),
+    (
+        "randaugment.h",
+        "uint8_t bilinear;    // else nearest\n  uint8_t per_clip;",
+        "uint8_t per_clip;\n  uint8_t bilinear;",
+    ),
+    ("randaugment.h", "value < 0 ? 0 : value", "value < 1 ? 1 : value"),
+    ("randaugment.h", "!looks_up || op == CONTRAST", "!looks_up"),
+    ("randaugment.h", "(args.per_clip && is_counted(op))", "(!args.per_clip && is_counted(op))"),
+    ("randaugment.h", "(passes - 1 - pass) % 2", "pass % 2"),
+    ("randaugment_tables.h", "m[1] = -m[3]", "m[1] = m[3]"),
+    ("randaugment_tables.h", "(float)v < value", "(float)v <= value"),
+    ("randaugment_tables.h", "below = share / 2", "below = share"),
+]
+
+
+def survives(folder, file, before, after):
+    """Whether the tests of the copy in ``folder`` stay green with a mutant in place."""
+    path = folder / "kernels" / file
+    text = path.read_text()
+    if text.count(before) != 1:
+        raise ValueError(f"{file}: {before!r} must stand there once, not {text.count(before)} times")
+    path.write_text(text.replace(before, after))
+    try:
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+        subprocess.run(build, cwd=folder, env=environment, check=True, capture_output=True)
+        test = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "tests/test_kernels.py"]
+        result = subprocess.run(test, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    finally:
+        path.write_text(text)
+    if result.returncode not in (0, 1):  # neither green nor red
+        raise RuntimeError(result.stdout + result.stderr)
+    return result.returncode == 0
+
+
+def main():
+    survivors = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("dali_vidaug", "kernels", "tests"):
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+        for part in ("setup.py", "pyproject.toml"):
+            shutil.copy(ROOT / part, folder)
+        for mutant in MUTANTS:
+            alive = survives(folder, *mutant)
+            survivors += alive
+            print("SURVIVED" if alive else "caught  ", *mutant[0:1], repr(mutant[1]), "->", repr(mutant[2]), flush=True)
+    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} mutants caught")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

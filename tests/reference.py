@@ -1,0 +1,127 @@
+"""What each op means, in plain NumPy and float64, one clip at a time. Shares no code with the kernels."""
+
+import numpy as np
+
+RANDAUGMENT_OPS = (
+    "Identity AutoContrast Equalize Invert Posterize Solarize SolarizeAdd Brightness Contrast Color Sharpness "
+    "Rotate ShearX ShearY TranslateX TranslateY"
+).split()
+
+
+def randaugment(clip, row):
+    """The ops of a row, one after the other, each rounded to uint8.
+
+    Args:
+        clip: (F, H, W, 3) uint8.
+        row: of the dtype ``dali_vidaug.ops.randaugment.args_dtype``.
+    """
+    for code, values in zip(row["op"], row["value"], strict=False):
+        name = RANDAUGMENT_OPS[code]
+        # Statistics: of each frame, or of the frames one under the other as if they were one picture.
+        pictures = [clip.reshape(1, -1, *clip.shape[2:])] * len(clip) if row["per_clip"] else clip[:, None]
+        frames = [
+            _frame(name, frame, float(value), whole.reshape(-1, 3), row["fill"], row["bilinear"])
+            for frame, value, whole in zip(clip, values, pictures, strict=False)
+        ]
+        clip = np.stack(frames)
+    return clip
+
+
+def _frame(name, frame, value, pixels, fill, bilinear):
+    if name == "Identity":
+        return frame
+    if name == "Invert":
+        return 255 - frame
+    if name == "Posterize":
+        return (frame >> (8 - int(value))) << (8 - int(value)) if value >= 1 else frame * 0
+    if name == "Solarize":
+        return np.where(frame < value, frame, 255 - frame)
+    if name == "SolarizeAdd":
+        return np.where(frame < 128, np.minimum(frame.astype(int) + int(value), 255), frame).astype(np.uint8)
+    if name == "AutoContrast":
+        return np.stack([_autocontrast(frame[..., c], pixels[:, c]) for c in range(3)], -1)
+    if name == "Equalize":
+        return np.stack([_equalize(frame[..., c], pixels[:, c]) for c in range(3)], -1)
+    if name == "Brightness":
+        return _blend(np.zeros_like(frame), frame, value)
+    if name == "Contrast":
+        return _blend(np.full_like(frame, np.floor(_grey(pixels).mean() + 0.5)), frame, value)
+    if name == "Color":
+        return _blend(np.repeat(_grey(frame)[..., None], 3, -1), frame, value)
+    if name == "Sharpness":
+        return _blend(_smooth(frame), frame, value)
+    return _warp(frame, _matrix(name, value, *frame.shape[:2]), fill, bilinear)
+
+
+def _grey(rgb):
+    """ITU-R 601 luma in 16 bits of fraction, as Pillow's mode "L"."""
+    return (rgb.astype(int) @ [19595, 38470, 7471] + 0x8000) >> 16
+
+
+def _blend(from_, to, factor):
+    """From one picture to another and beyond, towards zero, in single precision as Pillow's."""
+    from_, to = from_.astype(np.float32), to.astype(np.float32)
+    return np.clip(from_ + np.float32(factor) * (to - from_), 0, 255).astype(np.uint8)
+
+
+def _autocontrast(channel, pixels):
+    low, high = int(pixels.min()), int(pixels.max())
+    if low == high:
+        return channel
+    scale = 255.0 / (high - low)
+    return np.clip(np.trunc(channel * scale + -low * scale), 0, 255).astype(np.uint8)
+
+
+def _equalize(channel, pixels):
+    counts = np.bincount(pixels, minlength=256)
+    share = (counts.sum() - counts[np.flatnonzero(counts)[-1]]) // 255
+    if np.count_nonzero(counts) < 2 or share == 0:
+        return channel
+    below = np.cumsum(counts) - counts
+    return np.minimum((below + share // 2) // share, 255).astype(np.uint8)[channel]
+
+
+def _smooth(frame):
+    """The mean of 3x3 pixels, the middle one five times; the border as it is."""
+    smooth, wide = frame.copy(), frame.astype(int)
+    height, width = frame.shape[:2]
+    if height > 2 and width > 2:
+        total = 4 * wide[1:-1, 1:-1]
+        for dy in range(3):
+            for dx in range(3):
+                total = total + wide[dy : dy + height - 2, dx : dx + width - 2]
+        smooth[1:-1, 1:-1] = np.floor(total / 13 + 0.5)
+    return smooth
+
+
+def _matrix(name, value, height, width):
+    """(2, 3), output to input."""
+    if name == "Rotate":
+        angle = np.deg2rad(value)
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        centre = np.array([width / 2, height / 2])
+        return np.column_stack([turn, centre - turn @ centre])
+    matrix = np.eye(2, 3)
+    matrix[{"ShearX": (0, 1), "ShearY": (1, 0), "TranslateX": (0, 2), "TranslateY": (1, 2)}[name]] = value
+    return matrix
+
+
+def _warp(frame, matrix, fill, bilinear):
+    height, width = frame.shape[:2]
+    y, x = np.mgrid[:height, :width] + 0.5
+    x, y = np.einsum("ij,jhw->ihw", matrix, np.stack([x, y, np.ones_like(x)]))
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+
+    def at(column, line):
+        return frame[np.clip(line, 0, height - 1), np.clip(column, 0, width - 1)].astype(float)
+
+    if bilinear:
+        x, y = x - 0.5, y - 0.5
+        left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+        wx, wy = (x - left)[..., None], (y - top)[..., None]
+        upper = at(left, top) * (1 - wx) + at(left + 1, top) * wx
+        lower = at(left, top + 1) * (1 - wx) + at(left + 1, top + 1) * wx
+        values = np.floor(upper * (1 - wy) + lower * wy + 0.5)
+    else:
+        values = at(np.floor(x).astype(int), np.floor(y).astype(int))
+    return np.where(inside[..., None], values, np.asarray(fill)).astype(np.uint8)
