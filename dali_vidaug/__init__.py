@@ -1,7 +1,33 @@
 """A list of video files goes in, augmented training batches come out as torch tensors."""
 
 from dali_vidaug.manifest import Broken, Manifest
-from dali_vidaug.ops import CenterCrop, Normalize, RandomHorizontalFlip, RandomResizedCrop, Resize
+from dali_vidaug.ops import (
+    CenterCrop,
+    CubeCutMix,
+    CubeCutMixUp,
+    CubeCutout,
+    CutMix,
+    CutMixUp,
+    Cutout,
+    FadeMixUp,
+    FrameCutMix,
+    FrameCutMixUp,
+    FrameCutout,
+    LabelSmoothing,
+    Mix,
+    MixUp,
+    MovingCutMix,
+    Normalize,
+    OneOf,
+    RandAugment,
+    RandAugmentT,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    TrivialAugment,
+    VideoMix,
+)
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.sampling import ClipSampling
@@ -10,6 +36,7 @@ from dali_vidaug.scan import scan
 __version__ = "0.1.0"
 _NEED_DALI = {
     "Batch": "loader",
+    "BatchMix": "loader",
     "ClipError": "producer",
     "Report": "loader",
     "VideoLoader": "loader",
@@ -17,19 +44,40 @@ _NEED_DALI = {
 }
 __all__ = [
     "Batch",
+    "BatchMix",
     "Broken",
     "CenterCrop",
     "ClipError",
     "ClipSampling",
+    "CubeCutMix",
+    "CubeCutMixUp",
+    "CubeCutout",
+    "CutMix",
+    "CutMixUp",
+    "Cutout",
+    "FadeMixUp",
+    "FrameCutMix",
+    "FrameCutMixUp",
+    "FrameCutout",
+    "LabelSmoothing",
     "Manifest",
+    "Mix",
+    "MixUp",
+    "MovingCutMix",
     "Normalize",
+    "OneOf",
     "Plan",
+    "RandAugment",
+    "RandAugmentT",
+    "RandomErasing",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "Recipe",
     "Report",
     "Resize",
+    "TrivialAugment",
     "VideoLoader",
+    "VideoMix",
     "augment",
     "draw_plan",
     "scan",

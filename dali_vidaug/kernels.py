@@ -27,7 +27,7 @@ CLIP = np.dtype(
         ("frames", "i4"),
         ("height", "i4"),
         ("width", "i4"),
-        ("reserved", "i4"),
+        ("index", "i4"),
     ]
 )
 NVRTC_OPTIONS = ("--std=c++17", "--fmad=false")
@@ -113,7 +113,7 @@ def _module(text):
     return cupy.RawModule(code=text, options=NVRTC_OPTIONS)  # CuPy keeps it on disk, for each architecture
 
 
-def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None):
+def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None, skip=()):
     """Apply a kernel to each clip of a batch.
 
     On the CPU the clips are shared out among threads. On the GPU there is one launch an entry and pass, on CuPy's
@@ -127,9 +127,11 @@ def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None):
         entries: the kernel's entry points, in order; by default the one called ``name``.
         passes: how often they are called, with pass = 0, 1, ...
         work_bytes: function of frames, height and width: how much scratch memory the kernel needs for a clip.
+        skip: positions of clips that the kernel would leave as they are. On the CPU they are not touched; on the GPU
+            the kernel copies them, as the rows, which know, are not at hand.
 
     Returns:
-        B new arrays, shaped like ``clips``.
+        B new arrays, shaped like ``clips``; in place of skipped ones the clips themselves.
 
     Raises:
         ValueError: a clip is not as above, or its row is missing or has another size.
@@ -140,15 +142,20 @@ def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None):
     xp = np if isinstance(clips[0], np.ndarray) else sys.modules["cupy"]
     if isinstance(rows, np.ndarray) and rows.dtype.names:
         rows = xp.asarray(np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), args.itemsize))
-    outputs = [xp.empty_like(clip) for clip in clips]
+    skip = set(skip) if xp is np else set()
+    outputs = [clip if i in skip else xp.empty_like(clip) for i, clip in enumerate(clips)]
     sizes = [work_bytes(*clip.shape[:3]) if work_bytes else 0 for clip in clips]
     table = np.zeros(len(clips), CLIP)
     for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
         table[field] = [_address(array) for array in arrays]
     for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
         table[field] = [clip.shape[axis] for clip in clips]
-    run = _run_cpu if xp is np else _run_gpu
-    run(name, args, table, sizes, [(entry, i) for i in range(passes) for entry in entries or (name,)])
+    table["index"] = np.arange(len(clips))
+    calls = [(entry, i) for i in range(passes) for entry in entries or (name,)]
+    if xp is np:
+        _run_cpu(table, sizes, calls, [i for i in range(len(clips)) if i not in skip])
+    else:
+        _run_gpu(name, args, table, sizes, calls)
     return outputs
 
 
@@ -180,7 +187,7 @@ def _scratch_memory(size):
     return kept
 
 
-def _run_cpu(name, args, table, sizes, calls):
+def _run_cpu(table, sizes, calls, places):
     library, address = _library(), table.ctypes.data
 
     def run(i):
@@ -192,11 +199,11 @@ def _run_cpu(name, args, table, sizes, calls):
                 ctypes.c_void_p(address), ctypes.c_int32(index), ctypes.c_int64(i), ctypes.c_int64(i + 1)
             )
 
-    if min(num_threads(), len(table)) == 1:
-        for i in range(len(table)):
+    if min(num_threads(), len(places)) <= 1:
+        for i in places:
             run(i)
     else:
-        list(_pool(os.getpid(), num_threads()).map(run, range(len(table))))
+        list(_pool(os.getpid(), num_threads()).map(run, places))
 
 
 def _run_gpu(name, args, table, sizes, calls):

@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,16 +26,29 @@ DALI_CODECS = {  # what DALI 2.4 decodes; which of them a GPU has is for its NVD
 }
 
 
+class BatchMix(NamedTuple):
+    """Who is mixed with whom, for a loss of two terms: ``own * loss(clip's label) + (1 - own) * loss(partner's)``.
+
+    Attributes:
+        partner: (B,) int64, position in the batch of the clip that each is mixed with, or its own.
+        own: (B,) float32, weight of the clip's own label, [0, 1].
+    """
+
+    partner: torch.Tensor
+    own: torch.Tensor
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Clips and what belongs to them. Unpacks into ``clips, targets``.
 
     Attributes:
         clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, else uint8.
-        targets: (B, K) float32, soft labels; a sample without a label has zeros.
+        targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
         samples: (B,) int64, manifest rows of the clips.
         epoch, index: the batch's number.
         plan: what was drawn for the clips.
+        mix: who is mixed with whom, when the recipe has one op that mixes; None when it has none, or several.
     """
 
     clips: torch.Tensor
@@ -44,6 +57,7 @@ class Batch:
     epoch: int
     index: int
     plan: Plan
+    mix: BatchMix | None = None
 
     def __iter__(self):
         return iter((self.clips, self.targets))
@@ -241,14 +255,7 @@ class VideoLoader:
         targets = np.zeros((len(labels), len(self.manifest.classes)), np.float32)
         known = np.flatnonzero(labels >= 0)
         targets[known, labels[known]] = 1.0
-        return Batch(
-            clips=clips,
-            targets=torch.from_numpy(targets).to(clips.device, non_blocking=True),
-            samples=torch.from_numpy(made.plan.samples.copy()),
-            epoch=made.epoch,
-            index=made.index,
-            plan=made.plan,
-        )
+        return _make_batch(clips, targets, made.plan, made.index)
 
     def set_epoch(self, epoch):
         """Let the next loop give epoch ``epoch``, from its start."""
@@ -329,6 +336,26 @@ class VideoLoader:
 
     def __exit__(self, *exception):
         self.close()
+
+
+def _make_batch(clips, targets, plan, index):
+    """A batch of clips (a torch tensor) with the targets (NumPy) that they had before they were mixed."""
+    mixes = []
+    for name, op in zip(plan.recipe.names, plan.recipe.ops, strict=True):
+        if hasattr(op, "mix_targets"):
+            targets = op.mix_targets(plan.args[name], targets)
+        if hasattr(op, "mixed_with"):
+            mixes.append(op.mixed_with(plan.args[name]))
+    mix = None
+    if len(mixes) == 1:
+        partner, own = mixes[0]
+        mix = BatchMix(_to(clips.device, partner.astype(np.int64)), _to(clips.device, own.astype(np.float32)))
+    samples = torch.from_numpy(plan.samples.copy())
+    return Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, plan, mix)
+
+
+def _to(device, array):
+    return torch.from_numpy(array).to(device, non_blocking=True)
 
 
 def _shard(num_shards, shard_index):
@@ -438,9 +465,9 @@ def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, batch=0,
     graph = make_graph(recipe, plan, settings, len(media))
     out = torch.from_dlpack(graph.run(plan, media).as_tensor())
     if targets is None:
-        soft = torch.zeros(len(media), 0)
+        soft = np.zeros((len(media), 0), np.float32)
     else:
-        soft = torch.as_tensor(targets, dtype=torch.float32).to(out.device)
+        soft = torch.as_tensor(targets, dtype=torch.float32).cpu().numpy()
         if soft.ndim != 2 or len(soft) != len(media):
-            raise ValueError(f"augment: targets must be ({len(media)}, K), got {tuple(soft.shape)}")
-    return Batch(out, soft, torch.from_numpy(samples), epoch, 0, plan)
+            raise ValueError(f"augment: targets must be ({len(media)}, K), got {soft.shape}")
+    return _make_batch(out, soft.copy(), plan, 0)

@@ -38,8 +38,11 @@ class Plan:
         return len(self.samples)
 
     def row(self, i):
-        """The plan of clip ``i`` alone."""
-        args = {name: rows if rows is None else rows[i : i + 1] for name, rows in self.args.items()}
+        """The plan of clip ``i`` alone, which can then only be mixed with itself."""
+        args = {name: rows if rows is None else rows[i : i + 1].copy() for name, rows in self.args.items()}
+        for rows in args.values():
+            if rows is not None and "partner" in rows.dtype.names:
+                rows["partner"] = np.minimum(rows["partner"], 0)
         return replace(self, samples=self.samples[i : i + 1], frames=self.frames[i : i + 1], args=args)
 
     def describe(self, i):

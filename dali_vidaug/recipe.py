@@ -35,14 +35,8 @@ class Recipe:
 
     @property
     def names(self):
-        """A name for each op: its class, with _2, _3, ... where the class comes again. Draws are addressed by it."""
-        seen: dict[str, int] = {}
-        names = []
-        for op in self.ops:
-            word = type(op).__name__
-            seen[word] = seen.get(word, 0) + 1
-            names.append(word if seen[word] == 1 else f"{word}_{seen[word]}")
-        return names
+        """A name for each op, which its draws are addressed by; see ``op_names``."""
+        return _ops.op_names(self.ops)
 
     @classmethod
     def parse(cls, text, classes=()):

@@ -14,6 +14,7 @@
 
 #ifdef __CUDACC_RTC__
 typedef unsigned char uint8_t;
+typedef short int16_t;
 typedef unsigned short uint16_t;
 typedef int int32_t;
 typedef unsigned int uint32_t;
@@ -44,13 +45,14 @@ typedef unsigned long long uint64_t;
 #define LANES 1
 #endif
 
-// One clip of the batch. src, dst and work do not overlap.
+// One clip of the batch. src, dst and work do not overlap. The clips of a batch stand in one array, so that a kernel finds
+// another one: clip number n is (&clip)[n - clip.index].
 struct Clip {
   const uint8_t* src;
   uint8_t* dst;
   const uint8_t* args;  // the clip's row of the plan
   uint8_t* work;        // as much scratch memory as the launch asked for, 16-byte aligned
-  int32_t frames, height, width, reserved;
+  int32_t frames, height, width, index;
 };
 
 DEVICE int64_t row_offset(const Clip& clip, int64_t frame, int32_t y) {

@@ -1,6 +1,10 @@
 """What each op means, in plain NumPy and float64, one clip at a time. Shares no code with the kernels."""
 
+from fractions import Fraction
+
 import numpy as np
+
+from dali_vidaug.rng import philox4x32
 
 RANDAUGMENT_OPS = (
     "Identity AutoContrast Equalize Invert Posterize Solarize SolarizeAdd Brightness Contrast Color Sharpness "
@@ -125,3 +129,37 @@ def _warp(frame, matrix, fill, bilinear):
     else:
         values = at(np.floor(x).astype(int), np.floor(y).astype(int))
     return np.where(inside[..., None], values, np.asarray(fill)).astype(np.uint8)
+
+
+def blend(clips, rows):
+    """What rows of ``dali_vidaug.ops.blend.BLEND`` make of a batch: a list of clips."""
+    return [_blend_clip(clips, clip, row) for clip, row in zip(clips, rows, strict=True)]
+
+
+def _blend_clip(clips, clip, row):
+    out = np.empty_like(clip)
+    for t in range(len(clip)):
+        weight = np.full(clip.shape[1:3], _at(row["outside"], t, len(clip), 32768))
+        if row["first"] <= t < row["last"]:
+            top, bottom, left, right = (int(_at(row[n], t, len(clip))) for n in ("top", "bottom", "left", "right"))
+            weight[top:bottom, left:right] = _at(row["inside"], t, len(clip), 32768)
+        other = clips[row["partner"]][t] if row["partner"] >= 0 else _noise(clip.shape[1:3], t, row)
+        mean = (1 - weight[..., None]) * clip[t] + weight[..., None] * other
+        out[t] = np.floor(mean + 0.5)
+    return out
+
+
+def _at(ends, t, frames, parts=1):
+    """The value of frame t of a ramp, to the nearest of 1 / parts."""
+    first, last = (round(float(end) * parts) for end in ends)
+    share = Fraction(t, frames - 1) if frames > 1 else Fraction(0)
+    return float((first + (last - first) * share + Fraction(1, 2)) // 1) / parts
+
+
+def _noise(shape, t, row):
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    counter = np.stack([x, y, np.full(shape, t), np.zeros(shape, int)], -1).astype(np.uint32)
+    words = philox4x32(counter, tuple(map(int, row["key"])))[..., :3]
+    total = words.copy().view(np.uint8).reshape(*shape, 3, 4).astype(int).sum(-1)
+    unit = (total - 510) / np.sqrt(4 * (256**2 - 1) / 12)
+    return np.floor(np.clip(row["color"] + row["spread"] * unit, 0, 255) + 0.5)

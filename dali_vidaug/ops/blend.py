@@ -1,0 +1,162 @@
+"""What mixing and erasing have in common: a clip with something laid over it, and what that makes of its label."""
+
+import numpy as np
+
+from dali_vidaug.kernels import launch
+
+_WHOLE = 32768  # weights are multiples of 1 / _WHOLE, so that pixels and labels are exact
+_MOST_FRAMES = 32768
+# A row: `partner`, or where that is -1 color and noise, is laid over the clip with the weight `inside` in the box and
+# `outside` around it. The box is [first, last) x [top, bottom) x [left, right), frames and pixels. Of two values the
+# first is the one in the clip's first frame, the other in its last; between, they go evenly. Zeros change nothing.
+BLEND = np.dtype(
+    [
+        ("partner", "i4"),  # position in the batch
+        ("frames", "i4"),  # size of the clip
+        ("height", "i4"),
+        ("width", "i4"),
+        ("first", "i4"),
+        ("last", "i4"),
+        ("top", "i4", 2),
+        ("bottom", "i4", 2),
+        ("left", "i4", 2),
+        ("right", "i4", 2),
+        ("inside", "f4", 2),  # in [0, 1]
+        ("outside", "f4", 2),
+        ("color", "f4", 3),  # R, G, B in [0, 255]: mean
+        ("spread", "f4", 3),  # and standard deviation of the noise; 0: one colour
+        ("key", "u4", 2),  # of the noise
+    ]
+)
+
+
+def new_rows(num_clips, frames, height, width):
+    """(B,) BLEND that change nothing, for clips of these sizes. The box is the whole clip."""
+    rows = np.zeros(num_clips, BLEND)
+    rows["frames"], rows["height"], rows["width"] = frames, height, width
+    if num_clips and rows["frames"].max() > _MOST_FRAMES:
+        raise ValueError(f"clips may have {_MOST_FRAMES} frames at most, got {rows['frames'].max()}")
+    rows["last"] = rows["frames"]
+    rows["bottom"], rows["right"] = rows["height"][:, None], rows["width"][:, None]
+    return rows
+
+
+def exact(weight):
+    """The multiple of 1 / 32768 nearest to a weight."""
+    return np.floor(np.asarray(weight) * _WHOLE + 0.5) / _WHOLE
+
+
+def check_probability(op, probability):
+    if not 0 <= probability <= 1:
+        raise ValueError(f"{op}: probability must be in [0, 1], got {probability}")
+
+
+def blend(clips, rows):
+    """Lay over each clip what its row says.
+
+    Args:
+        clips: B arrays (F, H, W, 3) uint8, NumPy's or CuPy's. Where rows have partners, all of one size.
+        rows: (B,) BLEND, or B arrays of their bytes, which lie where the clips do.
+
+    Returns:
+        B arrays. On the CPU clips that stay as they are are not copied: they are returned themselves.
+
+    Raises:
+        ValueError: (on the CPU) a row's partner is not in the batch, or of another size than its clip.
+    """
+    skip: list[int] = []
+    if len(clips) and isinstance(clips[0], np.ndarray):
+        if not isinstance(rows, np.ndarray):
+            rows = np.stack(rows).view(BLEND)[:, 0]
+        for i, partner in enumerate(rows["partner"].tolist()):
+            if partner >= len(clips):
+                raise ValueError(f"blend: clip {i} has partner {partner}, but there are {len(clips)} clips")
+            if partner >= 0 and clips[partner].shape != clips[i].shape:
+                raise ValueError(f"blend: clip {i} is {clips[i].shape}, its partner {clips[partner].shape}")
+        skip = np.flatnonzero(is_neutral(rows)).tolist()
+    return launch("blend", clips, rows, BLEND, skip=skip)
+
+
+def build_blend(fn, clips, args):
+    """``blend`` as an operator of the graph."""
+    rows = args.rows()
+    return fn.python_function(
+        clips, rows.gpu() if clips.device == "gpu" else rows, function=blend,
+        batch_processing=True, device=clips.device, output_layouts="FHWC",
+    )  # fmt: skip
+
+
+def is_neutral(rows):
+    """(B,) bool: nothing is laid over the clip."""
+    box = rows["first"] < rows["last"]
+    for low, high in (("top", "bottom"), ("left", "right")):
+        box = box & (rows[low] < rows[high]).any(1)
+    return ~rows["outside"].any(1) & ~(box & rows["inside"].any(1))
+
+
+def own_share(rows):
+    """How much of each clip is its own: 1 - the mean weight of the partner over all voxels, counted exactly.
+
+    Args:
+        rows: (B,) BLEND.
+
+    Returns:
+        (B,) float64 in [0, 1]; 1 where there is no partner: what is erased does not belong to another clip.
+    """
+    frames = rows["frames"].astype(np.int64)[:, None]
+    frame = np.arange(frames.max(initial=1))[None]
+
+    def between(ends):
+        first, last = np.asarray(ends, np.int64).T[..., None]
+        steps = np.maximum(frames - 1, 1)
+        return (2 * (first * (steps - frame) + last * frame) + steps) // (2 * steps)
+
+    def side(low, high, length):
+        length = length.astype(np.int64)[:, None]
+        return np.maximum(np.minimum(between(high), length) - np.maximum(between(low), 0), 0)
+
+    area = side(rows["top"], rows["bottom"], rows["height"]) * side(rows["left"], rows["right"], rows["width"])
+    area = area * ((rows["first"][:, None] <= frame) & (frame < rows["last"][:, None]))
+    whole = (rows["height"].astype(np.int64) * rows["width"])[:, None]
+    inside, outside = (between(np.floor(rows[name] * np.float32(_WHOLE) + 0.5)) for name in ("inside", "outside"))
+    others = np.where(frame < frames, area * inside + (whole - area) * outside, 0).sum(1)
+    return np.where(rows["partner"] < 0, 1.0, 1 - others / np.maximum(frames * whole * _WHOLE, 1)[:, 0])
+
+
+def mixed_with(rows):
+    """Whom each clip is mixed with: position in the batch (B,) int64, its own where it is alone; own share (B,)."""
+    return np.where(rows["partner"] < 0, np.arange(len(rows)), rows["partner"]), own_share(rows)
+
+
+def mix_targets(rows, targets):
+    """Labels of mixed clips: own share * own label + rest * partner's label.
+
+    Args:
+        rows: (B,) BLEND.
+        targets: (B, K) float, of the clips before they are mixed; one or many labels a clip.
+
+    Returns:
+        (B, K) float32.
+    """
+    partner, own = mixed_with(rows)
+    own = own[:, None]
+    return (own * targets + (1 - own) * targets[partner]).astype(np.float32)
+
+
+def describe_blend(row):
+    """What a row of BLEND does, as lines of text."""
+    if is_neutral(row[None])[0]:
+        return ["as it is"]
+
+    def ends(name):
+        first, last = row[name].tolist()
+        return f"{first:.4g}" if first == last else f"{first:.4g} to {last:.4g}"
+
+    box = f"frames [{row['first']}, {row['last']}), rows [{ends('top')}, {ends('bottom')})"
+    box += f", columns [{ends('left')}, {ends('right')})"
+    if row["partner"] < 0:
+        what = f"R, G, B {', '.join(f'{v:.1f}' for v in row['color'])}"
+        what += f" +- {', '.join(f'{v:.1f}' for v in row['spread'])}" if row["spread"].any() else ""
+    else:
+        what = f"clip {row['partner']} of the batch, own share {own_share(row[None])[0]:.6g}"
+    return [what, f"weight {ends('inside')} in {box}; {ends('outside')} around it"]

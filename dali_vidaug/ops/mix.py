@@ -1,0 +1,257 @@
+"""Mixing clips of a batch: the cut, mix-up and cut-mix-up families, in space and time, and VideoMix.
+
+Cut in frames and cubes, fades: Kim et al., "Learning Temporally Invariant and Localizable Features via Data
+Augmentation for Video Recognition" (2020). CutMix: Yun et al. (ICCV 2019), over video as VideoMix: Yun et al. (2020).
+MixUp: Zhang et al. (ICLR 2018).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from dali_vidaug.ops.blend import (
+    BLEND,
+    build_blend,
+    check_probability,
+    describe_blend,
+    exact,
+    mix_targets,
+    mixed_with,
+    new_rows,
+)
+
+_CUTS = {  # which power of the box's share its sides are, in frames and in rows and columns; None: all of them
+    "CutMix": (None, 1 / 2), "FrameCutMix": (1, None), "CubeCutMix": (1 / 3, 1 / 3), "MovingCutMix": (None, 1 / 2),
+    "CutMixUp": (None, 1 / 2), "FrameCutMixUp": (1, None), "CubeCutMixUp": (1 / 3, 1 / 3),
+}  # fmt: skip
+FAMILIES = (*_CUTS, "MixUp", "FadeMixUp")
+_SPELLINGS = {name.lower(): name for name in FAMILIES} | {  # the paper's released code has these
+    "framemix": "FrameCutMix", "cubemix": "CubeCutMix", "framemixup": "FrameCutMixUp", "cubemixup": "CubeCutMixUp",
+}  # fmt: skip
+_MIXUP_ALPHA = 2.0  # of the weight of CutMixUp and its relatives
+_TABLE = 8192
+
+
+@dataclass(frozen=True)
+class Mix:
+    """Lay another clip of the batch over each clip: one of the mixing families, by name.
+
+    Each clip has a partner; over the batch they form a random cycle, so nobody is its own partner when there are two
+    clips or more, and a clip alone is left as it is. With s the share of the partner, 1 - s ~ Beta(alpha, alpha):
+
+    - "CutMix": a box with sides sqrt(s) of the frame's, in all frames. "MovingCutMix": its centre moves evenly from
+      one random place to another.
+    - "FrameCutMix": s of the frames. "CubeCutMix": a box with sides s^(1/3) of the clip's, in time too.
+    - "MixUp": the whole clip, with the weight s. "FadeMixUp": with a weight that goes evenly from s - d to s + d,
+      |d| ~ U[0, min(s, 1 - s)), either sign.
+    - "CutMixUp", "FrameCutMixUp", "CubeCutMixUp": the whole clip, with a weight w ~ Beta(2, 2); half of the time with a
+      box as above, in which the one of the two that weighs less outside stands alone.
+
+    A box's centre is uniform over the clip, and what sticks out is cut off. The label is mixed by the share of voxels
+    and weights as they are, not by s. All clips of a batch must be of one size.
+
+    What is drawn for a clip depends on its own address alone, but for the partner, which depends on the batch.
+
+    Attributes:
+        family: one of the above, in any case; "framemix", "cubemix", "framemixup" and "cubemixup" are other names of
+            FrameCutMix, CubeCutMix, FrameCutMixUp and CubeCutMixUp.
+        alpha: in (0, 1000]; 1: every share is as likely.
+        probability: of a clip to be mixed.
+        granularity: "clip": every clip has its own share, box and chance; "batch": the batch has them in common, as
+            in the papers' code.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    family: str = "CubeCutMix"
+    alpha: float = 1.0
+    probability: float = 1.0
+    granularity: str = "clip"
+
+    ARGS = BLEND
+
+    def __post_init__(self):
+        family = _SPELLINGS.get(str(self.family).lower())
+        if family is None:
+            raise ValueError(f"Mix: family must be one of {', '.join(_SPELLINGS.values())}, got {self.family!r}")
+        object.__setattr__(self, "family", family)
+        if not 0 < self.alpha <= 1000:
+            raise ValueError(f"{family}: alpha must be in (0, 1000], got {self.alpha}")
+        check_probability(family, self.probability)
+        if self.granularity not in ("clip", "batch"):
+            raise ValueError(f"{family}: granularity must be 'clip' or 'batch', got {self.granularity!r}")
+
+    @property
+    def name(self):
+        """The family: what the op is called in a recipe."""
+        return self.family
+
+    def draw(self, draws, frames, height, width):
+        """(B,) BLEND.
+
+        Raises:
+            ValueError: the clips are not of one size.
+        """
+        rows = new_rows(len(draws), frames, height, width)
+        sizes = np.unique(rows[["frames", "height", "width"]])
+        if len(sizes) > 1:
+            (f, h, w), (f2, h2, w2) = sizes[0].item(), sizes[-1].item()
+            raise ValueError(
+                f"{self.family}: the clips of a batch must be of one size, got {f}x{h}x{w} and {f2}x{h2}x{w2} (frames "
+                "x height x width); put RandomResizedCrop, CenterCrop or Resize((height, width)) before it"
+            )
+        common = draws if self.granularity == "clip" else draws.of_batch()
+        own = beta(common.uniform("own"), self.alpha)
+        if self.family in _CUTS:
+            cut(rows, self.family, own, common)
+        if self.family.endswith("MixUp"):
+            mix_up(rows, self.family, own, common)
+        rows["partner"] = partners(draws)
+        applied = (common.uniform("apply") < self.probability) & (len(draws) > 1)
+        for name in ("inside", "outside"):
+            rows[name][~np.broadcast_to(applied, len(draws))] = 0
+        return rows
+
+    def build(self, fn, clips, args):
+        return build_blend(fn, clips, args)
+
+    def mix_targets(self, args, targets):
+        """(B, K) float32: the labels of the mixed clips, from theirs before."""
+        return mix_targets(args, targets)
+
+    def mixed_with(self, args):
+        """Partner (B,) int64 and own share (B,) of each clip."""
+        return mixed_with(args)
+
+    def describe(self, row):
+        """A row as lines of text."""
+        return describe_blend(row)
+
+
+def partners(draws):
+    """(B,) int64: positions in the batch, a random one of the cycles that go through all of it."""
+    order = draws.of_batch().words("partner", len(draws))[0].argsort(kind="stable")
+    partner = np.empty(len(draws), np.int64)
+    partner[order] = np.roll(order, -1)
+    return partner
+
+
+@cache
+def _beta_table(alpha):
+    """The lower half of Beta(alpha, alpha)'s distribution: values of x^min(alpha, 1), where its density is finite."""
+    power = min(alpha, 1.0)
+    t = np.linspace(0, 0.5**power, _TABLE + 1)
+    x = t ** (1 / power)
+    density = (4 * (1 - x) * (x if alpha > 1 else 1)) ** (alpha - 1)  # of t, but for a factor
+    mass = np.append(0.0, np.cumsum(density[1:] + density[:-1]))
+    return t, 0.5 * mass / mass[-1], 1 / power
+
+
+def beta(uniform, alpha):
+    """Beta(alpha, alpha) from uniform numbers: the inverse of its distribution function, to some five digits."""
+    t, mass, power = _beta_table(float(alpha))
+    low = np.interp(np.minimum(uniform, 1 - uniform), mass, t) ** power
+    return np.where(uniform < 0.5, low, 1 - low)
+
+
+def _span(draws, purpose, length, ratio, num_ends=1):
+    """[low, high) of a box along an axis: (B, num_ends) each. The centre is uniform, what sticks out is cut off."""
+    half = (length * ratio).astype(np.int64)[:, None] // 2
+    centre = draws.integers(purpose, length, n=num_ends)
+    return np.maximum(centre - half, 0), np.minimum(centre + half, length)
+
+
+def cut(rows, family, own, draws):
+    """Set the box of rows, which the partner fills; definition: Kim et al.'s code.
+
+    Args:
+        rows: (B,) BLEND, changed.
+        family: a cut family.
+        own: (B,) or (1,), share of the clip itself, [0, 1].
+        draws: of length B or 1.
+    """
+    in_time, in_space = _CUTS[family]
+    share = 1 - np.asarray(own, np.float64)
+    frames, height, width = (int(rows[name][0]) for name in ("frames", "height", "width"))
+    ends = 2 if family == "MovingCutMix" else 1
+    if in_time:
+        first, last = _span(draws, "frame", frames, share**in_time)
+        rows["first"], rows["last"] = first[:, 0], last[:, 0]
+    if in_space:
+        rows["top"], rows["bottom"] = _span(draws, "row", height, share**in_space, ends)
+        rows["left"], rows["right"] = _span(draws, "column", width, share**in_space, ends)
+    rows["inside"] = 1
+
+
+def mix_up(rows, family, own, draws):
+    """Set the weights of rows for families that blend; see ``cut``, which has set the box if there is one."""
+    own = np.asarray(own, np.float64)
+    if family in _CUTS:
+        # In the box: the partner if the clip prevails outside, else the clip.
+        own = exact(beta(draws.uniform("mixup"), _MIXUP_ALPHA))
+        with_box = draws.uniform("box") < 0.5
+        outside = 1 - own
+        inside = np.where(with_box, own >= 0.5, outside)
+        rows["outside"], rows["inside"] = outside[:, None], inside[:, None]
+        return
+    if family == "FadeMixUp":
+        change = np.minimum(own, 1 - own) * draws.uniform("fade") * (1 - 2 * draws.integers("sign", 2))
+        own = np.stack([own - change, own + change], 1) if rows["frames"][0] > 1 else own[:, None]
+    else:
+        own = own[:, None]
+    rows["inside"] = rows["outside"] = exact(1 - own)
+
+
+def CutMix(alpha=1.0, probability=1.0, granularity="clip"):
+    """A box of each frame from another clip: ``Mix("CutMix")``."""
+    return Mix("CutMix", alpha, probability, granularity)
+
+
+def MovingCutMix(alpha=1.0, probability=1.0, granularity="clip"):
+    """CutMix with a box that moves evenly from one place to another: ``Mix("MovingCutMix")``."""
+    return Mix("MovingCutMix", alpha, probability, granularity)
+
+
+def FrameCutMix(alpha=1.0, probability=1.0, granularity="clip"):
+    """A run of frames from another clip: ``Mix("FrameCutMix")``."""
+    return Mix("FrameCutMix", alpha, probability, granularity)
+
+
+def CubeCutMix(alpha=1.0, probability=1.0, granularity="clip"):
+    """A box of a run of frames from another clip: ``Mix("CubeCutMix")``."""
+    return Mix("CubeCutMix", alpha, probability, granularity)
+
+
+def MixUp(alpha=1.0, probability=1.0, granularity="clip"):
+    """The weighted mean with another clip: ``Mix("MixUp")``."""
+    return Mix("MixUp", alpha, probability, granularity)
+
+
+def FadeMixUp(alpha=1.0, probability=1.0, granularity="clip"):
+    """MixUp with a weight that changes evenly through the clip: ``Mix("FadeMixUp")``."""
+    return Mix("FadeMixUp", alpha, probability, granularity)
+
+
+def CutMixUp(alpha=1.0, probability=1.0, granularity="clip"):
+    """MixUp, half of the time with a box in which only one clip stands: ``Mix("CutMixUp")``."""
+    return Mix("CutMixUp", alpha, probability, granularity)
+
+
+def FrameCutMixUp(alpha=1.0, probability=1.0, granularity="clip"):
+    """MixUp, half of the time with a run of frames from one clip alone: ``Mix("FrameCutMixUp")``."""
+    return Mix("FrameCutMixUp", alpha, probability, granularity)
+
+
+def CubeCutMixUp(alpha=1.0, probability=1.0, granularity="clip"):
+    """MixUp, half of the time with a box in a run of frames from one clip alone: ``Mix("CubeCutMixUp")``."""
+    return Mix("CubeCutMixUp", alpha, probability, granularity)
+
+
+def VideoMix(mode="S", alpha=1.0, probability=1.0, granularity="clip"):
+    """VideoMix (Yun et al. 2020): cut in space "S" (CutMix), time "T" (FrameCutMix), or both "ST" (CubeCutMix)."""
+    families = {"S": "CutMix", "T": "FrameCutMix", "ST": "CubeCutMix"}
+    if mode not in families:
+        raise ValueError(f"VideoMix: mode must be 'S', 'T' or 'ST', got {mode!r}")
+    return Mix(families[mode], alpha, probability, granularity)
