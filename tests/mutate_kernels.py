@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+TESTS = ("tests/test_kernels.py", "tests/test_blend.py")
 MUTANTS = [  # file, what stands there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
     ("randaugment.cu", "(uint64_t)from_x < (uint64_t)clip.width", "(uint64_t)from_x <= (uint64_t)clip.width"),
@@ -36,6 +37,28 @@ MUTANTS = [  # file, what stands there, what it becomes
     ("randaugment_tables.h", "m[1] = -m[3]", "m[1] = m[3]"),
     ("randaugment_tables.h", "(float)v < value", "(float)v <= value"),
     ("randaugment_tables.h", "below = share / 2", "below = share"),
+    ("blend.cu", "int32_t top[2], bottom[2], left[2], right[2];", "int32_t top[2], left[2], bottom[2], right[2];"),
+    ("blend.cu", "first * (steps - frame) + last * frame", "first * frame + last * (steps - frame)"),
+    ("blend.cu", "+ steps) / (2 * steps)", ") / (2 * steps)"),
+    ("blend.cu", "first == last || frames == 1", "first == last"),
+    ("blend.cu", "weight ? other : own;", "weight ? own : other;"),
+    ("blend.cu", "(((difference * part >> 14) + 1) >> 1)", "(difference * part >> 15)"),
+    ("blend.cu", "(word >> 8 & 0x00FF00FFu)", "(word & 0x00FF00FFu)"),
+    ("blend.cu", "value < 0.0f ? 0.0f", "value < 1.0f ? 1.0f"),
+    ("blend.cu", "(other - own) * weight + WHOLE / 2", "(other - own) * weight"),
+    ("blend.cu", "{(uint32_t)x, (uint32_t)y, (uint32_t)frame, 0u}", "{(uint32_t)y, (uint32_t)x, (uint32_t)frame, 0u}"),
+    ("blend.cu", "level(b, sb, words.c)", "level(b, sb, words.d)"),
+    ("blend.cu", "args.first <= frame && frame < args.last", "args.first <= frame && frame <= args.last"),
+    ("blend.cu", "frame, frames) <= y &&", "frame, frames) < y &&"),
+    (
+        "blend.cu",
+        "lay_clip(own, other, dst, 3 * left, 3 * right, inside)",
+        "lay_clip(own, other, dst, left, right, inside)",
+    ),
+    ("blend.cu", "(&clip)[args.partner - clip.index]", "(&clip)[args.partner]"),
+    ("blend.cu", "lay_color(own, dst, right, width, outside, args", "lay_color(own, dst, right, width, inside, args"),
+    ("philox.h", "^ counter.b ^ key0", "^ counter.b ^ key1"),
+    ("philox.h", "round < 10", "round < 9"),
 ]
 
 
@@ -50,7 +73,7 @@ def survives(folder, file, before, after):
         environment = os.environ | {"PYTHONPATH": str(folder)}
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
         subprocess.run(build, cwd=folder, env=environment, check=True, capture_output=True)
-        test = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "tests/test_kernels.py"]
+        test = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *TESTS]
         result = subprocess.run(test, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     finally:
         path.write_text(text)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from dali_vidaug import kernels
+from dali_vidaug.ops.blend import BLEND, blend
 from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
 
-KERNELS = {"randaugment": args_dtype(2, 16)}
-ENTRIES = {"randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"]}
+KERNELS = {"randaugment": args_dtype(2, 16), "blend": BLEND}
+ENTRIES = {"randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"]}
 
 
 def build(text, architecture, *options):
@@ -100,16 +101,21 @@ class Device:
         return SimpleNamespace(get_function=lambda entry: lambda *args: self.launches.append((entry, *args)))
 
 
-def test_the_launcher_hands_over_what_the_kernels_take(monkeypatch):
+@pytest.fixture
+def device(monkeypatch):
     device = Device()
     monkeypatch.setitem(sys.modules, "cupy", device)
     kernels._module.cache_clear()
+    yield device
+    kernels._module.cache_clear()
+
+
+def test_the_launcher_hands_over_what_the_kernels_take(device):
     shapes = [(16, 30, 40, 3), (4, 17, 23, 3), (1, 1, 1, 3)]
     args = args_dtype(2, 16)
     clips = [device.array(shape) for shape in shapes]
     rows = [device.array(args.itemsize) for _ in shapes]
     outputs = randaugment(clips, rows, 2)
-    kernels._module.cache_clear()
 
     assert [(entry, int(parameters[1])) for entry, _, _, parameters in device.launches] == [
         (entry, index) for index in range(2) for entry in ENTRIES["randaugment"]
@@ -126,3 +132,17 @@ def test_the_launcher_hands_over_what_the_kernels_take(monkeypatch):
         assert clip_table["args"].tolist() == [row.data.ptr for row in rows]
         assert [tuple(row) for row in clip_table[["frames", "height", "width"]].tolist()] == [s[:3] for s in shapes]
     assert FRAME_BYTES % 16 in (0, 8)  # the 64-bit fields of the next frame stay aligned
+
+
+def test_a_kernel_finds_the_other_clips_of_the_batch(device):
+    clips = [device.array((4, 17, 23, 3)) for _ in range(3)]
+    outputs = blend(clips, [device.array(BLEND.itemsize) for _ in clips])
+    assert set(device.texts) == {kernels.source("blend", BLEND)}
+    ((entry, grid, block, (table, index)),) = device.launches
+    assert (entry, int(index), grid, block) == ("blend", 0, (-(-4 * 17 // 32), 3), (kernels.THREADS,))
+    assert entry_parameters(build(device.texts[0], "compute_80")[0].decode()) == {"blend": [8, index.nbytes]}
+    clip_table = device.memory[table.data.ptr].view(kernels.CLIP)
+    assert clip_table["index"].tolist() == [0, 1, 2]
+    # All are written: the rows, which say what is neutral, are on the GPU.
+    assert clip_table["dst"].tolist() == [out.data.ptr for out in outputs]
+    assert not {out.data.ptr for out in outputs} & {clip.data.ptr for clip in clips}

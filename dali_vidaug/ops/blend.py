@@ -149,14 +149,23 @@ def describe_blend(row):
         return ["as it is"]
 
     def ends(name):
-        first, last = row[name].tolist()
+        first, last = row[name].reshape(-1)[[0, -1]].tolist()
         return f"{first:.4g}" if first == last else f"{first:.4g} to {last:.4g}"
 
-    box = f"frames [{row['first']}, {row['last']}), rows [{ends('top')}, {ends('bottom')})"
-    box += f", columns [{ends('left')}, {ends('right')})"
+    box = []
+    for word, low, high, length in (
+        ("frames", "first", "last", row["frames"]),
+        ("rows", "top", "bottom", row["height"]),
+        ("columns", "left", "right", row["width"]),
+    ):
+        if row[low].any() or (row[high] != length).any():
+            box.append(f"{word} [{ends(low)}, {ends(high)})")
     if row["partner"] < 0:
-        what = f"R, G, B {', '.join(f'{v:.1f}' for v in row['color'])}"
-        what += f" +- {', '.join(f'{v:.1f}' for v in row['spread'])}" if row["spread"].any() else ""
+        what = f"colour {', '.join(f'{v:.4g}' for v in row['color'])}"
+        what += f", noise +- {', '.join(f'{v:.4g}' for v in row['spread'])}" if row["spread"].any() else ""
     else:
-        what = f"clip {row['partner']} of the batch, own share {own_share(row[None])[0]:.6g}"
-    return [what, f"weight {ends('inside')} in {box}; {ends('outside')} around it"]
+        what = f"clip {row['partner']} of the batch, own share {own_share(row[None])[0]:.4g}"
+    if not box or (row["inside"] == row["outside"]).all():
+        return [what, f"weight {ends('outside' if box else 'inside')}"]
+    around = f", {ends('outside')} around it" if row["outside"].any() else ""
+    return [what, f"weight {ends('inside')} in {', '.join(box)}{around}"]
