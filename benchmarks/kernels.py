@@ -17,6 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from dali_vidaug import kernels
+from dali_vidaug.ops.blend import blend, is_neutral
+from dali_vidaug.ops.erase import Cutout, RandomErasing
+from dali_vidaug.ops.mix import CubeCutMix, CubeCutMixUp, CutMix, FadeMixUp, MixUp
+from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import CODES, RandAugmentT, args_dtype, randaugment
 from dali_vidaug.rng import Draws
 
@@ -122,7 +126,7 @@ def time_randaugment(clip, repeat):
     return milliseconds(functions, repeat)
 
 
-def torchvision_randaugment(clip):
+def import_torchvision():
     import torch
 
     torch.set_num_threads(1)
@@ -134,8 +138,14 @@ def torchvision_randaugment(clip):
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         import torchvision
-    from PIL import Image
     from torchvision.transforms import v2
+
+    return torch, torchvision, v2
+
+
+def torchvision_randaugment(clip):
+    torch, torchvision, v2 = import_torchvision()
+    from PIL import Image
 
     theirs = v2.RandAugment(num_ops=2, magnitude=9)
     video = torch.from_numpy(clip).permute(0, 3, 1, 2).contiguous()
@@ -193,6 +203,77 @@ def time_affine(clip, repeat):
     return milliseconds(functions, repeat)
 
 
+def time_mixing(clips, repeat):
+    """A batch mixed by other draws in each call; times of a clip, and the bytes that must be moved for it."""
+    batch = len(clips)
+    ops = {
+        "CubeCutMix": CubeCutMix(), "CutMix": CutMix(), "FadeMixUp": FadeMixUp(), "MixUp": MixUp(),
+        "CubeCutMixUp": CubeCutMixUp(), "OneOf(CubeCutMix, FadeMixUp)": OneOf((CubeCutMix(), FadeMixUp())),
+        "Cutout": Cutout(), "RandomErasing, always": RandomErasing(1.0),
+    }  # fmt: skip
+    functions, moved = {}, {"a plain copy": 2 * clips[0].nbytes}
+    for name, op in ops.items():
+        rows = [op.draw(Draws(0, 0, np.arange(batch), batch=i), FRAMES, SIZE, SIZE) for i in range(repeat + 2)]
+        check_mixing(clips, rows[0])
+        functions[name] = lambda i, rows=rows: blend(clips, rows[i])
+        # Of two clips that are blended both are read; what is not copied moves nothing.
+        moved[name] = statistics.median(float(bytes_moved(r).mean()) for r in rows[2:])
+    functions["a plain copy"] = lambda _: [clip.copy() for clip in clips]
+    try:
+        functions |= torchvision_mixing(clips)
+    except ImportError as error:
+        print(f"left out: {error}")
+    times = milliseconds(functions, repeat)
+    return {name: (m / batch, s / batch) for name, (m, s) in times.items()}, moved
+
+
+def check_mixing(clips, rows):
+    for out, expected in zip(blend(clips, rows), reference.blend(clips, rows), strict=True):
+        assert_pixels(out, expected, max_diff=int(rows["spread"].any()), max_fraction=1e-3)
+
+
+def bytes_moved(rows):
+    """(B,): what is written, what is read of the clip, what is read of its partner; nothing for neutral rows."""
+    whole = 3.0 * rows["frames"] * rows["height"] * rows["width"]
+    box = 3.0 * (rows["last"] - rows["first"])
+    for low, high in (("top", "bottom"), ("left", "right")):
+        box = box * (rows[high] - rows[low]).mean(1)
+    read = np.zeros(len(rows))
+    for name, size in (("inside", box), ("outside", whole - box)):
+        weight = rows[name].max(1)
+        read += size * ((weight < 1) + ((weight > 0) & (rows["partner"] >= 0)).astype(float))
+    return np.where(is_neutral(rows), 0, read + whole)
+
+
+def torchvision_mixing(clips):
+    torch, torchvision, v2 = import_torchvision()
+    from torchvision import tv_tensors
+
+    labels = torch.arange(len(clips))
+    pixels = tv_tensors.Video(torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3).contiguous())
+    floats = tv_tensors.Video(pixels.float() / 255)
+    cut, mix = v2.CutMix(num_classes=len(clips)), v2.MixUp(num_classes=len(clips))
+    return {
+        f"torchvision {torchvision.__version__} v2.CutMix on uint8": lambda _: cut(pixels, labels),
+        "torchvision v2.MixUp on float32": lambda _: mix(floats, labels),
+    }
+
+
+def print_mixing(title, times, moved):
+    print(f"\n{title}")
+    copy = moved["a plain copy"] / times["a plain copy"][0]
+    for name, (median, spread) in times.items():
+        line = f"  {name:<44} {median:8.3f} ms  +- {spread:.3f}"
+        if name in moved:
+            rate = moved[name] / median
+            line += f"  {moved[name] / 1e6:5.2f} MB  {rate / 1e6:6.2f} GB/s  {rate / copy:5.0%} of copy"
+        print(line)
+    cut, mix = (next((t for n, t in times.items() if f"v2.{name}" in n), None) for name in ("CutMix", "MixUp"))
+    if cut and mix:
+        print(f"  CubeCutMix is {cut[0] / times['CubeCutMix'][0]:.1f} times as fast as torchvision's CutMix, ", end="")
+        print(f"FadeMixUp {mix[0] / times['FadeMixUp'][0]:.1f} times as fast as its MixUp")
+
+
 def print_table(title, times, base=None, moved=None):
     print(f"\n{title}")
     for name, (median, spread) in times.items():
@@ -221,6 +302,9 @@ def main():
     print_table("RandAugment(2, 9), nearest, one CPU thread", times, next(iter(times.values()))[0])
     results["affine"] = times = time_affine(clip, options.clips)
     print_table("One bilinear affine map, one CPU thread", times, next(iter(times.values()))[0])
+    times, blended = time_mixing([make_clip(i) for i in range(8)], options.clips)
+    print_mixing("Mixing and erasing a batch of 8, one CPU thread, time of a clip", times, blended)
+    results["mixing"] = times
     try:
         import cupy
 
