@@ -24,7 +24,11 @@ MUTANTS = [  # file, what stands there, what it becomes
     ("randaugment.cu", "2 * sum + pixels", "2 * sum"),
     ("randaugment.cu", "args.per_clip ? 0 : frame", "args.per_clip ? frame : 0"),
     ("randaugment.cu", "look_up(dst, dst, width, state.after)", "look_up(dst, dst, width, state.before)"),
-    ("randaugment.h", "uint8_t bilinear;    // else nearest\n  uint8_t per_clip;", "uint8_t per_clip;\n  uint8_t bilinear;"),
+    (
+        "randaugment.h",
+        "uint8_t bilinear;    // else nearest\n  uint8_t per_clip;",
+        "uint8_t per_clip;\n  uint8_t bilinear;",
+    ),
     ("randaugment.h", "value < 0 ? 0 : value", "value < 1 ? 1 : value"),
     ("randaugment.h", "!looks_up || op == CONTRAST", "!looks_up"),
     ("randaugment.h", "(args.per_clip && is_counted(op))", "(!args.per_clip && is_counted(op))"),

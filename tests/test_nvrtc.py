@@ -12,6 +12,11 @@ from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
 
+try:
+    nvrtc.getVersion()
+except RuntimeError as error:
+    pytest.skip(f"CuPy finds no NVRTC ({error}); pip has it: nvidia-cuda-nvrtc", allow_module_level=True)
+
 KERNELS = {"randaugment": args_dtype(2, 16)}
 ENTRIES = {"randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"]}
 

@@ -21,7 +21,7 @@ CODES = (  # the same order as enum Op in kernels/randaugment.cu
     "Color", "Sharpness", "Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY",
 )  # fmt: skip
 _WITHOUT_VALUE = ("Identity", "AutoContrast", "Equalize", "Invert")
-_UNITS = {
+UNITS = {
     "Posterize": "bits", "Solarize": "threshold", "SolarizeAdd": "added", "Rotate": "degrees",
     "ShearX": "px per px", "ShearY": "px per px", "TranslateX": "px", "TranslateY": "px",
 }  # fmt: skip
@@ -247,7 +247,7 @@ class RandAugmentT:
         for code, values in zip(row["op"], row["value"], strict=False):
             name = CODES[code]
             text = " ".join(f"{v:.4g}" for v in (values[:1] if (values == values[0]).all() else values))
-            lines.append(name if name in _WITHOUT_VALUE else f"{name} {text} {_UNITS.get(name, 'times')}")
+            lines.append(name if name in _WITHOUT_VALUE else f"{name} {text} {UNITS.get(name, 'times')}")
         return lines
 
 
