@@ -2,7 +2,9 @@
 //
 // The result is that of applying the ops one by one, rounding to uint8 after each. Several are done in one pass over
 // the pixels where that gives the same bytes: a chain of tables (one value to one value) is one table, and the tables
-// before and after the one op of a pass that is no table ride along. A pass is three entry points:
+// before and after the one op of a pass that is no table ride along where they cost little (randaugment.h). Two gathers
+// are two passes: one through the product of their matrices would show what the first has moved out of the frame. A pass
+// is three entry points:
 //   count    histogram of each channel and sum of the grey values, of the frames that need them
 //   prepare  tables, matrix and the like of each frame
 //   pixels   reads and writes every pixel
