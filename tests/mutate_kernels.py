@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+TESTS = ["tests/test_kernels.py", "tests/test_emulated_gpu.py"]
 MUTANTS = [  # file, what stands there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
     ("randaugment.cu", "(uint64_t)from_x < (uint64_t)clip.width", "(uint64_t)from_x <= (uint64_t)clip.width"),
@@ -36,6 +37,8 @@ MUTANTS = [  # file, what stands there, what it becomes
     ("randaugment_tables.h", "m[1] = -m[3]", "m[1] = m[3]"),
     ("randaugment_tables.h", "(float)v < value", "(float)v <= value"),
     ("randaugment_tables.h", "below = share / 2", "below = share"),
+    ("randaugment_tables.h", "SYNC();\n      for (int32_t c = THREAD; c < 3", "for (int32_t c = THREAD; c < 3"),
+    ("common.h", "threadIdx.x % 32", "threadIdx.x % 16"),
 ]
 
 
@@ -50,7 +53,7 @@ def survives(folder, file, before, after):
         environment = os.environ | {"PYTHONPATH": str(folder)}
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
         subprocess.run(build, cwd=folder, env=environment, check=True, capture_output=True)
-        test = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", "tests/test_kernels.py"]
+        test = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *TESTS]
         result = subprocess.run(test, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     finally:
         path.write_text(text)
