@@ -16,7 +16,7 @@ from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 
 MAX_OPS = 8
 FRAME_BYTES = 4696  # of struct RandaugmentFrame
-CODES = (  # the same order as enum Op in kernels/randaugment.cu
+CODES = (  # the same order as enum Op in kernels/randaugment.h
     "Identity", "AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Brightness", "Contrast",
     "Color", "Sharpness", "Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY",
 )  # fmt: skip
@@ -89,7 +89,7 @@ def args_dtype(num_ops, frames):
             ("per_clip", "u1"),
             ("reserved", "u1", 3),
             ("num_values", "i4"),
-            ("value", "f4", (num_ops, frames)),
+            ("value", "f4", (num_ops, frames)),  # by op: bits, degrees, pixels, a factor, ... (UNITS)
         ]
     )
 
