@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug.decode import frame_index, open_video, read_cuts
+from dali_vidaug.cut import frame_index, open_video, read_cuts
 
 PEER_THREADS = 1  # torchcodec's threads in each worker
 

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 _NEED_DALI = {
     "Batch": "loader",
     "ClipError": "producer",
-    "Report": "loader",
+    "Report": "report",
     "VideoLoader": "loader",
     "augment": "loader",
 }

@@ -13,7 +13,8 @@ from typing import Any
 
 import av
 
-from dali_vidaug.decode import decode, reason, remux
+from dali_vidaug.cut import reason, remux
+from dali_vidaug.decode import decode
 from dali_vidaug.graph import Graph
 from dali_vidaug.ops import CROP
 from dali_vidaug.plan import Plan, draw_plan
@@ -40,21 +41,6 @@ class ClipError(RuntimeError):
 
     def __reduce__(self):
         return ClipError, (self.path, self.plan, self.reason)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How batches are made; see ``VideoLoader``."""
-
-    device: str
-    device_id: int | None
-    decoder: str
-    num_threads: int
-    workers: int
-    prefetch: int
-    dtype: str
-    fold: bool
-    on_error: str
 
 
 @dataclass
