@@ -85,7 +85,8 @@ setup(
         "cuda12": ["nvidia-dali-cuda120>=2.4,<3", "cupy-cuda12x>=13"],
         "cuda13": ["nvidia-dali-cuda130>=2.4,<3", "cupy-cuda13x>=13.6"],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
-        "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil"],
+        # CuPy and NVRTC: the tests compile the kernels for GPUs without having one
+        "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil", "cupy-cuda13x>=13.6", "nvidia-cuda-nvrtc>=13"],
     },
     entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.cli:main"]},
 )

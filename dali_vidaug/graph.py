@@ -1,10 +1,15 @@
 """The DALI pipeline of a recipe: plan columns and frames (or small encoded files) in, a batch of clips out."""
 
+from typing import Any
+
 import numpy as np
-from nvidia.dali import fn, types
+import nvidia.dali.types
+from nvidia.dali import fn
 from nvidia.dali.pipeline import Pipeline
 
 from dali_vidaug.ops import Normalize, RandomHorizontalFlip
+
+types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
 
 _DALI_TYPES = {
     np.dtype(kind): getattr(types, name)
@@ -14,7 +19,7 @@ _DALI_TYPES = {
     )
 }  # fmt: skip
 DTYPES = {"float32": types.FLOAT, "float16": types.FLOAT16}
-_TURNS = {  # output to input, for a stored picture of width w and height h: x, y are turned clockwise by so many degrees
+_TURNS = {  # degrees clockwise: matrix from output to input, for a stored picture of width w and height h
     0: lambda w, h: ((1, 0, 0), (0, 1, 0)),
     90: lambda w, h: ((0, 1, 0), (-1, 0, h)),
     180: lambda w, h: ((-1, 0, w), (0, -1, h)),
@@ -110,15 +115,15 @@ class Graph:
                 matrix=fn.external_source(name="turn", dtype=types.FLOAT, ndim=2),
                 size=fn.external_source(name="turned_size", dtype=types.FLOAT, ndim=1),
                 interp_type=types.INTERP_NN,
-                inverse_map=False,
+                inverse_map=True,  # the matrix maps output to input
             )
         return clips
 
     def _build(self, recipe, clips, num_folded, dtype):
         names, ops = recipe.names, recipe.ops
-        mirrored = None
+        mirrored: Any = None
         for i in range(num_folded, len(ops)):
-            args = self._columns.get(names[i])
+            args: Any = self._columns.get(names[i])
             following = ops[i + 1] if i + 1 < len(ops) else None
             if isinstance(ops[i], Normalize):
                 return ops[i].build(fn, clips, args, DTYPES[dtype], mirrored)

@@ -104,7 +104,7 @@ def _load(variant):
 
 @cache
 def _pool(process, threads):
-    return ThreadPoolExecutor(threads, thread_name_prefix="dali_vidaug")  # a child process needs its own
+    return ThreadPoolExecutor(threads, thread_name_prefix="dali_vidaug-kernel")  # a child process needs its own
 
 
 @cache

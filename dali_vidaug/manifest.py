@@ -24,8 +24,8 @@ SCHEMA = pa.schema(
         ("rotation", pa.int32()),  # degrees clockwise that the stored picture is turned by to show it: 0, 90, 180, 270
         ("fps", pa.float64()),  # average over the video
         ("duration_seconds", pa.float64()),
-        ("codec", pa.string()),
-        ("pixel_format", pa.string()),
+        ("codec", pa.dictionary(pa.int32(), pa.string())),
+        ("pixel_format", pa.dictionary(pa.int32(), pa.string())),
         ("keyframes", pa.list_(pa.int32())),  # frames where decoding can begin; 0 stands for the start of the stream
         # Frame i is shown at pts_first + i * pts_step (to a quarter of a step) or, when that is null, at pts[i],
         # in ticks of time_base seconds; when both are null, time stamps say nothing and frames are counted.
@@ -125,6 +125,10 @@ class Manifest:
         """Whether any video is stored turned."""
         return bool((self._numbers("rotation") != 0).any())
 
+    def codecs(self):
+        """The codecs that occur: a sorted list."""
+        return sorted(self.table["codec"].unique().to_pylist())
+
     def unique_sizes(self):
         """A sample for each frame size that occurs: (N,) int."""
         keys = self._height.astype(np.int64) << 32 | self._width
@@ -140,7 +144,7 @@ class Manifest:
         }
         table = self.table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
         partial = Path(f"{path}.{os.getpid()}")
-        pq.write_table(table, partial)
+        pq.write_table(table, partial, row_group_size=65536)  # reading takes memory for one group at a time
         partial.replace(path)
 
     @classmethod
@@ -155,7 +159,8 @@ class Manifest:
             ValueError: the file is not a manifest.
         """
         try:
-            table = pq.read_table(path, memory_map=True)
+            # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
+            table = pq.ParquetFile(path).read(use_threads=False)
             header = json.loads((table.schema.metadata or {})[b"dali_vidaug"])
         except FileNotFoundError as error:
             raise FileNotFoundError(f"manifest: no file {path}") from error
@@ -166,7 +171,9 @@ class Manifest:
                 f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
             )
         broken = [Broken(*b) for b in header["broken"]]
-        return cls(table, header["classes"], header["root"] if root is None else root, broken)
+        manifest = cls(table, header["classes"], header["root"] if root is None else root, broken)
+        pa.default_memory_pool().release_unused()
+        return manifest
 
     @classmethod
     def from_csv(cls, path, root=None, **options):

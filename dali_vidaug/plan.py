@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class Plan:
 
     Attributes:
         recipe: what was drawn from.
-        seed, epoch, view: the address of the draws.
+        seed, epoch, view, batch: the address of the draws; what a clip gets by itself does not depend on ``batch``.
         samples: (B,) int64, manifest rows.
         frames: (B, F) int32, indices of the frames in their video, as a full decode counts them.
         args: for each op of the recipe, by name, a (B,) structured array of its arguments, or None.
@@ -28,9 +29,10 @@ class Plan:
     seed: int
     epoch: int
     view: int
+    batch: int
     samples: np.ndarray
     frames: np.ndarray
-    args: dict[str, np.ndarray | None]
+    args: dict[str, Any]
 
     def __len__(self):
         return len(self.samples)
@@ -39,17 +41,6 @@ class Plan:
         """The plan of clip ``i`` alone."""
         args = {name: rows if rows is None else rows[i : i + 1] for name, rows in self.args.items()}
         return replace(self, samples=self.samples[i : i + 1], frames=self.frames[i : i + 1], args=args)
-
-    def with_row(self, i, other):
-        """This plan with ``other``, the plan of one clip, in place of clip ``i``."""
-
-        def put(rows, row):
-            rows = rows.copy()
-            rows[i] = row[0]
-            return rows
-
-        args = {name: rows if rows is None else put(rows, other.args[name]) for name, rows in self.args.items()}
-        return replace(self, samples=put(self.samples, other.samples), frames=put(self.frames, other.frames), args=args)
 
     def describe(self, i):
         """What clip ``i`` gets, as text."""
@@ -81,6 +72,7 @@ class Plan:
             "seed": self.seed,
             "epoch": self.epoch,
             "view": self.view,
+            "batch": self.batch,
             "samples": self.samples.tolist(),
             "frames": self.frames.tolist(),
             "args": ops,
@@ -100,18 +92,20 @@ class Plan:
         """
         try:
             document = json.loads(Path(path).read_text())
-            args = {}
+            args: dict[str, Any] = {}
             for name, op in document["args"].items():
                 if op is None:
                     args[name] = None
                     continue
+                names = [n for n, _, _ in op["dtype"]]
                 dtype = np.dtype([(n, kind, tuple(shape)) for n, kind, shape in op["dtype"]])
-                args[name] = np.array([tuple(row[n] for n in dtype.names) for row in op["rows"]], dtype)
+                args[name] = np.array([tuple(row[n] for n in names) for row in op["rows"]], dtype)
             return cls(
                 recipe=Recipe.parse(document["recipe"], classes),
                 seed=document["seed"],
                 epoch=document["epoch"],
                 view=document["view"],
+                batch=document["batch"],
                 samples=np.array(document["samples"], np.int64),
                 frames=np.array(document["frames"], np.int32),
                 args=args,
@@ -151,10 +145,11 @@ def draw_ops(recipe, draws, frames, height, width):
     return args, height, width
 
 
-def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0):
+def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0, batch=0):
     """Decide what the clips of some samples are and what is done to them.
 
     A clip's plan depends on (seed, epoch, view, sample) alone: not on the other samples, the device or the decoder.
+    Only ops that mix clips also depend on the batch.
 
     Args:
         manifest: where the videos' sizes and lengths stand.
@@ -163,6 +158,7 @@ def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0):
         seed: [0, 2**64).
         epoch: [0, 2**24).
         view: [0, 256), which of several augmented views of the same sample.
+        batch: number of the batch, [0, 2**32): what ops draw that mix the clips of a batch depends on it.
 
     Returns:
         The plan.
@@ -171,9 +167,9 @@ def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0):
         ValueError: a number is out of range, or the recipe does not suit a video.
     """
     samples = np.asarray(samples, np.int64)
-    draws = Draws(seed, epoch, samples, view)
+    draws = Draws(seed, epoch, samples, view, batch=batch)
     first, last = manifest.frame_ranges(samples)
     height, width = manifest.frame_sizes(samples)
     frames = recipe.sampling.draw(draws.named("ClipSampling"), first, last)
     args, _, _ = draw_ops(recipe, draws, np.full(len(samples), frames.shape[1]), height, width)
-    return Plan(recipe, seed, epoch, view, samples, frames, args)
+    return Plan(recipe, seed, epoch, view, batch, samples, frames, args)

@@ -52,19 +52,25 @@ class Draws:
         samples: (B,) int, manifest rows, [0, 2**32).
         view: [0, 256), which of several augmented views of the same sample this is.
         prefix: put before every purpose, so that two ops of one kind draw differently.
+        batch: number of the batch that the samples are in, [0, 2**32); only ``of_batch`` depends on it.
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, seed, epoch, samples, view=0, prefix=""):
-        for name, value, limit in (("seed", seed, MAX_SEED), ("epoch", epoch, MAX_EPOCH), ("view", view, MAX_VIEW)):
+    def __init__(self, seed, epoch, samples, view=0, prefix="", batch=0):
+        for name, value, limit in (
+            ("seed", seed, MAX_SEED),
+            ("epoch", epoch, MAX_EPOCH),
+            ("view", view, MAX_VIEW),
+            ("batch", batch, MAX_SAMPLE),
+        ):
             if not 0 <= value < limit:
                 raise ValueError(f"{name} must be in [0, {limit}), got {value}")
         samples = np.asarray(samples, np.int64)
         if samples.size and not (samples.min() >= 0 and samples.max() < MAX_SAMPLE):
             raise ValueError(f"samples must be in [0, {MAX_SAMPLE}), got {samples.min()} to {samples.max()}")
-        self.seed, self.epoch, self.view, self.prefix = seed, epoch, view, prefix
+        self.seed, self.epoch, self.view, self.prefix, self.batch = seed, epoch, view, prefix, batch
         self.samples = samples.astype(np.uint32)
 
     def __len__(self):
@@ -72,7 +78,11 @@ class Draws:
 
     def named(self, prefix):
         """The same addresses with another prefix."""
-        return Draws(self.seed, self.epoch, self.samples, self.view, prefix)
+        return Draws(self.seed, self.epoch, self.samples, self.view, prefix, self.batch)
+
+    def of_batch(self):
+        """The random numbers that a batch has in common, such as who is mixed with whom: a ``Draws`` of length 1."""
+        return Draws(self.seed, self.epoch, [self.batch], self.view, f"{self.prefix}.batch")
 
     def words(self, purpose, n=1):
         """(B, n) uint32, uniform."""

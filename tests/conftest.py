@@ -1,7 +1,12 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+
+from dali_vidaug.demo import write_video
+
+HEIGHT, WIDTH, BLOCK, BITS = 96, 160, 16, 10
 
 
 def assert_pixels(actual, expected, *, max_diff=0, max_fraction=1.0):
@@ -16,6 +21,69 @@ def assert_pixels(actual, expected, *, max_diff=0, max_fraction=1.0):
         f"{(diff > 0).mean():.2%} of the values differ"
     )
     assert (diff > 0).mean() <= max_fraction, f"{(diff > 0).mean():.2%} of the values differ"
+
+
+def numbered_frame(index, height=HEIGHT, width=WIDTH):
+    """A frame that shows its own number: ten black or white blocks in the top row, over a ground that moves."""
+    rows, columns = np.mgrid[:height, :width]
+    ground = 100 + 60 * np.sin((columns + 3 * index) / 9) * np.sin(rows / 7)
+    frame = np.stack([ground, ground * 0.8, 255 - ground], -1).clip(0, 255).astype(np.uint8)
+    for bit in range(BITS):
+        frame[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 * (index >> bit & 1)
+    return frame
+
+
+def read_number(frame):
+    """The number that a (H, W, 3) picture of a numbered frame shows, at its original size."""
+    blocks = frame[4 : BLOCK - 4, : BITS * BLOCK].reshape(BLOCK - 8, BITS, BLOCK, 3)[:, :, 4 : BLOCK - 4]
+    bits = blocks.mean((0, 2, 3)) > 128
+    return int((bits << np.arange(BITS)).sum())
+
+
+def write_numbered(path, num_frames, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, (numbered_frame(i) for i in range(num_frames)), **options)
+    return path
+
+
+@pytest.fixture(scope="session")
+def numbered(tmp_path_factory):
+    """A folder with 12 H.264 videos of numbered frames in two classes, 40 to 62 frames, a key frame every 24."""
+    folder = tmp_path_factory.mktemp("numbered")
+    for i in range(12):
+        write_numbered(folder / ("even", "odd")[i % 2] / f"{i:02d}.mp4", 40 + 2 * i)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def numbered_manifest(numbered):
+    import dali_vidaug as dv
+
+    return dv.scan(numbered, progress=False)
+
+
+def _real(name):
+    root = os.environ.get("DALI_VIDAUG_TEST_VIDEOS")
+    if not root:
+        pytest.skip("DALI_VIDAUG_TEST_VIDEOS is not set")
+    return Path(root) / name
+
+
+@pytest.fixture(scope="session")
+def real_videos():
+    return _real("videos")
+
+
+@pytest.fixture(scope="session")
+def fight():
+    return _real("fight")
+
+
+@pytest.fixture(scope="session")
+def fight_manifest(fight, tmp_path_factory):
+    import dali_vidaug as dv
+
+    return dv.scan(fight, output=tmp_path_factory.mktemp("fight") / "fight.parquet", progress=False)
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])

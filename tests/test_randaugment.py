@@ -253,7 +253,7 @@ def make_plan(recipe, clips, seed=0):
     sizes = np.array([clip.shape[:3] for clip in clips]).T
     args, _, _ = draw_ops(recipe, draws, *sizes)
     frames = np.zeros((len(clips), clips[0].shape[0]), np.int32)
-    return Plan(recipe, seed, 0, 0, np.arange(len(clips)), frames, args)
+    return Plan(recipe, seed, 0, 0, 0, np.arange(len(clips)), frames, args)
 
 
 def test_plans_are_described_and_saved(tmp_path):

@@ -1,4 +1,4 @@
-"""The augmentations: one file each. An op is a frozen dataclass with ``draw`` (decide) and ``build`` (extend the graph)."""
+"""The augmentations, one file each: frozen dataclasses with ``draw`` (decide) and ``build`` (extend the graph)."""
 
 from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
 from dali_vidaug.ops.flip import RandomHorizontalFlip

@@ -80,12 +80,12 @@ class RandomResizedCrop:
         area = draws.uniform("area", *self.scale, n=_TRIES) * frame_height * frame_width
         ratio = np.exp(draws.uniform("ratio", *np.log(self.ratio), n=_TRIES))
         tries = np.stack([np.sqrt(area / ratio).round(), np.sqrt(area * ratio).round()], -1).astype(np.int64)
-        fits = (tries >= 1).all(-1) & (tries[..., 0] <= frame_height) & (tries[..., 1] <= frame_width)
+        fits: np.ndarray = (tries >= 1).all(-1) & (tries[..., 0] <= frame_height) & (tries[..., 1] <= frame_width)
         first = fits.argmax(1)
-        box = np.where(fits.any(1)[:, None], tries[np.arange(len(draws)), first], self._fallback(height, width))
+        centred = np.asarray(~fits.any(axis=1))
+        box = np.where(centred[:, None], self._fallback(height, width), tries[np.arange(len(draws)), first])
         top = draws.integers("top", height - box[:, 0] + 1)
         left = draws.integers("left", width - box[:, 1] + 1)
-        centred = ~fits.any(1)
         top = np.where(centred, (height - box[:, 0]) // 2, top)
         left = np.where(centred, (width - box[:, 1]) // 2, left)
         return _boxes(top, left, box[:, 0], box[:, 1], *_both(self.size))
@@ -169,5 +169,10 @@ class CenterCrop:
 
     def build(self, fn, clips, args):
         return fn.slice(
-            clips, start=args["top", "left"], end=args["bottom", "right"], axis_names="HW", dtype=clips.dtype
+            clips,
+            args["top", "left"],
+            args["out_height", "out_width"],
+            axis_names="HW",
+            normalized_anchor=False,
+            normalized_shape=False,
         )

@@ -1,0 +1,42 @@
+# Everything is installed into .venv; nothing else on the machine changes.
+PYTHON ?= python3
+# cpu, cuda12 or cuda13
+EXTRA ?= cpu
+VENV := .venv
+INSTALLED := $(VENV)/installed
+
+.PHONY: help setup demo test test-slow lint bench clean
+
+help:
+	@echo "make demo       make a small data set, stream it, draw demo.png"
+	@echo "make test       linters, types and the tests (under five minutes)"
+	@echo "make test-slow  the long tests"
+	@echo "make bench      the loader beside bare decoding (VIDEOS=folder of class folders)"
+	@echo "make setup      only install into .venv; EXTRA=cuda12 or cuda13 for a GPU (default: cpu)"
+
+setup: $(INSTALLED)
+
+$(INSTALLED): setup.py pyproject.toml tests/constraints.txt $(wildcard kernels/*)
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt -e '.[$(EXTRA),test]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(VENV)/bin/dali-vidaug demo --output demo.png
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+test: lint
+	$(VENV)/bin/python -m pytest -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m slow
+
+bench: $(INSTALLED)
+	$(VENV)/bin/python benchmarks/loader.py $(VIDEOS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

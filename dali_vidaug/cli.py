@@ -1,0 +1,181 @@
+"""The command dali-vidaug."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import dali_vidaug as dv
+
+EPILOG = """examples:
+  dali-vidaug demo                               make a small data set, stream it, draw what comes out
+  dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
+  dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
+  dali-vidaug doctor                             what works on this machine
+
+exit codes: 0 done, 1 it failed (the reason is printed), 2 wrong options, 130 interrupted"""
+
+
+def main(argv=None):
+    """Run a command; gives the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="dali-vidaug",
+        description="Video training batches at the speed of the decoder.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dali-vidaug {dv.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_scan(commands)
+    doctor = commands.add_parser(
+        "doctor",
+        help="what works on this machine",
+        description="Says which of Python, torch, DALI, the CUDA driver, NVDEC, CuPy and PyAV work on "
+        "this machine, and what to install where one does not. Exit code 1: the loader cannot run here.",
+    )
+    doctor.set_defaults(run=run_doctor)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("dali-vidaug: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+        print(f"dali-vidaug: {error}", file=sys.stderr)
+        return 1
+
+
+def _add_demo(commands):
+    demo = commands.add_parser(
+        "demo",
+        help="stream a data set and draw what comes out",
+        description="Makes a small labelled data set of moving shapes (or takes yours), streams one epoch of augmented "
+        "clips from it, prints how fast that was and where the time went, and draws a contact sheet.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--videos", metavar="DIR", help="your videos: a folder for each class, or a CSV or Parquet list")
+    demo.add_argument("-o", "--output", default="demo.png", metavar="PNG", help="where to draw the contact sheet")
+    demo.add_argument("--batch-size", type=int, default=8, help="clips in a batch")
+    demo.add_argument("--num-frames", type=int, default=16, help="frames in a clip")
+    demo.add_argument("--stride", type=int, default=2, help="distance between the frames of a clip")
+    demo.add_argument("--size", type=int, default=224, help="height and width of the clips")
+    demo.add_argument("--epochs", type=int, default=1, help="times through the data set")
+    demo.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    demo.add_argument("--decoder", choices=("auto", "dali", "pyav"), default="auto")
+    demo.add_argument("--threads", type=int, help="decoding threads (default: all cores)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.set_defaults(run=run_demo)
+
+
+def _add_scan(commands):
+    scan = commands.add_parser(
+        "scan",
+        help="measure videos and write a manifest",
+        description="Measures each video once: true number of frames, key frames, size, rotation, frame rate, codec. "
+        "Files that cannot be used are listed with the reason. Unchanged files are not measured again, and an "
+        "interrupted scan goes on where it was.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    scan.add_argument("videos", metavar="DIR|CSV", help="a folder for each class; or a CSV with path[, label, start, "
+                      "end], or Kinetics' label, youtube_id, time_start, time_end")  # fmt: skip
+    scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
+    scan.add_argument("--root", metavar="DIR", help="folder that the CSV's paths are relative to (default: the CSV's)")
+    scan.add_argument("--deep", action="store_true", help="decode every frame, not only the ends of each video")
+    scan.add_argument("--threads", type=int, help="videos measured side by side (default: all cores)")
+    scan.set_defaults(run=run_scan)
+
+
+def run_scan(args):
+    """dali-vidaug scan."""
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"--threads must be >= 1, got {args.threads}")
+    manifest = dv.scan(args.videos, root=args.root, output=args.output, deep=args.deep, num_threads=args.threads)
+    print(summary(manifest))
+    print(f"wrote {args.output}")
+    return 0
+
+
+def summary(manifest, most_broken=20):
+    """A manifest in a few lines."""
+    table = manifest.table
+    frames = table["num_frames"].to_numpy()
+    hours = sum(s or 0.0 for s in table["duration_seconds"].to_pylist()) / 3600
+    codecs = ", ".join(f"{name} {n}" for name, n in Counter(table["codec"].to_pylist()).most_common())
+    sizes = Counter(zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)).most_common()
+    shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes[:4]) + (
+        f" and {len(sizes) - 4} more" if sizes[4:] else ""
+    )
+    lines = [
+        f"{len(manifest)} videos, {len(manifest.classes)} classes, {hours:.2f} hours, {frames.sum()} frames "
+        f"({frames.min()} to {frames.max()} each)",
+        f"codecs: {codecs}; sizes: {shown}",
+        f"broken: {len(manifest.broken)}",
+    ]
+    lines += [f"  {b.path}: {b.reason}" for b in manifest.broken[:most_broken]]
+    if len(manifest.broken) > most_broken:
+        lines.append(f"  and {len(manifest.broken) - most_broken} more, all in Manifest.read(...).broken")
+    return "\n".join(lines)
+
+
+def run_demo(args):
+    """dali-vidaug demo."""
+    from tqdm import tqdm
+
+    from dali_vidaug.demo import contact_sheet, make_videos
+
+    recipe = dv.Recipe(
+        sampling=dv.ClipSampling(num_frames=args.num_frames, stride=args.stride),
+        ops=(dv.RandomResizedCrop(args.size), dv.RandomHorizontalFlip(), dv.Normalize()),
+    )
+    if args.epochs < 1:
+        raise ValueError(f"--epochs must be >= 1, got {args.epochs}")
+    with tempfile.TemporaryDirectory(prefix="dali_vidaug-demo-") as folder:
+        if args.videos is None:
+            make_videos(folder)
+        videos = Path(args.videos or folder)
+        manifest = dv.Manifest.read(videos) if videos.suffix == ".parquet" else dv.scan(videos)
+        print(summary(manifest))
+        with dv.VideoLoader(
+            manifest, recipe, args.batch_size, seed=args.seed, device=args.device, decoder=args.decoder,
+            num_threads=args.threads, drop_last=False,
+        ) as loader:  # fmt: skip
+            print(loader)
+            clips, first, seconds = 0, None, 0.0
+            for epoch in range(args.epochs):
+                started = time.perf_counter()
+                for batch in tqdm(loader, desc=f"epoch {epoch}", unit=" batches", leave=False):
+                    clips += len(batch)
+                    first = first or batch
+                seconds += time.perf_counter() - started
+            report = loader.report()
+        contact_sheet(first, manifest, args.output)
+    print(f"device {loader.device}, decoder {loader.decoder}, {loader.num_threads} threads")
+    print(f"{clips} clips in {seconds:.1f} s: {clips / seconds:.1f} clips/s, start included")
+    print(report)
+    print("first clip:", batch_line(first))
+    print(f"contact sheet: {args.output}")
+    return 0
+
+
+def batch_line(batch):
+    """Shape and plan of a batch's first clip."""
+    return f"{tuple(batch.clips.shape[1:])} {batch.clips.dtype}, plan:\n{batch.plan.describe(0)}"
+
+
+def run_doctor(args):
+    """dali-vidaug doctor."""
+    from dali_vidaug.doctor import BAD, examine
+
+    rows = examine()
+    for state, subject, finding in rows:
+        print(f"{state:3}  {subject:12} {finding}")
+    bad = [subject for state, subject, _ in rows if state == BAD]
+    print(f"the loader cannot run: {', '.join(bad)}" if bad else "the loader runs on this machine")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""Makes batches ahead of the training loop: threads that decode, and one that feeds the DALI graph."""
+
+import logging
+import multiprocessing
+import queue
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import av
+
+from dali_vidaug.cut import reason, remux
+from dali_vidaug.decode import decode
+from dali_vidaug.graph import Graph
+from dali_vidaug.ops import CROP
+from dali_vidaug.plan import Plan, draw_plan
+from dali_vidaug.rng import Draws
+
+REPLACEMENTS_MAX = 20  # attempts for one place of a batch; then something is wrong with the data set, not with a clip
+
+log = logging.getLogger("dali_vidaug")
+
+
+class ClipError(RuntimeError):
+    """A clip could not be read or decoded.
+
+    Attributes:
+        path: the file.
+        sample: its manifest row.
+        epoch: the epoch it was wanted in.
+        plan: the clip's plan, of one row.
+    """
+
+    def __init__(self, path, plan, why):
+        self.path, self.sample, self.epoch, self.plan, self.reason = path, int(plan.samples[0]), plan.epoch, plan, why
+        super().__init__(f"{path} (sample {self.sample}, epoch {self.epoch}): {why}")
+
+    def __reduce__(self):
+        return ClipError, (self.path, self.plan, self.reason)
+
+
+@dataclass
+class Produced:
+    """A batch as it leaves the graph: ``clips`` is DALI's tensor list."""
+
+    epoch: int
+    index: int
+    plan: Plan
+    clips: Any
+
+
+def num_folded(recipe, settings):
+    """How many of the first ops the decoder does in its conversion to RGB: crops and scalings, with PyAV."""
+    if settings.decoder != "pyav" or not settings.fold:
+        return 0
+    count = 0
+    while count < len(recipe.ops) and getattr(recipe.ops[count], "ARGS", None) is CROP:
+        count += 1
+    return count
+
+
+def make_graph(recipe, plan, settings, batch_size, *, rotated=False, folded=0):
+    """The graph for batches like ``plan``."""
+    return Graph(
+        recipe,
+        {name: None if rows is None else rows.dtype for name, rows in plan.args.items()},
+        batch_size=batch_size,
+        device=settings.device,
+        device_id=settings.device_id,
+        num_threads=settings.num_threads,
+        dtype=settings.dtype,
+        encoded=settings.decoder == "dali",
+        rotated=rotated,
+        num_folded=folded,
+    )
+
+
+def load_clip(decoder, video, frames, steps):
+    """What a decoding thread or process does for one clip: gives what ``Graph.run`` takes, frames decoded, seconds."""
+    if decoder == "pyav":
+        clip = decode(video, frames, steps)
+        return clip.pixels, clip.num_decoded, clip.seconds
+    data, places, seconds = remux(video, frames)
+    return (data, places, video), int(places.max()) + 1, {"read": seconds}
+
+
+class _Threads:
+    """Threads that work through jobs, in order.
+
+    Unlike concurrent.futures' they are daemons: at its end a program waits for the clips in the making, not for all
+    that are queued.
+    """
+
+    def __init__(self, count):
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        self._lock, self._closed = threading.Lock(), False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"dali_vidaug-decode-{i}", daemon=True) for i in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, function, *arguments) -> Future:
+        future: Future = Future()
+        with self._lock:
+            if self._closed:
+                future.cancel()
+            else:
+                self._jobs.put((future, function, arguments))
+        return future
+
+    def _work(self):
+        while (job := self._jobs.get()) is not None:
+            future, function, arguments = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*arguments))
+                except BaseException as error:
+                    future.set_exception(error)
+            del job, future, arguments  # the result is not held until the next job comes
+
+    def shutdown(self, wait=True, cancel_futures=False):
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                while cancel_futures and not self._jobs.empty():
+                    try:
+                        self._jobs.get_nowait()[0].cancel()
+                    except queue.Empty:
+                        break
+                for _ in self._threads:
+                    self._jobs.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
+
+
+class Producer:
+    """Batches of a schedule from (epoch, index) on, without end.
+
+    Threads: ``num_threads`` (or ``workers`` processes) load clips; one runs the graph. They work up to ``prefetch``
+    batches ahead of the last one taken, and through the end of an epoch into the next.
+    """
+
+    def __init__(self, manifest, recipe, schedule, settings, report, epoch, index):
+        self._manifest, self._recipe, self._schedule, self._settings = manifest, recipe, schedule, settings
+        self._report = report
+        self.next_position = (epoch, index)  # of the batch that next() gives
+        self._folded = num_folded(recipe, settings)
+        self._graph = self._retry_graph = None
+        self._room = threading.Semaphore(settings.prefetch)
+        self._ready: queue.SimpleQueue = queue.SimpleQueue()
+        self._stop = threading.Event()
+        if settings.workers:
+            context = multiprocessing.get_context("forkserver")
+            self._pool: Any = ProcessPoolExecutor(settings.workers, context)
+        else:
+            self._pool = _Threads(settings.num_threads)
+        self._thread = threading.Thread(target=self._run, name="dali_vidaug-graph", daemon=True)
+        self._thread.start()
+
+    def next(self):
+        """The next batch.
+
+        Raises:
+            ClipError: a clip is bad and ``on_error`` is "raise", or too many replacements are bad too.
+        """
+        started = time.perf_counter()
+        item = self._ready.get()
+        self._report.add_seconds("wait", time.perf_counter() - started)
+        if isinstance(item, BaseException):
+            self._ready.put(item)  # for whoever asks again
+            raise item
+        self._room.release()
+        self.next_position = _following(item.epoch, item.index, self._schedule)
+        return item
+
+    def close(self):
+        """Stop the threads and wait for them. Clips that are being decoded are finished and dropped."""
+        self._stop.set()
+        self._room.release()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self._pool.shutdown(wait=True)
+
+    def _run(self):
+        try:
+            self._produce()
+        except BrokenProcessPool as error:
+            died = RuntimeError(
+                "a decoding process died. If that was at once: programs that use workers > 0 must start under "
+                "if __name__ == '__main__':"
+            )
+            died.__cause__ = error
+            self._ready.put(died)
+        except BaseException as error:  # goes to the thread that asks for the batch
+            self._ready.put(error)
+        finally:
+            self._graph = self._retry_graph = None
+
+    def _produce(self):
+        position = self.next_position
+        started: deque = deque()
+        while not self._stop.is_set():
+            while len(started) <= self._settings.prefetch:
+                started.append(self._start(*position))
+                position = _following(*position, self._schedule)
+            self._room.acquire()
+            if self._stop.is_set():
+                break
+            self._ready.put(self._finish(*started.popleft()))
+        for _, _, _, jobs in started:
+            for job in jobs:
+                job.cancel()
+
+    def _start(self, epoch, index):
+        samples = self._schedule.batch(epoch, index)
+        number = index * self._schedule.num_shards + self._schedule.shard_index
+        plan = draw_plan(self._manifest, self._recipe, samples, self._schedule.seed, epoch, batch=number)
+        return epoch, index, plan, [self._submit(plan, i) for i in range(len(plan))]
+
+    def _submit(self, plan, i) -> Future:
+        video = self._manifest.video(int(plan.samples[i]))
+        steps = [plan.args[name][i] for name in self._recipe.names[: self._folded]]
+        return self._pool.submit(load_clip, self._settings.decoder, video, plan.frames[i], steps)
+
+    def _finish(self, epoch, index, plan, jobs):
+        """Wait for the clips of a batch, replace the bad ones, run the graph."""
+        media: list = [None] * len(jobs)
+        for i, job in enumerate(jobs):
+            plan = self._collect(plan, i, job, media)
+        before = time.perf_counter()
+        try:
+            if self._graph is None:
+                self._graph = self._make_graph(plan)
+            clips = self._graph.run(plan, media)
+        except RuntimeError as error:
+            plan, clips = self._run_again(plan, media, error)
+        self._report.add_seconds("graph", time.perf_counter() - before)
+        self._report.add_batch(len(plan))
+        return Produced(epoch, index, plan, clips)
+
+    def _make_graph(self, plan):
+        rotated = self._settings.decoder == "dali" and self._manifest.any_rotated()
+        return make_graph(
+            self._recipe, plan, self._settings, self._schedule.batch_size, rotated=rotated, folded=self._folded
+        )
+
+    def _collect(self, plan, i, job, media):
+        """Put clip ``i`` into ``media``, or another one in its place; gives the batch's plan with what was taken."""
+        origin = plan.row(i)
+        for attempt in range(REPLACEMENTS_MAX + 1):
+            try:
+                media[i], num_decoded, seconds = job.result()
+                self._report.add_clip(num_decoded, seconds)
+                return plan
+            except (OSError, ValueError, EOFError, av.error.FFmpegError) as error:
+                plan, job = self._replace(plan, i, origin, attempt, reason(error), error)
+        raise AssertionError  # _replace raises at the last attempt
+
+    def _replace(self, plan, i, origin, attempt, why, error):
+        """Another sample in place of a bad clip, drawn at the bad clip's address: the plan with it, and its job."""
+        bad = plan.row(i)
+        path = self._manifest.path(int(bad.samples[0]))
+        if self._settings.on_error == "raise" or attempt == REPLACEMENTS_MAX:
+            if attempt:
+                why = f"{why} (the last of {attempt} replacements for sample {origin.samples[0]}, all bad)"
+            raise ClipError(path, bad, why) from error
+        self._report.add_bad(int(bad.samples[0]), path, bad.epoch, why)
+        draws = Draws(origin.seed, origin.epoch, origin.samples, origin.view, "replacement")
+        samples = plan.samples.copy()
+        samples[i] = draws.integers(f"sample.{attempt}", len(self._manifest))[0]
+        # the other clips' plans do not depend on this one's
+        plan = draw_plan(self._manifest, self._recipe, samples, plan.seed, plan.epoch, plan.view, plan.batch)
+        return plan, self._submit(plan, i)
+
+    def _run_again(self, plan, media, error):
+        """DALI fails a whole batch for one clip: find the bad ones, each alone, replace them, and run once more."""
+        if self._settings.decoder != "dali":
+            raise error
+        if self._retry_graph is None:
+            self._retry_graph = self._make_graph(plan)
+        for i in range(len(plan)):
+            origin = plan.row(i)
+            for attempt in range(REPLACEMENTS_MAX + 1):
+                try:
+                    self._retry_graph.run(plan.row(i), media[i : i + 1])
+                    break
+                except RuntimeError as alone:
+                    # the replacement's own faults while reading are handled by _collect
+                    plan, job = self._replace(plan, i, origin, attempt, _dali_reason(alone), alone)
+                    plan = self._collect(plan, i, job, media)
+        return plan, self._retry_graph.run(plan, media)
+
+
+def _following(epoch, index, schedule):
+    return (epoch, index + 1) if index + 1 < schedule.num_batches else (epoch + 1, 0)
+
+
+def _dali_reason(error):
+    """The line of DALI's message that says what went wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if "Error" in line or "failed" in line.lower() or "Assert" in line]
+    return f"DALI could not decode it: {(told or lines or ['no message'])[-1]}"

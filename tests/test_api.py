@@ -1,0 +1,101 @@
+"""The house style, where a machine can check it."""
+
+import ast
+import dataclasses
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dali_vidaug as dv
+from dali_vidaug import ops
+
+PACKAGE = Path(dv.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_public_name_is_there_and_documented():
+    for name in dv.__all__:
+        thing = getattr(dv, name)
+        assert inspect.getdoc(thing), name
+    assert sorted(dv.__all__) == dv.__all__
+    with pytest.raises(AttributeError, match="no attribute 'VideoLoder'"):
+        _ = dv.VideoLoder
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_have_a_docstring_and_make_no_random_numbers(path):
+    tree = ast.parse(path.read_text())
+    assert ast.get_docstring(tree)
+    imported = [a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
+    imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not any(name.split(".")[0] in ("random", "secrets") for name in imported)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            name = f"{node.value.id}.{node.attr}"
+            assert name not in ("np.random", "numpy.random", "torch.rand", "torch.randn", "fn.random"), name
+
+
+LAYERS = (
+    "rng sampling schedule kernels ops recipe plan manifest bitstream cut decode measure scan graph report settings "
+    "producer loader demo doctor cli"
+).split()
+
+
+def test_imports_go_one_way():
+    """A module imports only from modules before it in the list."""
+    for path in FILES:
+        layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if layer not in LAYERS:
+            continue
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dali_vidaug."):
+                other = node.module.split(".")[1]
+                if other in LAYERS and other != layer:
+                    assert LAYERS.index(other) < LAYERS.index(layer), f"{layer} imports {other}"
+
+
+@pytest.mark.parametrize("name", [n for n in ops.__all__ if isinstance(getattr(ops, n), type)])
+def test_ops_are_frozen_dataclasses_with_draw_and_build(name):
+    op = getattr(ops, name)
+    assert dataclasses.is_dataclass(op) and op.__dataclass_params__.frozen
+    assert callable(op.draw) and callable(op.build) and inspect.getdoc(op)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(op(), dataclasses.fields(op)[0].name, 1)
+    assert hash(op()) == hash(op()) and op() == op()
+    if hasattr(op, "ARGS"):
+        assert isinstance(op.ARGS, np.dtype) and op.ARGS.names
+
+
+def test_the_readmes_own_op_works():
+    """The op that README shows is run as it stands there."""
+    readme = (PACKAGE.parent / "README.md").read_text()
+    code = readme.split("<!-- own op -->")[1].split("```python\n")[1].split("```")[0]
+    assert len(code.strip().splitlines()) <= 22
+    scope: dict = {}
+    exec(code, scope)
+    clip = np.full((4, 8, 8, 3), 100, np.uint8)
+    batch = dv.augment([clip] * 50, (scope["RandomBrightness"](),))
+    factors = batch.plan.args["RandomBrightness"]["factor"]
+    values = batch.clips[:, 0, 0, 0, 0].numpy()
+    np.testing.assert_allclose(values, 100 * factors, atol=0.51)
+    assert len(set(values.tolist())) > 20
+
+
+def test_the_readmes_first_program_runs(numbered, tmp_path, monkeypatch, capsys):
+    readme = (PACKAGE.parent / "README.md").read_text()
+    (tmp_path / "videos").symlink_to(numbered)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    exec(readme.split("```python\n")[1].split("```")[0], scope)
+    scope["loader"].close()
+    assert scope["clips"].shape == (8, 3, 16, 224, 224) and scope["targets"].shape == (8, 2)
+    assert (tmp_path / "train.parquet").is_file() and "replaced clips: 0" in capsys.readouterr().out
+
+
+def test_modules_import():
+    for path in FILES:
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        import_module(".".join(p for p in parts if p != "__init__"))

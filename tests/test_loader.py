@@ -1,0 +1,310 @@
+import gc
+import itertools
+import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import read_number
+
+import dali_vidaug as dv
+from dali_vidaug.loader import VideoLoader
+
+RECIPE = dv.Recipe(
+    dv.ClipSampling(num_frames=4, stride=(1, 3)),
+    (dv.RandomResizedCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
+)
+
+
+def batches_of(loader, count):
+    """The next ``count`` batches, through as many epochs as it takes."""
+    with loader:
+        return list(itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), count))
+
+
+def same(a, b):
+    return (
+        (a.epoch, a.index) == (b.epoch, b.index)
+        and torch.equal(a.clips, b.clips)
+        and torch.equal(a.targets, b.targets)
+        and torch.equal(a.samples, b.samples)
+    )
+
+
+@pytest.fixture(scope="module")
+def expected(numbered_manifest):
+    """Seven batches of 5, two epochs and more."""
+    return batches_of(VideoLoader(numbered_manifest, RECIPE, 5, seed=3), 7)
+
+
+def test_batches_are_what_they_say(numbered_manifest):
+    recipe = dv.Recipe(RECIPE.sampling, ())
+    recipe = replace(recipe, ops=(dv.Resize((96, 160)),))  # their own size: the numbers stay readable
+    with VideoLoader(numbered_manifest, recipe, batch_size=5, drop_last=False) as loader:
+        assert len(loader) == 3
+        batches = list(loader)
+    assert [(b.epoch, b.index, len(b)) for b in batches] == [(0, 0, 5), (0, 1, 5), (0, 2, 2)]
+    assert sorted(s for b in batches for s in b.samples.tolist()) == list(range(12))
+    for batch in batches:
+        clips, targets = batch
+        assert clips.shape == (len(batch), 3, 4, 96, 160) and clips.dtype == torch.uint8
+        for i, sample in enumerate(batch.samples.tolist()):
+            numbers = [read_number(frame) for frame in clips[i].permute(1, 2, 3, 0).numpy()]
+            assert numbers == batch.plan.frames[i].tolist()
+            folder = Path(numbered_manifest.path(sample)).parent.name
+            assert targets[i].tolist() == [float(folder == "even"), float(folder == "odd")]
+
+
+@pytest.mark.parametrize(
+    "options", [dict(num_threads=1), dict(num_threads=5, prefetch=1), dict(prefetch=4), dict(workers=2)], ids=str
+)
+def test_the_same_batches_for_any_threads_and_prefetch(options, numbered_manifest, expected):
+    got = batches_of(VideoLoader(numbered_manifest, RECIPE, 5, seed=3, **options), 7)
+    assert [(b.epoch, b.index) for b in got] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]
+    assert all(same(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def test_another_seed_gives_other_batches(numbered_manifest, expected):
+    (other,) = batches_of(VideoLoader(numbered_manifest, RECIPE, 5, seed=4), 1)
+    assert not torch.equal(other.samples, expected[0].samples) or not torch.equal(other.clips, expected[0].clips)
+
+
+@pytest.mark.parametrize("taken", range(6))
+def test_resume_at_any_batch(taken, numbered_manifest, expected):
+    first = VideoLoader(numbered_manifest, RECIPE, 5, seed=3)
+    batches_of(first, taken) if taken else None
+    state = json.loads(json.dumps(first.state_dict()))
+    second = VideoLoader(numbered_manifest, RECIPE, 5, seed=3)
+    second.load_state_dict(state)
+    assert all(same(a, b) for a, b in zip(batches_of(second, 2), expected[taken:], strict=False))
+
+
+def test_resume_in_a_new_process(numbered_manifest, expected, tmp_path):
+    numbered_manifest.write(tmp_path / "m.parquet")
+    code = f"""
+import json, sys, torch, dali_vidaug as dv
+recipe = dv.Recipe.parse({repr(RECIPE)!r})
+loader = dv.VideoLoader(dv.Manifest.read({str(tmp_path / "m.parquet")!r}), recipe, 5, seed=3)
+loader.load_state_dict({{**loader.state_dict(), "epoch": 1, "batch": 1}})
+torch.save(next(iter(loader)).clips, {str(tmp_path / "clips.pt")!r})
+loader.close()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert torch.equal(torch.load(tmp_path / "clips.pt"), expected[3].clips)
+
+
+def test_a_state_of_another_loader_is_refused(numbered_manifest):
+    state = VideoLoader(numbered_manifest, RECIPE, 5, seed=3).state_dict()
+    with pytest.raises(ValueError, match="seed is 4, the state's 3"):
+        VideoLoader(numbered_manifest, RECIPE, 5, seed=4).load_state_dict(state)
+    with pytest.raises(ValueError, match="recipe is"):
+        VideoLoader(numbered_manifest, replace(RECIPE, ops=RECIPE.ops[:1]), 5, seed=3).load_state_dict(state)
+    with pytest.raises(ValueError, match="lacks epoch"):
+        VideoLoader(numbered_manifest, RECIPE, 5, seed=3).load_state_dict({})
+
+
+def test_leaving_a_loop_early_and_set_epoch(numbered_manifest, expected):
+    with VideoLoader(numbered_manifest, RECIPE, 5, seed=3) as loader:
+        batch = next(iter(loader))
+        assert loader.state_dict()["batch"] == 1  # a checkpoint here goes on with batch 1
+        assert [(b.epoch, b.index) for b in loader] == [(1, 0), (1, 1)]  # a new loop begins a new epoch
+        loader.set_epoch(0)
+        assert same(next(iter(loader)), expected[0])
+        assert batch.epoch == 0
+
+
+def test_shards_together_are_the_whole(numbered_manifest):
+    whole = {}
+    for batch in batches_of(VideoLoader(numbered_manifest, RECIPE, 12, seed=3), 1):
+        whole = {s: batch.clips[i] for i, s in enumerate(batch.samples.tolist())}
+    for num_shards in (2, 3, 7):
+        seen = {}
+        for shard_index in range(num_shards):
+            loader = VideoLoader(
+                numbered_manifest, RECIPE, 1, seed=3, num_shards=num_shards, shard_index=shard_index, drop_last=False
+            )
+            for batch in batches_of(loader, len(loader)):
+                assert not set(seen) & set(batch.samples.tolist())
+                seen |= {s: batch.clips[i] for i, s in enumerate(batch.samples.tolist())}
+        assert set(seen) == set(range(12))
+        assert all(torch.equal(seen[s], whole[s]) for s in seen)  # a clip does not depend on its batch or shard
+
+
+def test_rank_and_world_size_come_from_the_environment(numbered_manifest, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("RANK", "2")
+    schedule = VideoLoader(numbered_manifest, RECIPE, 2).schedule
+    assert (schedule.num_shards, schedule.shard_index) == (3, 2)
+    monkeypatch.setenv("RANK", "x")
+    with pytest.raises(ValueError, match="WORLD_SIZE and RANK must be integers"):
+        VideoLoader(numbered_manifest, RECIPE, 2)
+
+
+def test_tensors_own_their_memory(numbered_manifest):
+    """A batch that is kept is not overwritten by later ones."""
+    loader = VideoLoader(numbered_manifest, RECIPE, 4)
+    kept = batches_of(loader, 6)
+    copies = [b.clips.clone() for b in kept]
+    with loader:
+        for _ in range(3):
+            list(loader)
+    assert all(torch.equal(b.clips, c) for b, c in zip(kept, copies, strict=True))
+    assert len({b.clips.data_ptr() for b in kept}) == 6
+    first = kept[0].clips
+    first += 1  # and may be written to
+
+
+def test_apply_replays_a_plan(numbered_manifest, expected, tmp_path):
+    plan = expected[2].plan
+    plan.save(tmp_path / "plan.json")
+    loader = VideoLoader(numbered_manifest, RECIPE, 5)
+    assert torch.equal(loader.apply(dv.Plan.load(tmp_path / "plan.json")).clips, expected[2].clips)
+
+
+def test_resize_in_decoder_is_close_to_dalis(numbered_manifest, expected):
+    """Crop and scale in the decoder's conversion, against DALI's resize of whole RGB frames."""
+    plan = expected[0].plan
+    recipe = replace(RECIPE, ops=(dv.RandomResizedCrop(32, scale=(0.5, 1.0)),))
+    plan = dv.draw_plan(numbered_manifest, recipe, plan.samples)
+    clips = [
+        VideoLoader(numbered_manifest, recipe, 5, resize_in_decoder=fold).apply(plan).clips.int()
+        for fold in (True, False)
+    ]
+    diff = (clips[0] - clips[1]).abs().float()
+    # black and white blocks made three to five times smaller are the worst case; real videos: see the README
+    assert diff.mean() < 2.5 and (diff > 16).float().mean() < 0.02, (diff.mean(), diff.max())
+
+
+def threads():
+    return {t.name for t in threading.enumerate() if t.name.startswith(("dali_vidaug-decode", "dali_vidaug-graph"))}
+
+
+def test_closing_and_garbage_collection_leave_no_thread(numbered_manifest):
+    loader = VideoLoader(numbered_manifest, RECIPE, 4)
+    next(iter(loader))
+    assert threads()
+    loader.close()
+    assert not threads()
+    next(iter(loader))  # it can be used again
+    assert threads()
+    del loader
+    gc.collect()
+    assert not threads()
+
+
+@pytest.mark.parametrize(
+    "ending", ["", "import os, signal; os.kill(os.getpid(), signal.SIGINT)", "raise ValueError('mine')"]
+)
+def test_the_program_ends_without_a_hang_or_noise(ending, numbered_manifest, tmp_path):
+    numbered_manifest.write(tmp_path / "m.parquet")
+    code = f"""
+import dali_vidaug as dv
+loader = dv.VideoLoader(dv.Manifest.read({str(tmp_path / "m.parquet")!r}), dv.Recipe(), 4)
+for batch in loader:
+    {ending or "break"}
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    last = done.stderr.strip().splitlines()[-1:]
+    assert last == {"": [], "r": ["ValueError: mine"], "i": ["KeyboardInterrupt"]}[ending[:1]], done.stderr
+    assert "dali" not in done.stderr.replace("dali_vidaug", "").lower()
+
+
+def test_report_counts(numbered_manifest):
+    with VideoLoader(numbered_manifest, RECIPE, 4) as loader:
+        list(loader)
+        report = loader.report()
+    assert report.batches >= 3 and report.clips == 4 * report.batches and report.frames_decoded >= 4 * 12
+    assert set(report.seconds) == {"read", "decode", "convert", "graph", "wait"}
+    assert "12 clips" in str(report) or report.clips > 12
+    assert report.replaced == 0 and "replaced clips: 0" in str(report)
+
+
+def test_float16(numbered_manifest):
+    full, half = (batches_of(VideoLoader(numbered_manifest, RECIPE, 4, dtype=d), 1)[0] for d in ("float32", "float16"))
+    assert half.clips.dtype == torch.float16
+    assert torch.equal(full.clips.half(), half.clips)
+
+
+def test_samples_without_labels(numbered, tmp_path):
+    manifest = dv.scan(numbered / "even", progress=False)
+    (batch,) = batches_of(VideoLoader(manifest, RECIPE, 4), 1)
+    assert manifest.classes == () and batch.targets.shape == (4, 0)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (dict(batch_size=0), "batch_size must be >= 1, got 0"),
+        (dict(batch_size=13), "12 samples do not fill one step of batch_size 13"),
+        (dict(batch_size=2, device="cuda"), "device must be auto, cpu or gpu, got 'cuda'"),
+        (dict(batch_size=2, decoder="nvdec"), "decoder must be auto, dali or pyav, got 'nvdec'"),
+        (dict(batch_size=2, dtype="bf16"), "dtype must be"),
+        (dict(batch_size=2, on_error="skip"), "on_error must be replace or raise, got 'skip'"),
+        (dict(batch_size=2, num_threads=0), "num_threads must be an int >= 1, got 0"),
+        (dict(batch_size=2, prefetch=0), "prefetch must be an int >= 1, got 0"),
+        (dict(batch_size=2, workers=-1), "workers must be an int >= 0, got -1"),
+        (dict(batch_size=2, num_shards=2), "give num_shards and shard_index both"),
+        (dict(batch_size=2, num_shards=2, shard_index=2), r"shard_index must be in \[0, 2\), got 2"),
+        (dict(batch_size=2, seed=-1), "seed must be"),
+        (
+            dict(batch_size=2, decoder="dali", device="cpu"),
+            "decoder 'dali' on the cpu decodes mjpeg, vp8, vp9, but the manifest has h264",
+        ),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused(options, message, numbered_manifest):
+    with pytest.raises(ValueError, match=message):
+        VideoLoader(numbered_manifest, RECIPE, **options)
+
+
+def test_a_recipe_that_does_not_suit_the_videos_is_refused(numbered_manifest):
+    with pytest.raises(ValueError, match="CenterCrop: size 200x200 is larger than the 96x160 frames"):
+        VideoLoader(numbered_manifest, dv.Recipe(ops=(dv.CenterCrop(200),)), 2)
+    rows = numbered_manifest.table.to_pylist()
+    rows[5] |= {"height": 50}
+    import pyarrow as pa
+
+    mixed = dv.Manifest(
+        pa.Table.from_pylist(rows, numbered_manifest.table.schema), ("even", "odd"), numbered_manifest.root
+    )
+    with pytest.raises(
+        ValueError, match=r"clips of different sizes, .* 96x160 for .* but 50x160 for .*add RandomResizedCrop|50x160"
+    ):
+        VideoLoader(mixed, dv.Recipe(ops=()), 2)
+    with pytest.raises(ValueError, match="recipe must be a Recipe"):
+        VideoLoader(numbered_manifest, RECIPE.ops, 2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_gpu_is_refused_without_one(numbered_manifest):
+    with pytest.raises(ValueError, match="torch finds no CUDA device; run dali-vidaug doctor"):
+        VideoLoader(numbered_manifest, RECIPE, 2, device="gpu")
+    assert VideoLoader(numbered_manifest, RECIPE, 2).device == "cpu"
+
+
+def test_dali_decoder_on_the_cpu(tmp_path):
+    """VP9 through DALI's own decoder: the same clips as through PyAV."""
+    from conftest import write_numbered
+
+    for i in range(4):
+        options = {"g": "10", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
+        write_numbered(tmp_path / "a" / f"{i}.webm", 30, codec="libvpx-vp9", options=options)
+    manifest = dv.scan(tmp_path, progress=False)
+    recipe = replace(RECIPE, ops=(dv.Resize((48, 80)), dv.RandomHorizontalFlip(), dv.Normalize()))
+    loaders = [
+        VideoLoader(manifest, recipe, 3, decoder="dali", drop_last=False),
+        VideoLoader(manifest, recipe, 3, decoder="pyav", drop_last=False, resize_in_decoder=False),
+    ]
+    for a, b in zip(*(batches_of(loader, 3) for loader in loaders), strict=True):
+        assert same(a, b)
+
+
+def test_labels_of_a_manifest_are_numbers_of_its_classes(numbered_manifest):
+    assert numbered_manifest.classes == ("even", "odd")
+    assert set(np.unique(numbered_manifest.labels)) == {0, 1}

@@ -1,0 +1,55 @@
+"""Large manifests: how long the first batch takes, and what stays in memory."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Runs in a process of its own: the memory of a test session says nothing.
+PROGRAM = """
+import json, os, sys, time
+import psutil
+started = time.perf_counter()
+import dali_vidaug as dv
+dv.VideoLoader
+imported = time.perf_counter()
+manifest = dv.Manifest.read(sys.argv[1])
+recipe = dv.Recipe(dv.ClipSampling(4, 1), (dv.RandomResizedCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()))
+loader = dv.VideoLoader(manifest, recipe, 4)
+batches = iter(loader)
+next(batches)
+first = time.perf_counter()
+process = psutil.Process()
+rows = {"rows": len(manifest), "import_seconds": imported - started, "first_batch_seconds": first - imported,
+        "first_batch_bytes": process.memory_info().rss}
+for i in range(2, int(sys.argv[2]) + 1):
+    next(batches)
+    if i == 50:
+        rows["bytes_at_50"] = process.memory_info().rss
+rows["bytes_at_end"] = process.memory_info().rss
+rows["replaced"] = loader.report().replaced
+loader.close()
+print(json.dumps(rows))
+"""
+
+
+@pytest.mark.slow
+def test_a_million_rows(numbered_manifest, tmp_path):
+    """First batch within 3 s and 600 MB; after 500 more, memory is where it was after 50, within 3 %."""
+    import pyarrow as pa
+
+    import dali_vidaug as dv
+
+    table = numbered_manifest.table
+    table = pa.concat_tables([table] * (1_000_000 // len(table) + 1)).slice(0, 1_000_000).combine_chunks()
+    dv.Manifest(table, numbered_manifest.classes, numbered_manifest.root).write(tmp_path / "m.parquet")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "m.parquet"), "550"], capture_output=True, text=True, check=True
+    )
+    figures = json.loads(done.stdout)
+    print(figures)
+    assert figures["rows"] == 1_000_000 and figures["replaced"] == 0
+    assert figures["first_batch_seconds"] < 3, figures
+    assert figures["first_batch_bytes"] < 600e6, figures
+    assert abs(figures["bytes_at_end"] / figures["bytes_at_50"] - 1) < 0.03, figures

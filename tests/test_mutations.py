@@ -1,0 +1,49 @@
+"""Are the tests awake? Each of these small faults, planted in a copy of the package, must make a test fail."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# file, what stands there, what is put in its place, the tests that must notice
+MUTATIONS = [
+    ("cut.py", "elif 0 <= index < key:", "elif 0 <= index < key - 3:", "test_decode.py"),
+    ("cut.py", 'keys = video.keyframes[np.searchsorted(video.keyframes, wanted, "right") - 1]',
+     'keys = video.keyframes[np.searchsorted(video.keyframes, wanted, "left") - 1]', "test_decode.py"),
+    ("cut.py", "if index in wanted or is_reference(packet, stream):", "if index in wanted or True:", "test_decode.py"),
+    ("decode.py", "return width - right, top, width - left, bottom", "return left, top, right, bottom", "test_decode.py"),
+    ("decode.py", "if frame.is_corrupt:", "if False:", "test_decode.py"),
+    ("bitstream.py", "return not slices or any(first >> 5 & 3 for first in slices)", "return False", "test_decode.py"),
+    ("bitstream.py", "== 0xC0", "!= 0", "test_decode.py"),
+    ("schedule.py", "left, right = right, left ^ (_mix(right, key) & half_mask)", "left, right = right, left", "test_schedule.py"),
+    ("schedule.py", "walking = values >= np.uint64(size)", "walking = values > np.uint64(size)", "test_schedule.py"),
+    ("schedule.py", "low, high = self._share(min(step, self.num_samples - first))", "low, high = self._share(step)",
+     "test_schedule.py"),
+    ("plan.py", "op.draw(draws.named(name), frames, height, width)", "op.draw(draws.named(type(op).__name__), frames, height, width)",
+     "test_plan.py"),
+    ("plan.py", 'height, width = rows["out_height"].astype(np.int64), rows["out_width"].astype(np.int64)', "pass", "test_plan.py"),
+    ("rng.py", "counter[..., 2] = self.samples[:, None]", "counter[..., 2] = np.arange(len(self))[:, None]", "test_rng.py"),
+    ("sampling.py", "room = np.maximum(room, 1)", "room = np.maximum(room - 1, 1)", "test_sampling.py"),
+    ("producer.py", "samples[i] = draws.integers", "samples[0] = draws.integers", "test_bad_clips.py"),
+    ("graph.py", 'mirrored = args["mirrored"]', "mirrored = None", "test_graph.py"),
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file, old, new, tests", MUTATIONS, ids=lambda x: str(x)[:40])
+def test_a_planted_fault_is_noticed(file, old, new, tests, tmp_path):
+    for name in ("dali_vidaug", "kernels", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    target = tmp_path / "dali_vidaug" / file
+    text = target.read_text()
+    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
+    target.write_text(text.replace(old, new))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{tests}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
+    assert done.returncode == 1, f"no test noticed:\n{done.stdout[-2000:]}"

@@ -1,0 +1,224 @@
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import dali_vidaug as dv
+from dali_vidaug.plan import Plan, draw_ops
+from dali_vidaug.rng import Draws
+
+
+class Sizes:
+    """Stands for a manifest of a million equal videos: draw_plan needs only lengths and sizes."""
+
+    def __init__(self, num_frames=300, height=256, width=340):
+        self._row = num_frames, height, width
+
+    def frame_ranges(self, samples):
+        return np.zeros(len(samples), int), np.full(len(samples), self._row[0])
+
+    def frame_sizes(self, samples):
+        return np.full(len(samples), self._row[1]), np.full(len(samples), self._row[2])
+
+
+RECIPE = dv.Recipe(
+    sampling=dv.ClipSampling(num_frames=4, stride=(1, 3)),
+    ops=(dv.RandomResizedCrop(224), dv.RandomHorizontalFlip(), dv.Normalize()),
+)
+
+# first frame, stride; top, left, bottom, right; mirrored: of samples 0 to 9, seed 42, epoch 1. A change of these is a
+# change of everybody's training: raise PLAN_VERSION and say so in the changelog.
+PINNED = [
+    (132, 1, 23, 118, 211, 339, 0),
+    (239, 2, 7, 74, 240, 297, 0),
+    (63, 1, 8, 4, 241, 200, 0),
+    (74, 1, 29, 82, 235, 245, 1),
+    (269, 1, 26, 27, 248, 262, 0),
+    (291, 1, 51, 60, 241, 242, 1),
+    (288, 2, 59, 96, 198, 250, 0),
+    (51, 1, 34, 72, 218, 261, 1),
+    (290, 2, 56, 46, 255, 257, 0),
+    (45, 1, 12, 241, 128, 338, 0),
+]
+
+
+def row(plan, i):
+    frames = plan.frames[i]
+    crop = plan.args["RandomResizedCrop"][i]
+    mirrored = plan.args["RandomHorizontalFlip"][i]["mirrored"]
+    box = [int(crop[n]) for n in ("top", "left", "bottom", "right")]
+    return (int(frames[0]), int(frames[1] - frames[0]), *box, int(mirrored))
+
+
+def test_ten_plans_are_pinned():
+    plan = dv.draw_plan(Sizes(), RECIPE, np.arange(10), seed=42, epoch=1)
+    assert [row(plan, i) for i in range(10)] == PINNED
+
+
+def test_a_clips_plan_does_not_depend_on_its_batch():
+    whole = dv.draw_plan(Sizes(), RECIPE, np.arange(100), seed=1, epoch=2)
+    for samples in ([7], [99, 7, 3], [7, 7]):
+        part = dv.draw_plan(Sizes(), RECIPE, samples, seed=1, epoch=2)
+        for i, sample in enumerate(samples):
+            assert row(part, i) == row(whole, sample)
+
+
+def test_seed_epoch_sample_and_view_each_change_it():
+    plans = [
+        dv.draw_plan(Sizes(), RECIPE, [5, 6], seed, epoch, view)
+        for seed, epoch, view in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+    ]
+    assert len({row(p, i) for p in plans for i in range(2)}) == 8
+
+
+def test_adding_an_op_leaves_the_others_draws_unchanged():
+    @dataclass(frozen=True)
+    class Extra:
+        def draw(self, draws, frames, height, width):
+            return draws.integers("x", 9).astype([("value", "i4")])
+
+        def build(self, fn, clips, args):
+            return clips
+
+    more = dv.Recipe(RECIPE.sampling, (Extra(), *RECIPE.ops[:2], Extra(), dv.RandomHorizontalFlip(), RECIPE.ops[2]))
+    a, b = (dv.draw_plan(Sizes(), r, np.arange(50)) for r in (RECIPE, more))
+    assert (a.frames == b.frames).all()
+    for name in ("RandomResizedCrop", "RandomHorizontalFlip"):
+        assert (a.args[name] == b.args[name]).all()
+    assert list(b.args) == [
+        "Extra",
+        "RandomResizedCrop",
+        "RandomHorizontalFlip",
+        "Extra_2",
+        "RandomHorizontalFlip_2",
+        "Normalize",
+    ]
+    assert (b.args["Extra"] != b.args["Extra_2"]).any()  # two of one kind draw differently
+    assert (b.args["RandomHorizontalFlip"] != b.args["RandomHorizontalFlip_2"]).any()
+
+
+def test_random_resized_crop_in_distribution():
+    n = 40_000
+    draws, size = Draws(3, 0, np.arange(n)), np.full(n, 240)
+    args = dv.RandomResizedCrop(112, scale=(0.25, 0.75), ratio=(0.5, 2.0)).draw(draws, size, size, np.full(n, 320))
+    height, width = args["bottom"] - args["top"], args["right"] - args["left"]
+    assert (args["top"] >= 0).all() and (args["left"] >= 0).all()
+    assert (args["bottom"] <= 240).all() and (args["right"] <= 320).all()
+    area, ratio = height * width / (240 * 320), width / height
+    assert area.min() > 0.24 and area.max() < 0.76 and ratio.min() > 0.49 and ratio.max() < 2.03
+    # where every draw fits (a small box), area is uniform and log ratio is too
+    small = dv.RandomResizedCrop(112, scale=(0.01, 0.11), ratio=(0.5, 2.0)).draw(draws, size, size, np.full(n, 320))
+    height, width = small["bottom"] - small["top"], small["right"] - small["left"]
+    for values, low, high in (
+        (height * width / (240 * 320), 0.01, 0.11),
+        (np.log(width / height), np.log(0.5), np.log(2)),
+    ):
+        mean, sd = (low + high) / 2, (high - low) / np.sqrt(12)
+        assert abs(values.mean() - mean) < 6 * sd / np.sqrt(n)
+        assert abs(values.std() - sd) < 0.02 * sd
+    free = 240 - height
+    assert abs((small["top"] / np.maximum(free, 1)).mean() - 0.5) < 0.01
+
+
+def test_random_resized_crop_falls_back_to_the_middle():
+    """A frame so flat that no drawn box fits: the largest box of an allowed ratio, centred."""
+    draws = Draws(0, 0, np.arange(20))
+    args = dv.RandomResizedCrop(8, scale=(0.9, 1.0)).draw(draws, np.full(20, 4), np.full(20, 30), np.full(20, 900))
+    assert {tuple(r) for r in args.tolist()} == {(0, 430, 30, 470, 8, 8)}  # 30 x 40: ratio 4/3
+
+
+def test_resize_and_center_crop():
+    draws = Draws(0, 0, [0, 1])
+    sizes = np.array([4, 4]), np.array([240, 640]), np.array([426, 360])
+    assert dv.Resize(256).draw(draws, *sizes).tolist() == [(0, 0, 240, 426, 256, 454), (0, 0, 640, 360, 455, 256)]
+    assert dv.Resize((50, 60)).draw(draws, *sizes)[0].tolist() == (0, 0, 240, 426, 50, 60)
+    assert dv.CenterCrop((100, 201)).draw(draws, *sizes).tolist() == [
+        (70, 112, 170, 313, 100, 201),
+        (270, 79, 370, 280, 100, 201),
+    ]
+    with pytest.raises(ValueError, match="CenterCrop: size 300x300 is larger than the 240x426 frames .* of sample 0"):
+        dv.CenterCrop(300).draw(draws, *sizes)
+
+
+def test_ops_see_what_the_ops_before_them_leave():
+    ops = (dv.Resize(100), dv.CenterCrop((80, 90)), dv.RandomResizedCrop((64, 32)))
+    args, height, width = draw_ops(dv.Recipe(ops=ops), Draws(0, 0, [0]), [1], [200], [400])
+    assert args["CenterCrop"][0].tolist() == (10, 55, 90, 145, 80, 90)
+    assert args["RandomResizedCrop"][0]["bottom"] <= 80 and (height[0], width[0]) == (64, 32)
+
+
+def test_flip_probability():
+    flips = dv.RandomHorizontalFlip(0.25).draw(Draws(0, 0, np.arange(20_000)), *[np.ones(20_000)] * 3)["mirrored"]
+    assert abs(flips.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 20_000)
+    for p in (0, 1):
+        assert (dv.RandomHorizontalFlip(p).draw(Draws(0, 0, np.arange(99)), *[np.ones(99)] * 3)["mirrored"] == p).all()
+
+
+def test_save_load_describe(tmp_path):
+    plan = dv.draw_plan(Sizes(), RECIPE, [4, 9], seed=2**63, epoch=7, view=3)
+    plan.save(tmp_path / "plan.json")
+    again = Plan.load(tmp_path / "plan.json")
+    assert again.recipe == RECIPE and (again.seed, again.epoch, again.view) == (2**63, 7, 3)
+    assert (again.samples == plan.samples).all() and (again.frames == plan.frames).all()
+    assert all(a is None if (b := plan.args[n]) is None else (a == b).all() for n, a in again.args.items())
+    assert all(a is None or a.dtype == plan.args[n].dtype for n, a in again.args.items())
+    text = again.describe(1)
+    crop = plan.args["RandomResizedCrop"][1]
+    assert "sample 9, seed 9223372036854775808, epoch 7, view 3" in text
+    assert f"top {crop['top']}, left {crop['left']}" in text and ", ".join(map(str, plan.frames[1])) in text
+    json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "no.json").write_text('{"samples": []}')
+    with pytest.raises(ValueError, match="is not a plan"):
+        Plan.load(tmp_path / "no.json")
+
+
+def test_repr_of_a_recipe_is_python_and_is_read_back():
+    recipe = dv.Recipe(dv.ClipSampling(8, (1, 4), short="loop"), (dv.Resize((20, 30)), dv.RandomHorizontalFlip(0.1)))
+    assert eval(repr(recipe), vars(dv) | {"RandomResizedCrop": dv.RandomResizedCrop}) == recipe
+    assert dv.Recipe.parse(repr(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["__import__('os').getcwd()", "Recipe(ops=(open('x'),))", "Resize(size=3)", "Recipe(", "Recipe(ops=(Nope(),))"],
+)
+def test_parse_runs_no_code(text):
+    with pytest.raises(ValueError):
+        dv.Recipe.parse(text)
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: dv.RandomHorizontalFlip(probability=1.5), r"Flip: probability must be in \[0, 1\], got 1.5"),
+        (lambda: dv.RandomHorizontalFlip(probability=float("nan")), "probability"),
+        (lambda: dv.RandomResizedCrop(0), "RandomResizedCrop: size .* got 0"),
+        (lambda: dv.RandomResizedCrop(8, scale=(0.5, 0.1)), r"RandomResizedCrop: scale .* got \(0.5, 0.1\)"),
+        (lambda: dv.RandomResizedCrop(8, ratio=(0, 1)), "RandomResizedCrop: ratio"),
+        (lambda: dv.Resize((1, 2, 3)), "Resize: size"),
+        (lambda: dv.CenterCrop("big"), "CenterCrop: size"),
+        (lambda: dv.Normalize(std=(0, 1, 1)), "Normalize: std"),
+        (lambda: dv.Normalize(mean=(2, 0, 0)), "Normalize: mean"),
+        (lambda: dv.Recipe(ops=(dv.Normalize(), dv.Resize(3))), "Normalize must be the last"),
+        (lambda: dv.Recipe(ops=("flip",)), "an op needs draw and build, got 'flip'"),
+        (lambda: dv.Recipe(ops=(dv.Resize,)), "an op needs draw and build"),
+        (lambda: dv.Recipe(sampling=16), "sampling must be a ClipSampling, got 16"),
+    ],
+)  # fmt: skip
+def test_bad_options_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_planning_needs_only_numpy():
+    code = (
+        "import sys, types; sys.modules['dali_vidaug'] = p = types.ModuleType('dali_vidaug');"
+        f"p.__path__ = [{str(next(iter(dv.__path__)))!r}];"
+        "import dali_vidaug.plan; print(sorted(m for m in sys.modules if m.split('.')[0] in "
+        "('torch', 'nvidia', 'cupy', 'av', 'pyarrow', 'PIL')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", done.stdout

@@ -1,0 +1,54 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from dali_vidaug.rng import Draws, philox4x32
+
+# Known answers published with Random123 (kat_vectors, philox4x32 10): counter, key, result.
+KNOWN = [
+    ("00000000 00000000 00000000 00000000 00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+    ("ffffffff ffffffff ffffffff ffffffff ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+    ("243f6a88 85a308d3 13198a2e 03707344 a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
+]
+
+
+def words(text):
+    return [int(word, 16) for word in text.split()]
+
+
+@pytest.mark.parametrize("inputs, expected", KNOWN)
+def test_philox_known_answers(inputs, expected):
+    *counter, k0, k1 = words(inputs)
+    assert philox4x32(np.array(counter, np.uint32), (k0, k1)).tolist() == words(expected)
+
+
+def test_neighbouring_addresses_do_not_alias():
+    addresses = list(itertools.product(range(3), range(3), range(3), range(2), "ab", ("", "p", "q")))
+    seen = {Draws(s, e, [i], v, prefix).words(word)[0, 0] for s, e, i, v, word, prefix in addresses}
+    assert len(seen) == len(addresses)
+
+
+def test_a_draw_does_not_depend_on_its_company():
+    many = Draws(7, 3, [5, 9, 2]).uniform("x", n=6)
+    assert (Draws(7, 3, [9]).uniform("x", n=6) == many[1]).all()
+    assert Draws(7, 3, [9]).uniform("x") == many[1, 0]
+
+
+def test_uniform_and_integers_are_uniform_and_in_range():
+    draws = Draws(1, 0, np.arange(60_000))
+    values = draws.uniform("u", -2.0, 6.0)
+    assert values.min() >= -2 and values.max() < 6
+    for counts in (np.histogram(values, 32, (-2, 6))[0], np.bincount(draws.integers("i", 32), minlength=32)):
+        chi2 = ((counts - 60_000 / 32) ** 2 / (60_000 / 32)).sum()
+        assert chi2 < 70, chi2  # 31 degrees of freedom: 1 in 10,000
+    assert draws.integers("j", np.array([1, 2**32])[np.arange(60_000) % 2]).max() > 2**31
+    assert (draws.integers("j", 1) == 0).all()
+
+
+@pytest.mark.parametrize(
+    "bad", [dict(seed=-1), dict(seed=2**64), dict(epoch=2**24), dict(view=256), dict(samples=[-1])], ids=str
+)
+def test_addresses_out_of_range_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Draws(**{"seed": 0, "epoch": 0, "samples": [0], **bad})

@@ -1,0 +1,93 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dali_vidaug.schedule import Schedule, permute
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 16, 17, 100, 1000, 65_537])
+def test_permute_is_a_permutation(size):
+    keys = np.arange(6, dtype=np.uint32) * 77 + size
+    assert sorted(permute(np.arange(size), size, keys)) == list(range(size))
+
+
+def test_permute_of_a_part_agrees_with_the_whole_and_stays_in_range():
+    keys = np.arange(6, dtype=np.uint32)
+    assert (permute(np.array([7, 3]), 1000, keys) == permute(np.arange(1000), 1000, keys)[[7, 3]]).all()
+    assert permute(np.array([2**32 - 1, 0]), 2**32, keys).max() < 2**32
+
+
+def test_every_sample_comes_to_every_place():
+    """Over many epochs each of 20 samples stands at each of 20 places equally often, and pairs are independent."""
+    size, epochs = 20, 6000
+    orders = np.stack([Schedule(size, size, seed=3).batch(e, 0) for e in range(epochs)])
+    places = np.zeros((size, size))
+    for place in range(size):
+        places[place] = np.bincount(orders[:, place], minlength=size)
+    chi2 = ((places - epochs / size) ** 2 / (epochs / size)).sum()
+    assert chi2 < 480, chi2  # 361 degrees of freedom: 1 in 30,000
+    assert abs((orders[:, 0] < orders[:, 1]).mean() - 0.5) < 5 * 0.5 / np.sqrt(epochs)
+    # neighbours in the manifest do not stay neighbours
+    assert (np.abs(np.diff(orders, axis=1)) == 1).mean() < 2 * 2 / size
+
+
+def epoch_of(shards, epoch=0):
+    return [[shard.batch(epoch, i).tolist() for i in range(shard.num_batches)] for shard in shards]
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize("num_shards", [1, 2, 3, 7])
+@pytest.mark.parametrize("num_samples", [21, 64, 101, 113])
+def test_shards_together_give_every_sample_once(num_samples, num_shards, shuffle):
+    options = dict(num_samples=num_samples, batch_size=4, seed=5, shuffle=shuffle, drop_last=False)
+    shards = [Schedule(**options, num_shards=num_shards, shard_index=i) for i in range(num_shards)]
+    batches = epoch_of(shards)
+    counts = Counter(sample for shard in batches for batch in shard for sample in batch)
+    assert sorted(counts) == list(range(num_samples)) and set(counts.values()) == {1}
+    assert all(1 <= len(batch) <= 4 for shard in batches for batch in shard)
+    lengths = [len(shard) for shard in batches]
+    assert max(lengths) - min(lengths) <= (0 < num_samples % (4 * num_shards) < num_shards)
+
+
+def test_steps_hold_the_same_samples_for_any_number_of_shards():
+    def step(num_shards, index):
+        shards = [Schedule(100, 12 // num_shards, 1, num_shards=num_shards, shard_index=i) for i in range(num_shards)]
+        return [s for shard in shards for s in shard.batch(2, index).tolist()]
+
+    assert step(1, 3) == step(3, 3) == step(4, 3)
+
+
+def test_drop_last_gives_full_batches_only():
+    shards = [Schedule(103, 8, 0, num_shards=3, shard_index=i) for i in range(3)]
+    batches = epoch_of(shards)
+    assert [len(shard) for shard in batches] == [4, 4, 4]
+    samples = [s for shard in batches for batch in shard for s in batch]
+    assert len(samples) == len(set(samples)) == 96 and all(len(b) == 8 for shard in batches for b in shard)
+
+
+def test_epochs_and_seeds_differ():
+    orders = {tuple(Schedule(50, 50, seed).batch(epoch, 0).tolist()) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+    assert Schedule(5, 5, shuffle=False).batch(9, 0).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_order_is_pinned():
+    assert Schedule(10, 10, seed=42).batch(1, 0).tolist() == [0, 3, 8, 9, 7, 6, 5, 1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        dict(num_samples=0),
+        dict(batch_size=0),
+        dict(num_shards=0),
+        dict(shard_index=1),
+        dict(seed=-1),
+        dict(batch_size=11),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused(bad):
+    with pytest.raises(ValueError, match=f"Schedule: .*{next(iter(bad))}"):
+        Schedule(**{"num_samples": 10, "batch_size": 2, **bad})
