@@ -1,7 +1,16 @@
 """A list of video files goes in, augmented training batches come out as torch tensors."""
 
 from dali_vidaug.manifest import Broken, Manifest
-from dali_vidaug.ops import CenterCrop, Normalize, RandomHorizontalFlip, RandomResizedCrop, Resize
+from dali_vidaug.ops import (
+    CenterCrop,
+    Normalize,
+    RandAugment,
+    RandAugmentT,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    TrivialAugment,
+)
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.sampling import ClipSampling
@@ -24,11 +33,14 @@ __all__ = [
     "Manifest",
     "Normalize",
     "Plan",
+    "RandAugment",
+    "RandAugmentT",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "Recipe",
     "Report",
     "Resize",
+    "TrivialAugment",
     "VideoLoader",
     "augment",
     "draw_plan",

@@ -31,8 +31,8 @@ def scan(
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder or a CSV file. In a folder each sub-folder is a class and every video below it one of its
-            samples; a folder that holds videos directly and no class folders gives samples without labels. A CSV file
+        path: a folder, a CSV file, or one video. In a folder each sub-folder is a class and every video below it one of
+            its samples; a folder that holds videos directly and no class folders gives samples without labels. A CSV file
             has a header with either ``path`` and, as wanted, ``label``, ``start`` and ``end`` (seconds: clips are
             drawn from this part), or Kinetics' ``label``, ``youtube_id``, ``time_start``, ``time_end`` (the files
             are looked for as ID_SSSSSS_EEEEEE.* and ID.*, in the root and in its label folders).
@@ -53,6 +53,8 @@ def scan(
     path = Path(path)
     if path.is_dir():
         root, entries = path.resolve(), list_folder(path)
+    elif path.is_file() and path.suffix.lower() in EXTENSIONS:
+        root, entries = path.resolve().parent, [{"path": path.name, "label": None}]
     elif path.is_file():
         root = Path(root).resolve() if root is not None else path.resolve().parent
         entries = list_csv(path, root)
