@@ -31,10 +31,10 @@ def scan(
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder, a CSV file, or one video. In a folder each sub-folder is a class and every video below it one of
-            its samples; a folder that holds videos directly and no class folders gives samples without labels. A CSV file
-            has a header with either ``path`` and, as wanted, ``label``, ``start`` and ``end`` (seconds: clips are
-            drawn from this part), or Kinetics' ``label``, ``youtube_id``, ``time_start``, ``time_end`` (the files
+        path: a folder, a CSV file, or one video. In a folder each sub-folder is a class and every video below it one
+            of its samples; a folder that holds videos directly and no class folders gives samples without labels. A
+            CSV file has a header with either ``path`` and, as wanted, ``label``, ``start`` and ``end`` (seconds: clips
+            are drawn from this part), or Kinetics' ``label``, ``youtube_id``, ``time_start``, ``time_end`` (the files
             are looked for as ID_SSSSSS_EEEEEE.* and ID.*, in the root and in its label folders).
         root: folder that relative paths of a CSV are in; default: the CSV's own.
         output: Parquet file to write. What it already holds of unchanged files (path, size, time of change) is not
