@@ -80,10 +80,10 @@ setup(
         for name, flags in VARIANTS.items()
     ],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
-    install_requires=["numpy>=1.26", "av>=14", "pyarrow>=14", "tqdm", "pillow", "torch>=2.4"],
+    install_requires=["numpy>=1.26", "av>=14", "pyarrow>=14", "tqdm", "pillow>=10.1", "torch>=2.4"],
     extras_require={
-        "cuda12": ["nvidia-dali-cuda120>=2.4,<3", "cupy-cuda12x>=13"],
-        "cuda13": ["nvidia-dali-cuda130>=2.4,<3", "cupy-cuda13x>=13.6"],
+        "cuda12": ["nvidia-dali-cuda120>=2.4,<3", "cupy-cuda12x>=13", "nvidia-cuda-nvrtc-cu12"],
+        "cuda13": ["nvidia-dali-cuda130>=2.4,<3", "cupy-cuda13x>=13.6", "nvidia-cuda-nvrtc>=13"],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
         # CuPy and NVRTC: the tests compile the kernels for GPUs without having one
         "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil", "cupy-cuda13x>=13.6", "nvidia-cuda-nvrtc>=13"],

@@ -177,7 +177,7 @@ def dali_randaugment(clip):
     def copies():
         return fn.copy(fn.external_source(lambda: [clip], layout="FHWC", dtype=types.UINT8, ndim=4))
 
-    pipelines = theirs(), copies()
+    pipelines = theirs(), copies()  # rand_augment warns of names that DALI itself has deprecated
     for pipeline in pipelines:
         pipeline.build()
     return {

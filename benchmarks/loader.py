@@ -1,6 +1,6 @@
 """How fast the loader is: beside decoding alone, which bounds it, and beside a torch DataLoader.
 
-    python benchmarks/loader.py VIDEOS [--batches N] [--rounds N] [--json FILE]
+    python benchmarks/loader.py VIDEOS [--recipe NAME] [--batches N] [--rounds N] [--json FILE]
 
 Checks first that every sample comes once, rightly labelled and finite, and that the peers show the same pictures.
 Then, in turn and several rounds: the bare decode (PyAV, every frame from the key frame to the last wanted one, as many
@@ -23,16 +23,19 @@ import numpy as np
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug.decode import frame_index, open_video, read_cuts
+from dali_vidaug.cut import frame_index, open_video, read_cuts
 
 PEER_THREADS = 1  # torchcodec's threads in each worker
 
 
-def recipe(num_frames, stride):
-    return dv.Recipe(
-        sampling=dv.ClipSampling(num_frames=num_frames, stride=stride),
-        ops=(dv.RandomResizedCrop(224), dv.RandomHorizontalFlip(), dv.Normalize()),
-    )
+def make_recipe(name, num_frames, stride):
+    """Crop, flip and normalise; "randaugment" has RandAugmentT too; "full" also mixes clips."""
+    ops = [dv.RandomResizedCrop(224), dv.RandomHorizontalFlip()]
+    if name != "basic":
+        ops.append(dv.RandAugmentT(num_ops=2, interpolation="nearest"))
+    if name == "full":
+        ops.append(dv.OneOf(ops=(dv.CubeCutMix(), dv.FadeMixUp())))
+    return dv.Recipe(sampling=dv.ClipSampling(num_frames=num_frames, stride=stride), ops=(*ops, dv.Normalize()))
 
 
 def bare_decode(video, frames):
@@ -52,10 +55,10 @@ def bare_decode(video, frames):
 
 
 class PeerDataset(torch.utils.data.Dataset):
-    """The same clips through torchcodec (or PyAV) and torchvision v2."""
+    """The same clips through torchcodec (or PyAV) and torchvision v2; CutMix comes when they are collated."""
 
-    def __init__(self, manifest, samples, frames, normalise=True):
-        self.manifest, self.samples, self.frames, self.normalise = manifest, samples, frames, normalise
+    def __init__(self, manifest, samples, frames, name):
+        self.manifest, self.samples, self.frames, self.name = manifest, samples, frames, name
 
     def __len__(self):
         return len(self.samples)
@@ -65,17 +68,22 @@ class PeerDataset(torch.utils.data.Dataset):
 
         sample = int(self.samples[i])
         clip = decode_with_peer(self.manifest.path(sample), self.frames[i])
-        if not self.normalise:
-            return clip
-        transform = v2.Compose(
-            [
-                v2.RandomResizedCrop(224, antialias=True),
-                v2.RandomHorizontalFlip(),
-                v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize((0.45,) * 3, (0.225,) * 3),
-            ]
-        )
-        return transform(clip).transpose(0, 1), int(self.manifest.labels[sample])
+        steps = [v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()]
+        if self.name != "basic":
+            steps.append(v2.RandAugment(num_ops=2, magnitude=9))  # nearest, as it comes
+        steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.45,) * 3, (0.225,) * 3)]
+        return v2.Compose(steps)(clip).transpose(0, 1), int(self.manifest.labels[sample])
+
+    def collate(self, items):
+        """Stack; for "full" with CutMix."""
+        from torchvision.transforms import v2
+
+        clips, labels = torch.utils.data.default_collate(items)
+        if self.name != "full":
+            return clips, labels
+        # v2.CutMix takes images: frames and channels are one dimension for it
+        mixed, labels = v2.CutMix(num_classes=len(self.manifest.classes))(clips.flatten(1, 2), labels)
+        return mixed.view_as(clips), labels
 
 
 def decode_with_peer(path, frames):
@@ -96,13 +104,16 @@ def decode_with_peer(path, frames):
     return decoder.get_frames_at(frames.tolist()).data
 
 
-def check(manifest, our_recipe, num_threads):
+def check(manifest, our_recipe, num_threads, mixes):
     """Every sample once, right labels, finite; the decoder's frames are those of a full decode."""
     seen = []
     with dv.VideoLoader(manifest, our_recipe, 8, drop_last=False, num_threads=num_threads) as loader:
         for batch in loader:
             assert torch.isfinite(batch.clips).all()
-            assert (batch.targets.argmax(1).numpy() == manifest.labels[batch.samples.numpy()]).all()
+            if mixes:
+                torch.testing.assert_close(batch.targets.sum(1), torch.ones(len(batch)))
+            else:
+                assert (batch.targets.argmax(1).numpy() == manifest.labels[batch.samples.numpy()]).all()
             seen += batch.samples.tolist()
         assert loader.report().replaced == 0, str(loader.report())
     assert sorted(seen) == list(range(len(manifest))), "not every sample came exactly once"
@@ -148,6 +159,7 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", help="folder with a sub-folder for each class")
+    parser.add_argument("--recipe", choices=("basic", "randaugment", "full"), default="basic")
     parser.add_argument("--batches", type=int, default=0, help="batches a round (default: a whole epoch)")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--num-frames", type=int, default=16)
@@ -158,8 +170,8 @@ def main():
     args = parser.parse_args()
 
     manifest = dv.scan(args.videos)
-    ours = recipe(args.num_frames, args.stride)
-    check(manifest, ours, args.threads)
+    ours = make_recipe(args.recipe, args.num_frames, args.stride)
+    check(manifest, ours, args.threads, args.recipe == "full")
     print(f"checked: {len(manifest)} samples, each once, labels right, all finite")
 
     count = args.batches or len(manifest) // args.batch_size
@@ -178,9 +190,9 @@ def main():
             print(f"no torchvision ({error}): no peer")
         else:
             samples = np.concatenate([plan.samples for plan in plans])
-            peer = PeerDataset(manifest, samples, np.concatenate([plan.frames for plan in plans]))
+            peer = PeerDataset(manifest, samples, np.concatenate([plan.frames for plan in plans]), args.recipe)
             peer_loader = torch.utils.data.DataLoader(
-                peer, args.batch_size, num_workers=args.threads, prefetch_factor=2
+                peer, args.batch_size, num_workers=args.threads, prefetch_factor=2, collate_fn=peer.collate
             )
             rates.setdefault("torch DataLoader", []).append(time_batches(iter(peer_loader), count, args.batch_size))
         print(

@@ -38,7 +38,7 @@ _NEED_DALI = {
     "Batch": "loader",
     "BatchMix": "loader",
     "ClipError": "producer",
-    "Report": "loader",
+    "Report": "report",
     "VideoLoader": "loader",
     "augment": "loader",
 }

@@ -13,6 +13,7 @@ EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw what comes out
   dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
   dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
+  dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug doctor                             what works on this machine
 
 exit codes: 0 done, 1 it failed (the reason is printed), 2 wrong options, 130 interrupted"""
@@ -30,6 +31,7 @@ def main(argv=None):
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_scan(commands)
+    _add_preview(commands)
     doctor = commands.add_parser(
         "doctor",
         help="what works on this machine",
@@ -86,6 +88,42 @@ def _add_scan(commands):
     scan.add_argument("--deep", action="store_true", help="decode every frame, not only the ends of each video")
     scan.add_argument("--threads", type=int, help="videos measured side by side (default: all cores)")
     scan.set_defaults(run=run_scan)
+
+
+def _add_preview(commands):
+    preview = commands.add_parser(
+        "preview",
+        help="draw what RandAugment-T's ops do",
+        description="Draws a strip of frames for each op of RandAugment-T, with the value that each frame gets.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    preview.add_argument("--video", metavar="FILE", help="your video (default: a painted one)")
+    preview.add_argument("-o", "--output", default="ramps.png", metavar="PNG", help="where to draw")
+    preview.add_argument("--magnitude", type=float, default=6.0, help="strength, 0 to 10 (kim2020: to 30)")
+    preview.add_argument("--ramp", choices=("constant", "temporal", "temporal+", "mix", "fourier"), default="temporal+")
+    preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide"), default="monotonic")
+    preview.add_argument("--num-frames", type=int, default=16, help="frames of the clip")
+    preview.add_argument("--seed", type=int, default=0)
+    preview.set_defaults(run=run_preview)
+
+
+def run_preview(args):
+    """dali-vidaug preview."""
+    from dali_vidaug.decode import decode
+    from dali_vidaug.demo import example_clip
+    from dali_vidaug.preview import draw_ramps
+
+    op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
+    sampling = dv.ClipSampling(num_frames=args.num_frames, stride=2, start="center", short="shrink")
+    if args.video is None:
+        clip = example_clip(args.num_frames)
+    else:
+        manifest = dv.scan(args.video, progress=False)
+        plan = dv.draw_plan(manifest, dv.Recipe(sampling, (dv.Resize(256),)), [0])
+        clip = decode(manifest.video(0), plan.frames[0], plan.args["Resize"]).pixels
+    draw_ramps(clip, args.output, op, seed=args.seed)
+    print(f"drew {args.output}")
+    return 0
 
 
 def run_scan(args):

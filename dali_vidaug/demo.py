@@ -56,6 +56,36 @@ def _moving_shape(shape, dx, dy, width, height, draws):
         yield np.asarray(picture)
 
 
+def example_clip(num_frames=16, height=240, width=320):
+    """A clip to show ops on: (F, H, W, 3) uint8, a ball that rolls over a lawn under an evening sky."""
+    y = np.linspace(0, 1, height)[:, None, None]
+    sky = (1 - y) * (70, 120, 210) + y * (250, 180, 120)
+    ground = Image.fromarray(np.broadcast_to(sky, (height, width, 3)).astype(np.uint8))
+    pen = ImageDraw.Draw(ground)
+    horizon = height * 2 // 3
+    pen.ellipse((width * 0.7, height * 0.15, width * 0.85, height * 0.15 + width * 0.15), fill=(255, 240, 170))
+    pen.rectangle((0, horizon, width, height), fill=(70, 130, 60))
+    for i in range(8):
+        x = width * i / 8
+        pen.polygon(
+            ((x, height), (x + width / 16, height), (width / 2 + (x - width / 2) / 3, horizon)), fill=(90, 155, 75)
+        )
+    pen.rectangle((width * 0.1, height * 0.35, width * 0.35, horizon + 8), fill=(170, 90, 70))
+    pen.polygon(
+        ((width * 0.07, height * 0.36), (width * 0.38, height * 0.36), (width * 0.225, height * 0.2)), fill=(90, 50, 50)
+    )
+    pen.rectangle((width * 0.15, height * 0.45, width * 0.2, height * 0.53), fill=(250, 230, 140))
+    clip = []
+    for t in np.linspace(0, 1, num_frames):
+        picture = ground.copy()
+        x, radius = width * (0.1 + 0.75 * t), height * 0.09
+        box = (x - radius, height * 0.72 - radius, x + radius, height * 0.72 + radius)
+        ImageDraw.Draw(picture).ellipse(box, fill=(230, 60, 40))
+        ImageDraw.Draw(picture).pieslice(box, 360 * t, 360 * t + 60, fill=(255, 255, 255))
+        clip.append(np.asarray(picture))
+    return np.stack(clip)
+
+
 def write_video(path, frames, fps=25, codec="libx264", options=None, pixel_format="yuv420p"):
     """Encode (H, W, 3) uint8 frames; by default H.264 with a key frame every 24 frames and two B-frames between."""
     options = {"g": "24", "bf": "2", "crf": "20"} if options is None else options

@@ -152,10 +152,8 @@ def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None, 
         table[field] = [clip.shape[axis] for clip in clips]
     table["index"] = np.arange(len(clips))
     calls = [(entry, i) for i in range(passes) for entry in entries or (name,)]
-    if xp is np:
-        _run_cpu(table, sizes, calls, [i for i in range(len(clips)) if i not in skip])
-    else:
-        _run_gpu(name, args, table, sizes, calls)
+    run = _run_cpu if xp is np else _run_gpu
+    run(name, args, table, sizes, calls)
     return outputs
 
 
@@ -187,8 +185,9 @@ def _scratch_memory(size):
     return kept
 
 
-def _run_cpu(table, sizes, calls, places):
+def _run_cpu(name, args, table, sizes, calls):
     library, address = _library(), table.ctypes.data
+    places = np.flatnonzero(table["src"] != table["dst"]).tolist()  # the others are skipped
 
     def run(i):
         """All calls for one clip, while it is in the cache."""

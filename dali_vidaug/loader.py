@@ -1,29 +1,23 @@
 """The torch iterator: batches of augmented clips, epoch after epoch."""
 
 import logging
-import os
-import threading
-import time
 import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from dali_vidaug.decode import reason
+from dali_vidaug.cut import reason
 from dali_vidaug.plan import PLAN_VERSION, Plan, draw_ops
-from dali_vidaug.producer import ClipError, Produced, Producer, Settings, load_clip, make_graph, num_folded
+from dali_vidaug.producer import ClipError, Produced, Producer, load_clip, make_graph, num_folded
 from dali_vidaug.recipe import Recipe
+from dali_vidaug.report import Tally
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import Schedule
+from dali_vidaug.settings import find_shard, make_settings
 
 log = logging.getLogger("dali_vidaug")
-
-DALI_CODECS = {  # what DALI 2.4 decodes; which of them a GPU has is for its NVDEC to say
-    "cpu": frozenset(("vp8", "vp9", "mjpeg")),
-    "gpu": frozenset(("vp8", "vp9", "mjpeg", "av1", "mpeg4", "h264", "hevc")),
-}
 
 
 class BatchMix(NamedTuple):
@@ -66,86 +60,6 @@ class Batch:
         return len(self.clips)
 
 
-@dataclass
-class Report:
-    """What a loader has done so far. ``print`` it.
-
-    Attributes:
-        batches, clips, frames_decoded: made so far, those waiting to be taken included.
-        seconds: "read" (open, demux, cut), "decode", "convert" (crop, scale, RGB): processor time summed over the
-            decoding threads; "graph": time in DALI; "wait": time that the training loop waited for batches.
-        bad: for each bad sample (path, reason, how often it was replaced).
-        elapsed_seconds: since the loader first made a batch.
-    """
-
-    batches: int = 0
-    clips: int = 0
-    frames_decoded: int = 0
-    seconds: dict[str, float] = field(default_factory=dict)
-    bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
-    elapsed_seconds: float = 0.0
-
-    @property
-    def replaced(self):
-        """How many clips were replaced."""
-        return sum(count for _, _, count in self.bad.values())
-
-    def __str__(self):
-        rate = self.clips / self.elapsed_seconds if self.elapsed_seconds else 0.0
-        frames = self.frames_decoded / self.elapsed_seconds if self.elapsed_seconds else 0.0
-        work = {name: s for name, s in self.seconds.items() if name != "wait"}
-        total = sum(work.values()) or 1.0
-        lines = [
-            f"{self.batches} batches, {self.clips} clips ({rate:.1f} a second), "
-            f"{self.frames_decoded} frames decoded ({frames:.0f} a second), {self.elapsed_seconds:.1f} s",
-            "work: " + ", ".join(f"{name} {s / total:.0%}" for name, s in work.items())
-            + f"; the loop waited {self.seconds.get('wait', 0.0):.1f} s",
-            f"replaced clips: {self.replaced}",
-        ]  # fmt: skip
-        lines += [f"  sample {i}, {n}x: {path}: {why}" for i, (path, why, n) in sorted(self.bad.items())]
-        return "\n".join(lines)
-
-
-class _Tally:
-    """The running count behind a report; written by several threads."""
-
-    def __init__(self):
-        self._lock, self._report, self._started = threading.Lock(), Report(), None
-
-    def add_seconds(self, stage, seconds):
-        with self._lock:
-            self._report.seconds[stage] = self._report.seconds.get(stage, 0.0) + seconds
-
-    def add_clip(self, num_decoded, seconds):
-        for stage, value in seconds.items():
-            self.add_seconds(stage, value)
-        with self._lock:
-            self._report.frames_decoded += num_decoded
-
-    def add_batch(self, num_clips):
-        with self._lock:
-            self._report.batches += 1
-            self._report.clips += num_clips
-
-    def add_bad(self, sample, path, epoch, why):
-        with self._lock:
-            count = self._report.bad.get(sample, (path, why, 0))[2]
-            self._report.bad[sample] = (path, why, count + 1)
-        if count == 0:
-            log.warning("replaced a bad clip: %s (sample %d, epoch %d): %s", path, sample, epoch, why)
-
-    def start(self):
-        self._started = self._started or time.perf_counter()
-
-    def report(self):
-        with self._lock:
-            elapsed = time.perf_counter() - self._started if self._started else 0.0
-            report = self._report
-            return Report(
-                report.batches, report.clips, report.frames_decoded, dict(report.seconds), dict(report.bad), elapsed
-            )
-
-
 class VideoLoader:
     """Streams augmented clips of a manifest's videos as torch tensors.
 
@@ -186,14 +100,14 @@ class VideoLoader:
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
         if not len(manifest):
             raise ValueError("VideoLoader: the manifest has no videos")
-        num_shards, shard_index = _shard(num_shards, shard_index)
-        self._settings = _settings(
+        num_shards, shard_index = find_shard(num_shards, shard_index)
+        self._settings = make_settings(
             device, decoder, num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, manifest.codecs()
         )
         self.manifest, self.recipe = manifest, recipe
         self.schedule = Schedule(len(manifest), batch_size, seed, shuffle, drop_last, num_shards, shard_index)
         _check_sizes(manifest, recipe)
-        self._tally = _Tally()
+        self._tally = Tally()
         self._producer: Producer | None = None
         self._closer: Any = None
         self._position = (0, 0)  # of the next batch
@@ -358,57 +272,6 @@ def _to(device, array):
     return torch.from_numpy(array).to(device, non_blocking=True)
 
 
-def _shard(num_shards, shard_index):
-    if (num_shards is None) != (shard_index is None):
-        raise ValueError(f"VideoLoader: give num_shards and shard_index both, got {num_shards} and {shard_index}")
-    if num_shards is not None:
-        return num_shards, shard_index
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size(), torch.distributed.get_rank()
-    try:
-        return int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    except ValueError as error:
-        raise ValueError(f"VideoLoader: WORLD_SIZE and RANK must be integers: {error}") from error
-
-
-def _settings(device, decoder, num_threads, workers, prefetch, dtype, on_error, fold, codecs=()):
-    for name, value, known in (
-        ("device", device, ("auto", "cpu", "gpu")),
-        ("decoder", decoder, ("auto", "dali", "pyav")),
-        ("dtype", dtype, ("float32", "float16")),
-        ("on_error", on_error, ("replace", "raise")),
-    ):
-        if value not in known:
-            raise ValueError(f"VideoLoader: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
-    num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
-    for name, value, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
-        if not (isinstance(value, int) and value >= least):
-            raise ValueError(f"VideoLoader: {name} must be an int >= {least}, got {value!r}")
-    if device == "auto":
-        device = "gpu" if torch.cuda.is_available() else "cpu"
-    if device == "gpu" and not torch.cuda.is_available():
-        raise ValueError("VideoLoader: device is 'gpu', but torch finds no CUDA device; run dali-vidaug doctor")
-    foreign = sorted(set(codecs) - DALI_CODECS[device])
-    if decoder == "dali" and foreign:
-        raise ValueError(
-            f"VideoLoader: decoder 'dali' on the {device} decodes {', '.join(sorted(DALI_CODECS[device]))}, but the "
-            f"manifest has {', '.join(foreign)}; use decoder='pyav'"
-        )
-    if decoder == "auto":
-        decoder = "dali" if device == "gpu" and not foreign else "pyav"
-    return Settings(
-        device=device,
-        device_id=torch.cuda.current_device() if device == "gpu" else None,
-        decoder=decoder,
-        num_threads=num_threads,
-        workers=workers,
-        prefetch=prefetch,
-        dtype=dtype,
-        fold=fold,
-        on_error=on_error,
-    )
-
-
 def _check_sizes(manifest, recipe):
     """Draw once for every frame size that occurs, so that a recipe that does not suit the videos fails here."""
     samples = manifest.unique_sizes()
@@ -444,7 +307,7 @@ def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, batch=0,
     Raises:
         ValueError: a clip is not (F, H, W, 3) uint8, or the results differ in size.
     """
-    settings = _settings(device, "pyav", None, 0, 1, dtype, "raise", False)
+    settings = make_settings(device, "pyav", None, 0, 1, dtype, "raise", False)
     media = [np.ascontiguousarray(c.cpu().numpy() if isinstance(c, torch.Tensor) else c) for c in clips]
     if not media:
         raise ValueError("augment: no clips")

@@ -13,8 +13,10 @@ from typing import Any
 
 import av
 
-from dali_vidaug.decode import decode, reason, remux
+from dali_vidaug.cut import reason, remux
+from dali_vidaug.decode import decode
 from dali_vidaug.graph import Graph
+from dali_vidaug.kernels import set_num_threads
 from dali_vidaug.ops import CROP
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.rng import Draws
@@ -42,21 +44,6 @@ class ClipError(RuntimeError):
         return ClipError, (self.path, self.plan, self.reason)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How batches are made; see ``VideoLoader``."""
-
-    device: str
-    device_id: int | None
-    decoder: str
-    num_threads: int
-    workers: int
-    prefetch: int
-    dtype: str
-    fold: bool
-    on_error: str
-
-
 @dataclass
 class Produced:
     """A batch as it leaves the graph: ``clips`` is DALI's tensor list."""
@@ -79,6 +66,7 @@ def num_folded(recipe, settings):
 
 def make_graph(recipe, plan, settings, batch_size, *, rotated=False, folded=0):
     """The graph for batches like ``plan``."""
+    set_num_threads(settings.num_threads)
     return Graph(
         recipe,
         {name: None if rows is None else rows.dtype for name, rows in plan.args.items()},

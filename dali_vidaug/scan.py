@@ -4,18 +4,14 @@ import csv
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import chain, pairwise
 from pathlib import Path
-from typing import NamedTuple
 
-import av
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from dali_vidaug.bitstream import is_random_access
-from dali_vidaug.decode import open_video, reason
 from dali_vidaug.manifest import SCHEMA, Broken, Manifest
+from dali_vidaug.measure import measure
 
 EXTENSIONS = frozenset(
     ".3gp .asf .avi .divx .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()
@@ -35,10 +31,10 @@ def scan(
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder or a CSV file. In a folder each sub-folder is a class and every video below it one of its
-            samples; a folder that holds videos directly and no class folders gives samples without labels. A CSV file
-            has a header with either ``path`` and, as wanted, ``label``, ``start`` and ``end`` (seconds: clips are
-            drawn from this part), or Kinetics' ``label``, ``youtube_id``, ``time_start``, ``time_end`` (the files
+        path: a folder, a CSV file, or one video. In a folder each sub-folder is a class and every video below it one
+            of its samples; a folder that holds videos directly and no class folders gives samples without labels. A
+            CSV file has a header with either ``path`` and, as wanted, ``label``, ``start`` and ``end`` (seconds: clips
+            are drawn from this part), or Kinetics' ``label``, ``youtube_id``, ``time_start``, ``time_end`` (the files
             are looked for as ID_SSSSSS_EEEEEE.* and ID.*, in the root and in its label folders).
         root: folder that relative paths of a CSV are in; default: the CSV's own.
         output: Parquet file to write. What it already holds of unchanged files (path, size, time of change) is not
@@ -57,6 +53,8 @@ def scan(
     path = Path(path)
     if path.is_dir():
         root, entries = path.resolve(), list_folder(path)
+    elif path.is_file() and path.suffix.lower() in EXTENSIONS:
+        root, entries = path.resolve().parent, [{"path": path.name, "label": None}]
     elif path.is_file():
         root = Path(root).resolve() if root is not None else path.resolve().parent
         entries = list_csv(path, root)
@@ -239,161 +237,3 @@ def _segment(row, start, end):
     first = 0 if start is None else int(np.searchsorted(seconds, start - 1e-6))
     last = frames if end is None else int(np.searchsorted(seconds, end - 1e-6))
     return first, last
-
-
-def measure(path, deep=False):
-    """Measure one video.
-
-    Args:
-        path: the file.
-        deep: decode all of it.
-
-    Returns:
-        The measured columns of ``SCHEMA`` by name, or ``{"error": reason}``.
-    """
-    try:
-        stat = path.stat()
-        if stat.st_size == 0:
-            return {"error": "the file is empty"}
-        return {**_measure(path, deep), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    except FileNotFoundError:
-        return {"error": "the file does not exist"}
-    except (OSError, ValueError, EOFError, av.error.FFmpegError) as error:
-        return {"error": reason(error)}
-
-
-def _measure(path, deep):
-    with open_video(path) as (container, stream):
-        packets = _Packets(container, stream)
-        if not packets.pts:
-            raise ValueError(f"no video packets{packets.note}")
-        whole = deep or not packets.usable()
-        if not whole:
-            # Only decoding tells what the ends of a stream are worth; the groups between are taken at their word.
-            codec, parts = stream.codec_context, [packets.first_group, packets.last_group]
-            results = [_decode(codec, part) for part in parts if part]
-            lost = set()
-            for part, result in zip(parts, results, strict=False):
-                key = part[0].pts if part is packets.last_group else None
-                lost |= _lost(part, result, key)
-            whole = not all(_rising(result.pts) and set(result.pts) <= packets.shown for result in results)
-        info = _stream_facts(stream)
-    if whole:
-        with open_video(path) as (container, stream):
-            results = [_decode(stream.codec_context, container.demux(stream))]
-        frames = results[0].pts
-        counted = not (packets.usable() and _rising(frames) and set(frames) <= packets.shown)
-    else:
-        frames, counted = sorted(packets.shown - lost), False
-    if not frames or results[0].picture is None:
-        problem = next((r.problem for r in results if r.problem), None)
-        raise ValueError(f"no frame can be decoded{f' ({problem})' if problem else packets.note}")
-    place = {} if counted else {pts: i for i, pts in enumerate(frames)}
-    starts = {0, *(place[pts] for pts in packets.random_access if pts in place)}
-    return {
-        **info,
-        **results[0].picture,
-        **_timing(None if counted else frames, len(frames), info),
-        "num_frames": len(frames),
-        "keyframes": sorted(starts),
-    }
-
-
-class _Packets:
-    """What demuxing tells: time stamps of all packets, and the packets of the first and the last group of pictures."""
-
-    def __init__(self, container, stream):
-        self.pts, self.random_access, self.note = [], [], ""
-        self.shown: set = set()
-        self._num_shown = 0
-        self.first_group: list = []
-        self.last_group: list = []  # empty when the first is the last
-        try:
-            for packet in container.demux(stream):
-                if packet.size:
-                    self._add(packet, stream)
-        except (av.error.FFmpegError, OSError) as error:  # cut off: what came before it counts
-            self.note = f" ({reason(error)})"
-
-    def _add(self, packet, stream):
-        if self.pts and is_random_access(packet, stream) and packet.pts is not None:
-            self.last_group = [packet]
-        elif self.last_group:
-            self.last_group.append(packet)
-        else:
-            self.first_group.append(packet)
-        if is_random_access(packet, stream):
-            self.random_access.append(packet.pts)
-        self.pts.append(packet.pts)
-        if not packet.is_discard:
-            self.shown.add(packet.pts)
-            self._num_shown += 1
-
-    def usable(self):
-        """Whether every packet has a time stamp of its own."""
-        return None not in self.pts and len(self.shown) == self._num_shown
-
-
-class _Decoded(NamedTuple):
-    pts: list  # of the frames that came out, in that order
-    picture: dict | None  # what the first frame tells of size, rotation and pixel format
-    problem: str | None  # the first error
-
-
-def _decode(codec, packets):
-    """Decode packets, past those that cannot be."""
-    pts, picture, problem = [], None, None
-    for packet in chain(packets, [None]):
-        if packet is not None and not packet.size:
-            continue
-        try:
-            frames = codec.decode(packet)
-        except av.error.FFmpegError as error:
-            problem = problem or reason(error)
-            continue
-        for frame in frames:
-            pts.append(frame.pts)
-            if picture is None:
-                picture = {
-                    "width": frame.width,
-                    "height": frame.height,
-                    "rotation": round(-frame.rotation) % 360,
-                    "pixel_format": frame.format.name,
-                }
-    codec.flush_buffers()
-    return _Decoded(pts, picture, problem)
-
-
-def _lost(part, decoded, key):
-    """Time stamps of packets that should have given frames and did not. ``key``: leading pictures do not count."""
-    expected = {packet.pts for packet in part if not packet.is_discard and (key is None or packet.pts >= key)}
-    return expected - set(decoded.pts)
-
-
-def _rising(values):
-    return None not in values and all(a < b for a, b in pairwise(values))
-
-
-def _stream_facts(stream):
-    rate = stream.average_rate or stream.guessed_rate
-    return {
-        "fps": float(rate) if rate else None,
-        "codec": stream.codec_context.codec.canonical_name,
-        "time_base": float(stream.time_base),
-    }
-
-
-def _timing(pts, num_frames, facts):
-    """The columns on time: a regular grid where the frames stand on one, else each frame's time stamp, else nothing."""
-    row = {"pts_first": None, "pts_step": None, "pts": None}
-    fps = facts["fps"]
-    if pts is None:
-        return {**row, "fps": fps, "duration_seconds": num_frames / fps if fps else None}
-    times = np.array(pts, np.int64)
-    step = (times[-1] - times[0]) / (num_frames - 1) if num_frames > 1 else 1.0
-    seconds = num_frames * step * facts["time_base"] if num_frames > 1 else (1 / fps if fps else None)
-    row["fps"], row["duration_seconds"] = (num_frames / seconds if num_frames > 1 else fps), seconds
-    # frame_index accepts a quarter of a step; less here leaves room for rounding
-    if np.abs(times - (times[0] + np.arange(num_frames) * step)).max() < 0.2 * step:
-        return {**row, "pts_first": pts[0], "pts_step": float(step)}
-    return {**row, "pts": pts}

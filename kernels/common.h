@@ -8,7 +8,7 @@
 //                             which share out `for (i = THREAD; i < n; i += THREADS)` and meet at SYNC()
 //   ROW_KERNEL(NAME, ARGS)    calls NAME_row(clip, args, pass, frame, y): on the GPU by 32 threads, which share out
 //                             `for (x = LANE; x < width; x += LANES)` and meet at SYNC_ROW()
-// On the CPU one thread does it all, and these loops are plain loops. `pass` counts calls of a kernel that needs several.
+// On the CPU one thread does it all, and these loops are plain loops. `pass` counts the calls where one is not enough.
 #ifndef DALI_VIDAUG_COMMON_H
 #define DALI_VIDAUG_COMMON_H
 

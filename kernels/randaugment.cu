@@ -2,7 +2,9 @@
 //
 // The result is that of applying the ops one by one, rounding to uint8 after each. Several are done in one pass over
 // the pixels where that gives the same bytes: a chain of tables (one value to one value) is one table, and the tables
-// before and after the one op of a pass that is no table ride along. A pass is three entry points:
+// before and after the one op of a pass that is no table ride along where they cost little (randaugment.h). Two
+// gathers are two passes: one through the product of their matrices would show what the first has moved out of the
+// frame. A pass is three entry points:
 //   count    histogram of each channel and sum of the grey values, of the frames that need them
 //   prepare  tables, matrix and the like of each frame
 //   pixels   reads and writes every pixel
@@ -118,8 +120,8 @@ DEVICE void copy(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int
   for (int32_t i = LANE; i < 3 * width; i += LANES) dst[i] = src[i];
 }
 
-// Color: away from the grey picture. The grey values go through dst, so that the second loop goes by bytes: the CPU does
-// several at once.
+// Color: away from the grey picture. The grey values go through dst, so that the second loop goes by bytes, of which
+// the CPU does many at once.
 DEVICE void grey_blend(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int32_t width, float factor) {
   for (int32_t x = LANE; x < width; x += LANES) dst[3 * x] = dst[3 * x + 1] = dst[3 * x + 2] = grey(src + 3 * x);
   SYNC_ROW();
@@ -175,7 +177,8 @@ DEVICE void bilinear_pixel(const uint8_t* __restrict__ src, uint8_t* __restrict_
   const int32_t next = 0 <= x0 && x0 < right ? 3 : 0;  // at the edge, the neighbour is the pixel itself
   const int64_t below = 0 <= y0 && y0 < bottom ? 3 * clip.width : 0;
   const int32_t wx = (uint32_t)at_x >> 21, wy = (uint32_t)at_y >> 21;
-  for (int32_t c = 0; c < 3; ++c) dst[3 * x + c] = between(p[c], p[next + c], p[below + c], p[below + next + c], wx, wy);
+  for (int32_t c = 0; c < 3; ++c)
+    dst[3 * x + c] = between(p[c], p[next + c], p[below + c], p[below + next + c], wx, wy);
 }
 
 DEVICE void gather_bilinear(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int32_t y, const Clip& clip,

@@ -3,7 +3,7 @@
 #define DALI_VIDAUG_RANDAUGMENT_TABLES_H
 #include "randaugment.h"
 
-// Cosine and sine by their series, within 1e-15 for half a turn each way: the same on every machine, unlike a library's.
+// Cosine and sine by their series, within 1e-15 for half a turn each way: alike on all machines, unlike a library's.
 DEVICE void cos_sin(double radians, double* cosine, double* sine) {
   double term = 1, sums[2] = {1, 0};
   for (int32_t n = 1; n < 32; ++n) {
@@ -75,7 +75,7 @@ DEVICE void equalize(const uint32_t* counts, uint8_t* step) {
   }
 }
 
-// The tables of the ops [first, last) in one frame, by a whole block. All arrays are [3 * 256], mapped and step scratch.
+// The tables of the ops [first, last) in one frame, by a whole block. Arrays are [3 * 256], mapped and step scratch.
 DEVICE void make_tables(const RandaugmentArgs& args, int32_t frame, int32_t first, int32_t last, int32_t mean,
                         const uint32_t* counts, uint32_t* mapped, uint8_t* step, uint8_t* table) {
   for (int32_t i = THREAD; i < TABLES; i += THREADS) table[i] = (uint8_t)i;

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TESTS = ("tests/test_kernels.py", "tests/test_blend.py")
+TESTS = ["tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py"]
 MUTANTS = [  # file, what stands there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
     ("randaugment.cu", "(uint64_t)from_x < (uint64_t)clip.width", "(uint64_t)from_x <= (uint64_t)clip.width"),
@@ -59,6 +59,8 @@ MUTANTS = [  # file, what stands there, what it becomes
     ("blend.cu", "lay_color(own, dst, right, width, outside, args", "lay_color(own, dst, right, width, inside, args"),
     ("philox.h", "^ counter.b ^ key0", "^ counter.b ^ key1"),
     ("philox.h", "round < 10", "round < 9"),
+    ("randaugment_tables.h", "SYNC();\n      for (int32_t c = THREAD; c < 3", "for (int32_t c = THREAD; c < 3"),
+    ("common.h", "threadIdx.x % 32", "threadIdx.x % 16"),
 ]
 
 

@@ -84,3 +84,14 @@ def test_without_dali_one_sentence_names_the_extra():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "dali_vidaug.VideoLoader needs NVIDIA DALI: pip install 'dali_vidaug[cuda13]'" in done.stdout
+
+
+def test_preview_draws_a_strip_for_each_op(numbered, tmp_path, capsys):
+    assert main(["preview", "-o", str(tmp_path / "a.png")]) == 0
+    video = str(next((numbered / "even").glob("*.mp4")))
+    assert main(["preview", "-o", str(tmp_path / "b.png"), "--video", video, "--suite", "kim2020"]) == 0
+    for name, strips in (("a.png", 15), ("b.png", 14)):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.height > strips * 96
+    assert main(["preview", "--magnitude", "11"]) == 1
+    assert "magnitude must be in [0, 10], got 11" in capsys.readouterr().err

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pytest
 from conftest import HEIGHT, WIDTH, assert_pixels, numbered_frame, read_number, write_numbered
 
-from dali_vidaug.decode import Converter, decode, decode_cut, is_counted, open_video, read_cuts, remux
+from dali_vidaug.cut import is_counted, open_video, read_cuts, remux
+from dali_vidaug.decode import Converter, decode, decode_cut
 from dali_vidaug.manifest import SCHEMA, Manifest
+from dali_vidaug.measure import measure
 from dali_vidaug.ops import CROP
-from dali_vidaug.scan import measure
 
 CASES = {  # name: file name, write_video's options
     "h264_bframes": ("v.mp4", dict(options={"g": "24", "bf": "3", "x264-params": "b-pyramid=normal"})),

@@ -10,7 +10,8 @@ from conftest import assert_pixels
 from PIL import Image, ImageEnhance, ImageOps
 
 from dali_vidaug import kernels
-from dali_vidaug.ops.randaugment import CODES, FRAME_BYTES, args_dtype, randaugment
+from dali_vidaug.ops.randaugment import CODES, FRAME_BYTES, RandAugmentT, args_dtype, randaugment
+from dali_vidaug.rng import Draws
 
 SHAPES = [(1, 1, 1), (4, 17, 23), (2, 3, 2), (16, 224, 224)]
 SMALL = SHAPES[:3]
@@ -109,16 +110,16 @@ def test_a_chain_is_its_ops_one_by_one(bilinear, device):
         assert np.array_equal(out, expected), pair
 
 
-def pillow_op(name, image, value, bilinear):
+def pillow_op(name, image, value, bilinear=False, fill=(200, 100, 7)):
     resample = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
     if name in ENHANCE:
         return getattr(ImageEnhance, name)(image).enhance(value)
     if name == "Rotate":
-        return image.rotate(value, resample, fillcolor=(200, 100, 7))
+        return image.rotate(value, resample, fillcolor=fill)
     if name in GATHERS:
         data = [1, 0, 0, 0, 1, 0]
         data[{"ShearX": 1, "ShearY": 3, "TranslateX": 2, "TranslateY": 5}[name]] = value
-        return image.transform(image.size, Image.Transform.AFFINE, data, resample, fillcolor=(200, 100, 7))
+        return image.transform(image.size, Image.Transform.AFFINE, data, resample, fillcolor=fill)
     if name == "SolarizeAdd":
         return image.point([min(v + int(value), 255) if v < 128 else v for v in range(256)] * 3)
     if name == "Identity":
@@ -145,6 +146,28 @@ def test_each_op_matches_pillow(name, bilinear):
             assert far.mean() <= 0.001, f"{far.mean():.2%} of the pixels differ by more than a level"
         else:  # Pillow's coordinates have 16 bits of fraction, ours 32
             assert (out != expected).any(-1).mean() <= 0.005
+
+
+def test_kim2020_is_pillow_frame_by_frame():
+    clip = make_clip((4, 160, 160))
+    op = RandAugmentT(1, (0.0, 30.0), 0.0, suite="kim2020")
+    rows = op.draw(Draws(0, 0, np.arange(100)), 4, 160, 160)
+    assert len(set(rows["op"][:, 0])) == 15
+    for out, row in zip(run([clip] * 100, rows), rows, strict=True):
+        name = CODES[row["op"][0]]
+        values = row["value"][0].tolist()
+        frames = [pillow_op(name, Image.fromarray(f), v, fill=(0, 0, 0)) for f, v in zip(clip, values, strict=True)]
+        differs = (out != np.stack([np.asarray(frame) for frame in frames])).any(-1).mean()
+        assert differs <= (0.005 if name in GATHERS else 0), name
+
+
+@pytest.mark.parametrize("device", [pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True)
+def test_the_gpu_gives_the_bytes_of_the_cpu(device):
+    clips = [make_clip(SHAPES[i % 4], i) for i in range(64)]
+    for bilinear in (False, True):
+        rows = make_rows(random_chains(64, 3, 4), 16, bilinear=bilinear, per_clip=bilinear)
+        for a, b in zip(run(clips, rows, device), run(clips, rows), strict=True):
+            assert_pixels(a, b)
 
 
 def test_a_mixed_batch_is_each_clip_alone(device):

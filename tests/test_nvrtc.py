@@ -13,6 +13,11 @@ from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
 
+try:
+    nvrtc.getVersion()
+except RuntimeError as error:
+    pytest.skip(f"CuPy finds no NVRTC ({error}); pip has it: nvidia-cuda-nvrtc", allow_module_level=True)
+
 KERNELS = {"randaugment": args_dtype(2, 16), "blend": BLEND}
 ENTRIES = {"randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"]}
 
@@ -131,7 +136,7 @@ def test_the_launcher_hands_over_what_the_kernels_take(device):
         assert clip_table["dst"].tolist() == [out.data.ptr for out in outputs]
         assert clip_table["args"].tolist() == [row.data.ptr for row in rows]
         assert [tuple(row) for row in clip_table[["frames", "height", "width"]].tolist()] == [s[:3] for s in shapes]
-    assert FRAME_BYTES % 16 in (0, 8)  # the 64-bit fields of the next frame stay aligned
+    assert FRAME_BYTES % 8 == 0  # the 64-bit fields of the next frame stay aligned
 
 
 def test_a_kernel_finds_the_other_clips_of_the_batch(device):

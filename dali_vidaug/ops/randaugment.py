@@ -16,12 +16,12 @@ from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 
 MAX_OPS = 8
 FRAME_BYTES = 4696  # of struct RandaugmentFrame
-CODES = (  # the same order as enum Op in kernels/randaugment.cu
+CODES = (  # the same order as enum Op in kernels/randaugment.h
     "Identity", "AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Brightness", "Contrast",
     "Color", "Sharpness", "Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY",
 )  # fmt: skip
 _WITHOUT_VALUE = ("Identity", "AutoContrast", "Equalize", "Invert")
-_UNITS = {
+UNITS = {
     "Posterize": "bits", "Solarize": "threshold", "SolarizeAdd": "added", "Rotate": "degrees",
     "ShearX": "px per px", "ShearY": "px per px", "TranslateX": "px", "TranslateY": "px",
 }  # fmt: skip
@@ -89,7 +89,7 @@ def args_dtype(num_ops, frames):
             ("per_clip", "u1"),
             ("reserved", "u1", 3),
             ("num_values", "i4"),
-            ("value", "f4", (num_ops, frames)),
+            ("value", "f4", (num_ops, frames)),  # by op: bits, degrees, pixels, a factor, ... (UNITS)
         ]
     )
 
@@ -247,7 +247,7 @@ class RandAugmentT:
         for code, values in zip(row["op"], row["value"], strict=False):
             name = CODES[code]
             text = " ".join(f"{v:.4g}" for v in (values[:1] if (values == values[0]).all() else values))
-            lines.append(name if name in _WITHOUT_VALUE else f"{name} {text} {_UNITS.get(name, 'times')}")
+            lines.append(name if name in _WITHOUT_VALUE else f"{name} {text} {UNITS.get(name, 'times')}")
         return lines
 
 
