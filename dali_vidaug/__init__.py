@@ -35,8 +35,8 @@ from dali_vidaug.scan import scan
 
 __version__ = "0.1.0"
 _NEED_DALI = {
-    "Batch": "loader",
-    "BatchMix": "loader",
+    "Batch": "batch",
+    "BatchMix": "batch",
     "ClipError": "producer",
     "Report": "report",
     "VideoLoader": "loader",

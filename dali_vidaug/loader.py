@@ -2,12 +2,12 @@
 
 import logging
 import weakref
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
+from dali_vidaug.batch import make_batch
 from dali_vidaug.cut import reason
 from dali_vidaug.plan import PLAN_VERSION, Plan, draw_ops
 from dali_vidaug.producer import ClipError, Produced, Producer, load_clip, make_graph, num_folded
@@ -18,46 +18,6 @@ from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import find_shard, make_settings
 
 log = logging.getLogger("dali_vidaug")
-
-
-class BatchMix(NamedTuple):
-    """Who is mixed with whom, for a loss of two terms: ``own * loss(clip's label) + (1 - own) * loss(partner's)``.
-
-    Attributes:
-        partner: (B,) int64, position in the batch of the clip that each is mixed with, or its own.
-        own: (B,) float32, weight of the clip's own label, [0, 1].
-    """
-
-    partner: torch.Tensor
-    own: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Clips and what belongs to them. Unpacks into ``clips, targets``.
-
-    Attributes:
-        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, else uint8.
-        targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
-        samples: (B,) int64, manifest rows of the clips.
-        epoch, index: the batch's number.
-        plan: what was drawn for the clips.
-        mix: who is mixed with whom, when the recipe has one op that mixes; None when it has none, or several.
-    """
-
-    clips: torch.Tensor
-    targets: torch.Tensor
-    samples: torch.Tensor
-    epoch: int
-    index: int
-    plan: Plan
-    mix: BatchMix | None = None
-
-    def __iter__(self):
-        return iter((self.clips, self.targets))
-
-    def __len__(self):
-        return len(self.clips)
 
 
 class VideoLoader:
@@ -169,7 +129,7 @@ class VideoLoader:
         targets = np.zeros((len(labels), len(self.manifest.classes)), np.float32)
         known = np.flatnonzero(labels >= 0)
         targets[known, labels[known]] = 1.0
-        return _make_batch(clips, targets, made.plan, made.index)
+        return make_batch(clips, targets, made.plan, made.index)
 
     def set_epoch(self, epoch):
         """Let the next loop give epoch ``epoch``, from its start."""
@@ -252,26 +212,6 @@ class VideoLoader:
         self.close()
 
 
-def _make_batch(clips, targets, plan, index):
-    """A batch of clips (a torch tensor) with the targets (NumPy) that they had before they were mixed."""
-    mixes = []
-    for name, op in zip(plan.recipe.names, plan.recipe.ops, strict=True):
-        if hasattr(op, "mix_targets"):
-            targets = op.mix_targets(plan.args[name], targets)
-        if hasattr(op, "mixed_with"):
-            mixes.append(op.mixed_with(plan.args[name]))
-    mix = None
-    if len(mixes) == 1:
-        partner, own = mixes[0]
-        mix = BatchMix(_to(clips.device, partner.astype(np.int64)), _to(clips.device, own.astype(np.float32)))
-    samples = torch.from_numpy(plan.samples.copy())
-    return Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, plan, mix)
-
-
-def _to(device, array):
-    return torch.from_numpy(array).to(device, non_blocking=True)
-
-
 def _check_sizes(manifest, recipe):
     """Draw once for every frame size that occurs, so that a recipe that does not suit the videos fails here."""
     samples = manifest.unique_sizes()
@@ -333,4 +273,4 @@ def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, batch=0,
         soft = torch.as_tensor(targets, dtype=torch.float32).cpu().numpy()
         if soft.ndim != 2 or len(soft) != len(media):
             raise ValueError(f"augment: targets must be ({len(media)}, K), got {soft.shape}")
-    return _make_batch(out, soft.copy(), plan, 0)
+    return make_batch(out, soft.copy(), plan, 0)

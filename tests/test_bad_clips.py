@@ -3,6 +3,7 @@
 import logging
 import pickle
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,12 +91,14 @@ def test_when_all_are_bad_it_says_so(damaged):
         batches_of(VideoLoader(manifest, RECIPE, 4), 1)
 
 
-def test_clips_that_dali_cannot_decode_are_found_and_replaced(tmp_path, monkeypatch):
+@pytest.mark.parametrize("mixing", [(), (dv.CubeCutMix(),)], ids=["alone", "mixed"])
+def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, monkeypatch):
     """DALI fails a whole batch; the clip that did it is found. The cuts are spoilt after PyAV has made them."""
     from conftest import write_numbered
 
     import dali_vidaug.producer as producer
 
+    recipe = replace(DALI, ops=(*DALI.ops[:-1], *mixing, DALI.ops[-1]))
     for i in range(6):
         options = {"g": "10", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
         write_numbered(tmp_path / "a" / f"{i}.webm", 30, codec="libvpx-vp9", options=options)
@@ -109,16 +112,16 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(tmp_path, monkeypa
         return data, places, seconds
 
     monkeypatch.setattr(producer, "remux", spoil)
-    loader = VideoLoader(manifest, DALI, 6, decoder="dali", shuffle=False)
+    loader = VideoLoader(manifest, recipe, 6, decoder="dali", shuffle=False)
     first, second = batches_of(loader, 2)
     assert {path.rsplit("/", 1)[1] for path, _, _ in loader.report().bad.values()} == {"2.webm", "4.webm"}
     for batch in (first, second):
         assert not {2, 4} & set(batch.samples.tolist()) and {0, 1, 3, 5} <= set(batch.samples.tolist())
     monkeypatch.undo()
-    clean = VideoLoader(manifest, DALI, 6, decoder="dali")
+    clean = VideoLoader(manifest, recipe, 6, decoder="dali")
     for batch in (first, second):
         assert (clean.apply(batch.plan).clips == batch.clips).all()
     monkeypatch.setattr(producer, "remux", spoil)
-    loader = VideoLoader(manifest, DALI, 6, decoder="dali", shuffle=False, on_error="raise")
+    loader = VideoLoader(manifest, recipe, 6, decoder="dali", shuffle=False, on_error="raise")
     with pytest.raises(dv.ClipError, match=r"2.webm \(sample 2, epoch 0\): DALI could not decode it"):
         batches_of(loader, 1)

@@ -18,17 +18,18 @@ OPS = (
 )  # fmt: skip
 
 
-def test_random_erasing_is_timms():
+@pytest.mark.parametrize("low, high", [(0.3, 1 / 0.3), (1.5, 3.0)])
+def test_random_erasing_is_timms(low, high):
     """The distribution of timm's and SlowFast's loop: try up to ten times, else leave the clip alone."""
     rng = np.random.default_rng(1)
     _, height, width = SIZE
     area = rng.uniform(0.02, 1 / 3, (MANY, 10)) * height * width
-    ratio = np.exp(rng.uniform(np.log(0.3), np.log(1 / 0.3), (MANY, 10)))
+    ratio = np.exp(rng.uniform(np.log(low), np.log(high), (MANY, 10)))
     h, w = (np.round(np.sqrt(x)).astype(int) for x in (area * ratio, area / ratio))
     tried = np.arange(MANY), ((h < height) & (w < width)).argmax(1)
     h, w = h[tried], w[tried]
     top, left = (np.floor(rng.random(MANY) * (n + 1)).astype(int) for n in (height - h, width - w))
-    rows = draw(RandomErasing(probability=1.0))
+    rows = draw(RandomErasing(probability=1.0, ratio=(low, high)))
     for name, expected in (("top", top), ("bottom", top + h), ("left", left), ("right", left + w)):
         assert (rows[name][:, 0] == rows[name][:, 1]).all() and alike(rows[name][:, 0], expected)
     assert alike(rows["bottom"][:, 0] - rows["top"][:, 0], h)

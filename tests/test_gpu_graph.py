@@ -13,6 +13,7 @@ RECIPES = {
     "basic": (dv.RandomResizedCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
     "test": (dv.Resize(40), dv.CenterCrop(32), dv.Normalize()),
     "randaugment": (dv.RandomResizedCrop(32), dv.RandAugmentT(), dv.RandomHorizontalFlip(), dv.Normalize()),
+    "mixing": (dv.RandomResizedCrop(32), dv.OneOf(), dv.RandomErasing(), dv.LabelSmoothing(), dv.Normalize()),
     "bytes": (dv.RandomHorizontalFlip(), dv.TrivialAugment()),
 }
 

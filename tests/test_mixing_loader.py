@@ -157,10 +157,15 @@ def test_the_label_of_a_replaced_partner_is_its_own(tmp_path):
 
 def test_a_row_alone_can_be_run(numbered_manifest, expected):
     """As the loader does with DALI's decoder, to find the clip that failed."""
-    alone = expected[0].plan.row(3)
-    assert alone.args["OneOf"]["partner"].max() <= 0 and expected[0].plan.args["OneOf"]["partner"].max() > 0
+    plan = expected[0].plan
+    mixed = int(plan.args["OneOf"]["partner"].argmax())
+    assert plan.args["OneOf"]["partner"][mixed] > 0
     with dv.VideoLoader(numbered_manifest, RECIPE, 5) as loader:
-        assert len(loader.apply(alone)) == 1
+        assert len(loader.apply(plan.row(mixed))) == 1
+        alone = plan.row(mixed)
+        alone.args["OneOf"]["partner"] = 3
+        with pytest.raises(RuntimeError, match="clip 0 has partner 3, but there are 1 clips"):
+            loader.apply(alone)
 
 
 def test_sizes_that_differ_are_told_at_construction(tmp_path):

@@ -30,6 +30,16 @@ MUTATIONS = [
     ("rng.py", "counter[..., 2] = self.samples[:, None]", "counter[..., 2] = np.arange(len(self))[:, None]", "test_rng.py"),
     ("sampling.py", "room = np.maximum(room, 1)", "room = np.maximum(room - 1, 1)", "test_sampling.py"),
     ("producer.py", "samples[i] = draws.integers", "samples[0] = draws.integers", "test_bad_clips.py"),
+    ("plan.py", 'rows["partner"] = np.minimum(rows["partner"], 0)', "pass", "test_mixing_loader.py"),
+    ("batch.py", "targets = op.mix_targets(plan.args[name], targets)", "op.mix_targets(plan.args[name], targets)", "test_mixing_loader.py"),
+    ("ops/blend.py", "(1 - own) * targets[partner]", "(1 - own) * targets", "test_mixing_loader.py"),
+    ("ops/blend.py", "skip = np.flatnonzero(is_neutral(rows)).tolist()", "skip = np.flatnonzero(~is_neutral(rows)).tolist()", "test_blend.py"),
+    ("ops/mix.py", "np.roll(order, -1)", "np.roll(order, 0)", "test_mix.py"),
+    ("ops/mix.py", "common = draws if self.granularity", "common = draws.of_batch() if self.granularity", "test_mix.py"),
+    ("ops/mix.py", "own >= 0.5, outside", "own < 0.5, outside", "test_mix.py"),
+    ("ops/mix.py", "share**in_time)", "share)", "test_mix.py"),
+    ("ops/erase.py", "(area * ratio, area / ratio)", "(area / ratio, area * ratio)", "test_erase.py"),
+    ("ops/one_of.py", "rows[choice == i] = drawn[choice == i]", "rows[choice == i] = drawn[choice == 0][:1]", "test_mix.py"),
     ("graph.py", 'mirrored = args["mirrored"]', "mirrored = None", "test_graph.py"),
 ]  # fmt: skip
 

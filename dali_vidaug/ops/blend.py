@@ -98,7 +98,7 @@ def own_share(rows):
     """How much of each clip is its own: 1 - the mean weight of the partner over all voxels, counted exactly.
 
     Args:
-        rows: (B,) BLEND.
+        rows: (B,) BLEND. Those with partners are of clips of one size.
 
     Returns:
         (B,) float64 in [0, 1]; 1 where there is no partner: what is erased does not belong to another clip.
@@ -119,7 +119,7 @@ def own_share(rows):
     area = area * ((rows["first"][:, None] <= frame) & (frame < rows["last"][:, None]))
     whole = (rows["height"].astype(np.int64) * rows["width"])[:, None]
     inside, outside = (between(np.floor(rows[name] * np.float32(_WHOLE) + 0.5)) for name in ("inside", "outside"))
-    others = np.where(frame < frames, area * inside + (whole - area) * outside, 0).sum(1)
+    others = (area * inside + (whole - area) * outside).sum(1)
     return np.where(rows["partner"] < 0, 1.0, 1 - others / np.maximum(frames * whole * _WHOLE, 1)[:, 0])
 
 
