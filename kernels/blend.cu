@@ -3,8 +3,8 @@
 //
 // out = own + weight * (other - own), rounded half up, in whole numbers: a weight is a multiple of 1/32768. Weights and
 // the sides of the box go evenly from the clip's first frame to its last.
-// Moves 6 bytes a pixel (3 read, 3 written) where one of the two is taken as it is, 9 where two clips are blended, 3
-// where a colour or noise is taken as it is. Each byte is written once.
+// Moves 6 bytes a pixel (3 read, 3 written) where one clip is taken as it is, 9 where two are blended; 3 where one colour
+// stands alone, 6 where noise does. Each byte is read and written once.
 #include "philox.h"
 
 const int32_t WHOLE = 32768;  // the weight 1

@@ -3,6 +3,7 @@
 import itertools
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -180,3 +181,18 @@ def test_sizes_that_differ_are_told_at_construction(tmp_path):
     clips = [np.zeros((2, 8, 9, 3), np.uint8), np.zeros((2, 9, 8, 3), np.uint8)]
     with pytest.raises(ValueError, match="MixUp: the clips of a batch must be of one size, got 2x8x9 and 2x9x8"):
         dv.augment(clips, (dv.MixUp(), dv.CenterCrop(4)))
+
+
+def test_the_programs_of_the_docs_run(numbered_manifest):
+    blocks = (Path(dv.__file__).parent.parent / "docs" / "mixing.md").read_text().split("```python\n")[1:]
+    recipe, losses, _ = (block.split("```")[0] for block in blocks)
+    scope: dict = {"manifest": numbered_manifest, "model": lambda clips: clips.mean((2, 3, 4))[:, :2]}
+    exec(recipe, scope)
+    recipe = replace(scope["recipe"], ops=(dv.RandomResizedCrop(32), *scope["recipe"].ops[1:]))
+    with dv.VideoLoader(numbered_manifest, recipe, 4) as loader:
+        exec(losses, scope | {"loader": loader})
+        batch = next(iter(loader))
+    unsmoothed = (batch.targets - 0.1 / 2) / 0.9
+    hard = torch.eye(2)[numbered_manifest.labels[batch.samples]]
+    own = batch.mix.own[:, None]
+    assert torch.allclose(unsmoothed, own * hard + (1 - own) * hard[batch.mix.partner], atol=1e-6)

@@ -10,7 +10,7 @@ from dali_vidaug.ops.mix import CubeCutMix, FadeMixUp
 
 
 def op_names(ops):
-    """A name for each op: its own or its class's, with _2, _3, ... where it comes again. Draws are addressed by it."""
+    """A name for each op: its ``name`` or its class's, then _2, _3, ... Draws are addressed by it."""
     seen: dict[str, int] = {}
     names = []
     for op in ops:
