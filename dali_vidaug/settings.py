@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
@@ -62,6 +63,11 @@ def make_settings(device, decoder, num_threads, workers, prefetch, dtype, on_err
         device = "gpu" if torch.cuda.is_available() else "cpu"
     if device == "gpu" and not torch.cuda.is_available():
         raise ValueError("VideoLoader: device is 'gpu', but torch finds no CUDA device; run dali-vidaug doctor")
+    if device == "gpu" and find_spec("cupy") is None:
+        raise ModuleNotFoundError(
+            "VideoLoader: on a GPU the kernels need CuPy: pip install 'dali_vidaug[cuda13]', or [cuda12] for CUDA 12",
+            name="cupy",
+        )
     foreign = sorted(set(codecs) - DALI_CODECS[device])
     if decoder == "dali" and foreign:
         raise ValueError(

@@ -13,6 +13,7 @@ import torch
 from conftest import read_number
 
 import dali_vidaug as dv
+from dali_vidaug import settings
 from dali_vidaug.loader import VideoLoader
 
 RECIPE = dv.Recipe(
@@ -286,6 +287,13 @@ def test_gpu_is_refused_without_one(numbered_manifest):
     with pytest.raises(ValueError, match="torch finds no CUDA device; run dali-vidaug doctor"):
         VideoLoader(numbered_manifest, RECIPE, 2, device="gpu")
     assert VideoLoader(numbered_manifest, RECIPE, 2).device == "cpu"
+
+
+def test_a_missing_cupy_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"need CuPy: pip install 'dali_vidaug\[cuda13\]'"):
+        settings.make_settings("auto", "auto", None, 0, 2, "float32", "replace", True)
 
 
 def test_dali_decoder_on_the_cpu(tmp_path):
