@@ -257,7 +257,7 @@ def test_names_and_spellings():
         (lambda: CutMix(probability=1.5), r"CutMix: probability must be in \[0, 1\], got 1.5"),
         (lambda: Mix("cubemix", probability=float("nan")), "CubeCutMix: probability"),
         (lambda: MixUp(alpha=0), r"MixUp: alpha must be in \(0, 1000\], got 0"),
-        (lambda: Mix("cutmux"), "Mix: family must be one of CutMix, .*CubeCutMixUp, got 'cutmux'"),
+        (lambda: Mix("cutmux"), "Mix: family must be one of CutMix, .*MixUp, FadeMixUp, got 'cutmux'"),
         (lambda: FadeMixUp(granularity="frame"), "FadeMixUp: granularity must be 'clip' or 'batch', got 'frame'"),
         (lambda: VideoMix("TS"), "VideoMix: mode must be 'S', 'T' or 'ST', got 'TS'"),
         (lambda: OneOf(()), "OneOf: ops must be"),

@@ -75,7 +75,7 @@ class Mix:
     def __post_init__(self):
         family = _SPELLINGS.get(str(self.family).lower())
         if family is None:
-            raise ValueError(f"Mix: family must be one of {', '.join(_SPELLINGS.values())}, got {self.family!r}")
+            raise ValueError(f"Mix: family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
         object.__setattr__(self, "family", family)
         if not 0 < self.alpha <= 1000:
             raise ValueError(f"{family}: alpha must be in (0, 1000], got {self.alpha}")
