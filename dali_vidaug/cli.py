@@ -14,6 +14,7 @@ EPILOG = """examples:
   dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
   dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
+  dali-vidaug preview --mix all                  draw what mixing and erasing do
   dali-vidaug doctor                             what works on this machine
 
 exit codes: 0 done, 1 it failed (the reason is printed), 2 wrong options, 130 interrupted"""
@@ -93,15 +94,19 @@ def _add_scan(commands):
 def _add_preview(commands):
     preview = commands.add_parser(
         "preview",
-        help="draw what RandAugment-T's ops do",
-        description="Draws a strip of frames for each op of RandAugment-T, with the value that each frame gets.",
+        help="draw what the ops do",
+        description="Draws a strip of frames for each op of RandAugment-T, with the value that each frame gets; with "
+        "--mix, two clips and what an op that mixes or erases makes of them, with weights and label.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    preview.add_argument("--video", metavar="FILE", help="your video (default: a painted one)")
-    preview.add_argument("-o", "--output", default="ramps.png", metavar="PNG", help="where to draw")
+    preview.add_argument(
+        "--video", metavar="FILE", nargs="+", help="your video, two with --mix (default: painted ones)"
+    )
+    preview.add_argument("-o", "--output", default="preview.png", metavar="PNG", help="where to draw")
     preview.add_argument("--magnitude", type=float, default=6.0, help="strength, 0 to 10 (kim2020: to 30)")
     preview.add_argument("--ramp", choices=("constant", "temporal", "temporal+", "mix", "fourier"), default="temporal+")
     preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide"), default="monotonic")
+    preview.add_argument("--mix", metavar="OP", help="an op that mixes or erases, such as CubeCutMix or Cutout; or all")
     preview.add_argument("--num-frames", type=int, default=16, help="frames of the clip")
     preview.add_argument("--seed", type=int, default=0)
     preview.set_defaults(run=run_preview)
@@ -111,17 +116,26 @@ def run_preview(args):
     """dali-vidaug preview."""
     from dali_vidaug.decode import decode
     from dali_vidaug.demo import example_clip
+    from dali_vidaug.mix_picture import mix_pictures
     from dali_vidaug.preview import draw_ramps
 
-    op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
+    if args.video and len(args.video) != (2 if args.mix else 1):
+        raise ValueError(f"--video: {'two files' if args.mix else 'one file'} wanted, got {len(args.video)}")
     sampling = dv.ClipSampling(num_frames=args.num_frames, stride=2, start="center", short="shrink")
-    if args.video is None:
-        clip = example_clip(args.num_frames)
+    resize = dv.Resize((240, 320) if args.mix else 256)
+    day = example_clip(args.num_frames)
+    clips, labels = [day, 255 - day[:, :, ::-1]], ["day", "night"]
+    if args.video:
+        clips, labels = [], [Path(video).name for video in args.video]
+        for video in args.video:
+            manifest = dv.scan(video, progress=False)
+            plan = dv.draw_plan(manifest, dv.Recipe(sampling, (resize,)), [0])
+            clips.append(decode(manifest.video(0), plan.frames[0], plan.args["Resize"]).pixels)
+    if args.mix:
+        mix_pictures(args.mix, clips, labels, seed=args.seed).save(args.output)
     else:
-        manifest = dv.scan(args.video, progress=False)
-        plan = dv.draw_plan(manifest, dv.Recipe(sampling, (dv.Resize(256),)), [0])
-        clip = decode(manifest.video(0), plan.frames[0], plan.args["Resize"]).pixels
-    draw_ramps(clip, args.output, op, seed=args.seed)
+        op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
+        draw_ramps(clips[0], args.output, op, seed=args.seed)
     print(f"drew {args.output}")
     return 0
 

@@ -4,6 +4,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from dali_vidaug.ops.blend import blend, describe_blend, mixed_with
+from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
+from dali_vidaug.ops.mix import FAMILIES, Mix
 from dali_vidaug.rng import Draws
 
 _MARGIN, _LINE = 4, 14  # pixels
@@ -35,6 +37,34 @@ def mix_picture(op, clips, labels=None, *, seed=0, num_frames=8, height=112):
     strips = [(clips[0], [labels[0]])] + ([(clips[partner], [labels[partner]])] if mixed else [])
     strips.append((result, [f"{name}: {', '.join(what)}", label]))
     return _stack(strips, num_frames, height)
+
+
+def mix_pictures(name, clips, labels=None, *, seed=0):
+    """Draw what the op called ``name`` does, or with "all" every op that mixes or erases, one below the other.
+
+    Args:
+        name: a family of ``Mix``, or ``RandomErasing``, ``Cutout``, ``FrameCutout``, ``CubeCutout``; or "all".
+        clips, labels, seed: as in ``mix_picture``.
+
+    Returns:
+        A PIL image.
+
+    Raises:
+        ValueError: there is no such op.
+    """
+    makers = (RandomErasing, Cutout, FrameCutout, CubeCutout)
+    erasing = {maker.__name__.lower(): maker(probability=1.0) for maker in makers}
+    if name.lower() == "all":
+        ops = [*(Mix(family) for family in FAMILIES), *erasing.values()]
+    else:
+        ops = [erasing[name.lower()] if name.lower() in erasing else Mix(name)]
+    pictures = [mix_picture(op, clips, labels, seed=seed) for op in ops]
+    stacked = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    top = 0
+    for picture in pictures:
+        stacked.paste(picture, (0, top))
+        top += picture.height
+    return stacked
 
 
 def _stack(strips, num_frames, height):

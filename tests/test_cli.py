@@ -93,5 +93,13 @@ def test_preview_draws_a_strip_for_each_op(numbered, tmp_path, capsys):
     for name, strips in (("a.png", 15), ("b.png", 14)):
         with Image.open(tmp_path / name) as picture:
             assert picture.height > strips * 96
+    assert main(["preview", "-o", str(tmp_path / "c.png"), "--mix", "all"]) == 0
+    with Image.open(tmp_path / "c.png") as picture:
+        assert picture.height > 13 * 300  # nine that mix, four that erase
+    assert main(["preview", "-o", str(tmp_path / "d.png"), "--mix", "cubemix", "--video", video, video]) == 0
+    assert main(["preview", "--mix", "cubemix", "--video", video]) == 1
+    assert "--video: two files wanted, got 1" in capsys.readouterr().err
+    assert main(["preview", "--mix", "nomix"]) == 1
+    assert "family must be one of CutMix" in capsys.readouterr().err
     assert main(["preview", "--magnitude", "11"]) == 1
     assert "magnitude must be in [0, 10], got 11" in capsys.readouterr().err
