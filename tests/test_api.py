@@ -98,4 +98,5 @@ def test_the_readmes_first_program_runs(numbered, tmp_path, monkeypatch, capsys)
 def test_modules_import():
     for path in FILES:
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        import_module(".".join(p for p in parts if p != "__init__"))
+        module = import_module(".".join(p for p in parts if p != "__init__"))
+        assert module.__file__ == str(path)
