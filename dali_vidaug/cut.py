@@ -114,15 +114,17 @@ def read_cuts(container, stream, video, frames):
         packets = container.demux(stream)
     for key in np.unique(keys):
         group = {int(i) for i in wanted[keys == key]}
-        if key > position + SEEK_DISTANCE:
-            container.seek(_frame_pts(video, key), stream=stream)
-            packets = container.demux(stream)
-        cut = _read_cut(packets, video, stream, int(key), group)
-        if cut is None:  # the seek went past the key frame
-            container.seek(_frame_pts(video, 0), stream=stream)
-            packets = container.demux(stream)
+        place = int(np.searchsorted(video.keyframes, key))
+        far = key > position + SEEK_DISTANCE
+        # Some formats land behind what was sought, by a group of pictures or two: then seek one that comes earlier.
+        for target in ([None] if not far else []) + [video.keyframes[max(0, place - n)] for n in (0, 1, 3)] + [0]:
+            if target is not None:
+                container.seek(_frame_pts(video, target), stream=stream)
+                packets = container.demux(stream)
             cut = _read_cut(packets, video, stream, int(key), group)
-        if cut is None:
+            if cut is not None:
+                break
+        else:
             raise EOFError(f"key frame {key} is not in the file")
         if note and key > 0:
             cut.packets[0] = _with_prefix(note, cut.packets[0])

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from conftest import HEIGHT, WIDTH, assert_pixels, numbered_frame, read_number, write_numbered
 
+from dali_vidaug import cut
 from dali_vidaug.cut import is_counted, open_video, read_cuts, remux
 from dali_vidaug.decode import Converter, decode, decode_cut
 from dali_vidaug.manifest import SCHEMA, Manifest
@@ -133,6 +134,17 @@ def test_frame_i_is_the_ith_of_a_full_decode(case, videos):
         assert remuxed_frames(video, frames) == expected, (case, frames)
         clip = decode(video, frames)
         assert [read_number(picture) for picture in clip.pixels] == frames.tolist()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_seeking_finds_every_key_frame(case, videos, monkeypatch):
+    """These videos are short enough to be read through; here every group of pictures is sought."""
+    monkeypatch.setattr(cut, "SEEK_DISTANCE", 0)
+    video = videos(case)
+    frames = np.array([3, 15, 31, 44, 66, 69])
+    assert [read_number(picture) for picture in decode(video, frames).pixels] == frames.tolist()
+    for frame in frames[1:]:
+        assert [read_number(picture) for picture in decode(video, frame[None]).pixels] == [frame]
 
 
 @pytest.mark.parametrize(
