@@ -11,6 +11,7 @@ import io
 import time
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import chain
 from typing import NamedTuple
 
 import av
@@ -109,9 +110,9 @@ def read_cuts(container, stream, video, frames):
     keys = video.keyframes[np.searchsorted(video.keyframes, wanted, "right") - 1]
     cuts, position, note = [], 0, b""
     if video.codec == "h264" and "444" in video.pixel_format and keys[-1] > 0:
-        note = encoder_note(next(packets), stream)
-        container.seek(_frame_pts(video, 0), stream=stream)
-        packets = container.demux(stream)
+        first = next(packets)
+        note = encoder_note(first, stream)
+        packets = chain([first], packets)
     for key in np.unique(keys):
         group = {int(i) for i in wanted[keys == key]}
         place = int(np.searchsorted(video.keyframes, key))

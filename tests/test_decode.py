@@ -25,6 +25,7 @@ CASES = {  # name: file name, write_video's options
     "h264_transport_stream": ("v.ts", dict(options={"g": "20", "bf": "3", "x264-params": "open-gop=1:scenecut=0"})),
     "h264_avi": ("v.avi", dict(options={"g": "20", "bf": "2"})),
     "h264_444": ("v.mp4", dict(options={"g": "20", "bf": "2"}, pixel_format="yuv444p")),
+    "h264_444_ts": ("v.ts", dict(options={"g": "20", "bf": "2"}, pixel_format="yuv444p")),
     "h264_10_bit": ("v.mp4", dict(options={"g": "20", "bf": "2"}, pixel_format="yuv420p10le")),
     "hevc_open_gop": (
         "v.mp4",
