@@ -3,6 +3,8 @@
 # ITU-T H.264, table 7-1 and annex D.2.8; ITU-T H.265, table 7-1. Numbers are types of NAL units.
 _H264_SLICES, _H264_IDR, _H264_SEI, _RECOVERY_POINT = {1, 2, 5}, 5, 6, 6
 _HEVC_SLICES = range(32)
+_MPEG4_PICTURE = b"\0\0\1\xb6"  # ISO/IEC 14496-2: start code of a video object plane; two bits tell I, P, B, S
+_AV1_FRAME_HEADERS = (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
 _HEVC_FRESH = range(16, 21)  # BLA and IDR; 21, CRA, relies on what came before for its leading pictures
 
 
@@ -55,8 +57,7 @@ def is_reference(packet, stream):
         top = _hevc_layers(stream.codec_context.extradata) - 1
         return not slices or any(kind >= 16 or kind % 2 or layer != top for kind, layer in slices)
     if name == "mpeg4":
-        planes = bytes(packet).split(b"\0\0\1\xb6")[1:]  # video object planes; two bits tell I, P, B, S
-        return len(planes) != 1 or not planes[0] or planes[0][0] >> 6 != 2
+        return mpeg4_picture(packet) != "B"
     return True
 
 
@@ -103,3 +104,81 @@ def _is_exact_recovery(messages):
             return messages[at] & 0xC0 == 0xC0  # ue(0) is one bit, 1; the flag is the next
         at += size
     return False
+
+
+def is_one_shown_picture(packet, stream, codec):
+    """Whether a packet holds one coded picture that is shown: not two fields, none that is hidden or only shown again.
+
+    Args:
+        packet, stream: as elsewhere.
+        codec: its name in the manifest, as a decoder's name may differ.
+    """
+    data = bytes(packet)
+    if codec == "h264":  # the slice of the first macroblock comes once in each picture, or field
+        return sum(unit[0] & 31 in _H264_SLICES and unit[1] >= 128 for unit in nal_units(packet, stream)) == 1
+    if codec == "hevc":
+        slices = [unit for unit in nal_units(packet, stream) if unit[0] >> 1 & 63 in _HEVC_SLICES and len(unit) > 2]
+        return sum(unit[2] >= 128 for unit in slices) == 1
+    if codec == "mpeg4":
+        return data.count(_MPEG4_PICTURE) == 1
+    if codec == "vp8":
+        return bool(data) and data[0] >> 4 & 1 == 1
+    if codec == "vp9":
+        return _vp9_is_shown(data)
+    if codec == "av1":
+        return _av1_pictures(data) == [True]
+    return codec == "mjpeg"
+
+
+def _vp9_is_shown(data):
+    """One frame of profile 0, 1 or 2, coded and shown. Of several in a packet (a superframe) only the last is shown."""
+    if not data or (data[-1] >> 5 == 0b110 and data[-1] & 7):
+        return False
+    marker, show_existing, show = data[0] >> 6, data[0] >> 3 & 1, data[0] >> 1 & 1
+    return marker == 2 and not show_existing and show == 1
+
+
+def _av1_pictures(data):
+    """For each frame header of an AV1 temporal unit whether it is of a coded picture that is shown."""
+    shown, at = [], 0
+    while at < len(data):
+        kind, extended, sized = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
+        at += 1 + extended
+        size, shift = (0, 0) if sized else (len(data) - at, 0)
+        while sized and at < len(data):  # seven bits a byte, the lowest first; the eighth says that more follow
+            size, shift, at, more = size | (data[at] & 127) << shift, shift + 7, at + 1, data[at] >> 7
+            if not more:
+                break
+        if kind in _AV1_FRAME_HEADERS and at < len(data):
+            show_existing, show = data[at] >> 7, data[at] >> 4 & 1
+            shown.append(not show_existing and show == 1)
+        at += size
+    return shown
+
+
+def presentation_order(packets, codec):
+    """For each packet in decoding order the rank of its picture among those shown, where time stamps do not tell.
+
+    B-pictures of MPEG-4 part 2 are shown as they come, the others when the next that is none comes. Of codecs other
+    than this, H.264 and H.265 pictures are shown as they come.
+    """
+    if codec != "mpeg4":
+        return list(range(len(packets)))
+    shown, waiting = [], None
+    for i, packet in enumerate(packets):
+        if mpeg4_picture(packet) == "B":
+            shown.append(i)
+        else:
+            shown += [] if waiting is None else [waiting]
+            waiting = i
+    shown += [] if waiting is None else [waiting]
+    ranks = [0] * len(packets)
+    for rank, i in enumerate(shown):
+        ranks[i] = rank
+    return ranks
+
+
+def mpeg4_picture(packet):
+    """The kind of a packet's one MPEG-4 picture: "I", "P", "B" or "S"; None where it has none, or several."""
+    pictures = bytes(packet).split(_MPEG4_PICTURE)[1:]
+    return "IPBS"[pictures[0][0] >> 6] if len(pictures) == 1 and pictures[0] else None

@@ -18,12 +18,24 @@ import av
 import av.logging
 import numpy as np
 
-from dali_vidaug.bitstream import encoder_note, is_fresh_start, is_reference
+from dali_vidaug.bitstream import (
+    encoder_note,
+    is_fresh_start,
+    is_one_shown_picture,
+    is_reference,
+    presentation_order,
+)
 
 SEEK_DISTANCE = 64  # frames; a key frame nearer than this is reached by reading on
 REORDER_MAX = 17  # packets; no codec delays a picture longer than 16 others
 
+NVDEC_DELAY_MAX = 7  # packets; DALI 2.4 puts the pictures of a GPU in order among 8
+
 av.logging.set_level(av.logging.PANIC)  # errors come as exceptions; FFmpeg's own lines name neither file nor frame
+
+
+class NotForNvdecError(ValueError):
+    """What a clip needs of its file is nothing that DALI decodes rightly on a GPU; on the CPU it is decoded."""
 
 
 class Cut(NamedTuple):
@@ -179,12 +191,13 @@ def _read_cut(packets, video, stream, key, wanted):
     raise EOFError(f"the file ends before frame {min(missing)}; the manifest says {video.num_frames} frames")
 
 
-def remux(video, frames):
+def remux(video, frames, on_gpu=False):
     """Cut out what some frames need and pack it into a small file in memory, for DALI.
 
     Args:
         video: its row.
         frames: (F,) int, frame indices in any order, repeats allowed.
+        on_gpu: whether DALI is going to decode it with NVDEC.
 
     Returns:
         (N,) uint8: an MP4 (VP8: Matroska) file, valid on its own, whose time stamps begin at 0, without edit list.
@@ -193,27 +206,52 @@ def remux(video, frames):
 
     Raises:
         EOFError, ValueError, av.error.FFmpegError: the file cannot be read.
+        NotForNvdecError: with ``on_gpu``: a GPU would give other frames.
     """
     started = time.thread_time()
     frames = np.asarray(frames)
     with open_video(video.path) as (container, stream):
         cuts = read_cuts(container, stream, video, frames)
-        if len(cuts) > 1 and not all(is_fresh_start(cut.packets[0], stream) for cut in cuts[1:]):
-            # pictures of one group may hide in the next where that does not begin afresh: take one run
-            return remux_run(video, frames, started)
-        return (*_write(stream, cuts, video, frames), time.thread_time() - started)
+        if len(cuts) == 1 or all(is_fresh_start(cut.packets[0], stream) for cut in cuts[1:]):
+            return (*_write(stream, cuts, video, frames, on_gpu), time.thread_time() - started)
+    # pictures of one group may hide in the next where that does not begin afresh: take one run
+    return remux_run(video, frames, started, on_gpu)
 
 
-def remux_run(video, frames, started):
+def remux_run(video, frames, started, on_gpu=False):
     """As ``remux``, for videos whose groups of pictures cannot be joined: one cut from the first key frame on."""
     first = video.keyframes[np.searchsorted(video.keyframes, frames.min(), "right") - 1]
     with open_video(video.path) as (container, stream):
         whole = video._replace(keyframes=video.keyframes[video.keyframes <= first])
         cuts = read_cuts(container, stream, whole, frames)
-        return (*_write(stream, cuts, video, frames), time.thread_time() - started)
+        return (*_write(stream, cuts, video, frames, on_gpu), time.thread_time() - started)
 
 
-def _write(stream, cuts, video, frames):
+def _check_for_nvdec(stream, cuts, packets, delay, video):
+    """Raise for packets of which DALI 2.4 would give other frames on a GPU than on the CPU.
+
+    It decodes with NVIDIA's parser but looks at no time of display (its dali/operators/video/frames_decoder_gpu.cc):
+    each picture that is decoded becomes a frame, at the time of the packet that it came in, be it hidden or a field,
+    and what is only shown again becomes none. Frames are put in order among eight. The parser begins at an IDR picture.
+    """
+    counted = is_counted(video)
+    whole = counted or all(
+        index >= 0 or packet.is_discard for cut in cuts for packet, index in zip(cut.packets, cut.frames, strict=True)
+    )
+    if counted and video.codec in ("h264", "hevc"):
+        why = "its time stamps do not tell the order of its pictures"
+    elif not whole or not all(is_one_shown_picture(packet, stream, video.codec) for packet in packets):
+        why = "it has hidden pictures, or fields"
+    elif delay > NVDEC_DELAY_MAX:
+        why = f"a picture is shown {delay} pictures late"
+    elif video.codec == "h264" and not is_fresh_start(packets[0], stream):
+        why = "it does not begin with an IDR picture"
+    else:
+        return
+    raise NotForNvdecError(f"not for DALI's decoder on a GPU: {why}")
+
+
+def _write(stream, cuts, video, frames, on_gpu):
     name = video.codec
     packets = [packet for cut in cuts for packet in cut.packets]
     if is_counted(video):
@@ -221,7 +259,7 @@ def _write(stream, cuts, video, frames):
             unpack = av.bitstream.BitStreamFilterContext("mpeg4_unpack_bframes", stream)
             packets = [p for packet in (*packets, None) for p in unpack.filter(packet)]
             packets = [p for p in packets if b"\0\0\1\xb6" in bytes(p)]  # place holders have no picture
-        places, order = frames, list(range(len(packets)))  # decoders put them in order by the pictures' own numbers
+        places, order = frames, presentation_order(packets, name)
     else:
         shown, order, first = [], [], 0
         for cut in cuts:
@@ -232,6 +270,9 @@ def _write(stream, cuts, video, frames):
             shown += [(p.pts, i) for p, i in zip(cut.packets, cut.frames, strict=True) if i >= 0 or p.is_discard]
         place_of = {index: place for place, (_, index) in enumerate(sorted(shown)) if index >= 0}
         places = [place_of[i] for i in frames.tolist()]
+    delay = max(i - rank for i, rank in enumerate(order))
+    if on_gpu:
+        _check_for_nvdec(stream, cuts, packets, delay, video)
     buffer = io.BytesIO()
     form, options = (
         ("matroska", {}) if name == "vp8" else ("mp4", {"movflags": "negative_cts_offsets", "use_editlist": "0"})
@@ -239,7 +280,6 @@ def _write(stream, cuts, video, frames):
     with av.open(buffer, "w", format=form, options=options) as output:
         track = _add_track(output, stream, video)
         track.time_base = tick = Fraction(1, 30)
-        delay = max(i - rank for i, rank in enumerate(order))
         for i, (packet, rank) in enumerate(zip(packets, order, strict=True)):
             packet.stream, packet.time_base = track, tick
             packet.pts, packet.dts = rank, i - delay

@@ -1,0 +1,121 @@
+"""Cuts for DALI's decoder on a GPU: which of them it would get wrong, known without a GPU."""
+
+import io
+
+import av
+import numpy as np
+import pytest
+from conftest import write_numbered
+from test_decode import CASES, NUM_FRAMES, frame_lists, raw, remuxed_frames, video_of, videos  # noqa: F401 (fixture)
+
+from dali_vidaug import cut
+from dali_vidaug.bitstream import is_one_shown_picture
+from dali_vidaug.cut import NotForNvdecError, remux
+
+LOW_DELAY = {  # the same codecs without hidden pictures
+    "vp9": ("v.webm", dict(codec="libvpx-vp9", options={"g": "20", "lag-in-frames": "0", "cpu-used": "8"})),
+    "av1": ("v.mkv", dict(codec="libsvtav1", options={"preset": "12", "svtav1-params": "lp=1:pred-struct=1"})),
+}
+REFUSED = {
+    "h264_open_gop": "IDR", "h264_transport_stream": "IDR", "h264_avi": "time stamps", "vp9": "hidden", "av1": "hidden",
+}  # fmt: skip
+
+
+def packets_of(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        yield from ((packet, stream) for packet in container.demux(stream) if packet.size)
+
+
+def dalis_frames(data, places):
+    """Frames as DALI 2.4's frames_decoder_gpu.cc orders them: a picture for each packet, at its time, among eight."""
+    with av.open(io.BytesIO(data.tobytes())) as container:
+        pictures = {frame.pts: raw(frame) for frame in container.decode(video=0)}
+    with av.open(io.BytesIO(data.tobytes())) as container:
+        times = [packet.pts for packet in container.demux(video=0) if packet.size]
+    slots, shown = [], []
+    for time in times:
+        if len(slots) == 8:
+            shown.append(slots.pop(slots.index(min(slots))))
+        slots.append(time)
+    shown += sorted(slots)
+    return [pictures[shown[i]] for i in places]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gpu_cuts_give_the_right_frames_or_are_refused(case, videos):  # noqa: F811
+    video, refused = videos(case), 0
+    for frames in frame_lists(video.num_frames):
+        try:
+            data, places, _ = remux(video, frames, on_gpu=True)
+        except NotForNvdecError as error:
+            assert REFUSED[case] in str(error)
+            refused += 1
+            continue
+        assert dalis_frames(data, places) == remuxed_frames(video, frames)
+    assert bool(refused) == (case in REFUSED)
+
+
+@pytest.mark.parametrize("codec", LOW_DELAY)
+def test_streams_without_hidden_pictures_are_not_refused(codec, tmp_path):
+    name, options = LOW_DELAY[codec]
+    video = video_of(write_numbered(tmp_path / name, NUM_FRAMES, **options))
+    for frames in frame_lists(video.num_frames):
+        remux(video, frames, on_gpu=True)
+
+
+@pytest.mark.parametrize("case, splitter", [("vp9", "vp9_superframe_split"), ("av1", "av1_frame_split")])
+def test_hidden_pictures_are_found_where_ffmpeg_splits_them_off(case, splitter, videos):  # noqa: F811
+    found, split, sizes, filtered = [], [], [], None
+    for packet, stream in packets_of(videos(case).path):
+        filtered = filtered or av.bitstream.BitStreamFilterContext(splitter, stream)
+        found.append(not is_one_shown_picture(packet, stream, case))
+        sizes.append(packet.size)
+        split.append(len([part for part in filtered.filter(packet) if part.size]) > 1)
+    assert any(split) and not all(found)
+    for packet_found, packet_split, size in zip(found, split, sizes, strict=True):
+        # What is found and not split is a picture shown again: a few bytes.
+        assert packet_found == packet_split or (packet_found and size < 10), (packet_found, packet_split, size)
+
+
+class Packet(bytes):
+    is_keyframe = False
+
+
+class Stream:
+    class codec_context:
+        name, extradata = "h264", b""
+
+
+@pytest.mark.parametrize(
+    "codec, data, expected",
+    [
+        ("h264", b"\0\0\1\x65\x88\0\0\1\x65\x42", True),  # two slices of one picture
+        ("h264", b"\0\0\1\x65\x88\0\0\1\x61\x9a", False),  # two fields
+        ("h264", b"\0\0\1\x67\x42", False),  # no picture
+        ("vp8", b"\x10\x02\x00", True),
+        ("vp8", b"\x00\x02\x00", False),  # hidden
+        ("vp9", b"\x86\x00\x40", True),  # marker 2, inter, shown
+        ("vp9", b"\x84\x00\x40", False),  # hidden
+        ("vp9", b"\x88", False),  # shows one again
+        ("vp9", b"\x84\x00\x86\x00\xc1\x02\x02\xc1", False),  # a superframe of two
+        ("av1", b"\x12\x00\x32\x02\x10\x00", True),  # delimiter, frame
+        ("av1", b"\x12\x00\x32\x02\x00\x00\x32\x02\x10\x00", False),  # a hidden frame and one that is shown
+        ("av1", b"\x12\x00\x1a\x01\xa0", False),  # header that shows one again
+        ("av1", b"\x12\x00\x36\x08\x81\x00\x10\x00", True),  # with extension, and a size of two bytes
+        ("mpeg4", b"\0\0\1\xb6\x10", True),
+        ("mpeg4", b"\0\0\1\xb6\x10\0\0\1\xb6\x80", False),
+        ("mjpeg", b"\xff\xd8", True),
+    ],
+)
+def test_one_shown_picture(codec, data, expected):
+    stream = Stream()
+    assert is_one_shown_picture(Packet(data), stream, codec) is expected
+
+
+def test_pictures_that_are_shown_too_late_are_refused(videos, monkeypatch):  # noqa: F811
+    video = videos("h264_bframes")
+    monkeypatch.setattr(cut, "NVDEC_DELAY_MAX", 1)  # this stream's pyramid has 2
+    with pytest.raises(NotForNvdecError, match="shown 2 pictures late"):
+        remux(video, np.arange(40), on_gpu=True)
+    remux(video, np.arange(40))  # on the CPU there is no such limit
