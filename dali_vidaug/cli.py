@@ -36,8 +36,9 @@ def main(argv=None):
     doctor = commands.add_parser(
         "doctor",
         help="what works on this machine",
-        description="Says which of Python, torch, DALI, the CUDA driver, NVDEC, CuPy and PyAV work on "
-        "this machine, and what to install where one does not. Exit code 1: the loader cannot run here.",
+        description="Says which of Python, torch, DALI, PyAV, CuPy, the CUDA driver, its GPUs and NVDEC work on this "
+        "machine, for which CUDA they are built, how many cores may be used, what device='auto' takes, and what to do "
+        "where something is missing (--) or broken (BAD). Exit code 1: the loader cannot run here.",
     )
     doctor.set_defaults(run=run_doctor)
     args = parser.parse_args(argv)

@@ -1,51 +1,53 @@
-"""What works on this machine, and what to install where it does not."""
+"""What works on this machine, and what to do where it does not."""
 
-import ctypes
+import os
 import sys
 from importlib import import_module
-from importlib.metadata import distributions
+from pathlib import Path
 
-OK, MISSING, BAD = "ok", "--", "BAD"  # BAD: the loader cannot run without it
+from dali_vidaug import gpu
+
+OK, MISSING, BAD = "ok", "--", "BAD"  # MISSING: the loader runs, but not as it could; BAD: it does not run
+CODECS = {  # as FFmpeg calls them, and as people do
+    "h264": "H.264",
+    "hevc": "H.265",
+    "mpeg4": "MPEG-4",
+    "vp8": "VP8",
+    "vp9": "VP9",
+    "av1": "AV1",
+    "mjpeg": "MJPEG",
+}
 
 
 def examine():
     """Look at everything the loader may use: a list of (state, subject, finding)."""
-    checks = (_python, _torch, _dali, _cuda, _nvdec, _cupy, _pyav)
+    checks = (_python, _torch, _dali, _pyav, _cupy, _wheels, _driver, _gpus, _nvdec, _cores, _device)
     rows = []
     for check in checks:
         try:
-            rows.append(check())
+            rows += check()
         except Exception as error:  # a broken installation may fail in any way; the others are still of interest
             rows.append((BAD, check.__name__.strip("_"), f"{type(error).__name__}: {error}"))
     return rows
 
 
-def _version(prefix):
-    found = [f"{d.name} {d.version}" for d in distributions() if d.name and d.name.startswith(prefix)]
-    return ", ".join(sorted(set(found))) or "of unknown version"
-
-
 def _python():
-    return OK if sys.version_info >= (3, 10) else BAD, "python", sys.version.split()[0]
+    return [(OK if sys.version_info >= (3, 10) else BAD, "python", sys.version.split()[0])]
 
 
 def _torch():
     try:
         torch = import_module("torch")
     except ModuleNotFoundError:
-        return BAD, "torch", "not installed: pip install torch"
-    gpus = (
-        [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
-    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
-    return OK, "torch", f"{torch.__version__}, {built}; GPUs: {', '.join(gpus) or 'none'}"
+        return [(BAD, "torch", "not installed: pip install torch")]
+    return [(OK, "torch", torch.__version__)]
 
 
 def _dali():
     try:
         dali = import_module("nvidia.dali")
     except ModuleNotFoundError:
-        return BAD, "DALI", "not installed: pip install 'dali_vidaug[cuda13]', [cuda12], or [cpu] without a GPU"
+        return [(BAD, "DALI", "not installed: pip install 'dali_vidaug[cuda13]', [cuda12], or [cpu] without a GPU")]
     import numpy as np
 
     from dali_vidaug.loader import augment
@@ -53,59 +55,150 @@ def _dali():
 
     result = augment([np.zeros((2, 4, 6, 3), np.uint8)], [Resize((2, 3)), RandomHorizontalFlip()], device="cpu").clips
     if tuple(result.shape) != (1, 3, 2, 2, 3):
-        return BAD, "DALI", f"{dali.__version__} gives a wrong result"
-    return OK, "DALI", f"{dali.__version__} ({_version('nvidia-dali')}); a pipeline runs on the CPU"
-
-
-def _load(library):
-    try:
-        return ctypes.CDLL(library)
-    except OSError:
-        return None
-
-
-def _cuda():
-    driver = _load("libcuda.so.1")
-    if driver is None:
-        return MISSING, "CUDA driver", "no libcuda.so.1: no GPU, or its driver is not visible here; the CPU is used"
-    version = ctypes.c_int()
-    code = driver.cuInit(0) or driver.cuDriverGetVersion(ctypes.byref(version))
-    if code:
-        return MISSING, "CUDA driver", f"cuInit fails with error {code}: no usable GPU; the CPU is used"
-    return OK, "CUDA driver", f"supports CUDA {version.value // 1000}.{version.value % 1000 // 10}"
-
-
-def _nvdec():
-    if _load("libnvcuvid.so.1") is None:
-        return (
-            MISSING,
-            "NVDEC",
-            "no libnvcuvid.so.1: videos are decoded on the CPU (in a container, start it with "
-            "NVIDIA_DRIVER_CAPABILITIES=compute,video,utility)",
-        )
-    return OK, "NVDEC", "libnvcuvid.so.1 loads"
-
-
-def _cupy():
-    try:
-        cupy = import_module("cupy")
-    except ModuleNotFoundError:
-        return MISSING, "CuPy", "not installed; only needed on a GPU: pip install 'dali_vidaug[cuda13]' or [cuda12]"
-    return OK, "CuPy", cupy.__version__
+        return [(BAD, "DALI", f"{dali.__version__} gives a wrong result")]
+    return [(OK, "DALI", f"{dali.__version__}; a pipeline runs on the CPU")]
 
 
 def _pyav():
     import av
 
-    wanted = {
-        "h264": "H.264",
-        "hevc": "H.265",
-        "mpeg4": "MPEG-4",
-        "vp8": "VP8",
-        "vp9": "VP9",
-        "av1": "AV1",
-        "mjpeg": "MJPEG",
-    }
-    lacking = [name for codec, name in wanted.items() if codec not in av.codecs_available]
-    found = ", ".join(name for codec, name in wanted.items() if codec in av.codecs_available)
-    return BAD if lacking else OK, "PyAV", f"{av.__version__}, decodes {found}{f'; lacks {lacking}' if lacking else ''}"
+    found = [name for codec, name in CODECS.items() if codec in av.codecs_available]
+    lacking = [name for name in CODECS.values() if name not in found]
+    lacks = f"; lacks {', '.join(lacking)}" if lacking else ""
+    return [(BAD if lacking else OK, "PyAV", f"{av.__version__}, decodes {', '.join(found)}{lacks}")]
+
+
+def _cupy():
+    problem = gpu.cupy_problem(gpu.read_wheels()["CuPy"], gpu.read_driver().cuda)
+    if problem:
+        return [(MISSING, "CuPy", f"{problem}; only needed on a GPU")]
+    from cupy_backends.cuda.libs import nvrtc
+
+    return [(OK, "CuPy", f"{import_module('cupy').__version__}; NVRTC {'.'.join(map(str, nvrtc.getVersion()))}")]
+
+
+def _wheels():
+    return wheels_rows(gpu.read_wheels(), gpu.read_torch(), gpu.read_driver())
+
+
+def wheels_rows(wheels, torch, driver):
+    """Which CUDA each package is built for; BAD where two wheels overwrite each other."""
+    doubles = [found for names in wheels.values() if (found := gpu.double_problem(names, driver.cuda))]
+    if doubles:
+        return [(BAD, "wheels", found) for found in doubles]
+    found = [f"{package} {_built(names)}" for package, names in wheels.items() if names]
+    found.append(f"torch {'for CUDA ' + torch.cuda if torch.cuda else 'without CUDA'}")
+    if driver.error != 0:
+        return [(OK, "wheels", ", ".join(found))]
+    built = gpu.built_for(wheels, torch)
+    problem = gpu.age_problem(driver.cuda, built)
+    problem = problem or next((p for g in driver.gpus if (p := gpu.capability_problem(g, built))), None)
+    return [(MISSING if problem else OK, "wheels", "; ".join([", ".join(found), *([problem] if problem else [])]))]
+
+
+def _built(names):
+    (name, major), *_ = names.items()
+    return f"for CUDA {major}" if major else f"for an unknown CUDA ({name})"
+
+
+def _driver():
+    return driver_rows(gpu.read_driver(), gpu.read_host(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def driver_rows(driver, host, visible):
+    """The NVIDIA driver and the newest CUDA that it knows."""
+    problem = gpu.driver_problem(driver, host, visible)
+    if problem:
+        return [(MISSING, "CUDA driver", problem)]
+    version = host.kernel_driver or "of unknown version"
+    return [(OK, "CUDA driver", f"{version}, supports CUDA {driver.cuda // 1000}.{driver.cuda % 1000 // 10}")]
+
+
+def _gpus():
+    return gpu_rows(gpu.read_driver().gpus, gpu.read_torch().current)
+
+
+def gpu_rows(gpus, current):
+    """A row for each GPU that CUDA shows this process, and which of several it uses."""
+    rows = []
+    for index, (name, capability, memory) in enumerate(gpus):
+        mig = "; a MIG instance: CUDA shows a process only one" if " MIG " in name else ""
+        finding = f"{name}, compute capability {capability[0]}.{capability[1]}, {memory / 2**30:.1f} GiB{mig}"
+        rows.append((OK, f"GPU {index}", finding))
+    if len(gpus) > 1:
+        finding = (
+            f"this process uses GPU {current}; torch.cuda.set_device(local_rank) or CUDA_VISIBLE_DEVICES chooses "
+            f"another; to use all {len(gpus)}, one process each: torchrun --nproc-per-node {len(gpus)} train.py"
+        )
+        rows.append((OK, "GPUs", finding))
+    return rows
+
+
+def _nvdec():
+    if not gpu.read_driver().gpus:
+        return nvdec_rows({}, "there is no GPU to ask (see CUDA driver)")
+    current = gpu.read_torch().current
+    return nvdec_rows(gpu.decoders(current), gpu.nvdec_problem(current))
+
+
+def nvdec_rows(decoders, problem):
+    """What the GPU's decoder takes; ``problem`` is why it takes nothing."""
+    if not decoders:
+        return [(MISSING, "NVDEC", f"videos are decoded on the CPU: {problem}")]
+    found = ", ".join(
+        f"{name} to {decoders[codec].max_width}x{decoders[codec].max_height}"
+        for codec, name in CODECS.items()
+        if codec in decoders
+    )
+    lacking = [name for codec, name in CODECS.items() if codec not in decoders]
+    engines = max(decoder.engines for decoder in decoders.values())
+    rest = f"; {', '.join(lacking)} on the CPU" if lacking else ""
+    return [(OK, "NVDEC", f"{engines} engine{'s' if engines != 1 else ''}, decodes {found}{rest}")]
+
+
+def _cores():
+    return cores_rows(len(os.sched_getaffinity(0)), os.cpu_count(), read_quota())
+
+
+def cores_rows(usable, machine, quota):
+    """Cores that this process may use; quota is the container's, in cores, or None."""
+    finding = f"{usable} of the machine's {machine} may be used"
+    if quota is None or quota >= usable:
+        return [(OK, "cores", finding)]
+    threads = max(1, int(quota))
+    return [(MISSING, "cores", f"{finding}, but the CPU quota is {quota:g}: VideoLoader(..., num_threads={threads})")]
+
+
+def read_quota(root=Path("/")):
+    """The least CPU quota, in cores, of this process's control groups; None where none is set."""
+    quotas = []
+    membership = root / "proc/self/cgroup"
+    for line in membership.read_text().splitlines() if membership.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        folder = mount / path.lstrip("/")  # in a container the path may be the host's: then only the mount is there
+        for group in (folder, *folder.parents):
+            quotas.append(_quota_v1(group) if controllers else _quota_v2(group))
+            if group == mount:
+                break
+    return min((quota for quota in quotas if quota), default=None)
+
+
+def _quota_v2(group):
+    """cpu.max is "max 100000", or microseconds of CPU time in each period of so many microseconds."""
+    limit = group / "cpu.max"
+    quota, period = limit.read_text().split() if limit.is_file() else ("max", "1")
+    return None if quota == "max" else int(quota) / int(period)
+
+
+def _quota_v1(group):
+    limit = group / "cpu.cfs_quota_us"
+    quota = int(limit.read_text()) if limit.is_file() else -1
+    return None if quota < 0 else quota / int((group / "cpu.cfs_period_us").read_text())
+
+
+def _device():
+    problem = gpu.problem()
+    return [(MISSING, "device auto", f"cpu: {problem}") if problem else (OK, "device auto", "gpu")]

@@ -1,0 +1,446 @@
+"""What stands between this process and its GPU: driver, wheels, torch, CuPy; and what its NVDEC decodes.
+
+``problem`` and ``decoders`` ask for the loader, ``dali_vidaug.doctor`` prints the rest. A ``read_*`` function looks at
+the machine; a ``*_problem`` function gives None, or one sentence that says what is wrong and what to do.
+"""
+
+import ctypes
+import os
+import re
+from contextlib import contextmanager
+from importlib.metadata import distributions
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+LIBCUDA, LIBNVCUVID, ROOT = "libcuda.so.1", "libnvcuvid.so.1", Path("/")  # tests put others in their place
+
+DRIVERS = {12: 525, 13: 580}  # the first for each major version of CUDA, and for all of its minor ones
+OLDEST_CAPABILITY = (7, 5)  # of the GPUs that CUDA 13 knows; CUDA 12 knows older ones
+WHEELS = {
+    "DALI": re.compile(r"nvidia-dali(-nightly|-weekly)?(-cuda\d+)?"),
+    "CuPy": re.compile(r"cupy(-cuda\d+x?|-rocm-[\d-]+)?"),
+}
+SEE_GPU = "start it with docker run --gpus all (apptainer: --nv, Kubernetes: nvidia.com/gpu in the pod's limits)"
+
+CUDA_ERRORS = {  # of cuInit, from cuda.h
+    2: ("out of memory", "free GPU memory: nvidia-smi shows whose it is"),
+    3: ("not initialized", "this process was forked from one that had used CUDA: start it with 'spawn' instead"),
+    34: ("stub library", "libcuda.so.1 is the CUDA toolkit's stub: take its folder 'stubs' out of LD_LIBRARY_PATH"),
+    802: ("system not ready", "start NVSwitch's manager: systemctl start nvidia-fabricmanager"),
+    803: ("driver mismatch", "libcuda.so.1 and the kernel's driver differ in version: reboot after an update, and take "
+          "libcuda.so.1 of another version (a container image's own) out of LD_LIBRARY_PATH"),
+    804: ("forward compatibility is not for this GPU", "take the folder 'compat' of a CUDA toolkit out of "
+          "LD_LIBRARY_PATH, or update the driver"),
+    805: ("MPS connection failed", "restart MPS: nvidia-cuda-mps-control -d"),
+    999: ("unknown", "load the driver's module again: modprobe nvidia_uvm, or reboot; dmesg has the reason"),
+}  # fmt: skip
+
+CODECS = {"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11, "mpeg4": 2, "mjpeg": 5}  # cudaVideoCodec
+CHROMA_420 = 1  # cudaVideoChromaFormat
+NV12 = 0  # cudaVideoSurfaceFormat: 8-bit 4:2:0, the one that DALI 2.4 asks for
+
+
+class Gpu(NamedTuple):
+    """A GPU as CUDA shows it to this process; memory in bytes."""
+
+    name: str
+    capability: tuple[int, int]
+    memory: int
+
+
+class Driver(NamedTuple):
+    """What libcuda.so.1 says: cuInit's error (None: there is no such library) and the newest CUDA, 12040 for 12.4."""
+
+    error: int | None
+    cuda: int
+    gpus: tuple[Gpu, ...]
+
+
+class Host(NamedTuple):
+    """What can be seen of the machine without the driver's libraries; kernel_driver is a version or None."""
+
+    kernel_driver: str | None
+    devices: bool
+    container: bool
+
+
+class Torch(NamedTuple):
+    """torch: its version, the CUDA it is built for or None, its current GPU, and why it can use none."""
+
+    version: str
+    cuda: str | None
+    current: int
+    error: str
+
+
+class Decoder(NamedTuple):
+    """What NVDEC says of a codec: engines that decode it, and the coded sizes that it takes."""
+
+    engines: int
+    min_width: int
+    min_height: int
+    max_width: int
+    max_height: int
+    max_macroblocks: int
+
+
+class DecoderCaps(ctypes.Structure):
+    """CUVIDDECODECAPS of cuviddec.h."""
+
+    _fields_ = (
+        ("eCodecType", ctypes.c_int),
+        ("eChromaFormat", ctypes.c_int),
+        ("nBitDepthMinus8", ctypes.c_uint),
+        ("reserved1", ctypes.c_uint * 3),
+        ("bIsSupported", ctypes.c_ubyte),
+        ("nNumNVDECs", ctypes.c_ubyte),
+        ("nOutputFormatMask", ctypes.c_ushort),
+        ("nMaxWidth", ctypes.c_uint),
+        ("nMaxHeight", ctypes.c_uint),
+        ("nMaxMBCount", ctypes.c_uint),
+        ("nMinWidth", ctypes.c_ushort),
+        ("nMinHeight", ctypes.c_ushort),
+        ("bIsHistogramSupported", ctypes.c_ubyte),
+        ("nCounterBitDepth", ctypes.c_ubyte),
+        ("nMaxHistogramBins", ctypes.c_ushort),
+        ("reserved3", ctypes.c_uint * 10),
+    )
+
+
+def problem(device_id=None):
+    """Say why the GPU cannot be used by this process.
+
+    Cheap once torch and CuPy are imported. It starts CUDA, as ``torch.cuda.is_available`` does: do not call it in a
+    process that forks others which use a GPU.
+
+    Args:
+        device_id: the GPU as CUDA counts them in this process; None for torch's current one.
+
+    Returns:
+        None where DALI, the kernels and torch can use it; else one sentence: what is wrong, and what to do.
+    """
+    try:
+        driver, visible = read_driver(), os.environ.get("CUDA_VISIBLE_DEVICES")
+        return driver_problem(driver, read_host(), visible) or _software_problem(driver, device_id)
+    except Exception as error:  # a broken installation may fail in any way
+        return f"looking for a GPU failed with {type(error).__name__}: {_first_line(error)}; run dali-vidaug doctor"
+
+
+def _software_problem(driver, device_id):
+    wheels, torch = read_wheels(), read_torch()
+    built = built_for(wheels, torch)
+    return (
+        age_problem(driver.cuda, built)
+        or torch_problem(torch, driver, device_id)
+        or capability_problem(driver.gpus[torch.current if device_id is None else device_id], built)
+        or cupy_problem(wheels["CuPy"], driver.cuda)
+    )
+
+
+def read_driver():
+    """Ask libcuda.so.1: a Driver."""
+    cuda = _load(LIBCUDA)
+    if cuda is None:
+        return Driver(None, 0, ())
+    error, version = cuda.cuInit(0), ctypes.c_int()
+    cuda.cuDriverGetVersion(ctypes.byref(version))  # cuInit has the reason where this fails too
+    return Driver(error, version.value, () if error else tuple(_read_gpus(cuda)))
+
+
+def _read_gpus(cuda):
+    count, device, value = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
+    _call(cuda, "cuDeviceGetCount", ctypes.byref(count))
+    for index in range(count.value):
+        _call(cuda, "cuDeviceGet", ctypes.byref(device), index)
+        _call(cuda, "cuDeviceGetName", name, len(name), device)
+        _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+        capability = []
+        for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
+            _call(cuda, "cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
+            capability.append(value.value)
+        yield Gpu(name.value.decode(), (capability[0], capability[1]), memory.value)
+
+
+def read_host():
+    """Look at /proc, /dev and the marks that containers leave: a Host."""
+    version = ROOT / "proc/driver/nvidia/version"
+    found = re.search(r"\b\d{3}\.\d+(\.\d+)?\b", version.read_text()) if version.is_file() else None
+    return Host(
+        kernel_driver=found and found[0],
+        devices=any((ROOT / "dev").glob("nvidia[0-9]*")),
+        container=any(
+            (ROOT / mark).exists()
+            for mark in (".dockerenv", "run/.containerenv", ".singularity.d", "var/run/secrets/kubernetes.io")
+        ),
+    )
+
+
+def read_wheels():
+    """Installed wheels by package, each with the major version of CUDA in its name, or None: {"CuPy": {name: 13}}."""
+    names = {re.sub(r"[-_.]+", "-", d.name).lower() for d in distributions() if d.name}
+    return {
+        package: {name: _cuda_in(name) for name in sorted(names) if pattern.fullmatch(name)}
+        for package, pattern in WHEELS.items()
+    }
+
+
+def _cuda_in(name):
+    found = re.search(r"cuda(\d\d)", name)
+    return int(found[1]) if found else None
+
+
+def read_torch():
+    """Start torch's CUDA: a Torch."""
+    import torch
+
+    version, cuda = str(torch.__version__), torch.version.cuda
+    if cuda is None:
+        return Torch(version, None, 0, "")
+    try:
+        torch.cuda.init()
+        return Torch(version, cuda, torch.cuda.current_device(), "")
+    except Exception as error:  # torch has several, and not all are RuntimeErrors
+        return Torch(version, cuda, 0, _first_line(error))
+
+
+def built_for(wheels, torch):
+    """The major version of CUDA that each is built for, where it is known: {"cupy-cuda13x": 13, "torch 2.9": 13}."""
+    built = {name: major for names in wheels.values() for name, major in names.items() if major}
+    return built | ({f"torch {torch.version}": int(torch.cuda.split(".")[0])} if torch.cuda else {})
+
+
+def driver_problem(driver, host, visible):
+    """Of the driver alone; ``visible`` is CUDA_VISIBLE_DEVICES or None."""
+    if driver.error is None:
+        return _no_driver(host)
+    if driver.error == 100 or (driver.error == 0 and not driver.gpus):
+        if visible is not None and (host.devices or visible in ("", "-1")):
+            return (
+                f"CUDA_VISIBLE_DEVICES is {visible!r} and leaves this process no GPU: unset it, or name one that "
+                "nvidia-smi -L lists"
+            )
+        advice = (
+            f"this container sees none: {SEE_GPU}"
+            if host.container
+            else "nvidia-smi -L must list one, with MIG an instance"
+        )
+        return f"the NVIDIA driver finds no GPU (CUDA error 100, no device): {advice}"
+    if driver.error:
+        name, advice = CUDA_ERRORS.get(driver.error, ("see cuda.h", "look at nvidia-smi and dmesg"))
+        return f"cuInit fails with CUDA error {driver.error} ({name}): {advice}"
+    return None
+
+
+def _no_driver(host):
+    seen = host.kernel_driver or host.devices
+    if host.container and seen:
+        return f"this machine has an NVIDIA driver, but this container does not see it (no {LIBCUDA}): {SEE_GPU}"
+    if host.container:
+        return f"no NVIDIA driver in this container (no {LIBCUDA}); if the machine has a GPU, {SEE_GPU}"
+    if seen:
+        return (
+            f"the kernel has NVIDIA's driver {host.kernel_driver or '(version unknown)'}, but {LIBCUDA} does not load: "
+            "install the driver's libraries of that version, or add their folder to LD_LIBRARY_PATH"
+        )
+    return f"no NVIDIA driver (no {LIBCUDA}): this machine has no GPU, or its driver is not installed"
+
+
+def age_problem(cuda, built):
+    """Of a driver older than the CUDA of what is ``built`` for it; minor versions of one major go together."""
+    major = cuda // 1000
+    newer = {name: wanted for name, wanted in built.items() if wanted > major}
+    if not newer:
+        return None
+    wanted = max(newer.values())
+    needs = f"{DRIVERS[wanted]} or newer" if wanted in DRIVERS else f"one for CUDA {wanted}"
+    return (
+        f"the NVIDIA driver supports CUDA {cuda // 1000}.{cuda % 1000 // 10}, but {' and '.join(newer)} "
+        f"{'are' if len(newer) > 1 else 'is'} built for CUDA {wanted}: update the driver to {needs}"
+        + (f", or {_instead(newer, cuda)}" if major in DRIVERS else "")
+    )
+
+
+def _instead(names, cuda):
+    """The commands that put wheels for this driver in the place of others."""
+    wheels = [name for name in names if not name.startswith("torch ")]
+    commands = [f"pip uninstall -y {' '.join(wheels)}", f"pip install {_extra(cuda)}"] if wheels else []
+    if len(wheels) < len(names):
+        commands += [f"pip install --force-reinstall {_torch_wheel(cuda)}"]
+    return " && ".join(commands)
+
+
+def _extra(cuda):
+    if not cuda:
+        return (
+            f"'dali_vidaug[cuda13]' (driver {DRIVERS[13]} or newer) or 'dali_vidaug[cuda12]' ({DRIVERS[12]} or newer)"
+        )
+    return "'dali_vidaug[cuda13]'" if cuda >= 13000 else "'dali_vidaug[cuda12]'"
+
+
+def _torch_wheel(cuda):
+    return f"torch --index-url https://download.pytorch.org/whl/{'cu130' if cuda >= 13000 else 'cu126'}"
+
+
+def torch_problem(torch, driver, device_id=None):
+    """Of torch, where the driver is right."""
+    if torch.cuda is None:
+        return f"torch {torch.version} is built without CUDA: pip install --force-reinstall {_torch_wheel(driver.cuda)}"
+    if torch.error:
+        mig = any(" MIG " in gpu.name for gpu in driver.gpus)  # torch counts all instances, CUDA shows it one
+        advice = "; set CUDA_VISIBLE_DEVICES to the UUID of one MIG instance (nvidia-smi -L)" if mig else ""
+        return f"torch {torch.version} cannot use the GPU: {torch.error}{advice}"
+    if device_id is not None and not 0 <= device_id < len(driver.gpus):
+        return f"device_id must be in [0, {len(driver.gpus)}), the GPUs that this process sees, got {device_id}"
+    return None
+
+
+def capability_problem(gpu, built):
+    """Of a GPU that CUDA 13 has left behind."""
+    newer = [name for name, major in built.items() if major >= 13]
+    if gpu.capability >= OLDEST_CAPABILITY or not newer:
+        return None
+    return (
+        f"{gpu.name} has compute capability {gpu.capability[0]}.{gpu.capability[1]}, and CUDA 13 ({', '.join(newer)}) "
+        f"needs {OLDEST_CAPABILITY[0]}.{OLDEST_CAPABILITY[1]} or newer: {_instead(newer, 12000)}"
+    )
+
+
+def cupy_problem(wheels, cuda):
+    """Of CuPy and the compiler that it needs for the kernels; ``cuda`` is the driver's, 0 without one."""
+    if len(wheels) > 1:
+        return double_problem(wheels, cuda)
+    if find_spec("cupy") is None:
+        return f"CuPy is not installed: pip install {_extra(cuda)}"
+    try:
+        from cupy_backends.cuda.libs import nvrtc
+
+        nvrtc.getVersion()
+    except Exception as error:  # each version of CuPy has its own for a library that does not load
+        wheel = "nvidia-cuda-nvrtc-cu12" if 12 in wheels.values() else "nvidia-cuda-nvrtc"
+        return f"CuPy cannot compile kernels (NVRTC: {_first_line(error)}): pip install {wheel}"
+    return None
+
+
+def double_problem(wheels, cuda):
+    """Of wheels that overwrite each other's files; None for one wheel or none."""
+    if len(wheels) < 2:
+        return None
+    commands = f"pip uninstall -y {' '.join(wheels)} && pip install {_extra(cuda)}"
+    return f"{' and '.join(wheels)} overwrite each other: {commands}"
+
+
+def decoders(device_id):
+    """Ask the driver what a GPU's NVDEC decodes as 8-bit 4:2:0: {codec as FFmpeg calls it: Decoder}.
+
+    Works in any thread; empty where NVDEC cannot be used, and ``nvdec_problem`` says why.
+    """
+    return _ask_nvdec(device_id)[0]
+
+
+def nvdec_problem(device_id):
+    """Say why ``decoders`` is empty, or None."""
+    return _ask_nvdec(device_id)[1]
+
+
+def _ask_nvdec(device_id):
+    cuda, nvcuvid = _load(LIBCUDA), _load(LIBNVCUVID)
+    if cuda is None:
+        return {}, _no_driver(read_host())
+    if nvcuvid is None:
+        where = " (in a container, start it with NVIDIA_DRIVER_CAPABILITIES=compute,video,utility)"
+        return {}, f"no {LIBNVCUVID}: install the driver's library for decoding{where if read_host().container else ''}"
+    try:
+        with _context(cuda, device_id):
+            answers = {name: _ask_codec(nvcuvid, codec) for name, codec in CODECS.items()}
+        found = {name: answer for name, answer in answers.items() if answer}
+        return found, None if found else _decodes_nothing(read_driver().gpus[device_id])
+    except (RuntimeError, AttributeError) as error:  # AttributeError: a library that lacks the function
+        return {}, f"NVDEC cannot be asked: {_first_line(error)}"
+
+
+def _ask_codec(nvcuvid, codec):
+    caps = DecoderCaps(eCodecType=codec, eChromaFormat=CHROMA_420, nBitDepthMinus8=0)
+    if nvcuvid.cuvidGetDecoderCaps(ctypes.byref(caps)):  # a driver older than the codec refuses to answer
+        return None
+    if not (caps.bIsSupported and caps.nOutputFormatMask & 1 << NV12):
+        return None
+    least, most = (caps.nMinWidth, caps.nMinHeight), (caps.nMaxWidth, caps.nMaxHeight)
+    return Decoder(caps.nNumNVDECs, *least, *most, caps.nMaxMBCount)
+
+
+def _decodes_nothing(gpu):
+    if " MIG " in gpu.name:
+        return f"{gpu.name} has no NVDEC: choose a profile with decoders (DEC in nvidia-smi mig -lgip)"
+    return f"{gpu.name} decodes no video: it has no NVDEC"
+
+
+@contextmanager
+def _context(cuda, device_id):
+    """The GPU's primary context, torch's own, current in this thread for a while."""
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    _call(cuda, "cuInit", 0)
+    _call(cuda, "cuDeviceGet", ctypes.byref(device), device_id)
+    _call(cuda, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    try:
+        _call(cuda, "cuCtxPushCurrent_v2", context)
+        try:
+            yield
+        finally:
+            _call(cuda, "cuCtxPopCurrent_v2", ctypes.byref(context))
+    finally:
+        _call(cuda, "cuDevicePrimaryCtxRelease_v2", device)
+
+
+def refusal(video_format, decoders):
+    """Say why NVDEC does not decode a file.
+
+    A coded size is the written one rounded up to macroblocks of 16 by 16, or less than that in some codecs: what may be
+    too large or too small by that difference is refused, for a CPU decodes it anyway.
+
+    Args:
+        video_format: (codec, pixel_format, width, height), the names as FFmpeg has them.
+        decoders: as ``decoders`` gives them.
+
+    Returns:
+        None where it decodes the file, else the reason.
+
+    >>> h264 = Decoder(7, 48, 16, 4096, 4096, 65536)
+    >>> refusal(("h264", "yuv420p", 1920, 1080), {"h264": h264})
+    >>> refusal(("h264", "yuv420p", 32, 32), {"h264": h264})
+    '32x32 is smaller than the 48x16 that NVDEC takes of h264'
+    """
+    codec, pixel_format, width, height = video_format
+    if not decoders:
+        return "NVDEC cannot be used here; run dali-vidaug doctor"
+    if codec not in decoders:
+        return f"this GPU's NVDEC does not decode {codec}, only {', '.join(sorted(decoders))}"
+    if pixel_format not in ("yuv420p", "yuvj420p"):
+        return f"only 8-bit 4:2:0 is sent to NVDEC, and this is {pixel_format}"
+    can = decoders[codec]
+    if width < can.min_width or height < can.min_height:
+        return f"{width}x{height} is smaller than the {can.min_width}x{can.min_height} that NVDEC takes of {codec}"
+    columns, rows = -(-width // 16), -(-height // 16)
+    if columns * 16 > can.max_width or rows * 16 > can.max_height:
+        return f"{width}x{height} is larger than the {can.max_width}x{can.max_height} that NVDEC takes of {codec}"
+    if columns * rows > can.max_macroblocks:
+        return f"{width}x{height} has {columns * rows} macroblocks; NVDEC takes {can.max_macroblocks} of {codec}"
+    return None
+
+
+def _load(library):
+    try:
+        return ctypes.CDLL(library)
+    except OSError:
+        return None
+
+
+def _call(cuda, function, *args):
+    error = getattr(cuda, function)(*args)
+    if error:
+        raise RuntimeError(f"{function} fails with CUDA error {error}")
+
+
+def _first_line(error):
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
