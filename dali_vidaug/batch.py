@@ -75,4 +75,8 @@ def make_batch(clips, targets, plan, index):
 
 
 def _to(device, array):
-    return torch.from_numpy(array).to(device, non_blocking=True)
+    tensor = torch.from_numpy(array)
+    if device.type == "cpu":
+        return tensor
+    # From pinned memory, which torch keeps until the copy is done: from other memory the copy may wait for the stream.
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -68,7 +68,7 @@ def _add_demo(commands):
     demo.add_argument("--size", type=int, default=224, help="height and width of the clips")
     demo.add_argument("--epochs", type=int, default=1, help="times through the data set")
     demo.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
-    demo.add_argument("--decoder", choices=("auto", "dali", "pyav"), default="auto")
+    demo.add_argument("--decoder", choices=("auto", "dali", "pyav", "hybrid"), default="auto")
     demo.add_argument("--threads", type=int, help="decoding threads (default: all cores)")
     demo.add_argument("--seed", type=int, default=0)
     demo.set_defaults(run=run_demo)

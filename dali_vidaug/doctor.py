@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from dali_vidaug import gpu
+from dali_vidaug import gpu, nvdec
 
 OK, MISSING, BAD = "ok", "--", "BAD"  # MISSING: the loader runs, but not as it could; BAD: it does not run
 CODECS = {  # as FFmpeg calls them, and as people do
@@ -138,7 +138,7 @@ def _nvdec():
     if not gpu.read_driver().gpus:
         return nvdec_rows({}, "there is no GPU to ask (see CUDA driver)")
     current = gpu.read_torch().current
-    return nvdec_rows(gpu.decoders(current), gpu.nvdec_problem(current))
+    return nvdec_rows(nvdec.decoders(current), nvdec.problem(current))
 
 
 def nvdec_rows(decoders, problem):

@@ -1,19 +1,18 @@
-"""What stands between this process and its GPU: driver, wheels, torch, CuPy; and what its NVDEC decodes.
+"""What stands between this process and its GPU: driver, wheels, torch, CuPy.
 
-``problem`` and ``decoders`` ask for the loader, ``dali_vidaug.doctor`` prints the rest. A ``read_*`` function looks at
-the machine; a ``*_problem`` function gives None, or one sentence that says what is wrong and what to do.
+``problem`` is for the loader, ``dali_vidaug.doctor`` prints the rest. A ``read_*`` function looks at the machine; a
+``*_problem`` function gives None, or one sentence that says what is wrong and what to do.
 """
 
 import ctypes
 import os
 import re
-from contextlib import contextmanager
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-LIBCUDA, LIBNVCUVID, ROOT = "libcuda.so.1", "libnvcuvid.so.1", Path("/")  # tests put others in their place
+LIBCUDA, ROOT = "libcuda.so.1", Path("/")  # tests put others in their place
 
 DRIVERS = {12: 525, 13: 580}  # the first for each major version of CUDA, and for all of its minor ones
 OLDEST_CAPABILITY = (7, 5)  # of the GPUs that CUDA 13 knows; CUDA 12 knows older ones
@@ -35,10 +34,6 @@ CUDA_ERRORS = {  # of cuInit, from cuda.h
     805: ("MPS connection failed", "restart MPS: nvidia-cuda-mps-control -d"),
     999: ("unknown", "load the driver's module again: modprobe nvidia_uvm, or reboot; dmesg has the reason"),
 }  # fmt: skip
-
-CODECS = {"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11, "mpeg4": 2, "mjpeg": 5}  # cudaVideoCodec
-CHROMA_420 = 1  # cudaVideoChromaFormat
-NV12 = 0  # cudaVideoSurfaceFormat: 8-bit 4:2:0, the one that DALI 2.4 asks for
 
 
 class Gpu(NamedTuple):
@@ -74,40 +69,6 @@ class Torch(NamedTuple):
     error: str
 
 
-class Decoder(NamedTuple):
-    """What NVDEC says of a codec: engines that decode it, and the coded sizes that it takes."""
-
-    engines: int
-    min_width: int
-    min_height: int
-    max_width: int
-    max_height: int
-    max_macroblocks: int
-
-
-class DecoderCaps(ctypes.Structure):
-    """CUVIDDECODECAPS of cuviddec.h."""
-
-    _fields_ = (
-        ("eCodecType", ctypes.c_int),
-        ("eChromaFormat", ctypes.c_int),
-        ("nBitDepthMinus8", ctypes.c_uint),
-        ("reserved1", ctypes.c_uint * 3),
-        ("bIsSupported", ctypes.c_ubyte),
-        ("nNumNVDECs", ctypes.c_ubyte),
-        ("nOutputFormatMask", ctypes.c_ushort),
-        ("nMaxWidth", ctypes.c_uint),
-        ("nMaxHeight", ctypes.c_uint),
-        ("nMaxMBCount", ctypes.c_uint),
-        ("nMinWidth", ctypes.c_ushort),
-        ("nMinHeight", ctypes.c_ushort),
-        ("bIsHistogramSupported", ctypes.c_ubyte),
-        ("nCounterBitDepth", ctypes.c_ubyte),
-        ("nMaxHistogramBins", ctypes.c_ushort),
-        ("reserved3", ctypes.c_uint * 10),
-    )
-
-
 def problem(device_id=None):
     """Say why the GPU cannot be used by this process.
 
@@ -124,7 +85,7 @@ def problem(device_id=None):
         driver, visible = read_driver(), os.environ.get("CUDA_VISIBLE_DEVICES")
         return driver_problem(driver, read_host(), visible) or _software_problem(driver, device_id)
     except Exception as error:  # a broken installation may fail in any way
-        return f"looking for a GPU failed with {type(error).__name__}: {_first_line(error)}; run dali-vidaug doctor"
+        return f"looking for a GPU failed with {type(error).__name__}: {first_line(error)}; run dali-vidaug doctor"
 
 
 def _software_problem(driver, device_id):
@@ -140,7 +101,7 @@ def _software_problem(driver, device_id):
 
 def read_driver():
     """Ask libcuda.so.1: a Driver."""
-    cuda = _load(LIBCUDA)
+    cuda = load(LIBCUDA)
     if cuda is None:
         return Driver(None, 0, ())
     error, version = cuda.cuInit(0), ctypes.c_int()
@@ -151,14 +112,14 @@ def read_driver():
 def _read_gpus(cuda):
     count, device, value = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
-    _call(cuda, "cuDeviceGetCount", ctypes.byref(count))
+    call(cuda, "cuDeviceGetCount", ctypes.byref(count))
     for index in range(count.value):
-        _call(cuda, "cuDeviceGet", ctypes.byref(device), index)
-        _call(cuda, "cuDeviceGetName", name, len(name), device)
-        _call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
+        call(cuda, "cuDeviceGet", ctypes.byref(device), index)
+        call(cuda, "cuDeviceGetName", name, len(name), device)
+        call(cuda, "cuDeviceTotalMem_v2", ctypes.byref(memory), device)
         capability = []
         for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
-            _call(cuda, "cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
+            call(cuda, "cuDeviceGetAttribute", ctypes.byref(value), attribute, device)
             capability.append(value.value)
         yield Gpu(name.value.decode(), (capability[0], capability[1]), memory.value)
 
@@ -202,7 +163,7 @@ def read_torch():
         torch.cuda.init()
         return Torch(version, cuda, torch.cuda.current_device(), "")
     except Exception as error:  # torch has several, and not all are RuntimeErrors
-        return Torch(version, cuda, 0, _first_line(error))
+        return Torch(version, cuda, 0, first_line(error))
 
 
 def built_for(wheels, torch):
@@ -214,7 +175,7 @@ def built_for(wheels, torch):
 def driver_problem(driver, host, visible):
     """Of the driver alone; ``visible`` is CUDA_VISIBLE_DEVICES or None."""
     if driver.error is None:
-        return _no_driver(host)
+        return no_driver(host)
     if driver.error == 100 or (driver.error == 0 and not driver.gpus):
         if visible is not None and (host.devices or visible in ("", "-1")):
             return (
@@ -233,7 +194,8 @@ def driver_problem(driver, host, visible):
     return None
 
 
-def _no_driver(host):
+def no_driver(host):
+    """Of a machine whose libcuda.so.1 does not load."""
     seen = host.kernel_driver or host.devices
     if host.container and seen:
         return f"this machine has an NVIDIA driver, but this container does not see it (no {LIBCUDA}): {SEE_GPU}"
@@ -280,7 +242,7 @@ def _extra(cuda):
 
 
 def _torch_wheel(cuda):
-    return f"torch --index-url https://download.pytorch.org/whl/{'cu130' if cuda >= 13000 else 'cu126'}"
+    return f"torch (the build for CUDA {13 if cuda >= 13000 else 12}: see pytorch.org/get-started)"
 
 
 def torch_problem(torch, driver, device_id=None):
@@ -319,7 +281,7 @@ def cupy_problem(wheels, cuda):
         nvrtc.getVersion()
     except Exception as error:  # each version of CuPy has its own for a library that does not load
         wheel = "nvidia-cuda-nvrtc-cu12" if 12 in wheels.values() else "nvidia-cuda-nvrtc"
-        return f"CuPy cannot compile kernels (NVRTC: {_first_line(error)}): pip install {wheel}"
+        return f"CuPy cannot compile kernels (NVRTC: {first_line(error)}): pip install {wheel}"
     return None
 
 
@@ -331,116 +293,25 @@ def double_problem(wheels, cuda):
     return f"{' and '.join(wheels)} overwrite each other: {commands}"
 
 
-def decoders(device_id):
-    """Ask the driver what a GPU's NVDEC decodes as 8-bit 4:2:0: {codec as FFmpeg calls it: Decoder}.
-
-    Works in any thread; empty where NVDEC cannot be used, and ``nvdec_problem`` says why.
-    """
-    return _ask_nvdec(device_id)[0]
-
-
-def nvdec_problem(device_id):
-    """Say why ``decoders`` is empty, or None."""
-    return _ask_nvdec(device_id)[1]
-
-
-def _ask_nvdec(device_id):
-    cuda, nvcuvid = _load(LIBCUDA), _load(LIBNVCUVID)
-    if cuda is None:
-        return {}, _no_driver(read_host())
-    if nvcuvid is None:
-        where = " (in a container, start it with NVIDIA_DRIVER_CAPABILITIES=compute,video,utility)"
-        return {}, f"no {LIBNVCUVID}: install the driver's library for decoding{where if read_host().container else ''}"
-    try:
-        with _context(cuda, device_id):
-            answers = {name: _ask_codec(nvcuvid, codec) for name, codec in CODECS.items()}
-        found = {name: answer for name, answer in answers.items() if answer}
-        return found, None if found else _decodes_nothing(read_driver().gpus[device_id])
-    except (RuntimeError, AttributeError) as error:  # AttributeError: a library that lacks the function
-        return {}, f"NVDEC cannot be asked: {_first_line(error)}"
-
-
-def _ask_codec(nvcuvid, codec):
-    caps = DecoderCaps(eCodecType=codec, eChromaFormat=CHROMA_420, nBitDepthMinus8=0)
-    if nvcuvid.cuvidGetDecoderCaps(ctypes.byref(caps)):  # a driver older than the codec refuses to answer
-        return None
-    if not (caps.bIsSupported and caps.nOutputFormatMask & 1 << NV12):
-        return None
-    least, most = (caps.nMinWidth, caps.nMinHeight), (caps.nMaxWidth, caps.nMaxHeight)
-    return Decoder(caps.nNumNVDECs, *least, *most, caps.nMaxMBCount)
-
-
-def _decodes_nothing(gpu):
-    if " MIG " in gpu.name:
-        return f"{gpu.name} has no NVDEC: choose a profile with decoders (DEC in nvidia-smi mig -lgip)"
-    return f"{gpu.name} decodes no video: it has no NVDEC"
-
-
-@contextmanager
-def _context(cuda, device_id):
-    """The GPU's primary context, torch's own, current in this thread for a while."""
-    device, context = ctypes.c_int(), ctypes.c_void_p()
-    _call(cuda, "cuInit", 0)
-    _call(cuda, "cuDeviceGet", ctypes.byref(device), device_id)
-    _call(cuda, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-    try:
-        _call(cuda, "cuCtxPushCurrent_v2", context)
-        try:
-            yield
-        finally:
-            _call(cuda, "cuCtxPopCurrent_v2", ctypes.byref(context))
-    finally:
-        _call(cuda, "cuDevicePrimaryCtxRelease_v2", device)
-
-
-def refusal(video_format, decoders):
-    """Say why NVDEC does not decode a file.
-
-    A coded size is the written one rounded up to macroblocks of 16 by 16, or less than that in some codecs: what may be
-    too large or too small by that difference is refused, for a CPU decodes it anyway.
-
-    Args:
-        video_format: (codec, pixel_format, width, height), the names as FFmpeg has them.
-        decoders: as ``decoders`` gives them.
-
-    Returns:
-        None where it decodes the file, else the reason.
-
-    >>> h264 = Decoder(7, 48, 16, 4096, 4096, 65536)
-    >>> refusal(("h264", "yuv420p", 1920, 1080), {"h264": h264})
-    >>> refusal(("h264", "yuv420p", 32, 32), {"h264": h264})
-    '32x32 is smaller than the 48x16 that NVDEC takes of h264'
-    """
-    codec, pixel_format, width, height = video_format
-    if not decoders:
-        return "NVDEC cannot be used here; run dali-vidaug doctor"
-    if codec not in decoders:
-        return f"this GPU's NVDEC does not decode {codec}, only {', '.join(sorted(decoders))}"
-    if pixel_format not in ("yuv420p", "yuvj420p"):
-        return f"only 8-bit 4:2:0 is sent to NVDEC, and this is {pixel_format}"
-    can = decoders[codec]
-    if width < can.min_width or height < can.min_height:
-        return f"{width}x{height} is smaller than the {can.min_width}x{can.min_height} that NVDEC takes of {codec}"
-    columns, rows = -(-width // 16), -(-height // 16)
-    if columns * 16 > can.max_width or rows * 16 > can.max_height:
-        return f"{width}x{height} is larger than the {can.max_width}x{can.max_height} that NVDEC takes of {codec}"
-    if columns * rows > can.max_macroblocks:
-        return f"{width}x{height} has {columns * rows} macroblocks; NVDEC takes {can.max_macroblocks} of {codec}"
-    return None
-
-
-def _load(library):
+def load(library):
+    """A shared library, or None."""
     try:
         return ctypes.CDLL(library)
     except OSError:
         return None
 
 
-def _call(cuda, function, *args):
+def call(cuda, function, *args):
+    """Call a function of libcuda.so.1.
+
+    Raises:
+        RuntimeError: it fails.
+    """
     error = getattr(cuda, function)(*args)
     if error:
         raise RuntimeError(f"{function} fails with CUDA error {error}")
 
 
-def _first_line(error):
+def first_line(error):
+    """An exception as one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -33,7 +33,8 @@ class VideoLoader:
         seed: of everything random, [0, 2**64).
         device: "cpu", "gpu", or "auto": the GPU if there is one.
         decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (everything FFmpeg decodes, on the CPU),
-            or "auto": dali on a GPU if it decodes all codecs of the manifest, else pyav.
+            "hybrid": dali for each clip that it decodes rightly, pyav for the others; or "auto": hybrid on a GPU, else
+            pyav.
         shuffle: a new order each epoch, or the manifest's.
         drop_last: leave out the last batches of an epoch that are not full.
         num_shards, shard_index: share the epoch with other ranks. Default: those of torch.distributed when it is
@@ -62,7 +63,7 @@ class VideoLoader:
             raise ValueError("VideoLoader: the manifest has no videos")
         num_shards, shard_index = find_shard(num_shards, shard_index)
         self._settings = make_settings(
-            device, decoder, num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, manifest.codecs()
+            device, decoder, num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, manifest.formats()
         )
         self.manifest, self.recipe = manifest, recipe
         self.schedule = Schedule(len(manifest), batch_size, seed, shuffle, drop_last, num_shards, shard_index)
@@ -80,7 +81,7 @@ class VideoLoader:
 
     @property
     def decoder(self):
-        """ "dali" or "pyav"."""
+        """ "dali", "pyav" or "hybrid"."""
         return self._settings.decoder
 
     @property
@@ -185,18 +186,17 @@ class VideoLoader:
         Raises:
             ClipError: a clip cannot be decoded.
         """
-        folded = num_folded(plan.recipe, self._settings)
-        media = []
+        s, media = self._settings, []
+        folded = num_folded(plan.recipe, s)
         for i in range(len(plan)):
             video = self.manifest.video(int(plan.samples[i]))
             steps = [plan.args[name][i] for name in plan.recipe.names[:folded]]
             try:
-                media.append(load_clip(self._settings.decoder, video, plan.frames[i], steps)[0])
+                media.append(load_clip(s.decoder_of(video)[0], s.device, video, plan.frames[i], steps).media)
             except (OSError, ValueError, EOFError) as error:
                 raise ClipError(video.path, plan.row(i), reason(error)) from error
-        rotated = self._settings.decoder == "dali" and self.manifest.any_rotated()
-        graph = make_graph(plan.recipe, plan, self._settings, len(plan), rotated=rotated, folded=folded)
-        return self._batch(Produced(plan.epoch, -1, plan, graph.run(plan, media)))
+        graph = make_graph(plan.recipe, plan, s, len(plan), rotated=self.manifest.any_rotated(), folded=folded)
+        return self._batch(Produced(plan.epoch, -1, plan, graph.run(plan, media, s.stream())))
 
     def close(self):
         """Stop the background threads. The loader can be used again: it goes on where it is."""
@@ -266,7 +266,7 @@ def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, batch=0,
     frames = np.tile(np.arange(sizes[0, 0], dtype=np.int32), (len(media), 1))
     plan = Plan(recipe, seed, epoch, 0, batch, samples, frames, args)
     graph = make_graph(recipe, plan, settings, len(media))
-    out = torch.from_dlpack(graph.run(plan, media).as_tensor())
+    out = torch.from_dlpack(graph.run(plan, media, settings.stream()).as_tensor())
     if targets is None:
         soft = np.zeros((len(media), 0), np.float32)
     else:

@@ -125,9 +125,10 @@ class Manifest:
         """Whether any video is stored turned."""
         return bool((self._numbers("rotation") != 0).any())
 
-    def codecs(self):
-        """The codecs that occur: a sorted list."""
-        return sorted(self.table["codec"].unique().to_pylist())
+    def formats(self):
+        """What a decoder has to cope with: the (codec, pixel format, width, height) that occur, a sorted list."""
+        names = ["codec", "pixel_format", "width", "height"]
+        return sorted(tuple(row.values()) for row in self.table.select(names).group_by(names).aggregate([]).to_pylist())
 
     def unique_sizes(self):
         """A sample for each frame size that occurs: (N,) int."""

@@ -9,13 +9,14 @@ from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
+import torch
 
-from dali_vidaug.cut import reason, remux
+from dali_vidaug.cut import NotForNvdecError, reason, remux
 from dali_vidaug.decode import decode
-from dali_vidaug.graph import Graph
+from dali_vidaug.graph import Encoded, Graph
 from dali_vidaug.kernels import set_num_threads
 from dali_vidaug.ops import CROP
 from dali_vidaug.plan import Plan, draw_plan
@@ -55,8 +56,8 @@ class Produced:
 
 
 def num_folded(recipe, settings):
-    """How many of the first ops the decoder does in its conversion to RGB: crops and scalings, with PyAV."""
-    if settings.decoder != "pyav" or not settings.fold:
+    """How many of the first ops PyAV's clips have had in the conversion to RGB: crops and scalings."""
+    if settings.decoder == "dali" or not settings.fold:
         return 0
     count = 0
     while count < len(recipe.ops) and getattr(recipe.ops[count], "ARGS", None) is CROP:
@@ -65,7 +66,7 @@ def num_folded(recipe, settings):
 
 
 def make_graph(recipe, plan, settings, batch_size, *, rotated=False, folded=0):
-    """The graph for batches like ``plan``."""
+    """The graph for batches like ``plan``. ``rotated``: whether the manifest has files that are stored turned."""
     set_num_threads(settings.num_threads)
     return Graph(
         recipe,
@@ -75,19 +76,49 @@ def make_graph(recipe, plan, settings, batch_size, *, rotated=False, folded=0):
         device_id=settings.device_id,
         num_threads=settings.num_threads,
         dtype=settings.dtype,
-        encoded=settings.decoder == "dali",
-        rotated=rotated,
+        decoder=settings.decoder,
+        rotated=rotated and settings.decoder != "pyav",
         num_folded=folded,
     )
 
 
-def load_clip(decoder, video, frames, steps):
-    """What a decoding thread or process does for one clip: gives what ``Graph.run`` takes, frames decoded, seconds."""
-    if decoder == "pyav":
-        clip = decode(video, frames, steps)
-        return clip.pixels, clip.num_decoded, clip.seconds
-    data, places, seconds = remux(video, frames)
-    return (data, places, video), int(places.max()) + 1, {"read": seconds}
+class Loaded(NamedTuple):
+    """A clip as it leaves a decoding thread.
+
+    Attributes:
+        media: what ``Graph.run`` takes.
+        num_decoded: frames that are decoded for it.
+        seconds: processor time by stage.
+        fallback: why PyAV decoded it where DALI should have, or None.
+    """
+
+    media: Any
+    num_decoded: int
+    seconds: dict[str, float]
+    fallback: str | None = None
+
+
+def load_clip(decoder, device, video, frames, steps):
+    """What a decoding thread or process does for one clip.
+
+    Args:
+        decoder: "dali" cuts it out for DALI; "pyav" decodes it; "hybrid" does the first if DALI gets it right.
+        device: where DALI runs.
+        video: its row.
+        frames: (F,) int, frame indices.
+        steps: crops and scalings that PyAV does, ``CROP`` rows.
+    """
+    fallback = None
+    if decoder != "pyav":
+        try:
+            data, places, seconds = remux(video, frames, on_gpu=device == "gpu")
+            return Loaded(Encoded(data, places, video), int(places.max()) + 1, {"read": seconds})
+        except NotForNvdecError as error:
+            if decoder == "dali":
+                raise
+            fallback = str(error)
+    clip = decode(video, frames, steps)
+    return Loaded(clip.pixels, clip.num_decoded, clip.seconds, fallback)
 
 
 class _Threads:
@@ -152,7 +183,12 @@ class Producer:
         self._report = report
         self.next_position = (epoch, index)  # of the batch that next() gives
         self._folded = num_folded(recipe, settings)
-        self._graph = self._retry_graph = None
+        self._graph: Any = None
+        self._retry_graph: Any = None
+        # One for each batch that may be under way: whoever takes a batch waits for its stream, and so for it alone.
+        count = settings.prefetch + 2
+        on_gpu = settings.device == "gpu"
+        self._streams = deque(torch.cuda.Stream(settings.device_id) if on_gpu else None for _ in range(count))
         self._room = threading.Semaphore(settings.prefetch)
         self._ready: queue.SimpleQueue = queue.SimpleQueue()
         self._stop = threading.Event()
@@ -225,10 +261,14 @@ class Producer:
         plan = draw_plan(self._manifest, self._recipe, samples, self._schedule.seed, epoch, batch=number)
         return epoch, index, plan, [self._submit(plan, i) for i in range(len(plan))]
 
-    def _submit(self, plan, i) -> Future:
+    def _submit(self, plan, i, decoder=None) -> Future:
         video = self._manifest.video(int(plan.samples[i]))
         steps = [plan.args[name][i] for name in self._recipe.names[: self._folded]]
-        return self._pool.submit(load_clip, self._settings.decoder, video, plan.frames[i], steps)
+        if decoder is None:
+            decoder, why = self._settings.decoder_of(video)
+            if why:
+                self._report.add_fallback(video.path, why)
+        return self._pool.submit(load_clip, decoder, self._settings.device, video, plan.frames[i], steps)
 
     def _finish(self, epoch, index, plan, jobs):
         """Wait for the clips of a batch, replace the bad ones, run the graph."""
@@ -239,26 +279,32 @@ class Producer:
         try:
             if self._graph is None:
                 self._graph = self._make_graph(plan)
-            clips = self._graph.run(plan, media)
+            clips = self._run_graph(self._graph, plan, media)
         except RuntimeError as error:
             plan, clips = self._run_again(plan, media, error)
         self._report.add_seconds("graph", time.perf_counter() - before)
         self._report.add_batch(len(plan))
         return Produced(epoch, index, plan, clips)
 
+    def _run_graph(self, graph, plan, media):
+        """Run a batch; on a GPU without waiting for it: its result is ready on a stream that no other batch is on."""
+        self._streams.rotate()
+        return graph.run(plan, media, self._streams[0])
+
     def _make_graph(self, plan):
-        rotated = self._settings.decoder == "dali" and self._manifest.any_rotated()
-        return make_graph(
-            self._recipe, plan, self._settings, self._schedule.batch_size, rotated=rotated, folded=self._folded
-        )
+        rotated, size = self._manifest.any_rotated(), self._schedule.batch_size
+        return make_graph(self._recipe, plan, self._settings, size, rotated=rotated, folded=self._folded)
 
     def _collect(self, plan, i, job, media):
         """Put clip ``i`` into ``media``, or another one in its place; gives the batch's plan with what was taken."""
         origin = plan.row(i)
         for attempt in range(REPLACEMENTS_MAX + 1):
             try:
-                media[i], num_decoded, seconds = job.result()
-                self._report.add_clip(num_decoded, seconds)
+                loaded = job.result()
+                media[i] = loaded.media
+                self._report.add_clip(loaded.num_decoded, loaded.seconds)
+                if loaded.fallback:
+                    self._report.add_fallback(self._manifest.path(int(plan.samples[i])), loaded.fallback)
                 return plan
             except (OSError, ValueError, EOFError, av.error.FFmpegError) as error:
                 plan, job = self._replace(plan, i, origin, attempt, reason(error), error)
@@ -281,22 +327,36 @@ class Producer:
         return plan, self._submit(plan, i)
 
     def _run_again(self, plan, media, error):
-        """DALI fails a whole batch for one clip: find the bad ones, each alone, replace them, and run once more."""
-        if self._settings.decoder != "dali":
+        """DALI fails a whole batch for one clip: find the bad ones, each alone, and run once more without them.
+
+        What DALI cannot decode is given to PyAV where the settings allow it, and else replaced.
+        """
+        if not any(isinstance(m, Encoded) for m in media):
             raise error
         if self._retry_graph is None:
             self._retry_graph = self._make_graph(plan)
         for i in range(len(plan)):
-            origin = plan.row(i)
-            for attempt in range(REPLACEMENTS_MAX + 1):
-                try:
-                    self._retry_graph.run(plan.row(i), media[i : i + 1])
-                    break
-                except RuntimeError as alone:
-                    # the replacement's own faults while reading are handled by _collect
-                    plan, job = self._replace(plan, i, origin, attempt, _dali_reason(alone), alone)
-                    plan = self._collect(plan, i, job, media)
-        return plan, self._retry_graph.run(plan, media)
+            origin, attempt = plan.row(i), 0
+            while why := self._fault(plan.row(i), media[i]):
+                if self._settings.decoder == "hybrid":
+                    self._report.add_fallback(self._manifest.path(int(plan.samples[i])), why)
+                    job = self._submit(plan, i, "pyav")
+                else:
+                    plan, job = self._replace(plan, i, origin, attempt, why, error)
+                    attempt += 1
+                # faults of reading and of PyAV are handled there
+                plan = self._collect(plan, i, job, media)
+        return plan, self._run_graph(self._retry_graph, plan, media)
+
+    def _fault(self, plan, clip):
+        """Why DALI cannot decode one clip; None when it can, or when it need not."""
+        if not isinstance(clip, Encoded):
+            return None
+        try:
+            self._retry_graph.run(plan, [clip])
+        except RuntimeError as error:
+            return _dali_reason(error)
+        return None
 
 
 def _following(epoch, index, schedule):

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 log = logging.getLogger("dali_vidaug")
 
@@ -17,6 +17,7 @@ class Report:
         seconds: "read" (open, demux, cut), "decode", "convert" (crop, scale, RGB): processor time summed over the
             decoding threads; "graph": time in DALI; "wait": time that the training loop waited for batches.
         bad: for each bad sample (path, reason, how often it was replaced).
+        fallbacks: for each reason why PyAV decoded clips where DALI was to: (one of the files, how many clips).
         elapsed_seconds: since the loader first made a batch.
     """
 
@@ -25,6 +26,7 @@ class Report:
     frames_decoded: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
+    fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
     elapsed_seconds: float = 0.0
 
     @property
@@ -45,6 +47,9 @@ class Report:
             f"replaced clips: {self.replaced}",
         ]  # fmt: skip
         lines += [f"  sample {i}, {n}x: {path}: {why}" for i, (path, why, n) in sorted(self.bad.items())]
+        lines += [
+            f"decoded on the CPU: {n} clips, such as of {path}: {why}" for why, (path, n) in self.fallbacks.items()
+        ]
         return "\n".join(lines)
 
 
@@ -76,6 +81,13 @@ class Tally:
         if count == 0:
             log.warning("replaced a bad clip: %s (sample %d, epoch %d): %s", path, sample, epoch, why)
 
+    def add_fallback(self, path, why):
+        with self._lock:
+            first, count = self._report.fallbacks.get(why, (path, 0))
+            self._report.fallbacks[why] = (first, count + 1)
+        if count == 0:
+            log.info("decoded on the CPU: %s: %s", path, why)
+
     def start(self):
         self._started = self._started or time.perf_counter()
 
@@ -83,6 +95,10 @@ class Tally:
         with self._lock:
             elapsed = time.perf_counter() - self._started if self._started else 0.0
             report = self._report
-            return Report(
-                report.batches, report.clips, report.frames_decoded, dict(report.seconds), dict(report.bad), elapsed
+            return replace(
+                report,
+                seconds=dict(report.seconds),
+                bad=dict(report.bad),
+                fallbacks=dict(report.fallbacks),
+                elapsed_seconds=elapsed,
             )

@@ -1,20 +1,27 @@
 """How batches are made: options checked, and "auto" decided."""
 
+import logging
 import os
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
-DALI_CODECS = {  # what DALI 2.4 decodes; which of them a GPU has is for its NVDEC to say
-    "cpu": frozenset(("vp8", "vp9", "mjpeg")),
-    "gpu": frozenset(("vp8", "vp9", "mjpeg", "av1", "mpeg4", "h264", "hevc")),
-}
+from dali_vidaug import gpu, nvdec
+
+CPU_CODECS = frozenset(("vp8", "vp9", "mjpeg"))  # what DALI 2.4 decodes without a GPU
+
+_MOST_REASONS = 5  # in a message
+
+log = logging.getLogger("dali_vidaug")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """As in ``VideoLoader``; ``fold`` is its ``resize_in_decoder``."""
+    """As in ``VideoLoader``; ``fold`` is its ``resize_in_decoder``.
+
+    ``unsuited``: formats that DALI does not decode here, and why; see ``Manifest.formats``.
+    """
 
     device: str
     device_id: int | None
@@ -25,6 +32,16 @@ class Settings:
     dtype: str
     fold: bool
     on_error: str
+    unsuited: dict[tuple, str] = field(default_factory=dict)
+
+    def decoder_of(self, video):
+        """The decoder for a video: "dali", "pyav" or "hybrid"; and why it is pyav where it is chosen by file."""
+        why = self.unsuited.get((video.codec, video.pixel_format, video.width, video.height))
+        return ("pyav", why) if self.decoder == "hybrid" and why else (self.decoder, None)
+
+    def stream(self):
+        """The stream that torch works on in this thread; None without a GPU."""
+        return torch.cuda.current_stream(self.device_id) if self.device == "gpu" else None
 
 
 def find_shard(num_shards, shard_index):
@@ -41,15 +58,18 @@ def find_shard(num_shards, shard_index):
         raise ValueError(f"VideoLoader: WORLD_SIZE and RANK must be integers: {error}") from error
 
 
-def make_settings(device, decoder, num_threads, workers, prefetch, dtype, on_error, fold, codecs=()):
-    """Check the options and decide what "auto" stands for, given the codecs of the videos.
+def make_settings(device, decoder, num_threads, workers, prefetch, dtype, on_error, fold, formats=()):
+    """Check the options and decide what "auto" stands for.
+
+    Args:
+        formats: of the videos, as ``Manifest.formats`` gives them. The others are as in ``VideoLoader``.
 
     Raises:
         ValueError: an option is out of range, or asks for what this machine has not.
     """
     for name, value, known in (
         ("device", device, ("auto", "cpu", "gpu")),
-        ("decoder", decoder, ("auto", "dali", "pyav")),
+        ("decoder", decoder, ("auto", "dali", "pyav", "hybrid")),
         ("dtype", dtype, ("float32", "float16")),
         ("on_error", on_error, ("replace", "raise")),
     ):
@@ -59,26 +79,12 @@ def make_settings(device, decoder, num_threads, workers, prefetch, dtype, on_err
     for name, value, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(value, int) and value >= least):
             raise ValueError(f"VideoLoader: {name} must be an int >= {least}, got {value!r}")
-    if device == "auto":
-        device = "gpu" if torch.cuda.is_available() else "cpu"
-    if device == "gpu" and not torch.cuda.is_available():
-        raise ValueError("VideoLoader: device is 'gpu', but torch finds no CUDA device; run dali-vidaug doctor")
-    if device == "gpu" and find_spec("cupy") is None:
-        raise ModuleNotFoundError(
-            "VideoLoader: on a GPU the kernels need CuPy: pip install 'dali_vidaug[cuda13]', or [cuda12] for CUDA 12",
-            name="cupy",
-        )
-    foreign = sorted(set(codecs) - DALI_CODECS[device])
-    if decoder == "dali" and foreign:
-        raise ValueError(
-            f"VideoLoader: decoder 'dali' on the {device} decodes {', '.join(sorted(DALI_CODECS[device]))}, but the "
-            f"manifest has {', '.join(foreign)}; use decoder='pyav'"
-        )
-    if decoder == "auto":
-        decoder = "dali" if device == "gpu" and not foreign else "pyav"
+    device = _choose_device(device)
+    device_id = torch.cuda.current_device() if device == "gpu" else None
+    decoder, unsuited = _choose_decoder(decoder, device, device_id, formats)
     return Settings(
         device=device,
-        device_id=torch.cuda.current_device() if device == "gpu" else None,
+        device_id=device_id,
         decoder=decoder,
         num_threads=num_threads,
         workers=workers,
@@ -86,4 +92,40 @@ def make_settings(device, decoder, num_threads, workers, prefetch, dtype, on_err
         dtype=dtype,
         fold=fold,
         on_error=on_error,
+        unsuited=unsuited,
     )
+
+
+def _choose_device(device):
+    problem = None if device == "cpu" else gpu.problem()
+    if problem and device == "gpu":
+        raise ValueError(f"VideoLoader: device is 'gpu', but {problem}; see dali-vidaug doctor")
+    if problem:
+        _warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' says that this is meant")
+    return "cpu" if problem or device == "cpu" else "gpu"
+
+
+@cache
+def _warn_once(message):
+    log.warning(message)
+
+
+def _choose_decoder(decoder, device, device_id, formats):
+    """The decoder, and the formats that DALI does not decode, with reasons."""
+    if decoder == "pyav" or (decoder == "auto" and device == "cpu"):
+        return "pyav", {}
+    if device == "gpu":
+        decoders = nvdec.decoders(device_id)
+        reasons = {f: nvdec.refusal(f, decoders) for f in formats}
+    else:
+        reasons = {f: None if f[0] in CPU_CODECS else f"DALI does not decode {f[0]} on the CPU" for f in formats}
+    unsuited = {f: reason for f, reason in reasons.items() if reason}
+    why = sorted(set(unsuited.values()))
+    told = "; ".join(why[:_MOST_REASONS]) + (f"; and {len(why) - _MOST_REASONS} more" if why[_MOST_REASONS:] else "")
+    if decoder == "dali":
+        if unsuited:
+            raise ValueError(f"VideoLoader: decoder 'dali' does not suit the manifest: {told}; use decoder='hybrid'")
+        return "dali", {}
+    if unsuited and device == "gpu":
+        _warn_once(f"{len(unsuited)} of {len(formats)} kinds of files are decoded on the CPU: {told}")
+    return ("pyav" if formats and len(unsuited) == len(formats) else "hybrid"), unsuited

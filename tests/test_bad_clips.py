@@ -105,8 +105,8 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, 
     manifest = dv.scan(tmp_path, progress=False)
     real = producer.remux
 
-    def spoil(video, frames):
-        data, places, seconds = real(video, frames)
+    def spoil(video, frames, **options):
+        data, places, seconds = real(video, frames, **options)
         if video.path.endswith(("2.webm", "4.webm")):
             data = data[: len(data) // 8].copy()
         return data, places, seconds

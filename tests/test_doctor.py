@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dali_vidaug import doctor, gpu
+from dali_vidaug import doctor, gpu, nvdec
 
 STAND_IN_CUDA_H = """
 #define CUDA_VERSION 13000
@@ -103,10 +103,10 @@ NO_CUDA = gpu.Torch("2.13.0+cpu", None, 0, "")
 WHEELS13 = {"DALI": {"nvidia-dali-cuda130": 13}, "CuPy": {"cupy-cuda13x": 13}}
 WHEELS12 = {"DALI": {"nvidia-dali-cuda120": 12}, "CuPy": {"cupy-cuda12x": 12}}
 NVDEC = {  # of an H100
-    "h264": gpu.Decoder(7, 48, 16, 4096, 4096, 65536),
-    "hevc": gpu.Decoder(7, 144, 144, 8192, 8192, 262144),
-    "vp9": gpu.Decoder(7, 128, 128, 8192, 8192, 262144),
-    "mpeg4": gpu.Decoder(7, 48, 16, 2032, 2032, 8192),
+    "h264": nvdec.Decoder(7, 48, 16, 4096, 4096, 65536),
+    "hevc": nvdec.Decoder(7, 144, 144, 8192, 8192, 262144),
+    "vp9": nvdec.Decoder(7, 128, 128, 8192, 8192, 262144),
+    "mpeg4": nvdec.Decoder(7, 48, 16, 2032, 2032, 8192),
 }
 
 
@@ -163,8 +163,8 @@ def test_the_driver_is_read(stand_in):
 def test_no_library(monkeypatch):
     monkeypatch.setattr(gpu, "LIBCUDA", "libcuda-that-is-not-there.so.1")
     assert gpu.read_driver() == gpu.Driver(None, 0, ())
-    assert "no libcuda-that-is-not-there.so.1" in gpu.problem() and gpu.decoders(0) == {}
-    assert "no libcuda-that-is-not-there.so.1" in gpu.nvdec_problem(0)
+    assert "no libcuda-that-is-not-there.so.1" in gpu.problem() and nvdec.decoders(0) == {}
+    assert "no libcuda-that-is-not-there.so.1" in nvdec.problem(0)
 
 
 @pytest.mark.parametrize("code, words", [
@@ -260,8 +260,8 @@ def test_wheels_are_read_from_their_names(tmp_path, monkeypatch, name, package, 
         "or newer, or pip uninstall -y nvidia-dali-cuda130 cupy-cuda13x && pip install 'dali_vidaug[cuda12]'"]),
     (12080, WHEELS12, TORCH13, [
         "torch 2.12.0+cu130 is built for CUDA 13",
-        "newer, or pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126"]),
-    (12080, WHEELS13, TORCH13, ["'dali_vidaug[cuda12]' && pip install --force-reinstall torch --index-url"]),
+        "newer, or pip install --force-reinstall torch (the build for CUDA 12: see pytorch.org/get-started)"]),
+    (12080, WHEELS13, TORCH13, ["'dali_vidaug[cuda12]' && pip install --force-reinstall torch (the build"]),
     (11080, WHEELS12, TORCH12, ["supports CUDA 11.8", "update the driver to 525 or newer"]),
     (13020, {"DALI": {"nvidia-dali-cuda140": 14}}, NO_CUDA, ["update the driver to one for CUDA 14, or pip uninstall"]),
     (12080, WHEELS13 | {"CuPy": {"cupy-cuda14x": 14}}, NO_CUDA, ["update the driver to one for CUDA 14"]),
@@ -290,7 +290,7 @@ def test_a_gpu_that_cuda_13_has_left_behind():
     built = gpu.built_for(WHEELS13, TORCH13)
     found = gpu.capability_problem(V100, built)
     assert "Tesla V100-SXM2-16GB has compute capability 7.0" in found and "needs 7.5" in found
-    assert "pip install 'dali_vidaug[cuda12]'" in found and "whl/cu126" in found
+    assert "pip install 'dali_vidaug[cuda12]'" in found and "the build for CUDA 12" in found
     assert gpu.capability_problem(V100, gpu.built_for(WHEELS12, TORCH12)) is None
     assert gpu.capability_problem(V100._replace(capability=(7, 5)), built) is None
     assert found in doctor.wheels_rows(WHEELS13, TORCH13, driver(gpus=(H100, V100)))[0][2]
@@ -316,9 +316,11 @@ def test_wheels_are_listed_without_a_driver():
 
 
 def test_problems_of_torch():
-    command = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl"
-    assert gpu.torch_problem(NO_CUDA, driver(13000)).endswith(f"is built without CUDA: {command}/cu130")
-    assert gpu.torch_problem(NO_CUDA, driver(12040)).endswith(f"{command}/cu126")
+    command = "pip install --force-reinstall torch (the build for CUDA"
+    assert gpu.torch_problem(NO_CUDA, driver(13000)).endswith(
+        f"is built without CUDA: {command} 13: see pytorch.org/get-started)"
+    )
+    assert gpu.torch_problem(NO_CUDA, driver(12040)).endswith(f"{command} 12: see pytorch.org/get-started)")
     blind = TORCH13._replace(error="CUDA unknown error")
     assert gpu.torch_problem(blind, driver()) == "torch 2.12.0+cu130 cannot use the GPU: CUDA unknown error"
     assert "; set CUDA_VISIBLE_DEVICES to the UUID" in gpu.torch_problem(blind, driver(gpus=(SLICE,)))
@@ -428,7 +430,7 @@ def test_problem_never_raises(monkeypatch, libcuda, tmp_path):
 
 @needs_header
 def test_the_struct_is_the_headers(tmp_path):
-    fields = [name for name, *_ in gpu.DecoderCaps._fields_]
+    fields = [name for name, *_ in nvdec.DecoderCaps._fields_]
     enums = {
         "h264": "H264",
         "hevc": "HEVC",
@@ -439,72 +441,72 @@ def test_the_struct_is_the_headers(tmp_path):
         "mjpeg": "JPEG",
     }
     values = ["sizeof(CUVIDDECODECAPS)", "cudaVideoChromaFormat_420", "cudaVideoSurfaceFormat_NV12"]
-    values += [f"cudaVideoCodec_{enums[codec]}" for codec in gpu.CODECS]
+    values += [f"cudaVideoCodec_{enums[codec]}" for codec in nvdec.CODECS]
     values += [f"offsetof(CUVIDDECODECAPS, {name})" for name in fields]
     values += [f"sizeof(CUVIDDECODECAPS::{name})" for name in fields]
     prints = "".join(f'printf("%d\\n", int({value}));' for value in values)
     source = f'#include <cstddef>\n#include <cstdio>\n#include "cuviddec.h"\nint main() {{ {prints} }}'
     told = subprocess.run([build(tmp_path, "caps", source)], capture_output=True, text=True, check=True)
-    expected = [ctypes.sizeof(gpu.DecoderCaps), gpu.CHROMA_420, gpu.NV12, *gpu.CODECS.values()]
-    expected += [getattr(gpu.DecoderCaps, name).offset for name in fields]
-    expected += [getattr(gpu.DecoderCaps, name).size for name in fields]
+    expected = [ctypes.sizeof(nvdec.DecoderCaps), nvdec.CHROMA_420, nvdec.NV12, *nvdec.CODECS.values()]
+    expected += [getattr(nvdec.DecoderCaps, name).offset for name in fields]
+    expected += [getattr(nvdec.DecoderCaps, name).size for name in fields]
     assert dict(zip(values, map(int, told.stdout.split()), strict=True)) == dict(zip(values, expected, strict=True))
 
 
 @pytest.fixture
-def nvdec(stand_in, libnvcuvid, monkeypatch):
-    monkeypatch.setattr(gpu, "LIBNVCUVID", libnvcuvid)
+def ask(stand_in, libnvcuvid, monkeypatch):
+    monkeypatch.setattr(nvdec, "LIBNVCUVID", libnvcuvid)
     return stand_in
 
 
 @needs_header
-def test_decoders_are_read_in_any_thread(nvdec, libcuda):
-    nvdec(GPUS=2)
-    usual = gpu.Decoder(7, 48, 16, 4096, 4080, 65536)
+def test_decoders_are_read_in_any_thread(ask, libcuda):
+    ask(GPUS=2)
+    usual = nvdec.Decoder(7, 48, 16, 4096, 4080, 65536)
     expected = {"h264": usual, "hevc": usual._replace(min_width=144, min_height=143), "vp8": usual, "mpeg4": usual}
     found = []
-    thread = threading.Thread(target=lambda: found.append(gpu.decoders(1)))
+    thread = threading.Thread(target=lambda: found.append(nvdec.decoders(1)))
     thread.start()
     thread.join()
-    assert found == [expected] and gpu.decoders(0) == expected and gpu.nvdec_problem(0) is None
+    assert found == [expected] and nvdec.decoders(0) == expected and nvdec.problem(0) is None
     library = ctypes.CDLL(libcuda)
     assert library.stand_in_retained() == 0 and library.stand_in_depth() == 0
 
 
 @needs_header
-def test_why_there_are_no_decoders(nvdec, libcuda, monkeypatch):
-    nvdec(INIT=999)
-    assert gpu.decoders(0) == {} and gpu.nvdec_problem(0) == "NVDEC cannot be asked: cuInit fails with CUDA error 999"
-    nvdec()
-    assert gpu.nvdec_problem(1) == "NVDEC cannot be asked: cuDeviceGet fails with CUDA error 101"
-    nvdec(PUSH=2)
-    assert "cuCtxPushCurrent_v2 fails with CUDA error 2" in gpu.nvdec_problem(0)
+def test_why_there_are_no_decoders(ask, libcuda, monkeypatch):
+    ask(INIT=999)
+    assert nvdec.decoders(0) == {} and nvdec.problem(0) == "NVDEC cannot be asked: cuInit fails with CUDA error 999"
+    ask()
+    assert nvdec.problem(1) == "NVDEC cannot be asked: cuDeviceGet fails with CUDA error 101"
+    ask(PUSH=2)
+    assert "cuCtxPushCurrent_v2 fails with CUDA error 2" in nvdec.problem(0)
     assert ctypes.CDLL(libcuda).stand_in_retained() == 0
-    nvdec(NO_NVDEC=1)
-    assert gpu.decoders(0) == {} and gpu.nvdec_problem(0) == "NVIDIA H100 0 decodes no video: it has no NVDEC"
-    nvdec(NAME=SLICE.name)
-    assert "has no NVDEC: choose a profile with decoders" in gpu.nvdec_problem(0)
-    monkeypatch.setattr(gpu, "LIBNVCUVID", libcuda)
-    assert "cuvidGetDecoderCaps" in gpu.nvdec_problem(0)
+    ask(NO_NVDEC=1)
+    assert nvdec.decoders(0) == {} and nvdec.problem(0) == "NVIDIA H100 0 decodes no video: it has no NVDEC"
+    ask(NAME=SLICE.name)
+    assert "has no NVDEC: choose a profile with decoders" in nvdec.problem(0)
+    monkeypatch.setattr(nvdec, "LIBNVCUVID", libcuda)
+    assert "cuvidGetDecoderCaps" in nvdec.problem(0)
 
 
 def test_no_library_for_decoding(stand_in, tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "LIBNVCUVID", "libnvcuvid-that-is-not-there.so.1")
+    monkeypatch.setattr(nvdec, "LIBNVCUVID", "libnvcuvid-that-is-not-there.so.1")
     monkeypatch.setattr(gpu, "ROOT", tmp_path)
-    assert gpu.decoders(0) == {}
-    assert gpu.nvdec_problem(0) == "no libnvcuvid-that-is-not-there.so.1: install the driver's library for decoding"
+    assert nvdec.decoders(0) == {}
+    assert nvdec.problem(0) == "no libnvcuvid-that-is-not-there.so.1: install the driver's library for decoding"
     (tmp_path / ".dockerenv").touch()
-    assert "NVIDIA_DRIVER_CAPABILITIES=compute,video,utility" in gpu.nvdec_problem(0)
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,video,utility" in nvdec.problem(0)
     rows = doctor._nvdec()
-    assert rows[0][0] == doctor.MISSING and gpu.nvdec_problem(0) in rows[0][2]
+    assert rows[0][0] == doctor.MISSING and nvdec.problem(0) in rows[0][2]
 
 
 @pytest.mark.parametrize("video_format", [
     ("h264", "yuv420p", 48, 16), ("h264", "yuvj420p", 4096, 4096), ("hevc", "yuv420p", 144, 144),
-    ("hevc", "yuv420p", 8192, 8192), ("mpeg4", "yuv420p", 2032, 1000), ("h264", "yuv420p", 1919, 1079),
+    ("hevc", "yuv420p", 8192, 8192), ("mpeg4", "yuv420p", 2032, 1000), ("h264", "yuv420p", 1918, 1078),
 ])  # fmt: skip
 def test_nvdec_takes(video_format):
-    assert gpu.refusal(video_format, NVDEC) is None
+    assert nvdec.refusal(video_format, NVDEC) is None
 
 
 @pytest.mark.parametrize("video_format, reason", [
@@ -518,24 +520,28 @@ def test_nvdec_takes(video_format):
     (("vp9", "yuv420p", 160, 120), "160x120 is smaller than the 128x128"),
     (("h264", "yuv420p", 4097, 480), "4097x480 is larger than the 4096x4096 that NVDEC takes of h264"),
     (("h264", "yuv420p", 480, 4098), "480x4098 is larger"),
+    (("vp9", "yuv420p", 161, 128), "161x128 is odd"),
+    (("vp9", "yuv420p", 160, 129), "160x129 is odd"),
+    (("mjpeg", "yuvj420p", 640, 480), "MJPEG is not sent to NVDEC"),
     (("mpeg4", "yuv420p", 2032, 1030), "2032x1030 has 8255 macroblocks; NVDEC takes 8192 of mpeg4"),
 ])  # fmt: skip
 def test_nvdec_refuses(video_format, reason):
-    assert reason in gpu.refusal(video_format, NVDEC)
+    decoders = NVDEC | ({"mjpeg": NVDEC["h264"]} if video_format[0] == "mjpeg" else {})
+    assert reason in nvdec.refusal(video_format, decoders)
 
 
 def test_coded_sizes_are_multiples_of_16():
-    narrow = {"h264": gpu.Decoder(1, 48, 16, 1000, 1000, 65536)}  # 62.5 macroblocks
-    assert gpu.refusal(("h264", "yuv420p", 992, 992), narrow) is None
-    assert "larger" in gpu.refusal(("h264", "yuv420p", 993, 100), narrow)
-    assert "larger" in gpu.refusal(("h264", "yuv420p", 100, 993), narrow)
-    few = {"h264": gpu.Decoder(1, 48, 16, 1000, 1000, 100)}
-    assert gpu.refusal(("h264", "yuv420p", 160, 145), few) is None
-    assert "161x145 has 110 macroblocks" in gpu.refusal(("h264", "yuv420p", 161, 145), few)
+    narrow = {"h264": nvdec.Decoder(1, 48, 16, 1000, 1000, 65536)}  # 62.5 macroblocks
+    assert nvdec.refusal(("h264", "yuv420p", 992, 992), narrow) is None
+    assert "larger" in nvdec.refusal(("h264", "yuv420p", 993, 100), narrow)
+    assert "larger" in nvdec.refusal(("h264", "yuv420p", 100, 993), narrow)
+    few = {"h264": nvdec.Decoder(1, 48, 16, 1000, 1000, 100)}
+    assert nvdec.refusal(("h264", "yuv420p", 160, 146), few) is None
+    assert "161x145 has 110 macroblocks" in nvdec.refusal(("h264", "yuv420p", 161, 145), few)
 
 
 def test_without_nvdec_everything_is_refused():
-    assert gpu.refusal(("h264", "yuv420p", 640, 480), {}) == "NVDEC cannot be used here; run dali-vidaug doctor"
+    assert nvdec.refusal(("h264", "yuv420p", 640, 480), {}) == "NVDEC cannot be used here; run dali-vidaug doctor"
 
 
 # Rows
@@ -555,7 +561,7 @@ def test_rows_of_gpus():
 def test_rows_of_nvdec_and_driver():
     expected = "7 engines, decodes H.264 to 4096x4096, H.265 to 8192x8192, MPEG-4 to 2032x2032, VP9 to 8192x8192; "
     assert doctor.nvdec_rows(NVDEC, None) == [(doctor.OK, "NVDEC", expected + "VP8, AV1, MJPEG on the CPU")]
-    one = dict.fromkeys(doctor.CODECS, gpu.Decoder(1, 48, 16, 4096, 4096, 65536))
+    one = dict.fromkeys(doctor.CODECS, nvdec.Decoder(1, 48, 16, 4096, 4096, 65536))
     finding = doctor.nvdec_rows(one, None)[0][2]
     assert finding.startswith("1 engine, ") and "CPU" not in finding
     assert doctor.nvdec_rows({}, "why") == [(doctor.MISSING, "NVDEC", "videos are decoded on the CPU: why")]

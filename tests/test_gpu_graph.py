@@ -1,11 +1,14 @@
-"""The graph for the GPU, built but not run: DALI checks names, types and devices; the registry knows every operator."""
+"""The graph for the GPU, built but not run: DALI checks names and types, and knows every operator's devices."""
 
 import pytest
-from nvidia.dali import backend, fn
+from nvidia.dali import backend, fn, types
 from nvidia.dali.pipeline import Pipeline
 
 import dali_vidaug as dv
+from dali_vidaug import ops
 from dali_vidaug.graph import Graph
+from dali_vidaug.ops.mix import FAMILIES
+from dali_vidaug.ops.randaugment import SUITES
 from dali_vidaug.plan import draw_ops
 from dali_vidaug.rng import Draws
 
@@ -15,57 +18,85 @@ RECIPES = {
     "randaugment": (dv.RandomResizedCrop(32), dv.RandAugmentT(), dv.RandomHorizontalFlip(), dv.Normalize()),
     "mixing": (dv.RandomResizedCrop(32), dv.OneOf(), dv.RandomErasing(), dv.LabelSmoothing(), dv.Normalize()),
     "bytes": (dv.RandomHorizontalFlip(), dv.TrivialAugment()),
+    "none": (),
+    **{name: (getattr(ops, name)(),) for name in ops.__all__ if name not in ("CROP", "Mix", "op_names")},
+    **{f"Mix({name})": (dv.Mix(name),) for name in FAMILIES},
+    **{f"RandAugmentT({suite})": (dv.RandAugmentT(8, suite=suite),) for suite in SUITES},
 }
 
 
-def operators(pipeline):
-    """(schema, device) of every operator, after DALI's own checks (_build_graph and _ops are private; DALI 2.4)."""
-    pipeline._build_graph()
-    return [(op._op.schema.Name(), op._op.device) for op in pipeline._ops]
-
-
-def unregistered(found):
-    known = {
-        "cpu": set(backend.RegisteredCPUOps()),
-        "gpu": set(backend.RegisteredGPUOps()),
-        "mixed": set(backend.RegisteredMixedOps()),
-    }
-    return [(name, device) for name, device in found if name not in known[device] and "PythonFunction" not in name]
-
-
-@pytest.mark.parametrize("encoded", [True, False])
-@pytest.mark.parametrize("name", RECIPES)
-def test_every_operator_of_the_gpu_graph_exists(name, encoded):
+def graph_of(name, decoder, **options):
     recipe = dv.Recipe(ops=RECIPES[name])
-    args, _, _ = draw_ops(recipe, Draws(0, 0, [0]), [16], [48], [64])
+    args, _, _ = draw_ops(recipe, Draws(0, 0, [0]), [16], [256], [320])
     dtypes = {key: None if rows is None else rows.dtype for key, rows in args.items()}
-    options = dict(batch_size=2, device="gpu", device_id=None, num_threads=1, dtype="float16")
-    graph = Graph(recipe, dtypes, **options, encoded=encoded, rotated=encoded)
-    found = operators(graph.pipeline)
-    assert unregistered(found) == []
-    devices = dict(found)
-    assert devices["ExternalSource"] == "cpu"
-    work = [device for schema, device in found if schema not in ("ExternalSource", "decoders__Video")]
-    assert work and "gpu" in work and not set(work) - {"gpu"}, found  # pixels never come back to the CPU
-    assert ("decoders__Video", "mixed") in found if encoded else True
+    folded = sum(getattr(op, "ARGS", None) is dv.ops.crop.CROP for op in recipe.ops[:1]) if decoder != "dali" else 0
+    options = dict(batch_size=2, device="gpu", device_id=None, num_threads=1, dtype="float16") | options
+    return Graph(recipe, dtypes, **options, decoder=decoder, rotated=decoder != "pyav", num_folded=folded)
 
 
-def test_the_check_can_fail():
-    """An operator that DALI has on the CPU only, and a named argument that lies on the GPU."""
+def operators(pipeline):
+    """(schema, device, its spec) of every operator, after DALI's own checks; these names are private to DALI 2.4."""
+    pipeline._build_graph()
+    return [(op._op.schema.Name(), op._op.device, op.spec) for op in pipeline._ops]
+
+
+def faults(found):
+    """What DALI would only complain of on a machine with a GPU, or not at all."""
+    for name, device, spec in found:
+        schema = backend.GetSchema(name)
+        if device not in schema.GetSupportedBackends():
+            yield f"{name} is not registered for {device}"
+        regular = spec.NumRegularInput()
+        for i in range(spec.NumInput()):
+            where = spec.InputDevice(i)
+            if i >= regular and where != "cpu":
+                yield f"{name}: a named argument is on the {where}"
+            if i < regular and device == "gpu" and where != schema.GetInputDevice(i, where, device):
+                yield f"{name} on the {device}: input {i} is on the {where}"
+
+
+@pytest.mark.parametrize("decoder", ["pyav", "dali", "hybrid"])
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_gpu_graph_is_sound(name, decoder):
+    found = operators(graph_of(name, decoder).pipeline)
+    assert not list(faults(found))
+    devices = {(schema, device) for schema, device, _ in found}
+    assert ("decoders__Video", "mixed") in devices if decoder != "pyav" else True
+    # Pixels never come back to the CPU: what runs there hands out numbers, or files and frames before they are sent.
+    assert {schema for schema, device in devices if device == "cpu"} <= {"ExternalSource", "_conditional__Split"}
+    assert any(device == "gpu" for _, device in devices)
+
+
+def test_the_recipes_name_every_op():
+    public = set(ops.__all__) - {"CROP", "op_names"}
+    used = {type(op).__name__ for recipe in RECIPES.values() for op in recipe} | set(RECIPES)
+    assert public <= used, public - used
+
+
+@pytest.mark.parametrize("name", ["basic", "randaugment", "mixing"])
+def test_cpu_and_gpu_have_the_same_graph_but_for_the_device(name):
+    for decoder in ("pyav", "dali", "hybrid"):
+        cpu, gpu = (operators(graph_of(name, decoder, device=device).pipeline) for device in ("cpu", "gpu"))
+        assert [schema for schema, _, _ in cpu] == [schema for schema, _, _ in gpu]
+
+
+def uint8(name, ndim):
+    return fn.external_source(name=name, ndim=ndim, dtype=types.UINT8)
+
+
+def build(make):
     pipeline = Pipeline(2, 1, None)
     with pipeline:
-        clips = fn.external_source(name="clips", ndim=4, dtype=_uint8()).gpu()
-        pipeline.set_outputs(clips, fn.random.beta(device="gpu"))
-    assert unregistered(operators(pipeline)) == [("random__Beta", "gpu")]
-    pipeline = Pipeline(2, 1, None)
-    with pytest.raises((ValueError, RuntimeError, TypeError), match="(?i)cpu"), pipeline:
-        clips = fn.external_source(name="clips", ndim=4, dtype=_uint8()).gpu()
-        mirror = fn.external_source(name="mirror", ndim=0, dtype=_uint8()).gpu()
-        pipeline.set_outputs(fn.flip(clips, horizontal=mirror))
-        pipeline._build_graph()
+        pipeline.set_outputs(make())
+    return list(faults(operators(pipeline)))
 
 
-def _uint8():
-    from nvidia.dali import types
-
-    return types.UINT8
+def test_the_checks_can_fail():
+    """An operator that DALI has on the CPU only; a Python operator whose input lies on the CPU; a named argument."""
+    assert build(lambda: fn.random.beta(device="gpu")) == ["random__Beta is not registered for gpu"]
+    with pytest.raises((ValueError, RuntimeError, TypeError), match="(?i)incompatible device"):
+        build(lambda: fn.python_function(uint8("a", 4).gpu(), uint8("b", 1), function=len, device="gpu"))
+    with pytest.raises((ValueError, RuntimeError, TypeError), match="(?i)cpu"):
+        build(lambda: fn.flip(uint8("a", 4).gpu(), horizontal=uint8("b", 0).gpu()))
+    with pytest.raises(KeyError, match="horizontl"):
+        build(lambda: fn.flip(uint8("a", 4).gpu(), horizontl=1))

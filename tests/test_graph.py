@@ -1,5 +1,7 @@
 """The ops through DALI's graph, against plain NumPy."""
 
+import gc
+import weakref
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +10,7 @@ import torch
 from conftest import assert_pixels
 
 import dali_vidaug as dv
-from dali_vidaug.graph import Columns
+from dali_vidaug.graph import Columns, Graph
 
 
 def clips_of(*shapes, seed=0):
@@ -165,3 +167,19 @@ def test_augment_draws_what_a_loader_draws_and_leaves_its_input_alone():
 def test_augment_refuses_what_it_cannot_take(clips, options, message):
     with pytest.raises(ValueError, match=message):
         dv.augment(clips, (), **options)
+
+
+def test_dali_keeps_what_it_has_not_copied():
+    """``no_copy`` inputs are not ours to keep alive: the graph's thread may drop them before they are read."""
+    graph = Graph(
+        dv.Recipe(ops=()), {}, batch_size=2, device="cpu", device_id=None, num_threads=1, dtype="float32"
+    )  # fmt: skip
+    clips = clips_of((4, 17, 23), (4, 17, 23))
+    expected, references = channels_first(clips), [weakref.ref(clip) for clip in clips]
+    graph.pipeline.feed_input("clips", clips)
+    del clips
+    gc.collect()
+    assert all(reference() is not None for reference in references)
+    graph.pipeline.schedule_run()
+    (out,) = graph.pipeline.share_outputs()
+    assert_pixels(np.array(out.as_tensor()), expected)

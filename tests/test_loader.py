@@ -1,6 +1,7 @@
 import gc
 import itertools
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import torch
 from conftest import read_number
 
 import dali_vidaug as dv
-from dali_vidaug import settings
+from dali_vidaug import gpu, settings
 from dali_vidaug.loader import VideoLoader
 
 RECIPE = dv.Recipe(
@@ -205,7 +206,7 @@ def test_the_program_ends_without_a_hang_or_noise(ending, numbered_manifest, tmp
     numbered_manifest.write(tmp_path / "m.parquet")
     code = f"""
 import dali_vidaug as dv
-loader = dv.VideoLoader(dv.Manifest.read({str(tmp_path / "m.parquet")!r}), dv.Recipe(), 4)
+loader = dv.VideoLoader(dv.Manifest.read({str(tmp_path / "m.parquet")!r}), dv.Recipe(), 4, device="cpu")
 for batch in loader:
     {ending or "break"}
 """
@@ -243,7 +244,7 @@ def test_samples_without_labels(numbered, tmp_path):
         (dict(batch_size=0), "batch_size must be >= 1, got 0"),
         (dict(batch_size=13), "12 samples do not fill one step of batch_size 13"),
         (dict(batch_size=2, device="cuda"), "device must be auto, cpu or gpu, got 'cuda'"),
-        (dict(batch_size=2, decoder="nvdec"), "decoder must be auto, dali or pyav, got 'nvdec'"),
+        (dict(batch_size=2, decoder="nvdec"), "decoder must be auto, dali, pyav or hybrid, got 'nvdec'"),
         (dict(batch_size=2, dtype="bf16"), "dtype must be"),
         (dict(batch_size=2, on_error="skip"), "on_error must be replace or raise, got 'skip'"),
         (dict(batch_size=2, num_threads=0), "num_threads must be an int >= 1, got 0"),
@@ -254,7 +255,7 @@ def test_samples_without_labels(numbered, tmp_path):
         (dict(batch_size=2, seed=-1), "seed must be"),
         (
             dict(batch_size=2, decoder="dali", device="cpu"),
-            "decoder 'dali' on the cpu decodes mjpeg, vp8, vp9, but the manifest has h264",
+            "decoder 'dali' does not suit the manifest: DALI does not decode h264 on the CPU; use decoder='hybrid'",
         ),
     ],
     ids=str,
@@ -283,17 +284,17 @@ def test_a_recipe_that_does_not_suit_the_videos_is_refused(numbered_manifest):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_gpu_is_refused_without_one(numbered_manifest):
-    with pytest.raises(ValueError, match="torch finds no CUDA device; run dali-vidaug doctor"):
+def test_without_a_gpu_auto_says_once_that_it_takes_the_cpu(numbered_manifest, caplog):
+    with pytest.raises(ValueError, match=f"device is 'gpu', but {re.escape(gpu.problem())}; see dali-vidaug doctor"):
         VideoLoader(numbered_manifest, RECIPE, 2, device="gpu")
-    assert VideoLoader(numbered_manifest, RECIPE, 2).device == "cpu"
-
-
-def test_a_missing_cupy_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(settings, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"need CuPy: pip install 'dali_vidaug\[cuda13\]'"):
-        settings.make_settings("auto", "auto", None, 0, 2, "float32", "replace", True)
+    settings._warn_once.cache_clear()
+    assert [VideoLoader(numbered_manifest, RECIPE, 2).device for _ in range(3)] == ["cpu"] * 3
+    (record,) = caplog.records
+    assert gpu.problem() in record.message and "device 'auto' is the CPU" in record.message
+    caplog.clear()
+    settings._warn_once.cache_clear()
+    VideoLoader(numbered_manifest, RECIPE, 2, device="cpu")
+    assert not caplog.records
 
 
 def test_dali_decoder_on_the_cpu(tmp_path):

@@ -1,0 +1,154 @@
+"""Batches of which DALI decodes some clips and PyAV the others."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from conftest import read_number, write_numbered
+from test_decode import video_of
+from test_loader import RECIPE, batches_of, same
+
+import dali_vidaug as dv
+from dali_vidaug.graph import Encoded
+from dali_vidaug.producer import load_clip
+
+OWN_SIZE = dv.Recipe(RECIPE.sampling, (dv.Resize((96, 160)),))  # the numbers in the frames stay readable
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve videos, by turns VP9, H.264, MJPEG and MPEG-4."""
+    folder = tmp_path_factory.mktemp("hybrid")
+    kinds = [
+        ("webm", dict(codec="libvpx-vp9", options={"g": "10", "deadline": "realtime", "cpu-used": "8"})),
+        ("mp4", dict(options={"g": "12", "bf": "2"})),
+        ("avi", dict(codec="mjpeg", options={"q:v": "3"}, pixel_format="yuvj420p")),
+        ("avi", dict(codec="mpeg4", options={"g": "12", "bf": "2", "b": "2M"})),
+    ]
+    for i in range(12):
+        suffix, options = kinds[i % 4]
+        write_numbered(folder / "ab"[i % 2] / f"{i:02d}.{suffix}", 30 + i, **options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def manifest(folder):
+    return dv.scan(folder, progress=False)
+
+
+def by_dali(manifest, batch):
+    return [manifest.video(s).codec in ("vp9", "mjpeg") for s in batch.samples.tolist()]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 12])
+def test_every_clip_is_at_its_place(batch_size, manifest):
+    with dv.VideoLoader(manifest, OWN_SIZE, batch_size, decoder="hybrid", device="cpu", drop_last=False) as loader:
+        assert loader.decoder == "hybrid"
+        batches = list(loader)
+        report = loader.report()
+    assert sorted(s for b in batches for s in b.samples.tolist()) == list(range(12))
+    for batch in batches:
+        for i, clip in enumerate(batch.clips.permute(0, 2, 3, 4, 1).numpy()):
+            assert [read_number(frame) for frame in clip] == batch.plan.frames[i].tolist()
+    assert {why: n for why, (_, n) in report.fallbacks.items()}.keys() == {
+        "DALI does not decode h264 on the CPU", "DALI does not decode mpeg4 on the CPU",
+    }  # fmt: skip
+    assert "decoded on the CPU" in str(report)
+
+
+def test_each_clip_is_what_its_decoder_alone_gives(manifest):
+    recipe = dv.Recipe(
+        RECIPE.sampling,
+        (dv.RandomResizedCrop((40, 56)), dv.CenterCrop(32), dv.RandAugmentT(), dv.CubeCutMix(), dv.Normalize()),
+    )
+    plain = replace(recipe, ops=(*recipe.ops[:2], dv.RandomHorizontalFlip()))
+    for chosen in (plain, recipe):
+        hybrid, pyav, whole = (
+            batches_of(dv.VideoLoader(manifest, chosen, 6, seed=1, device="cpu", **options), 3)
+            for options in (dict(decoder="hybrid"), dict(decoder="pyav"), dict(decoder="pyav", resize_in_decoder=False))
+        )
+        both = 0
+        for a, b, c in zip(hybrid, pyav, whole, strict=True):
+            mixed = a.mix.partner.tolist() if a.mix else range(6)
+            encoded = by_dali(manifest, a)
+            for i in range(6):
+                if encoded[i] == encoded[mixed[i]]:
+                    # PyAV gives frames in BT.601 as DALI does, bit for bit; the resize is DALI's, in the graph
+                    assert torch.equal(a.clips[i], (c if encoded[i] else b).clips[i]), (i, encoded)
+            both += len(set(encoded)) == 2
+            assert torch.equal(a.targets, b.targets)
+        assert both
+
+
+def test_the_same_batches_for_any_threads_and_after_resuming(manifest):
+    def make(**options):
+        return dv.VideoLoader(manifest, RECIPE, 5, decoder="hybrid", device="cpu", drop_last=False, **options)
+
+    expected = batches_of(make(), 6)
+    for options in (dict(num_threads=1, prefetch=1), dict(num_threads=4, prefetch=4), dict(workers=2)):
+        assert all(same(a, b) for a, b in zip(batches_of(make(**options), 6), expected, strict=True))
+    resumed = make()
+    resumed.load_state_dict({**resumed.state_dict(), "epoch": 1, "batch": 1})
+    assert same(batches_of(resumed, 1)[0], expected[4])
+
+
+def test_turned_videos(manifest):
+    """Rotation is done by the graph for the one kind and by PyAV for the other."""
+    table = manifest.table
+    turned = np.arange(len(table)) % 3 * 90  # both kinds get 0, 90 and 180
+    table = table.set_column(table.column_names.index("rotation"), "rotation", pa.array(turned, pa.int32()))
+    manifest = dv.Manifest(table, manifest.classes, manifest.root)
+    plan = dv.draw_plan(manifest, OWN_SIZE, range(12))
+    clips = [
+        dv.VideoLoader(manifest, OWN_SIZE, 12, decoder=d, device="cpu", resize_in_decoder=False).apply(plan).clips
+        for d in ("hybrid", "pyav")
+    ]
+    assert torch.equal(*clips)
+
+
+def test_all_of_one_kind_and_none(folder, numbered_manifest):
+    assert dv.VideoLoader(numbered_manifest, RECIPE, 2, decoder="hybrid", device="cpu").decoder == "pyav"
+    manifest = dv.scan(folder, progress=False)
+    vp9 = dv.Manifest(manifest.table.filter([v.codec == "vp9" for v in map(manifest.video, range(12))]),
+                      manifest.classes, manifest.root)  # fmt: skip
+    hybrid, dali = (batches_of(dv.VideoLoader(vp9, RECIPE, 2, decoder=d, device="cpu"), 3) for d in ("hybrid", "dali"))
+    assert all(same(a, b) for a, b in zip(hybrid, dali, strict=True))
+
+
+def test_what_dali_cannot_decode_after_all_is_given_to_pyav(manifest):
+    """DALI fails the batch; the clips that it cannot decode are found and decoded, none is replaced."""
+    loader = dv.VideoLoader(manifest, OWN_SIZE, 6, decoder="hybrid", device="cpu", shuffle=False)
+    loader._settings.unsuited.clear()  # now H.264 and MPEG-4 are sent to DALI, too
+    with loader:
+        batches = list(loader)
+        report = loader.report()
+    for batch in batches:
+        for i, clip in enumerate(batch.clips.permute(0, 2, 3, 4, 1).numpy()):
+            assert [read_number(frame) for frame in clip] == batch.plan.frames[i].tolist()
+    assert report.replaced == 0
+    assert any("DALI could not decode it" in why for why in report.fallbacks)
+
+
+def test_a_damaged_file_is_replaced_whoever_decodes_it(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "v")
+    manifest = dv.scan(tmp_path / "v", progress=False)
+    for name in ("a/00.webm", "b/01.mp4"):
+        (tmp_path / "v" / name).write_bytes(b"no video")
+    with dv.VideoLoader(manifest, OWN_SIZE, 6, decoder="hybrid", device="cpu") as loader:
+        assert [len(batch) for batch in loader] == [6, 6]
+        assert {path.rsplit("/", 1)[1] for path, _, _ in loader.report().bad.values()} == {"00.webm", "01.mp4"}
+
+
+def test_on_a_gpu_hidden_pictures_are_decoded_by_pyav(tmp_path):
+    options = {"g": "20", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
+    video = video_of(write_numbered(tmp_path / "v.webm", 40, codec="libvpx-vp9", options=options))
+    frames = np.arange(16)
+    loaded = load_clip("hybrid", "gpu", video, frames, ())
+    assert "hidden pictures" in loaded.fallback and [read_number(f) for f in loaded.media] == frames.tolist()
+    with pytest.raises(ValueError, match="hidden pictures"):
+        load_clip("dali", "gpu", video, frames, ())
+    assert isinstance(load_clip("hybrid", "cpu", video, frames, ()).media, Encoded)
