@@ -56,7 +56,7 @@ class Columns:
 
     def __init__(self, name, dtype):
         self._name, self._dtype = name, dtype
-        self._nodes, self._takers = {}, {}
+        self._nodes, self._takers, self._checks = {}, {}, []
 
     def _node(self, key, kind, ndim, take):
         if key not in self._nodes:
@@ -77,12 +77,19 @@ class Columns:
         field = self._dtype[fields]
         return self._node(fields, field.base, len(field.shape), lambda rows: np.ascontiguousarray(rows[fields]))
 
-    def rows(self):
-        """The rows as they are, (itemsize,) uint8 each."""
+    def rows(self, check=None):
+        """The rows as they are, (itemsize,) uint8 each. ``check(rows)`` raises for those that a kernel must not get."""
         size = self._dtype.itemsize
+        if check is not None:
+            self._checks.append(check)
         return self._node(
             "rows", np.dtype("u1"), 1, lambda rows: np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), size)
         )
+
+    def check(self, rows):
+        """Refuse the rows of a batch, such as those of an edited plan, while nothing is fed yet."""
+        for check in self._checks:
+            check(rows)
 
     def feed(self, pipeline, rows):
         """Hand the rows of a batch to the pipeline."""
@@ -204,7 +211,10 @@ class Graph:
 
         Raises:
             RuntimeError: DALI could not decode or process a clip; later batches are not affected.
+            ValueError: the plan's arguments of an op contradict each other; nor are they.
         """
+        for name, columns in self._columns.items():
+            columns.check(plan.args[name])
         if self._decoder != "pyav":
             self._feed_encoded(media)
         if self._decoder != "dali":

@@ -28,11 +28,14 @@ CLIP = np.dtype(
         ("height", "i4"),
         ("width", "i4"),
         ("index", "i4"),
+        ("count", "i4"),
+        ("reserved", "i4"),
     ]
 )
 NVRTC_OPTIONS = ("--std=c++17", "--fmad=false")
 THREADS = 256  # in a block: the whole of it works on a frame, or each 32 on a row of pixels
 _ROWS_PER_BLOCK = 32
+_MOST_BLOCKS_DOWN = 65535  # CUDA's limit along y, where each clip has its place; along x it is 2**31 - 1
 _MOST_SCRATCH_KEPT = 64 << 20  # bytes, by each thread
 _settings = {"num_threads": None}
 _scratch = threading.local()
@@ -108,9 +111,47 @@ def _pool(process, threads):
 
 
 @cache
-def _module(text):
+def _function(name, args, entry):
+    """An entry point for the GPU.
+
+    One serves all GPUs of the process: CuPy 14.2 keeps its machine code for each of them, compiled once for all entry
+    points of the text, and on disk for each architecture.
+    """
     cupy = sys.modules["cupy"]
-    return cupy.RawModule(code=text, options=NVRTC_OPTIONS)  # CuPy keeps it on disk, for each architecture
+    return cupy.RawModule(code=source(name, args), options=NVRTC_OPTIONS).get_function(entry)
+
+
+def as_operator(fn, function, clips, rows):
+    """A function of a batch's clips and rows as an operator of DALI's graph.
+
+    Args:
+        fn: nvidia.dali.fn.
+        function: takes B clips and B rows as bytes, arrays on the device of ``clips``, and returns B clips.
+        clips: a node of the graph, (F, H, W, 3) uint8.
+        rows: ``args.rows()``, on the CPU: it goes where the clips are.
+    """
+    on_gpu = clips.device == "gpu"
+    return fn.python_function(
+        clips, rows.gpu() if on_gpu else rows, function=_sparing_the_stream(function) if on_gpu else function,
+        batch_processing=True, device=clips.device, output_layouts="FHWC",
+    )  # fmt: skip
+
+
+def _sparing_the_stream(function):
+    """``function``, such that DALI's stream outlives an error of it.
+
+    DALI 2.4 writes the address of its stream into a CuPy stream, and takes it out again only when the function
+    returns; a CuPy 14.2 stream destroys what it has the address of when it goes, here with the error's traceback.
+    """
+
+    def spare(*inputs):
+        try:
+            return function(*inputs)
+        except BaseException:
+            sys.modules["cupy"].cuda.get_current_stream().ptr = 0
+            raise
+
+    return spare
 
 
 def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None, skip=()):
@@ -134,7 +175,7 @@ def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None, 
         B new arrays, shaped like ``clips``; in place of skipped ones the clips themselves.
 
     Raises:
-        ValueError: a clip is not as above, or its row is missing or has another size.
+        ValueError: a clip is not as above or too large to count in it, or its row is missing or has another size.
     """
     _check(name, clips, rows, args)
     if not len(clips):
@@ -150,7 +191,7 @@ def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None, 
         table[field] = [_address(array) for array in arrays]
     for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
         table[field] = [clip.shape[axis] for clip in clips]
-    table["index"] = np.arange(len(clips))
+    table["index"], table["count"] = np.arange(len(clips)), len(clips)
     calls = [(entry, i) for i in range(passes) for entry in entries or (name,)]
     run = _run_cpu if xp is np else _run_gpu
     run(name, args, table, sizes, calls)
@@ -167,6 +208,14 @@ def _check(name, clips, rows, args):
         if not good or not clip.flags.c_contiguous:
             raise ValueError(
                 f"{name}: clip {i} must be (F, H, W, 3) uint8, contiguous and not empty, got {clip.shape} {clip.dtype}"
+            )
+        frames, height, width = clip.shape[:3]
+        # Kernels count rows of pixels and a frame's bytes in int32, which loops leave room for a step beyond the end,
+        # and a clip's pixels in uint32.
+        if max(frames * height, height * width * 3) > 2**30 or frames * height * width >= 2**32:
+            raise ValueError(
+                f"{name}: clip {i} is too large, {clip.shape}: 2**30 rows of pixels, 2**30 bytes a frame and "
+                "2**32 - 1 pixels are the most; cut it into shorter clips or scale it down first"
             )
         if row.nbytes != args.itemsize:
             raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
@@ -205,14 +254,38 @@ def _run_cpu(name, args, table, sizes, calls):
         list(_pool(os.getpid(), num_threads()).map(run, places))
 
 
+def grids(frames, heights):
+    """Share out a batch among launches: in each a row of blocks for each of its clips, one below the other.
+
+    The blocks are enough for the clip with the most rows of pixels, each warp taking four; kernels go on to whatever is
+    left (``kernels/common.h``).
+
+    Args:
+        frames, heights: (B,) int, of the clips.
+
+    Yields:
+        The first clip of a launch and its grid: blocks (x, y), for y clips.
+    """
+    rows = np.multiply(frames, heights, dtype=np.int64)
+    for first in range(0, len(rows), _MOST_BLOCKS_DOWN):
+        part = rows[first : first + _MOST_BLOCKS_DOWN]
+        yield first, (-(-int(part.max()) // _ROWS_PER_BLOCK), len(part))
+
+
 def _run_gpu(name, args, table, sizes, calls):
     cupy = sys.modules["cupy"]
+    # Nothing here waits for the GPU, and what the kernels use may be given up before they run (CuPy 14.2):
+    # - asarray copies the table to pinned memory, which CuPy keeps until an event behind the copy to the GPU.
+    #   (Not so with CUPY_ENABLE_UMP=1, where it would be the table itself that the kernels read.)
+    # - The table on the GPU, the scratch memory, and rows that came from NumPy go back to CuPy's pool when we return.
+    #   It has a list of free blocks for each stream, and this one's are handed out to what comes later on it.
+    # - Clips and rows that DALI lends us, and the outputs, are DALI's to keep: it holds the outputs until the operator
+    #   runs again, and copies them on the stream that the kernels run on (DALI 2.4).
     work = [cupy.empty(size, np.uint8) for size in sizes]
     table["work"] = [_address(memory) for memory in work]
-    # The copy to the GPU does not wait: CuPy stages it in pinned memory. This array, the scratch memory and the rows go
-    # back to CuPy's pool when we return, and are handed out again to the same stream only: after the kernels.
     clips = cupy.asarray(table.view(np.uint8))
-    rows = int((table["frames"].astype(np.int64) * table["height"]).max())
-    grid = (-(-rows // _ROWS_PER_BLOCK), len(table))
-    for entry, index in calls:
-        _module(source(name, args)).get_function(entry)(grid, (THREADS,), (clips, np.int32(index)))
+    for first, grid in grids(table["frames"], table["height"]):
+        # A part of the table, not a copy: a kernel finds clips of other parts by their distance (kernels/common.h).
+        part = clips[first * CLIP.itemsize :]
+        for entry, index in calls:
+            _function(name, args, entry)(grid, (THREADS,), (part, np.int32(index)))

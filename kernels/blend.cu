@@ -89,6 +89,14 @@ DEVICE void lay_color(const uint8_t* __restrict__ own, uint8_t* __restrict__ dst
   }
 }
 
+// The clip laid over, or null: there is none, or one that cannot be (then color and noise are, rather than memory that is
+// no clip's; ops/blend.py refuses such rows where it sees them).
+DEVICE const Clip* partner_of(const Clip& clip, int32_t partner) {
+  if (partner < 0 || partner >= clip.count) return nullptr;
+  const Clip* other = &clip + (partner - clip.index);
+  return other->frames == clip.frames && other->height == clip.height && other->width == clip.width ? other : nullptr;
+}
+
 DEVICE void blend_row(const Clip& clip, const BlendArgs& args, int32_t, int32_t frame, int32_t y) {
   const int32_t frames = clip.frames, width = clip.width;
   int32_t left = 0, right = 0;  // an empty box
@@ -102,12 +110,13 @@ DEVICE void blend_row(const Clip& clip, const BlendArgs& args, int32_t, int32_t 
   const int64_t at = row_offset(clip, frame, y);
   const uint8_t* own = clip.src + at;
   uint8_t* dst = clip.dst + at;
-  if (args.partner < 0) {
+  const Clip* partner = partner_of(clip, args.partner);
+  if (!partner) {
     lay_color(own, dst, 0, left, outside, args, frame, y);
     lay_color(own, dst, left, right, inside, args, frame, y);
     lay_color(own, dst, right, width, outside, args, frame, y);
   } else {
-    const uint8_t* other = (&clip)[args.partner - clip.index].src + at;
+    const uint8_t* other = partner->src + at;
     lay_clip(own, other, dst, 0, 3 * left, outside);
     lay_clip(own, other, dst, 3 * left, 3 * right, inside);
     lay_clip(own, other, dst, 3 * right, 3 * width, outside);

@@ -46,19 +46,23 @@ typedef unsigned long long uint64_t;
 #endif
 
 // One clip of the batch. src, dst and work do not overlap. The clips of a batch stand in one array, so that a kernel finds
-// another one: clip number n is (&clip)[n - clip.index].
+// another one: clip number n of [0, count) is (&clip)[n - clip.index], also where a launch is for a part of the batch.
 struct Clip {
   const uint8_t* src;
   uint8_t* dst;
   const uint8_t* args;  // the clip's row of the plan
   uint8_t* work;        // as much scratch memory as the launch asked for, 16-byte aligned
-  int32_t frames, height, width, index;
+  int32_t frames, height, width;
+  int32_t index, count;  // the clip's number in the batch, and how many there are
+  int32_t reserved;
 };
 
 DEVICE int64_t row_offset(const Clip& clip, int64_t frame, int32_t y) {
   return (frame * clip.height + y) * clip.width * 3;
 }
 
+// A launch has one clip for each blockIdx.y, and any number of blocks along x: they go on until all is done. A clip has
+// at most 2^30 rows of pixels, and a launch at most 2^28 warps along x (kernels.py), so that `row` never overflows.
 #ifdef __CUDACC_RTC__
 #define FRAME_KERNEL(NAME, ARGS)                                                                  \
   extern "C" __global__ void NAME(const Clip* clips, int32_t pass) {                              \

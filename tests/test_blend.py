@@ -177,6 +177,28 @@ def test_bad_partners_are_refused():
         new_rows(1, 32769, 1, 1)
 
 
+def test_a_partner_that_cannot_be_counts_as_none(monkeypatch):
+    """For the kernel, which may get rows that nobody has looked at."""
+    clips = make_clips((2, 17, 5), 6)
+    clips[3] = make_clips((2, 5, 17), 2)[1]
+    rows = random_rows((2, 17, 5), 6, 1)
+    rows["outside"] = np.maximum(rows["outside"], 0.25)
+    rows["partner"] = [1, 3, 5, 0, 2**31 - 1, -2]
+    expected = rows.copy()
+    expected["partner"] = [1, -1, -1, -1, -1, -1]
+    run = kernels._run_cpu
+
+    def with_fewer(name, args, table, sizes, calls):
+        table["count"] = 5  # the last looks like a clip, but is none of theirs
+        run(name, args, table, sizes, calls)
+
+    monkeypatch.setattr(kernels, "_run_cpu", with_fewer)
+    outputs = kernels.launch("blend", clips, rows, BLEND)
+    monkeypatch.undo()
+    for out, one in zip(outputs, blend(clips, expected), strict=True):
+        assert_pixels(out, one)
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_shares_are_counted_from_pixels(seed):
     """Own clip all 0, others all 255: in a cut, the own share is that of the zeros; in a blend, 1 - mean / 255."""

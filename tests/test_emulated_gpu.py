@@ -6,10 +6,12 @@ It shows that the sharing and meeting are right, not what a GPU's compiler and m
 import ctypes
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import stand_in
 from conftest import assert_pixels
 from test_blend import make_clips, random_rows
 from test_kernels import make_clip, make_rows, random_chains
@@ -31,35 +33,42 @@ def build(name, args, folder):
     return ctypes.CDLL(str(path))
 
 
+def on_gpu(function, clips, rows, library, monkeypatch):
+    """Let the launcher's half for the GPU run ``function`` on clips and rows that are CuPy's, as far as it can see."""
+
+    def launch(entry, grid, block, args):
+        (x, y), (threads,), (table, index) = grid, block, args
+        library.emulate(getattr(library, entry), ctypes.c_void_p(table.data.ptr), int(index), x, y, threads)
+
+    cupy = stand_in.Cupy(launch)
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(kernels, "THREADS", 64)  # two warps: few enough for the CPU, too few for a row each
+    kernels._function.cache_clear()
+    rows = [cupy.asarray(row) for row in rows.view(np.uint8).reshape(len(rows), -1)]
+    clips = [cupy.asarray(clip) for clip in clips]
+    before = [array._values.copy() for array in (*clips, *rows)]
+    outputs = function(clips, rows)
+    kernels._function.cache_clear()
+    assert all(np.array_equal(a._values, b) for a, b in zip((*clips, *rows), before, strict=True))
+    return [out._values.reshape(out.shape) for out in outputs]
+
+
 @pytest.mark.parametrize("options", [{}, {"bilinear": True}, {"per_clip": True}], ids=str)
 def test_threads_share_and_meet(tmp_path, monkeypatch, options):
     clips = [make_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (3, 5, 70), (1, 1, 1)] * 8)]
     rows = make_rows(random_chains(len(clips), 3, 11), 4, **options)
     expected = randaugment(clips, rows, 3)
-    emulate(build("randaugment", rows.dtype, tmp_path), monkeypatch)
-    for out, one in zip(randaugment(clips, rows, 3), expected, strict=True):
+    library = build("randaugment", rows.dtype, tmp_path)
+    outputs = on_gpu(lambda clips, rows: randaugment(clips, rows, 3), clips, rows, library, monkeypatch)
+    for out, one in zip(outputs, expected, strict=True):
         assert_pixels(out, one)
 
 
+@pytest.mark.parametrize("most", [65535, 7], ids=["one launch", "parts of 7"])
 @pytest.mark.parametrize("erased", [False, True])
-def test_clips_of_a_batch_are_blended(tmp_path, monkeypatch, erased):
+def test_clips_of_a_batch_are_blended(tmp_path, monkeypatch, erased, most):
     clips, rows = make_clips((4, 17, 43), 20), random_rows((4, 17, 43), 20, 1, erased)
-    rows["outside"] = np.maximum(rows["outside"], 1 / 32768)  # none is skipped
-    expected = blend(clips, rows)
-    emulate(build("blend", BLEND, tmp_path), monkeypatch)
-    for out, one in zip(blend(clips, rows), expected, strict=True):
+    monkeypatch.setattr(kernels, "_MOST_BLOCKS_DOWN", most)
+    outputs = on_gpu(blend, clips, rows, build("blend", BLEND, tmp_path), monkeypatch)
+    for out, one in zip(outputs, blend(clips, rows), strict=True):
         assert_pixels(out, one)
-
-
-def emulate(library, monkeypatch):
-    """Let launches go to a library made by ``build``."""
-
-    def run(name, args, table, sizes, calls):
-        work = [np.empty(size, np.uint8) for size in sizes]
-        table["work"] = [memory.ctypes.data for memory in work]
-        for entry, index in calls:
-            library.emulate(
-                getattr(library, entry), ctypes.c_void_p(table.ctypes.data), index, 2, len(table), 64
-            )  # fewer blocks than there is work: each must go on to the next frame or row
-
-    monkeypatch.setattr(kernels, "_run_cpu", run)

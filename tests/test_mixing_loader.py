@@ -165,7 +165,7 @@ def test_a_row_alone_can_be_run(numbered_manifest, expected):
         assert len(loader.apply(plan.row(mixed))) == 1
         alone = plan.row(mixed)
         alone.args["OneOf"]["partner"] = 3
-        with pytest.raises(RuntimeError, match="clip 0 has partner 3, but there are 1 clips"):
+        with pytest.raises(ValueError, match="clip 0 has partner 3, but there are 1 clips"):
             loader.apply(alone)
 
 

@@ -41,6 +41,23 @@ MUTATIONS = [
     ("ops/erase.py", "(area * ratio, area / ratio)", "(area / ratio, area * ratio)", "test_erase.py"),
     ("ops/one_of.py", "rows[choice == i] = drawn[choice == i]", "rows[choice == i] = drawn[choice == 0][:1]", "test_mix.py"),
     ("graph.py", 'mirrored = args["mirrored"]', "mirrored = None", "test_graph.py"),
+    ("kernels.py", "-(-int(part.max()) // _ROWS_PER_BLOCK)", "int(part.max()) // _ROWS_PER_BLOCK", "test_launch.py"),
+    ("kernels.py", "range(0, len(rows), _MOST_BLOCKS_DOWN)", "range(0, len(rows), _MOST_BLOCKS_DOWN + 1)", "test_launch.py"),
+    ("kernels.py", "rows[first : first + _MOST_BLOCKS_DOWN]", "rows[first : first + _MOST_BLOCKS_DOWN - 1]", "test_launch.py"),
+    ("kernels.py", "clips[first * CLIP.itemsize :]", "clips[first:]", "test_launch.py"),
+    ("kernels.py", "height * width * 3) > 2**30", "height * width) > 2**30", "test_launch.py"),
+    ("kernels.py", "(part, np.int32(index))", "(part,)", "test_nvrtc.py"),
+    ("kernels.py", "(part, np.int32(index))", "(np.int32(index), part)", "test_nvrtc.py"),
+    ("kernels.py", "(part, np.int32(index))", "(part, np.int64(index))", "test_nvrtc.py"),
+    ("kernels.py", '("src", "u8"),\n        ("dst", "u8"),', '("dst", "u8"),\n        ("src", "u8"),', "test_nvrtc.py"),
+    ("kernels.py", 'np.arange(len(clips)), len(clips)', 'np.arange(len(clips)), len(clips) + 1', "test_launch.py"),
+    ("kernels.py", "cupy.empty(size, np.uint8)", "cupy.empty(size, np.uint8, pinned=True)", "test_launch.py"),
+    ("kernels.py", 'sys.modules["cupy"].cuda.get_current_stream().ptr = 0', "pass", "test_launch.py"),
+    ("kernels.py", "_sparing_the_stream(function) if on_gpu else function", "function", "test_launch.py"),
+    ("kernels.py", "rows.gpu() if on_gpu else rows", "rows", "test_gpu_graph.py"),
+    ("ops/blend.py", "args.rows(check_rows)", "args.rows()", "test_launch.py"),
+    ("ops/randaugment.py", "args.rows(check_rows)", "args.rows()", "test_launch.py"),
+    ("graph.py", "columns.check(plan.args[name])", "pass", "test_launch.py"),
 ]  # fmt: skip
 
 

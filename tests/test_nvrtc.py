@@ -2,10 +2,11 @@
 
 import re
 import sys
-from types import SimpleNamespace
+from itertools import pairwise
 
 import numpy as np
 import pytest
+import stand_in
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
@@ -60,11 +61,36 @@ def test_ptx_has_no_contraction_and_no_local_memory(name):
 
 
 def entry_parameters(ptx):
-    """The sizes of each entry point's parameters, in bytes."""
-    sizes = {}
-    for name, parameters in re.findall(r"\.entry (\w+)\(([^)]*)\)", ptx):
-        sizes[name] = [int(bits) // 8 for bits in re.findall(r"\.param \.[ubs](\d+)", parameters)]
-    return sizes
+    """Of each entry point's parameters: is it a pointer (the code makes one to the GPU's memory of it); its bytes."""
+    found = {}
+    for name, parameters, body in re.findall(r"\.entry (\w+)\(([^)]*)\)(.*?)\n}", ptx, re.DOTALL):
+        found[name] = []
+        for i, parameter in enumerate(parameters.split(",")):
+            parts = re.fullmatch(rf"\s*\.param \.([us])(32|64) {name}_param_{i}\s*", parameter)
+            assert parts, f"{name}: a parameter that this test does not know: {parameter}"
+            register = re.search(rf"ld\.param\.\w+ \s*(\S+), \[{name}_param_{i}\];", body)
+            pointer = register and re.search(rf"cvta\.to\.global\.u64 \s*\S+, {re.escape(register[1])};", body)
+            found[name].append((bool(pointer), int(parts[2]) // 8))
+    return found
+
+
+def test_parameters_are_read_from_ptx():
+    text = 'extern "C" __global__ void f(int a, const float* b, long long c, float* d) { d[a] = b[c]; }'
+    read = entry_parameters(build(text, "compute_80")[0].decode())
+    assert read == {"f": [(False, 4), (True, 8), (False, 8), (True, 8)]}
+    text = 'struct S { int a[3]; }; extern "C" __global__ void f(S s, int* d) { *d = s.a[1]; }'
+    with pytest.raises(AssertionError, match="does not know"):
+        entry_parameters(build(text, "compute_80")[0].decode())
+
+
+@pytest.mark.parametrize("i, j", [("src", "dst"), ("args", "work"), ("frames", "height"), ("index", "count")])
+def test_swapped_fields_of_a_clip_are_refused(i, j, monkeypatch):
+    names = [{i: j, j: i}.get(name, name) for name in kernels.CLIP.names]
+    monkeypatch.setattr(kernels, "CLIP", np.dtype([(name, kernels.CLIP[name]) for name in names]))
+    kernels.source.cache_clear()
+    with pytest.raises(RuntimeError, match=rf"Clip\.{i} differs from its dtype"):
+        build(kernels.source("blend", BLEND), "compute_80")
+    kernels.source.cache_clear()
 
 
 def test_swapped_fields_are_refused():
@@ -76,78 +102,57 @@ def test_swapped_fields_are_refused():
         build(kernels.source("randaugment", np.dtype([(name, args[name]) for name in names])), "compute_80")
 
 
-class Device:
-    """Stands in for CuPy and keeps what it is given."""
-
-    def __init__(self):
-        self.launches, self.memory, self.texts = [], {}, []
-
-    def array(self, shape, values=None, dtype=np.uint8):
-        address = 0x1000 * (len(self.memory) + 1)
-        self.memory[address] = values
-        size = int(np.prod(shape))
-        return SimpleNamespace(
-            shape=tuple(np.atleast_1d(shape)), dtype=np.dtype(dtype), ndim=np.ndim(np.empty(shape)), size=size,
-            nbytes=size, flags=SimpleNamespace(c_contiguous=True), data=SimpleNamespace(ptr=address),
-        )  # fmt: skip
-
-    def asarray(self, values):
-        return self.array(values.shape, values.copy())
-
-    def empty(self, shape, dtype):
-        return self.array(shape)
-
-    def empty_like(self, array):
-        return self.array(array.shape)
-
-    def RawModule(self, code, options):
-        assert options == kernels.NVRTC_OPTIONS
-        self.texts.append(code)
-        return SimpleNamespace(get_function=lambda entry: lambda *args: self.launches.append((entry, *args)))
-
-
 @pytest.fixture
 def device(monkeypatch):
-    device = Device()
+    device = stand_in.Cupy()
     monkeypatch.setitem(sys.modules, "cupy", device)
-    kernels._module.cache_clear()
+    kernels._function.cache_clear()
     yield device
-    kernels._module.cache_clear()
+    kernels._function.cache_clear()
 
 
-def test_the_launcher_hands_over_what_the_kernels_take(device):
-    shapes = [(16, 30, 40, 3), (4, 17, 23, 3), (1, 1, 1, 3)]
-    args = args_dtype(2, 16)
-    clips = [device.array(shape) for shape in shapes]
-    rows = [device.array(args.itemsize) for _ in shapes]
-    outputs = randaugment(clips, rows, 2)
+def given(argument):
+    """What the launcher gives: is it a pointer, and its bytes. CuPy passes scalars of NumPy at their own size."""
+    if isinstance(argument, stand_in.Array):
+        return True, 8
+    assert type(argument) is np.int32, f"{argument!r}: Python's numbers are passed in 64 bits"
+    return False, argument.nbytes
 
-    assert [(entry, int(parameters[1])) for entry, _, _, parameters in device.launches] == [
-        (entry, index) for index in range(2) for entry in ENTRIES["randaugment"]
+
+def launch(name, device, shapes):
+    """Launch a kernel for clips of these shapes; the clips, rows and outputs."""
+    clips = [device._array(shape) for shape in shapes]
+    rows = [device._array([KERNELS[name].itemsize]) for _ in shapes]
+    return clips, rows, randaugment(clips, rows, 2) if name == "randaugment" else blend(clips, rows)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_launcher_hands_over_what_the_kernels_take(name, device):
+    shapes = [(16, 30, 40, 3)] * 3 if name == "blend" else [(16, 30, 40, 3), (4, 17, 23, 3), (1, 1, 1, 3)]
+    clips, rows, outputs = launch(name, device, shapes)
+    passes = 2 if name == "randaugment" else 1
+    assert [(entry, int(parameters[1])) for entry, _, _, parameters in device._launches] == [
+        (entry, index) for index in range(passes) for entry in ENTRIES[name]
     ]
-    assert set(device.texts) == {kernels.source("randaugment", args)}
-    taken = entry_parameters(build(device.texts[0], "compute_80")[0].decode())
-    for entry, grid, block, (table, index) in device.launches:
-        assert taken[entry] == [8, index.nbytes]  # a pointer, a number
-        assert block == (kernels.THREADS,) and kernels.THREADS % 32 == 0
+    assert set(device._texts) == {kernels.source(name, KERNELS[name])}
+    taken = entry_parameters(build(device._texts[0], "compute_80")[0].decode())
+    assert list(taken) == ENTRIES[name]
+    for entry, grid, block, parameters in device._launches:
+        assert [given(parameter) for parameter in parameters] == taken[entry]
+        assert block == (kernels.THREADS,) and kernels.THREADS % 32 == 0 and kernels.THREADS <= 1024
         assert grid == (-(-16 * 30 // 32), 3)
-        clip_table = device.memory[table.data.ptr].view(kernels.CLIP)
-        assert clip_table["src"].tolist() == [clip.data.ptr for clip in clips]
-        assert clip_table["dst"].tolist() == [out.data.ptr for out in outputs]
-        assert clip_table["args"].tolist() == [row.data.ptr for row in rows]
-        assert [tuple(row) for row in clip_table[["frames", "height", "width"]].tolist()] == [s[:3] for s in shapes]
-    assert FRAME_BYTES % 8 == 0  # the 64-bit fields of the next frame stay aligned
+        table = parameters[0]._values.view(kernels.CLIP)
+        assert table["src"].tolist() == [clip.data.ptr for clip in clips]
+        assert table["dst"].tolist() == [out.data.ptr for out in outputs]  # all are written, whatever the rows say
+        assert table["args"].tolist() == [row.data.ptr for row in rows]
+        assert [tuple(row) for row in table[["frames", "height", "width"]].tolist()] == [s[:3] for s in shapes]
+        assert table[["index", "count"]].tolist() == [(0, 3), (1, 3), (2, 3)]
+    memory = [(array.data.ptr, array.nbytes) for array in (*clips, *rows, *outputs)]
+    memory += zip(table["work"].tolist(), [work_bytes(name, shape) for shape in shapes], strict=True)
+    memory.sort()
+    assert all(at + size <= following for (at, size), (following, _) in pairwise(memory)), "they overlap"
 
 
-def test_a_kernel_finds_the_other_clips_of_the_batch(device):
-    clips = [device.array((4, 17, 23, 3)) for _ in range(3)]
-    outputs = blend(clips, [device.array(BLEND.itemsize) for _ in clips])
-    assert set(device.texts) == {kernels.source("blend", BLEND)}
-    ((entry, grid, block, (table, index)),) = device.launches
-    assert (entry, int(index), grid, block) == ("blend", 0, (-(-4 * 17 // 32), 3), (kernels.THREADS,))
-    assert entry_parameters(build(device.texts[0], "compute_80")[0].decode()) == {"blend": [8, index.nbytes]}
-    clip_table = device.memory[table.data.ptr].view(kernels.CLIP)
-    assert clip_table["index"].tolist() == [0, 1, 2]
-    # All are written: the rows, which say what is neutral, are on the GPU.
-    assert clip_table["dst"].tolist() == [out.data.ptr for out in outputs]
-    assert not {out.data.ptr for out in outputs} & {clip.data.ptr for clip in clips}
+def work_bytes(name, shape):
+    """Scratch memory that a kernel uses: a state for each frame and room for a clip."""
+    return shape[0] * FRAME_BYTES + int(np.prod(shape)) if name == "randaugment" else 0

@@ -293,7 +293,7 @@ def test_the_graph_of_a_gpu_can_be_put_together():
     from nvidia.dali import fn, types
 
     class Rows:
-        def rows(self):
+        def rows(self, check):
             return fn.external_source(name="rows", dtype=types.UINT8, ndim=1)
 
     with pipeline.Pipeline(2, 1, 0):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dali_vidaug.kernels import launch
+from dali_vidaug.kernels import as_operator, launch
 
 _WHOLE = 32768  # weights are multiples of 1 / _WHOLE, so that pixels and labels are exact
 _MOST_FRAMES = 32768
@@ -62,28 +62,34 @@ def blend(clips, rows):
         B arrays. On the CPU clips that stay as they are are not copied: they are returned themselves.
 
     Raises:
-        ValueError: (on the CPU) a row's partner is not in the batch, or of another size than its clip.
+        ValueError: a row's partner is not in the batch, or of another size than its clip. Rows on the GPU are not
+            looked at: there such a partner counts as none.
     """
     skip: list[int] = []
-    if len(clips) and isinstance(clips[0], np.ndarray):
-        if not isinstance(rows, np.ndarray):
-            rows = np.stack(rows).view(BLEND)[:, 0]
-        for i, partner in enumerate(rows["partner"].tolist()):
-            if partner >= len(clips):
-                raise ValueError(f"blend: clip {i} has partner {partner}, but there are {len(clips)} clips")
-            if partner >= 0 and clips[partner].shape != clips[i].shape:
-                raise ValueError(f"blend: clip {i} is {clips[i].shape}, its partner {clips[partner].shape}")
+    if len(rows) and isinstance(rows[0], np.ndarray):
+        rows = np.stack(rows).view(BLEND)[:, 0]
+    if isinstance(rows, np.ndarray):
+        _check_partners(rows["partner"], [clip.shape for clip in clips])
         skip = np.flatnonzero(is_neutral(rows)).tolist()
     return launch("blend", clips, rows, BLEND, skip=skip)
 
 
+def _check_partners(partners, sizes):
+    for i, partner in enumerate(partners.tolist()):
+        if partner >= len(sizes):
+            raise ValueError(f"blend: clip {i} has partner {partner}, but there are {len(sizes)} clips")
+        if partner >= 0 and sizes[partner] != sizes[i]:
+            raise ValueError(f"blend: clip {i} is {sizes[i]}, its partner {sizes[partner]}")
+
+
 def build_blend(fn, clips, args):
     """``blend`` as an operator of the graph."""
-    rows = args.rows()
-    return fn.python_function(
-        clips, rows.gpu() if clips.device == "gpu" else rows, function=blend,
-        batch_processing=True, device=clips.device, output_layouts="FHWC",
-    )  # fmt: skip
+    return as_operator(fn, blend, clips, args.rows(check_rows))
+
+
+def check_rows(rows):
+    """Raise a ValueError for rows (B,) BLEND, of an edited plan say, whose partner is none or of another size."""
+    _check_partners(rows["partner"], rows[["frames", "height", "width"]].tolist())
 
 
 def is_neutral(rows):

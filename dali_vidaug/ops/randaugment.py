@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dali_vidaug.kernels import launch
+from dali_vidaug.kernels import as_operator, launch
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 
 MAX_OPS = 8
@@ -117,6 +117,17 @@ def randaugment(clips, rows, num_ops):
         entries=("randaugment_count", "randaugment_prepare", "randaugment_pixels"), passes=num_ops,
         work_bytes=lambda frames, height, width: frames * (FRAME_BYTES + (height * width * 3 if num_ops > 1 else 0)),
     )  # fmt: skip
+
+
+def check_rows(rows):
+    """Raise a ValueError for rows (B,), of an edited plan say, by which the kernel would read past their values."""
+    num_ops, frames = rows.dtype["value"].shape
+    for i, row in enumerate(rows):
+        if not 0 <= row["num_values"] <= frames:
+            raise ValueError(f"RandAugmentT: num_values of row {i} must be in [0, {frames}], got {row['num_values']}")
+        if row["op"][num_ops:].any() or row["op"].max() >= len(CODES):
+            codes = row["op"].tolist()
+            raise ValueError(f"RandAugmentT: row {i} must have {num_ops} ops, [0, {len(CODES)}), then 0, got {codes}")
 
 
 @dataclass(frozen=True)
@@ -235,11 +246,7 @@ class RandAugmentT:
         return np.floor(first + (last - first) * position(frames, num_frames)[:, None] + 1e-9)
 
     def build(self, fn, clips, args):
-        rows = args.rows()
-        return fn.python_function(
-            clips, rows.gpu() if clips.device == "gpu" else rows, function=partial(randaugment, num_ops=self.num_ops),
-            batch_processing=True, device=clips.device, output_layouts="FHWC",
-        )  # fmt: skip
+        return as_operator(fn, partial(randaugment, num_ops=self.num_ops), clips, args.rows(check_rows))
 
     def describe(self, row):
         """A line for each op of a row: its name and value, frame by frame where it changes."""
