@@ -132,26 +132,32 @@ def as_operator(fn, function, clips, rows):
     """
     on_gpu = clips.device == "gpu"
     return fn.python_function(
-        clips, rows.gpu() if on_gpu else rows, function=_sparing_the_stream(function) if on_gpu else function,
+        clips, rows.gpu() if on_gpu else rows, function=_on_dalis_stream(function) if on_gpu else function,
         batch_processing=True, device=clips.device, output_layouts="FHWC",
     )  # fmt: skip
 
 
-def _sparing_the_stream(function):
-    """``function``, such that DALI's stream outlives an error of it.
+def _on_dalis_stream(function):
+    """``function``, called on the GPU and the stream of DALI's operator, such that the stream outlives an error of it.
 
-    DALI 2.4 writes the address of its stream into a CuPy stream, and takes it out again only when the function
-    returns; a CuPy 14.2 stream destroys what it has the address of when it goes, here with the error's traceback.
+    DALI 2.4 makes a CuPy stream, current for the GPU that CuPy takes for this thread's, of its stream's address. Two
+    things are left to us. CuPy has a CUDA runtime of its own, so it is told which GPU it is, that of the clips. And
+    DALI takes the address out again only when the function returns: a CuPy 14.2 stream destroys what it has the address
+    of when it goes, here with the error's traceback.
     """
 
-    def spare(*inputs):
+    def call(*inputs):
+        cuda = sys.modules["cupy"].cuda
+        stream = cuda.get_current_stream()
         try:
-            return function(*inputs)
+            cuda.runtime.setDevice(inputs[0][0].data.device_id)
+            with stream:
+                return function(*inputs)
         except BaseException:
-            sys.modules["cupy"].cuda.get_current_stream().ptr = 0
+            stream.ptr = 0
             raise
 
-    return spare
+    return call
 
 
 def launch(name, clips, rows, args, *, entries=None, passes=1, work_bytes=None, skip=()):

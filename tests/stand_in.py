@@ -18,7 +18,7 @@ class Array:
     def __init__(self, shape, address, values=None):
         self.shape, self.ndim, self.size = tuple(shape), len(shape), int(np.prod(shape, dtype=np.int64))
         self.nbytes, self._values = self.size, values
-        self.flags, self.data = SimpleNamespace(c_contiguous=True), SimpleNamespace(ptr=address)
+        self.flags, self.data = SimpleNamespace(c_contiguous=True), SimpleNamespace(ptr=address, device_id=0)
 
     def __getitem__(self, part):
         """A row of two dimensions, or of one dimension all from an element on."""
@@ -67,10 +67,15 @@ class Cupy:
         self._launches, self._texts, self._functions = [], [], []
         self._launch = launch or (lambda *launch: self._launches.append(launch))
         self._backed, self._next = launch is not None, ALIGNMENT
-        self._current, self._destroyed = [], []
+        self._gpu, self._current, self._destroyed = 0, {0: [], 1: []}, []
         self.cuda = SimpleNamespace(
-            Stream=lambda null: Stream(self, null), get_current_stream=lambda: self._current[-1]
+            Stream=lambda null: Stream(self, null),
+            get_current_stream=lambda: self._current[self._gpu][-1],
+            runtime=SimpleNamespace(setDevice=self._set_device),
         )
+
+    def _set_device(self, device):
+        self._gpu = device
 
     def asarray(self, a):
         return self._array(a.shape, a)
@@ -100,18 +105,19 @@ class Cupy:
 
 
 class Stream:
-    """Like CuPy's, destroys the stream that it has the address of when it goes itself."""
+    """Like CuPy's, is current for one GPU, and destroys the stream that it has the address of when it goes itself."""
 
     def __init__(self, cupy, null):
         assert null
-        self._cupy, self.ptr = cupy, 0
+        self._cupy, self.ptr, self._gpus = cupy, 0, []
 
     def __enter__(self):
-        self._cupy._current.append(self)
+        self._gpus.append(self._cupy._gpu)
+        self._cupy._current[self._cupy._gpu].append(self)
         return self
 
     def __exit__(self, *exception):
-        self._cupy._current.pop()
+        self._cupy._current[self._gpus.pop()].pop()
 
     def __del__(self):
         if self.ptr:

@@ -256,6 +256,7 @@ def test_the_stand_in_offers_what_cupy_offers():
         assert [name for name in vars(ours) if not name.startswith("_") and not hasattr(real, name)] == []
     assert cupy.cuda.memory._round_size(1) == stand_in.ALIGNMENT  # the pool's, which DALI leaves in place
     signature(cupy.cuda.get_current_stream).bind()
+    signature(cupy.cuda.runtime.setDevice).bind(0)
     assert signature(cupy.cuda.Stream).bind(null=True).arguments == {"null": True}
     cupy.RawModule(code="", options=kernels.NVRTC_OPTIONS)
 
@@ -360,23 +361,34 @@ def run_as_dali_does(function, device, monkeypatch, *inputs):
     return result
 
 
-def test_an_error_leaves_dalis_stream_alone(device, monkeypatch):
-    streams = []
+def clips_on(gpu):
+    clip = stand_in.Array((2, 4, 5, 3), 0x1000)
+    clip.data.device_id = gpu
+    return [clip]
 
-    def function(error):
+
+def test_operators_run_on_dalis_stream_and_leave_it_alone(device, monkeypatch):
+    streams, fails = [], []
+
+    def function(clips):
         streams.append(device.cuda.get_current_stream().ptr)
-        if error:
-            raise error("x")
+        if fails:
+            raise fails[0]("x")
         return "clips"
 
     assert operator_options(function, "cpu") is function
     guarded = operator_options(function, "gpu")
-    assert run_as_dali_does(guarded, device, monkeypatch, None) == "clips"
+    for gpu in (0, 1):  # CuPy takes GPU 0 for this thread's at first
+        assert run_as_dali_does(guarded, device, monkeypatch, clips_on(gpu)) == "clips"
+        assert device._gpu == gpu
+        device._gpu = 0
     for error in (ValueError, KeyboardInterrupt):
-        assert run_as_dali_does(guarded, device, monkeypatch, error) == f"{error.__name__}('x')"
-    assert streams == [0x5000] * 3 and device._destroyed == [] and device._current == []
+        fails[:] = [error]
+        assert run_as_dali_does(guarded, device, monkeypatch, clips_on(1)) == f"{error.__name__}('x')"
+        device._gpu = 0
+    assert streams == [0x5000] * 4 and device._destroyed == [] and device._current == {0: [], 1: []}
     # Without the guard it is destroyed: the test can fail.
-    assert run_as_dali_does(function, device, monkeypatch, ValueError) == "ValueError('x')"
+    assert run_as_dali_does(function, device, monkeypatch, clips_on(0)) == "KeyboardInterrupt('x')"
     assert device._destroyed == [0x5000]
 
 
