@@ -1,0 +1,59 @@
+"""What can be known of the order of work on a GPU without one; docs/gpu.md argues the rest."""
+
+import inspect
+from collections import deque
+
+import pytest
+import torch
+from nvidia.dali import backend, types
+from nvidia.dali.pipeline import Pipeline
+from test_loader import RECIPE, batches_of
+from torch.utils.dlpack import DLDeviceType
+
+import dali_vidaug as dv
+from dali_vidaug.graph import Graph
+from dali_vidaug.producer import Producer
+
+
+@pytest.mark.parametrize("prefetch", [1, 3])
+def test_batches_under_way_never_share_a_stream(prefetch, numbered_manifest, monkeypatch):
+    """Whoever waits for a batch must not wait for another: numbers stand in for streams, the CPU's graph takes none."""
+    used, start, run = [], Producer.__init__, Graph.run
+
+    def begin(self, *arguments):
+        start(self, *arguments)
+        assert set(self._streams) == {None}
+        self._streams = deque(range(len(self._streams)))
+
+    def record(self, plan, media, stream=None):
+        used.append(stream)
+        return run(self, plan, media)
+
+    monkeypatch.setattr(Producer, "__init__", begin)
+    monkeypatch.setattr(Graph, "run", record)
+    batches_of(dv.VideoLoader(numbered_manifest, RECIPE, 2, prefetch=prefetch, device="cpu"), 12)
+    # ``prefetch`` are ready, one is being made, one was taken just now and its stream may still be asked for
+    under_way = prefetch + 2
+    assert len(used) >= 12 and all(isinstance(stream, int) for stream in used)
+    assert all(len({*used[i : i + under_way]}) == under_way for i in range(len(used) - under_way))
+
+
+def test_torch_knows_dalis_gpu_by_its_number():
+    """Only then torch.from_dlpack tells DALI the stream that is to wait."""
+    assert backend.DLDeviceType.kDLCUDA in (DLDeviceType.kDLCUDA, DLDeviceType.kDLROCM)
+    assert backend.DLDeviceType.kDLCPU not in (DLDeviceType.kDLCUDA, DLDeviceType.kDLROCM)
+    exported = backend.TensorGPU.__dlpack__.__doc__
+    assert "stream:" in exported and "A synchronization event might be inserted" in exported
+
+
+def test_dali_takes_torchs_streams():
+    stream = type("Stream", (), {"cuda_stream": 0x5000})()
+    assert types._raw_cuda_stream_ptr(stream).value == 0x5000 and types._raw_cuda_stream_ptr(None) is None
+    assert "cuda_stream" in dir(torch.cuda.Stream) or not torch.backends.cuda.is_built()
+    assert "cuda_stream" in inspect.signature(Pipeline.share_outputs).parameters
+    assert Pipeline(2, 1, None, prefetch_queue_depth=1).exec_dynamic  # without it outputs are overwritten
+
+
+def test_labels_stay_as_they_are_on_the_cpu(numbered_manifest):
+    (batch,) = batches_of(dv.VideoLoader(numbered_manifest, RECIPE, 4, device="cpu"), 1)
+    assert batch.targets.device == batch.clips.device and batch.targets.sum() == 4
