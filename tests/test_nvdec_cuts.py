@@ -9,7 +9,7 @@ from conftest import write_numbered
 from test_decode import CASES, NUM_FRAMES, frame_lists, raw, remuxed_frames, video_of, videos  # noqa: F401 (fixture)
 
 from dali_vidaug import cut
-from dali_vidaug.bitstream import is_one_shown_picture
+from dali_vidaug.bitstream import is_one_shown_picture, presentation_order
 from dali_vidaug.cut import NotForNvdecError, remux
 
 LOW_DELAY = {  # the same codecs without hidden pictures
@@ -101,7 +101,7 @@ class Stream:
         ("vp9", b"\x84\x00\x86\x00\xc1\x02\x02\xc1", False),  # a superframe of two
         ("av1", b"\x12\x00\x32\x02\x10\x00", True),  # delimiter, frame
         ("av1", b"\x12\x00\x32\x02\x00\x00\x32\x02\x10\x00", False),  # a hidden frame and one that is shown
-        ("av1", b"\x12\x00\x1a\x01\xa0", False),  # header that shows one again
+        ("av1", b"\x12\x00\x1a\x01\xb0", False),  # header that shows one again
         ("av1", b"\x12\x00\x36\x08\x81\x00\x10\x00", True),  # with extension, and a size of two bytes
         ("mpeg4", b"\0\0\1\xb6\x10", True),
         ("mpeg4", b"\0\0\1\xb6\x10\0\0\1\xb6\x80", False),
@@ -111,6 +111,13 @@ class Stream:
 def test_one_shown_picture(codec, data, expected):
     stream = Stream()
     assert is_one_shown_picture(Packet(data), stream, codec) is expected
+
+
+def test_presentation_order():
+    """I P B B P B P P B, and what is left when the last is shown."""
+    kinds = [Packet(b"\0\0\1\xb6" + bytes(["IPBS".index(kind) << 6])) for kind in "IPBBPBPPB"]
+    assert presentation_order(kinds, "mpeg4") == [0, 3, 1, 2, 5, 4, 6, 8, 7]
+    assert presentation_order(kinds, "vp8") == list(range(9))
 
 
 def test_pictures_that_are_shown_too_late_are_refused(videos, monkeypatch):  # noqa: F811
