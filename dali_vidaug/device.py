@@ -108,6 +108,7 @@ def used_memory(device):
 
 
 def gpu_version():
+    """The GPU that this process uses: name, capability, memory, multiprocessors."""
     gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
     return (
         f"{gpu.name}, compute capability {gpu.major}.{gpu.minor}, {gpu.total_memory / 2**30:.0f} GiB, "
@@ -126,6 +127,7 @@ def driver_version():
 
 
 def cupy_version():
+    """CuPy, and the CUDA runtime and compiler that it has."""
     cupy = import_module("cupy")
     nvrtc = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
     return f"{cupy.__version__}, CUDA {_cuda(cupy.cuda.runtime.runtimeGetVersion())}, NVRTC {nvrtc}"
@@ -136,20 +138,24 @@ def _cuda(number):
 
 
 def dali_version():
+    """DALI, and the CUDA that it was built for."""
     dali = import_module("nvidia.dali")
     return f"{dali.__version__}, CUDA {dali.__cuda_version__ // 1000}.{dali.__cuda_version__ // 100 % 10}"
 
 
 def torch_version():
+    """torch, and the CUDA that it was built for."""
     return f"{torch.__version__}, CUDA {torch.version.cuda or 'not built in'}"
 
 
 def pyav_version():
+    """PyAV and its decoder library."""
     av = import_module("av")
     return f"{av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"
 
 
 def system_version():
+    """Kernel, processor, and the cores that this process may use."""
     system = os.uname()
     return f"{system.sysname} {system.release} {system.machine}, {len(os.sched_getaffinity(0))} cores"
 
