@@ -84,12 +84,12 @@ def run_checks(device, progress=True, small=False):
     Returns:
         A list of ``Row``, one for each of ``CHECKS``.
     """
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="dali_vidaug-check-") as folder:
         context = Context(device, Path(folder), small)
-        bar = tqdm(CHECKS, file=sys.stderr, leave=False, disable=not progress, bar_format="{n_fmt}/{total_fmt} {desc}")
+        bar = tqdm(CHECKS, file=sys.stderr, leave=False, disable=not progress, bar_format="{desc}")
         for name in bar:
-            bar.set_description_str(name)
+            bar.set_description_str(f"{len(rows) + 1} of {len(CHECKS)}: {name}")
             rows.append(run_check(name, context))
     return rows
 
