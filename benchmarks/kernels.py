@@ -2,7 +2,8 @@
 
 Each kernel is first checked against tests/reference.py, then timed on clips of 16 x 224 x 224, on one CPU thread and
 on the GPU if there is one. A share of copy is the least time to move the bytes that must be moved (each pixel read once
-and written once), at the speed of a plain copy, over the time it took. Times are medians, in ms per clip.
+and written once), at the speed of a plain copy, over the time it took. Times are medians, in ms per clip. On the GPU
+also the share of the memory's peak.
 """
 
 import argparse
@@ -16,12 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_vidaug import kernels
-from dali_vidaug.ops.blend import blend, is_neutral
-from dali_vidaug.ops.erase import Cutout, RandomErasing
-from dali_vidaug.ops.mix import CubeCutMix, CubeCutMixUp, CutMix, FadeMixUp, MixUp
-from dali_vidaug.ops.one_of import OneOf
-from dali_vidaug.ops.randaugment import CODES, RandAugmentT, args_dtype, randaugment
+from dali_vidaug import device, kernels
+from dali_vidaug.kernel_cases import CASES, MIXES, VALUES, bytes_moved, call_of, case_row, make_clip, mix_rows
+from dali_vidaug.ops.blend import blend
+from dali_vidaug.ops.randaugment import RandAugmentT, randaugment
 from dali_vidaug.rng import Draws
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -29,26 +28,6 @@ import reference
 from conftest import assert_pixels
 
 FRAMES, SIZE = 16, 224
-VALUES = {
-    "Posterize": 4, "Solarize": 100, "SolarizeAdd": 50, "Brightness": 1.61, "Contrast": 1.61, "Color": 1.61,
-    "Sharpness": 1.61, "Rotate": 12.3, "ShearX": 0.123, "ShearY": 0.123, "TranslateX": 17.3, "TranslateY": 11.2,
-}  # fmt: skip
-GATHERS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
-
-
-def make_clip(seed=0):
-    """Smooth shapes and some noise, a little different in each frame: about as hard as a real clip."""
-    rng = np.random.default_rng(seed)
-    f, y, x = np.mgrid[:FRAMES, :SIZE, :SIZE]
-    shapes = [np.sin(x / (9 + 7 * c) + f / 5) + np.cos(y / (13 - 3 * c) - f / 7) for c in range(3)]
-    return np.clip(128 + 45 * np.stack(shapes, -1) + rng.normal(0, 6, (FRAMES, SIZE, SIZE, 3)), 0, 255).astype(np.uint8)
-
-
-def make_row(name, bilinear=False):
-    row = np.zeros(1, args_dtype(1, FRAMES))
-    row["op"][:, 0], row["value"], row["num_values"] = CODES.index(name), VALUES.get(name, 0), FRAMES
-    row["bilinear"] = bilinear
-    return row
 
 
 def milliseconds(functions, repeat):
@@ -63,48 +42,34 @@ def milliseconds(functions, repeat):
     return {name: (statistics.median(t), np.subtract(*np.percentile(t, [75, 25]))) for name, t in times.items()}
 
 
-def kernel_cases():
-    """Name of a case: its row."""
-    cases = {name: make_row(name) for name in CODES}
-    return cases | {f"{name}, bilinear": make_row(name, True) for name in GATHERS}
-
-
 def check(clip):
-    for name, row in kernel_cases().items():
-        tolerance = 1 if name.endswith("bilinear") else 0
+    for case in CASES:
+        row, tolerance = case_row(case, FRAMES), 1 if case.endswith("bilinear") else 0
         assert_pixels(randaugment([clip], row, 1)[0], reference.randaugment(clip, row[0]), max_diff=tolerance)
 
 
 def time_kernels(clip, repeat):
     functions = {
-        name: partial(lambda _, row: randaugment([clip], row, 1), row=row) for name, row in kernel_cases().items()
+        case: partial(lambda _, row: randaugment([clip], row, 1), row=case_row(case, FRAMES)) for case in CASES
     }
     functions["a plain copy"] = lambda _: clip.copy()
     return milliseconds(functions, repeat)
 
 
-def time_kernels_on_gpu(clip, repeat, batch=32):
-    import cupy
-
-    clips = [cupy.asarray(clip) for _ in range(batch)]
-    cases = {name: cupy.asarray(row.view(np.uint8)) for name, row in kernel_cases().items()}
-    results = {}
-    for name in [*cases, "a plain copy"]:
-        times = []
-        for i in range(repeat + 2):
-            start, stop = cupy.cuda.Event(), cupy.cuda.Event()
-            start.record()
-            if name == "a plain copy":
-                outputs = [c.copy() for c in clips]
-            else:
-                outputs = randaugment(clips, [cases[name]] * batch, 1)
-            stop.record()
-            stop.synchronize()
-            if i >= 2:
-                times.append(cupy.cuda.get_elapsed_time(start, stop) / batch)
-            del outputs
-        results[name] = (statistics.median(times), np.subtract(*np.percentile(times, [75, 25])))
-    return results
+def time_batch(clips, repeat, where):
+    """All kernels on a batch on a device ("gpu" or "cpu"), checked there: times of a clip, and bytes moved for it."""
+    copies = [device.upload(clip, where) for clip in clips]
+    times, moved = {}, {}
+    for case in ("a plain copy", *CASES, *MIXES):
+        if case == "a plain copy":
+            function, nbytes = lambda: [clip.copy() for clip in copies], 2 * sum(clip.nbytes for clip in clips)
+        else:
+            function, nbytes = call_of(case, clips, where)
+            for out, expected in zip(function(), call_of(case, clips, "cpu")[0](), strict=True):
+                assert_pixels(device.to_host(out), expected)
+        times[case] = tuple(t / len(clips) for t in device.milliseconds(function, repeat, where))
+        moved[case] = nbytes / len(clips)
+    return times, moved
 
 
 def time_randaugment(clip, repeat):
@@ -187,7 +152,7 @@ def dali_randaugment(clip):
 
 
 def time_affine(clip, repeat):
-    row = make_row("Rotate", bilinear=True)
+    row = case_row("Rotate, bilinear", FRAMES)
     functions = {"Rotate, bilinear": lambda _: randaugment([clip], row, 1)}
     try:
         import cv2
@@ -206,14 +171,9 @@ def time_affine(clip, repeat):
 def time_mixing(clips, repeat):
     """A batch mixed by other draws in each call; times of a clip, and the bytes that must be moved for it."""
     batch = len(clips)
-    ops = {
-        "CubeCutMix": CubeCutMix(), "CutMix": CutMix(), "FadeMixUp": FadeMixUp(), "MixUp": MixUp(),
-        "CubeCutMixUp": CubeCutMixUp(), "OneOf(CubeCutMix, FadeMixUp)": OneOf((CubeCutMix(), FadeMixUp())),
-        "Cutout": Cutout(), "RandomErasing, always": RandomErasing(1.0),
-    }  # fmt: skip
     functions, moved = {}, {"a plain copy": 2 * clips[0].nbytes}
-    for name, op in ops.items():
-        rows = [op.draw(Draws(0, 0, np.arange(batch), batch=i), FRAMES, SIZE, SIZE) for i in range(repeat + 2)]
+    for name in MIXES:
+        rows = [mix_rows(name, clips, i) for i in range(repeat + 2)]
         check_mixing(clips, rows[0])
         functions[name] = lambda i, rows=rows: blend(clips, rows[i])
         # Of two clips that are blended both are read; what is not copied moves nothing.
@@ -233,19 +193,6 @@ def check_mixing(clips, rows):
         assert_pixels(out, expected, max_diff=int(rows["spread"].any()), max_fraction=1e-3)
 
 
-def bytes_moved(rows):
-    """(B,): what is written, what is read of the clip, what is read of its partner; nothing for neutral rows."""
-    whole = 3.0 * rows["frames"] * rows["height"] * rows["width"]
-    box = 3.0 * (rows["last"] - rows["first"])
-    for low, high in (("top", "bottom"), ("left", "right")):
-        box = box * (rows[high] - rows[low]).mean(1)
-    read = np.zeros(len(rows))
-    for name, size in (("inside", box), ("outside", whole - box)):
-        weight = rows[name].max(1)
-        read += size * ((weight < 1) + ((weight > 0) & (rows["partner"] >= 0)).astype(float))
-    return np.where(is_neutral(rows), 0, read + whole)
-
-
 def torchvision_mixing(clips):
     torch, torchvision, v2 = import_torchvision()
     from torchvision import tv_tensors
@@ -260,7 +207,7 @@ def torchvision_mixing(clips):
     }
 
 
-def print_mixing(title, times, moved):
+def print_mixing(title, times, moved, peak=None):
     print(f"\n{title}")
     copy = moved["a plain copy"] / times["a plain copy"][0]
     for name, (median, spread) in times.items():
@@ -268,6 +215,7 @@ def print_mixing(title, times, moved):
         if name in moved:
             rate = moved[name] / median
             line += f"  {moved[name] / 1e6:5.2f} MB  {rate / 1e6:6.2f} GB/s  {rate / copy:5.0%} of copy"
+            line += f"  {1000 * rate / peak:5.0%} of peak" if peak else ""
         print(line)
     cut, mix = (next((t for n, t in times.items() if f"v2.{name}" in n), None) for name in ("CutMix", "MixUp"))
     if cut and mix:
@@ -292,7 +240,7 @@ def main():
     parser.add_argument("--json", type=Path, help="write the times there too")
     options = parser.parse_args()
     kernels.set_num_threads(1)
-    clip = make_clip()
+    clip = make_clip(0, FRAMES, SIZE, SIZE)
     check(clip)
     moved = 2 * clip.nbytes
     results = {"machine": platform.processor() or platform.machine(), "python": platform.python_version()}
@@ -303,18 +251,17 @@ def main():
     print_table("RandAugment(2, 9), nearest, one CPU thread", times, next(iter(times.values()))[0])
     results["affine"] = times = time_affine(clip, options.clips)
     print_table("One bilinear affine map, one CPU thread", times, next(iter(times.values()))[0])
-    times, blended = time_mixing([make_clip(i) for i in range(8)], options.clips)
+    times, blended = time_mixing([make_clip(i, FRAMES, SIZE, SIZE) for i in range(8)], options.clips)
     print_mixing("Mixing and erasing a batch of 8, one CPU thread, time of a clip", times, blended)
     results["mixing"] = times
-    try:
-        import cupy
-
-        name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-    except Exception:
-        print("\nNo GPU (or no CuPy): nothing is timed there.")
+    reason = device.gpu_missing()
+    if reason:
+        print(f"\nNothing is timed on a GPU: {reason}")
     else:
-        results["gpu"] = times = time_kernels_on_gpu(clip, options.clips)
-        print_table(f"Kernels, {name}, batches of 32", times, times["a plain copy"][0], moved)
+        clips = [make_clip(i % 4, FRAMES, SIZE, SIZE) for i in range(32)]
+        results["gpu"], moved = time_batch(clips, options.clips, "gpu")
+        title = f"Kernels, {device.gpu_version()}, a batch of 32, time of a clip"
+        print_mixing(title, results["gpu"], moved, device.peak_bandwidth())
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 

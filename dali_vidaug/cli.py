@@ -1,6 +1,7 @@
 """The command dali-vidaug."""
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -16,6 +17,7 @@ EPILOG = """examples:
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug preview --mix all                  draw what mixing and erasing do
   dali-vidaug doctor                             what works on this machine
+  dali-vidaug doctor --gpu                       check and time everything on its GPU
 
 exit codes: 0 done, 1 it failed (the reason is printed), 2 wrong options, 130 interrupted"""
 
@@ -39,6 +41,13 @@ def main(argv=None):
         description="Says which of Python, torch, DALI, PyAV, CuPy, the CUDA driver, its GPUs and NVDEC work on this "
         "machine, for which CUDA they are built, how many cores may be used, what device='auto' takes, and what to do "
         "where something is missing (--) or broken (BAD). Exit code 1: the loader cannot run here.",
+    )
+    doctor.add_argument(
+        "--gpu",
+        action="store_true",
+        help="then check everything on the GPU, beside the CPU, and time it: decoding, kernels, ops, order, streams, "
+        "memory. Takes a few minutes; exit code 1: a check failed. Skipped without a GPU, unless "
+        "DALI_VIDAUG_REQUIRE_GPU=1",
     )
     doctor.set_defaults(run=run_doctor)
     args = parser.parse_args(argv)
@@ -227,7 +236,20 @@ def run_doctor(args):
         print(f"{state:3}  {subject:12} {finding}")
     bad = [subject for state, subject, _ in rows if state == BAD]
     print(f"the loader cannot run: {', '.join(bad)}" if bad else "the loader runs on this machine")
-    return 1 if bad else 0
+    return 1 if bad or (args.gpu and run_gpu_checks()) else 0
+
+
+def run_gpu_checks():
+    """What ``dali-vidaug doctor --gpu`` adds: prints a table of checks, gives the exit code."""
+    from dali_vidaug import device, gpu_check
+
+    reason = device.gpu_missing()
+    if reason:
+        print(f"the GPU is not checked: {reason}")
+        return 1 if os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1" else 0
+    rows = gpu_check.run_checks("gpu")
+    print(gpu_check.as_text(rows))
+    return 1 if any(row.state == gpu_check.BAD for row in rows) else 0
 
 
 if __name__ == "__main__":

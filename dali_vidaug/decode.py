@@ -53,6 +53,8 @@ def decode(video, frames, steps=()):
         cuts = read_cuts(container, stream, video, frames)
         seconds["read"] = clock() - started
         for cut in cuts:
+            if not wanted:  # the cut before had its key frame too, as pictures shown before it refer to it
+                break
             for frame, index in decode_cut(stream.codec_context, cut, video, last=max(wanted)):
                 num_decoded += 1
                 if index not in wanted:

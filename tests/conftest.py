@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dali_vidaug import numbered as numbered_videos
 from dali_vidaug.demo import write_video
+from dali_vidaug.numbered import read_number as read_number
 
-HEIGHT, WIDTH, BLOCK, BITS = 96, 160, 16, 10
+HEIGHT, WIDTH = 96, 160
 
 
 def assert_pixels(actual, expected, *, max_diff=0, max_fraction=1.0):
@@ -24,20 +26,8 @@ def assert_pixels(actual, expected, *, max_diff=0, max_fraction=1.0):
 
 
 def numbered_frame(index, height=HEIGHT, width=WIDTH):
-    """A frame that shows its own number: ten black or white blocks in the top row, over a ground that moves."""
-    rows, columns = np.mgrid[:height, :width]
-    ground = 100 + 60 * np.sin((columns + 3 * index) / 9) * np.sin(rows / 7)
-    frame = np.stack([ground, ground * 0.8, 255 - ground], -1).clip(0, 255).astype(np.uint8)
-    for bit in range(BITS):
-        frame[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 * (index >> bit & 1)
-    return frame
-
-
-def read_number(frame):
-    """The number that a (H, W, 3) picture of a numbered frame shows, at its original size."""
-    blocks = frame[4 : BLOCK - 4, : BITS * BLOCK].reshape(BLOCK - 8, BITS, BLOCK, 3)[:, :, 4 : BLOCK - 4]
-    bits = blocks.mean((0, 2, 3)) > 128
-    return int((bits << np.arange(BITS)).sum())
+    """A frame that shows its own number; see ``dali_vidaug.numbered``."""
+    return numbered_videos.numbered_frame(index, height, width)
 
 
 def write_numbered(path, num_frames, **options):
@@ -88,17 +78,12 @@ def fight_manifest(fight, tmp_path_factory):
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
 def device(request):
-    """Where a test runs its kernels. Without a GPU its half is skipped, unless DALI_VIDAUG_REQUIRE_GPU=1."""
-    if request.param == "gpu" and not _has_gpu():
-        assert os.environ.get("DALI_VIDAUG_REQUIRE_GPU") != "1", "DALI_VIDAUG_REQUIRE_GPU=1, but there is no GPU"
-        pytest.skip("no GPU")
+    """Where a test runs. Without a GPU its half is skipped, unless DALI_VIDAUG_REQUIRE_GPU=1."""
+    if request.param == "gpu":
+        from dali_vidaug.device import gpu_missing
+
+        reason = gpu_missing()
+        assert not (reason and os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1"), f"DALI_VIDAUG_REQUIRE_GPU=1: {reason}"
+        if reason:
+            pytest.skip(f"no GPU: {reason}")
     return request.param
-
-
-def _has_gpu():
-    try:
-        import cupy
-
-        return cupy.cuda.runtime.getDeviceCount() > 0
-    except Exception:  # no CuPy, no driver, no device: CuPy has an error for each
-        return False

@@ -137,6 +137,17 @@ def test_frame_i_is_the_ith_of_a_full_decode(case, videos):
         assert [read_number(picture) for picture in clip.pixels] == frames.tolist()
 
 
+@pytest.mark.parametrize(
+    "case", ["h264_open_gop", "hevc_open_gop", "hevc_layers", "mpeg4_avi_bframes", "mpeg4_mp4_bframes"]
+)
+def test_a_clip_may_end_at_a_key_frame(case, videos):
+    """Pictures shown before a key frame may refer to it: it then is in the cut before its own, too."""
+    video = videos(case)
+    for key in video.keyframes[1:].tolist():
+        for frames in (np.array([key - 1, key]), np.arange(key - 9, key + 1), np.array([key - 2, key, key + 1])):
+            assert [read_number(picture) for picture in decode(video, frames).pixels] == frames.tolist()
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_seeking_finds_every_key_frame(case, videos, monkeypatch):
     """These videos are short enough to be read through; here every group of pictures is sought."""

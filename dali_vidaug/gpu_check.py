@@ -1,0 +1,103 @@
+"""Settle on a real GPU whether everything works: decoding, kernels, ops, order, streams, memory; and how fast it is.
+
+``dali-vidaug doctor --gpu`` prints what ``run_checks`` finds. The checks are in pixel_checks.py and loader_checks.py.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from dali_vidaug import loader_checks, pixel_checks
+from dali_vidaug.device import GPU_VERSIONS, VERSIONS, wait
+from dali_vidaug.doctor import BAD, MISSING, OK
+from dali_vidaug.kernel_cases import CASES, MIXES
+from dali_vidaug.numbered import ENCODINGS
+from dali_vidaug.pixel_checks import OPS, Context, Lacking
+
+
+class Row(NamedTuple):
+    """A line of the result; state is OK, MISSING (this machine cannot do it) or BAD."""
+
+    state: str
+    name: str
+    finding: str
+    seconds: float
+
+
+def check_version(name, context):
+    """What a report of a bug must say of the machine and the libraries."""
+    if name in GPU_VERSIONS and context.device == "cpu":
+        raise Lacking("not used on the CPU")
+    return (GPU_VERSIONS | VERSIONS)[name]()
+
+
+CHECKS: dict[str, Callable[[Context], str]] = {
+    **{name: partial(check_version, name) for name in GPU_VERSIONS | VERSIONS},
+    **{
+        f"decode {encoding}": partial(pixel_checks.check_decoding, encoding, "auto" if "hidden" in encoding else "dali")
+        for encoding in ENCODINGS
+    },
+    **{f"kernel randaugment, {n} op{'s' * (n > 1)}": partial(pixel_checks.check_randaugment, n) for n in (1, 2, 3)},
+    "kernel blend": pixel_checks.check_blend,
+    **{f"op {name}": partial(pixel_checks.check_op, name) for name in OPS},
+    "loader, same again": loader_checks.check_repeat,
+    "loader, resumed": loader_checks.check_resume,
+    "loader, beside the CPU": loader_checks.check_cpu,
+    "streams, PyAV": partial(loader_checks.check_streams, "pyav"),
+    "streams, auto": partial(loader_checks.check_streams, "auto"),
+    "memory": loader_checks.check_memory,
+    **{f"speed {case}": partial(loader_checks.check_speed, case) for case in (*CASES, *MIXES)},
+    **{
+        f"speed of the loader, {decoder}": partial(loader_checks.check_throughput, decoder)
+        for decoder in ("auto", "pyav")
+    },
+}
+
+
+def run_check(name, context):
+    """Run one of ``CHECKS``: a ``Row``, whatever happens."""
+    started = time.perf_counter()
+    try:
+        state, finding = OK, CHECKS[name](context)
+        wait(context.device)
+    except Lacking as error:
+        state, finding = MISSING, str(error)
+    except Exception as error:  # anything may be broken; the other checks are still of interest
+        state, finding = BAD, f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return Row(state, name, finding, time.perf_counter() - started)
+
+
+def run_checks(device, progress=True, small=False):
+    """Run all checks.
+
+    Args:
+        device: "gpu", or "cpu", which compares the CPU with itself.
+        progress: show a progress bar on stderr.
+        small: fewer and smaller clips, as for tests.
+
+    Returns:
+        A list of ``Row``, one for each of ``CHECKS``.
+    """
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="dali_vidaug-check-") as folder:
+        context = Context(device, Path(folder), small)
+        bar = tqdm(CHECKS, file=sys.stderr, leave=False, disable=not progress, bar_format="{desc}")
+        for name in bar:
+            bar.set_description_str(f"{len(rows) + 1} of {len(CHECKS)}: {name}")
+            rows.append(run_check(name, context))
+    return rows
+
+
+def as_text(rows):
+    """Rows as a table, and a line that sums them up."""
+    width = max(len(row.name) for row in rows)
+    lines = [f"{row.state:3}  {row.name:{width}}  {row.seconds:6.1f} s  {row.finding}" for row in rows]
+    counts = [sum(row.state == state for row in rows) for state in (OK, MISSING, BAD)]
+    lines.append(f"{counts[0]} ok, {counts[1]} not possible here (--), {counts[2]} failed (BAD)")
+    return "\n".join(lines)

@@ -1,0 +1,196 @@
+"""Checks of the loader: the same batches again, after resuming, on the CPU, on other streams; memory; speed.
+
+As in pixel_checks.py each check is a function of a ``Context``, on either device.
+"""
+
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import pyarrow as pa
+import torch
+
+from dali_vidaug import ops
+from dali_vidaug.device import keep_busy, milliseconds, peak_bandwidth, side_stream, to_host, upload, used_memory, wait
+from dali_vidaug.kernel_cases import call_of, make_clip
+from dali_vidaug.loader import VideoLoader
+from dali_vidaug.manifest import Manifest
+from dali_vidaug.numbered import has_encoder
+from dali_vidaug.pixel_checks import FLOAT, MB, Difference, agree, make_manifest
+from dali_vidaug.recipe import Recipe
+from dali_vidaug.sampling import ClipSampling
+
+POISON = 171  # what a batch is overwritten with after its use
+LEAK_MB = {"host": 96, "GPU": 256}  # growth that pools of memory may show
+FULL = (ops.RandomResizedCrop(64), ops.RandAugmentT(), ops.OneOf(), ops.RandomHorizontalFlip(), ops.Normalize())
+BYTES = FULL[:-1]  # with frames from PyAV, equal bit for bit on all devices
+LARGE = (ops.RandomResizedCrop(224), *FULL[1:])
+
+
+def open_loader(context, chain=FULL, batch_size=2, device=None, copies=1, **options):
+    """A loader of six videos (in H.264 if PyAV can write it), each ``copies`` times."""
+    manifest = make_manifest(context, "h264" if has_encoder("h264") else "mpeg4", 6)
+    manifest = Manifest(pa.concat_tables([manifest.table] * copies), manifest.classes, manifest.root)
+    recipe = Recipe(ClipSampling(8, 2), chain)
+    device = device or context.device
+    return VideoLoader(manifest, recipe, batch_size, device=device, on_error="raise", **options)
+
+
+def take(loader, num_batches):
+    """So many batches, through the ends of epochs."""
+    while num_batches > 0:
+        for batch in loader:
+            yield batch
+            num_batches -= 1
+            if not num_batches:
+                return
+
+
+def read_epochs(loader, num_epochs=2):
+    """Whole epochs on the host: for each batch (samples, frames and rows of the plan as bytes; clips; targets)."""
+    batches = []
+    with loader:
+        for batch in (batch for _ in range(num_epochs) for batch in loader):
+            rows = [rows.tobytes() for rows in batch.plan.args.values() if rows is not None]
+            plan = b"".join([batch.plan.samples.tobytes(), batch.plan.frames.tobytes(), *rows])
+            batches.append((plan, to_host(batch.clips), to_host(batch.targets)))
+    return batches
+
+
+def compare_batches(what, batches, expected, **limits):
+    """Two lists of batches agree: plans and labels exactly, pixels within limits; gives the greatest difference."""
+    if len(batches) != len(expected):
+        raise AssertionError(f"{what}: {len(batches)} batches, but {len(expected)} are expected")
+    differences = [Difference(0.0, 0.0)]
+    for i, (batch, other) in enumerate(zip(batches, expected, strict=True)):
+        if batch[0] != other[0]:
+            raise AssertionError(f"{what}: batch {i} has another plan")
+        agree(f"{what}: labels of batch {i}", batch[2], other[2])
+        differences.append(agree(f"{what}: batch {i}", batch[1], other[1], **limits))
+    return max(differences)
+
+
+def check_repeat(context):
+    """The same batches again, for other numbers of threads and of batches made ahead."""
+    first = read_epochs(open_loader(context, num_threads=1, prefetch=1))
+    for threads, prefetch in ((1, 3), (4, 1), (4, 3)):
+        again = open_loader(context, num_threads=threads, prefetch=prefetch)
+        compare_batches(f"{threads} threads, prefetch {prefetch}", read_epochs(again), first)
+    return f"{len(first)} batches, four times, equal bit for bit ({again.decoder})"
+
+
+def check_resume(context):
+    """What a new loader gives from a state taken in the middle of an epoch: the rest of it, and the next epoch."""
+    expected = read_epochs(open_loader(context))
+    with open_loader(context) as loader:
+        next(iter(loader))
+        state = loader.state_dict()
+    resumed = open_loader(context)
+    resumed.load_state_dict(state)
+    compare_batches("after resuming", read_epochs(resumed), expected[1:])
+    return f"{len(expected) - 1} batches after resuming, equal bit for bit"
+
+
+def check_cpu(context):
+    """The batches of the CPU: plans and labels exactly, pixels within the rounding of DALI's normalisation."""
+    device, cpu = (read_epochs(open_loader(context, device=d, decoder="pyav")) for d in (context.device, "cpu"))
+    difference = compare_batches("beside the CPU", device, cpu, **FLOAT)
+    return f"{len(cpu)} batches, decoded by PyAV on both; plans and labels equal, clips: {difference}"
+
+
+def read_late(context, seed, num_batches, decoder):
+    """Checksums of batches, each read as late as possible, while the next ones are being made.
+
+    On a stream of its own: slow work is queued, then a copy of the batch; then the batch is overwritten and dropped.
+    Nothing waits until all is queued. A batch that is read before it is there, or whose memory is used again before it
+    was read, gives another checksum.
+    """
+    copies: list[torch.Tensor] = []
+    with open_loader(context, BYTES, seed=seed, decoder=decoder) as loader, side_stream(context.device):
+        for batch in take(loader, num_batches):
+            keep_busy(context.device)
+            copies.append(batch.clips.clone())
+            batch.clips.fill_(POISON)
+        return [zlib.crc32(to_host(copy).tobytes()) for copy in copies]
+
+
+def read_one_by_one(context, seed, num_batches, decoder, device):
+    """The same checksums, each batch read at once."""
+    with open_loader(context, BYTES, seed=seed, decoder=decoder, device=device) as loader:
+        return [zlib.crc32(to_host(batch.clips).tobytes()) for batch in take(loader, num_batches)]
+
+
+def check_streams(decoder, context):
+    """Several loaders at once, batches read late on streams of their own: the checksums of batches read one by one.
+
+    These are the CPU's where PyAV decodes; else the device's, as the colours of NVDEC's frames are not the CPU's.
+    """
+    seeds, num_batches = (1, 2, 3), 6 if context.small else 90
+    device = "cpu" if decoder == "pyav" else context.device
+    expected = [read_one_by_one(context, seed, num_batches, decoder, device) for seed in seeds]
+    with ThreadPoolExecutor(len(seeds)) as pool:
+        found = list(pool.map(lambda seed: read_late(context, seed, num_batches, decoder), seeds))
+    for seed, sums, right in zip(seeds, found, expected, strict=True):
+        wrong = [i for i, (a, b) in enumerate(zip(sums, right, strict=True)) if a != b]
+        if wrong:
+            raise AssertionError(f"the loader with seed {seed} gave other pixels in {len(wrong)} batches: {wrong[:10]}")
+    return f"{len(seeds)} loaders at once, {num_batches} batches each, all as when read one by one"
+
+
+def check_memory(context):
+    """Memory of the process and of the GPU after many batches is about where it was after a third of them."""
+    num_batches, chain = (30, FULL) if context.small else (400, LARGE)  # 29 MB each: one lost in twenty would be 400 MB
+    with open_loader(context, chain, batch_size=6) as loader:
+        for i, batch in enumerate(take(loader, num_batches)):
+            wait(context.device)
+            shape = tuple(batch.clips.shape)
+            if i == num_batches // 3:
+                before = used_memory(context.device)
+        after = used_memory(context.device)
+    grown = {place: (after[place] - before[place]) / MB for place in after}
+    text = ", ".join(f"{place} {n:+.0f} MB to {after[place] / MB:.0f}" for place, n in grown.items())
+    if any(n > LEAK_MB[place] for place, n in grown.items()):
+        raise AssertionError(
+            f"memory grew: {text}, from batch {num_batches // 3} to {num_batches}; {LEAK_MB['host']} MB (host) and "
+            f"{LEAK_MB['GPU']} MB (GPU, where other processes count too) are allowed"
+        )
+    return f"{num_batches} batches {shape}; since the first third: {text}"
+
+
+@cache
+def _clips(num_clips, shape):
+    return [make_clip(i % 4, *shape) for i in range(num_clips)]
+
+
+def check_speed(case, context):
+    """Time of a kernel on a batch, beside a plain copy and the most that the memory can move. Nothing is demanded."""
+    num_clips, repeat, shape = (4, 3, (4, 32, 32)) if context.small else (32, 20, (16, 224, 224))
+    clips = _clips(num_clips, shape)
+    copied = [upload(clip, context.device) for clip in clips]
+    copy, _ = milliseconds(lambda: [clip.copy() for clip in copied], repeat, context.device)
+    function, moved = call_of(case, clips, context.device)
+    median, spread = milliseconds(function, repeat, context.device)
+    share = moved / median / (2 * sum(clip.nbytes for clip in clips) / copy)
+    text = (
+        f"{median:.3f} ms +- {spread:.3f}, {moved / MB:.1f} MB, {moved / median / 1e6:.1f} GB/s, {share:.0%} of a copy"
+    )
+    peak = peak_bandwidth() if context.device == "gpu" else None
+    return text + (f", {1000 * moved / median / peak:.0%} of the peak of {peak / 1e9:.0f} GB/s" if peak else "")
+
+
+def check_throughput(decoder, context):
+    """Clips a second of the loader, with all ops and with none. Nothing is demanded."""
+    num_batches, batch_size, rates = 3 if context.small else 30, 4 if context.small else 32, []
+    for chain in (LARGE, ()):
+        with open_loader(context, chain, batch_size, copies=32, decoder=decoder, prefetch=3) as loader:
+            for i, batch in enumerate(take(loader, num_batches + 4)):
+                if i == 3:  # those before it were made in advance, or while compilers ran
+                    started = time.perf_counter()
+                to_host(batch.clips[:, :, 0, 0, 0])
+            rates.append(batch_size * num_batches / (time.perf_counter() - started))
+    height, width = context.size
+    return (
+        f"{rates[0]:.0f} clips/s with all ops, {rates[1]:.0f} only decoded; 8 frames with stride 2 of "
+        f"{width}x{height}, {loader.num_threads} threads ({loader.decoder})"
+    )

@@ -1,0 +1,382 @@
+"""The checks that settle on a GPU whether everything works; here they also compare the CPU with itself.
+
+With ``pytest -m gpu`` on a machine with a GPU they run as ``dali-vidaug doctor --gpu`` runs them.
+"""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+import dali_vidaug as dv
+from dali_vidaug import device as device_module
+from dali_vidaug import gpu_check, loader_checks, pixel_checks
+from dali_vidaug.cli import main
+from dali_vidaug.decode import decode
+from dali_vidaug.device import GPU_VERSIONS, gpu_missing
+from dali_vidaug.gpu_check import CHECKS, as_text, run_check, run_checks
+from dali_vidaug.kernel_cases import bytes_moved
+from dali_vidaug.numbered import ENCODINGS
+from dali_vidaug.ops.blend import new_rows
+from dali_vidaug.pixel_checks import OPS, Context, Lacking, agree
+
+NOT_ON_CPU = {*GPU_VERSIONS, "decode h264", "decode hevc", "decode av1", "decode mpeg4"}  # DALI's CPU decoder has none
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("checks")
+
+
+@pytest.fixture
+def context(device, folder):
+    return Context(device, folder, small=device == "cpu")
+
+
+@pytest.fixture
+def cpu(folder):
+    return Context("cpu", folder, small=True)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_check(name, context):
+    if context.device == "cpu" and name in NOT_ON_CPU:
+        with pytest.raises(Lacking, match="on the (cpu|CPU)"):
+            CHECKS[name](context)
+        return
+    try:
+        print(CHECKS[name](context))
+    except Lacking as error:
+        pytest.skip(str(error))
+
+
+def test_every_public_op_is_checked():
+    names = {name for name in dv.__all__ if hasattr(dv.ops, name) and name != "CROP"}
+    assert len(names) > 20
+    assert names <= {name.split(",")[0] for name in OPS}
+
+
+# A check that is given something wrong must say so. What comes from the device is changed, not what compares it.
+
+
+def change(monkeypatch, module, name, at, change_result):
+    """Let a function of a module, in its call number ``at``, give ``change_result`` of what it would give."""
+    original, calls = getattr(module, name), []
+
+    def changed(*args, **options):
+        result = original(*args, **options)
+        calls.append(name)
+        return change_result(result) if len(calls) == at else result
+
+    monkeypatch.setattr(module, name, changed)
+
+
+def flip_a_byte(array):
+    array = np.array(array)
+    array.view(np.uint8).reshape(-1)[array.nbytes // 2] ^= 1
+    return array
+
+
+def swap_two_frames(clips):
+    clips = clips.copy()
+    clips[:, :, [3, 4]] = clips[:, :, [4, 3]]
+    return clips
+
+
+@pytest.mark.parametrize(
+    "name, module, at",
+    [
+        ("decode vp8", pixel_checks, 1),
+        ("decode av1, hidden pictures", pixel_checks, 1),
+        ("kernel randaugment, 1 op", pixel_checks, 1000),
+        ("kernel randaugment, 2 ops", pixel_checks, 50),
+        ("kernel randaugment, 3 ops", pixel_checks, 1),
+        ("kernel blend", pixel_checks, 1),  # a clip of one pixel
+        ("op CenterCrop", pixel_checks, 3),
+        ("op CenterCrop", pixel_checks, 1),  # its labels
+        ("op MixUp", pixel_checks, 7),
+        ("loader, same again", loader_checks, 41),
+        ("loader, resumed", loader_checks, 7),
+        ("streams, PyAV", loader_checks, 25),
+    ],
+)
+def test_a_wrong_byte_is_found(name, module, at, cpu, monkeypatch):
+    change(monkeypatch, module, "to_host", at, flip_a_byte)
+    assert run_check(name, cpu).state == gpu_check.BAD
+
+
+def test_a_wrong_pixel_beside_the_cpu_is_found(cpu, monkeypatch):
+    """There the last bits of a float are free."""
+    for wrong, state in ((lambda clips: clips + np.float32(1e-6), gpu_check.OK), (lambda x: x + 0.1, gpu_check.BAD)):
+        with monkeypatch.context() as patch:
+            change(patch, loader_checks, "to_host", 5, wrong)
+            row = run_check("loader, beside the CPU", cpu)
+        assert row.state == state, row
+
+
+def test_wrong_frames_are_found(cpu, monkeypatch):
+    change(monkeypatch, pixel_checks, "to_host", 1, swap_two_frames)
+    row = run_check("decode vp9", cpu)
+    assert row.state == gpu_check.BAD and "frames [20, 21, 4, 8, 56, 55] show [21, 20, 8, 4, 55, 56]" in row.finding
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda batches: batches[1:], "batches, but"),
+        (lambda batches: [*batches[:-2], batches[-1], batches[-2]], "another plan"),
+    ],
+)
+@pytest.mark.parametrize("name", ["loader, same again", "loader, resumed", "loader, beside the CPU"])
+def test_a_lost_batch_and_another_order_are_found(name, wrong, message, cpu, monkeypatch):
+    change(monkeypatch, loader_checks, "read_epochs", 1, wrong)
+    row = run_check(name, cpu)
+    assert row.state == gpu_check.BAD and message in row.finding
+
+
+def test_memory_that_is_used_again_too_early_is_found(cpu, monkeypatch):
+    """As if the copy had been made after the batch was overwritten."""
+    monkeypatch.setattr(torch.Tensor, "clone", lambda tensor: tensor)
+    row = run_check("streams, PyAV", cpu)
+    assert row.state == gpu_check.BAD and "gave other pixels in 6 batches: [0, 1, 2, 3, 4, 5]" in row.finding
+
+
+def test_a_leak_is_found(cpu, monkeypatch):
+    leaked, take = [], loader_checks.take
+
+    def leak(loader, num_batches):
+        for batch in take(loader, num_batches):
+            leaked.append(np.ones(8 << 20, np.uint8))
+            yield batch
+
+    monkeypatch.setattr(loader_checks, "take", leak)
+    row = run_check("memory", cpu)
+    assert row.state == gpu_check.BAD and "memory grew: host +1" in row.finding
+
+
+def test_tolerances_hold():
+    expected = np.zeros(1000, np.uint8)
+    actual = expected.copy()
+    actual[:10] = 9
+    assert agree("x", expected, expected).most == 0
+    assert agree("x", actual, expected, within=9) == (9, 0.09)
+    assert str(agree("x", actual, expected, within=8, share=0.99)) == "mean difference 0.09, at most 9"
+    for limits in ({}, dict(within=8), dict(within=8, share=0.991), dict(within=9, mean=0.08)):
+        with pytest.raises(AssertionError, match=r"worst at \(0,\): 9, expected 0"):
+            agree("x", actual, expected, **limits)
+    for other in (expected[:-1], expected.astype(int)):
+        with pytest.raises(AssertionError, match="is expected"):
+            agree("x", actual, other, within=255)
+    with pytest.raises(AssertionError):
+        agree("x", np.full(3, np.nan), np.zeros(3), within=9)
+
+
+BT601, BT709 = (0.299, 0.114), (0.2126, 0.0722)
+
+
+def rgb_of(frame, weights=BT601, offset=0.5):
+    """RGB of a limited-range 4:2:0 frame, as DALI makes it on a GPU: bilinear, (height, width, 3) uint8.
+
+    Args:
+        frame: av.VideoFrame.
+        weights: of red and blue in luma.
+        offset: where the first colour sample lies, in pixels from the first pixel's centre, down and right.
+    """
+    height, width = frame.height, frame.width
+    planes = frame.to_ndarray(format="yuv420p").astype(np.float64)
+    luma = (planes[:height] - 16) / 219
+    row, column = ((np.arange(n) - offset).clip(0) / 2 for n in (height, width))
+
+    def spread(plane):
+        (y, x), (h, w) = (row.astype(int), column.astype(int)), plane.shape
+        fy, fx = (row - y)[:, None], column - x
+        top, bottom = (plane[z.clip(max=h - 1)] for z in (y, y + 1))
+        lines = top * (1 - fy) + bottom * fy
+        return lines[:, x] * (1 - fx) + lines[:, (x + 1).clip(max=w - 1)] * fx
+
+    blue, red = ((spread(p.reshape(height // 2, -1)) - 128) / 224 for p in np.split(planes[height:].ravel(), 2))
+    kr, kb = weights
+    r, b = luma + 2 * (1 - kr) * red, luma + 2 * (1 - kb) * blue
+    g = (luma - kr * r - kb * b) / (1 - kr - kb)
+    return (255 * np.stack([r, g, b], -1)).round().clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("encoding", ["vp9", "av1"])
+def test_the_limit_for_colours_has_room_for_rounding_only(encoding, cpu):
+    video = pixel_checks.make_manifest(cpu, encoding).video(0)
+    wanted = np.arange(30, 36)
+    expected = decode(video, wanted).pixels
+    with av.open(video.path) as container:
+        frames = [frame for i, frame in enumerate(container.decode(video=0)) if i in wanted]
+    assert agree("x", np.stack([rgb_of(f) for f in frames]), expected, **pixel_checks.COLORS).most <= 2
+    for wrong in (dict(weights=BT709), dict(offset=0.0), dict(offset=1.0)):
+        with pytest.raises(AssertionError, match="of the values within 4"):
+            agree("x", np.stack([rgb_of(f, **wrong) for f in frames]), expected, **pixel_checks.COLORS)
+    with pytest.raises(AssertionError):  # the next frame's colours
+        agree("x", np.stack([rgb_of(f) for f in frames[1:]]), expected[:-1], **pixel_checks.ROUNDED)
+
+
+# What is not there is told apart from what is wrong.
+
+
+def test_a_missing_encoder_is_no_failure(cpu, monkeypatch, tmp_path):
+    monkeypatch.setitem(ENCODINGS, "h264", ("h264.mp4", dict(codec="libnone")))
+    row = run_check("decode h264", Context("cpu", tmp_path, small=True))
+    assert row.state == gpu_check.MISSING and "no encoder libnone" in row.finding
+    assert run_check("loader, resumed", Context("cpu", tmp_path, small=True)).state == gpu_check.OK  # in MPEG-4
+
+
+def test_every_gpu_decodes_h264(cpu, monkeypatch):
+    """A codec that a GPU may lack is no failure; H.264 and H.265, which all have, are."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # so that the loader refuses
+    for codec in ("h264", "hevc"):
+        with pytest.raises(ValueError, match="(?i)gpu"):
+            CHECKS[f"decode {codec}"](Context("gpu", cpu.folder))
+    with pytest.raises(Lacking, match="(?i)gpu"):
+        CHECKS["decode vp9"](Context("gpu", cpu.folder))
+
+
+def packets(path):
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+def av1_pictures(packet):
+    """How many pictures an AV1 packet holds: units (OBU) of type frame or frame header; AV1 specification 5.3."""
+    count = at = 0
+    while at < len(packet):
+        count += packet[at] >> 3 & 15 in (3, 6)
+        at += 1 + (packet[at] >> 2 & 1)
+        size = shift = 0
+        more = True
+        while more:
+            size, shift, more, at = size | (packet[at] & 127) << shift, shift + 7, packet[at] >> 7, at + 1
+        at += size
+    return count
+
+
+def test_hidden_pictures_are_where_they_are_said_to_be(cpu):
+    for codec, has_hidden in (
+        ("vp9", lambda packet: packet[-1] >> 5 == 6),  # a superframe: several pictures in a packet
+        ("av1", lambda packet: av1_pictures(packet) > 1),
+    ):
+        for encoding, hidden in ((codec, False), (f"{codec}, hidden pictures", True)):
+            path = pixel_checks.make_manifest(cpu, encoding).path(0)
+            assert any(map(has_hidden, packets(path))) == hidden, encoding
+
+
+# What only a GPU runs
+
+
+def test_the_lines_for_a_gpu_call_what_cupy_and_torch_have():
+    """Every name that device.py takes from torch.cuda and from CuPy is there."""
+    cupy = pytest.importorskip("cupy")
+    known = {"cupy": cupy, "cuda": cupy.cuda, "runtime": cupy.cuda.runtime, "torch": torch}
+    found = []
+    for node in ast.walk(ast.parse(Path(device_module.__file__).read_text())):
+        chain: list[str] = []
+        while isinstance(node, ast.Attribute):
+            chain, node = [node.attr, *chain], node.value
+        if chain and isinstance(node, ast.Name) and node.id in known:
+            found.append(f"{node.id}.{'.'.join(chain)}")
+            thing = known[node.id]
+            for name in chain:
+                assert hasattr(thing, name), found[-1]
+                thing = getattr(thing, name)
+    for name in ("cuda.Event", "cuda.get_elapsed_time", "runtime.deviceGetAttribute", "torch.cuda.mem_get_info"):
+        assert name in found
+    assert (cupy.cuda.runtime.cudaDevAttrMemoryClockRate, cupy.cuda.runtime.cudaDevAttrGlobalMemoryBusWidth) == (36, 37)
+
+
+def test_bytes_moved():
+    """What each row reads and writes, counted; on the GPU a clip that stays as it is is copied."""
+    rows = new_rows(5, 4, 10, 20)  # 2400 bytes each
+    rows["partner"] = [1, 2, 3, 4, -1]
+    rows["inside"] = np.array([0, 0.5, 1, 1, 1])[:, None]
+    rows["last"][3:] = 2  # half of the clip
+    assert bytes_moved(rows).tolist() == [0, 7200, 4800, 4800, 3600]
+    assert bytes_moved(rows, copied=True).tolist() == [4800, 7200, 4800, 4800, 3600]
+
+
+# The command and the marker
+
+
+def test_doctor_without_a_gpu(capsys, monkeypatch):
+    monkeypatch.setattr(device_module, "gpu_missing", lambda: "there is none")
+    monkeypatch.delenv("DALI_VIDAUG_REQUIRE_GPU", raising=False)
+    assert main(["doctor", "--gpu"]) == 0
+    assert "the GPU is not checked: there is none" in capsys.readouterr().out
+    monkeypatch.setenv("DALI_VIDAUG_REQUIRE_GPU", "1")
+    assert main(["doctor", "--gpu"]) == 1
+    assert main(["doctor"]) == 0
+
+
+def test_doctor_prints_a_table(capsys, monkeypatch):
+    """As on a GPU, but the checks compare the CPU with itself."""
+    few = {name: CHECKS[name] for name in ("DALI", "CuPy", "op Mix", "op MixUp", "speed MixUp")}
+    monkeypatch.setattr(gpu_check, "CHECKS", few)
+    monkeypatch.setattr(gpu_check, "run_checks", lambda device: run_checks("cpu", progress=True, small=True))
+    monkeypatch.setattr(device_module, "gpu_missing", lambda: None)
+    assert main(["doctor", "--gpu"]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()[-6:]
+    assert [line[:19].rstrip() for line in lines[:5]] == [
+        "ok   DALI", "--   CuPy", "ok   op Mix", "ok   op MixUp", "ok   speed MixUp",
+    ]  # fmt: skip
+    assert len({line.index(" s  ") for line in lines[:5]}) == 1  # columns stand one below the other
+    assert "GB/s" in lines[4] and lines[5] == "4 ok, 1 not possible here (--), 0 failed (BAD)"
+    assert "3 of 5: op Mix" in printed.err and "5 of 5: speed MixUp" in printed.err
+    change(monkeypatch, pixel_checks, "to_host", 4, flip_a_byte)
+    assert main(["doctor", "--gpu"]) == 1
+    assert "BAD  op Mix" in capsys.readouterr().out
+
+
+def test_an_error_is_a_row(cpu, monkeypatch):
+    def broken(context):
+        raise OSError("the disk\nis full")
+
+    monkeypatch.setitem(CHECKS, "memory", broken)
+    row = run_check("memory", cpu)
+    assert row[:3] == (gpu_check.BAD, "memory", "OSError: the disk is full")
+    assert "1 failed" in as_text([row])
+
+
+def run_pytest(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=Path(__file__).parent.parent, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""} | environment,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_marker_selects_what_needs_a_gpu_and_nothing_else():
+    found = run_pytest("-m", "gpu", "--collect-only", "tests/test_gpu.py", "tests/test_blend.py").stdout
+    for name in CHECKS:
+        assert f"test_check[gpu-{name}]" in found or f"test_check[{name}-gpu]" in found
+    tests = [line for line in found.splitlines() if "::" in line]
+    assert "tests/test_blend.py::test_all_pairs_of_values_and_many_weights[gpu]" in tests
+    assert all("gpu]" in test or "[gpu" in test or "-gpu-" in test for test in tests)
+
+
+def test_without_a_gpu_the_tests_for_it_say_why_they_are_skipped():
+    run = partial(run_pytest, "-m", "gpu", "-rs", "tests/test_blend.py", "-k", "all_pairs or noise_has")
+    done = run(DALI_VIDAUG_REQUIRE_GPU="0")
+    assert done.returncode == 0 and re.search(r"SKIPPED.*no GPU: \w+", done.stdout) and " passed" not in done.stdout
+    done = run("-x", DALI_VIDAUG_REQUIRE_GPU="1")
+    assert done.returncode == 1 and re.search(r"DALI_VIDAUG_REQUIRE_GPU=1: \w+", done.stdout)
+
+
+def test_the_reason_names_what_is_missing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert "torch finds no CUDA device" in gpu_missing()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device_module, "find_spec", lambda name: None)
+    assert "CuPy is not installed: pip install 'dali_vidaug[cuda13]'" in gpu_missing()
