@@ -68,7 +68,7 @@ setup(
     description="Video training batches at the speed of the decoder: NVIDIA DALI, CUDA kernels, torch tensors",
     python_requires=">=3.10",
     license="Apache-2.0",
-    packages=["dali_vidaug", "dali_vidaug.ops"],
+    packages=["dali_vidaug", "dali_vidaug.checks", "dali_vidaug.ops"],
     ext_modules=[
         Extension(
             f"dali_vidaug._kernels_{name}",

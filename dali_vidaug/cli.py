@@ -241,15 +241,16 @@ def run_doctor(args):
 
 def run_gpu_checks():
     """What ``dali-vidaug doctor --gpu`` adds: prints a table of checks, gives the exit code."""
-    from dali_vidaug import device, gpu_check
+    from dali_vidaug import gpu
+    from dali_vidaug.checks import run
 
-    reason = device.gpu_missing()
+    reason = gpu.problem()
     if reason:
         print(f"the GPU is not checked: {reason}")
         return 1 if os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1" else 0
-    rows = gpu_check.run_checks("gpu")
-    print(gpu_check.as_text(rows))
-    return 1 if any(row.state == gpu_check.BAD for row in rows) else 0
+    rows = run.run_checks("gpu")
+    print(run.as_text(rows))
+    return 1 if any(row.state == run.BAD for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dali_vidaug import numbered as numbered_videos
+from dali_vidaug.checks import numbered as numbered_videos
+from dali_vidaug.checks.numbered import read_number as read_number
 from dali_vidaug.demo import write_video
-from dali_vidaug.numbered import read_number as read_number
 
 HEIGHT, WIDTH = 96, 160
 
@@ -26,7 +26,7 @@ def assert_pixels(actual, expected, *, max_diff=0, max_fraction=1.0):
 
 
 def numbered_frame(index, height=HEIGHT, width=WIDTH):
-    """A frame that shows its own number; see ``dali_vidaug.numbered``."""
+    """A frame that shows its own number; see ``dali_vidaug.checks.numbered``."""
     return numbered_videos.numbered_frame(index, height, width)
 
 
@@ -80,9 +80,9 @@ def fight_manifest(fight, tmp_path_factory):
 def device(request):
     """Where a test runs. Without a GPU its half is skipped, unless DALI_VIDAUG_REQUIRE_GPU=1."""
     if request.param == "gpu":
-        from dali_vidaug.device import gpu_missing
+        from dali_vidaug import gpu
 
-        reason = gpu_missing()
+        reason = gpu.problem()
         assert not (reason and os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1"), f"DALI_VIDAUG_REQUIRE_GPU=1: {reason}"
         if reason:
             pytest.skip(f"no GPU: {reason}")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -17,18 +18,20 @@ import pytest
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug import device as device_module
-from dali_vidaug import gpu_check, loader_checks, pixel_checks
+from dali_vidaug import gpu, nvdec
+from dali_vidaug.checks import device as device_module
+from dali_vidaug.checks import loading, pixels, run
+from dali_vidaug.checks.cases import bytes_moved
+from dali_vidaug.checks.device import GPU_VERSIONS
+from dali_vidaug.checks.numbered import ENCODINGS
+from dali_vidaug.checks.pixels import OPS, Context, Lacking, agree
+from dali_vidaug.checks.run import CHECKS, as_text, run_check, run_checks
 from dali_vidaug.cli import main
 from dali_vidaug.decode import decode
-from dali_vidaug.device import GPU_VERSIONS, gpu_missing
-from dali_vidaug.gpu_check import CHECKS, as_text, run_check, run_checks
-from dali_vidaug.kernel_cases import bytes_moved
-from dali_vidaug.numbered import ENCODINGS
 from dali_vidaug.ops.blend import new_rows
-from dali_vidaug.pixel_checks import OPS, Context, Lacking, agree
 
 NOT_ON_CPU = {*GPU_VERSIONS, "decode h264", "decode hevc", "decode av1", "decode mpeg4"}  # DALI's CPU decoder has none
+NOT_ON_CPU |= {"no waiting, PyAV", "no waiting, auto"}
 
 
 @pytest.fixture(scope="session")
@@ -94,38 +97,38 @@ def swap_two_frames(clips):
 @pytest.mark.parametrize(
     "name, module, at",
     [
-        ("decode vp8", pixel_checks, 1),
-        ("decode av1, hidden pictures", pixel_checks, 1),
-        ("kernel randaugment, 1 op", pixel_checks, 1000),
-        ("kernel randaugment, 2 ops", pixel_checks, 50),
-        ("kernel randaugment, 3 ops", pixel_checks, 1),
-        ("kernel blend", pixel_checks, 1),  # a clip of one pixel
-        ("op CenterCrop", pixel_checks, 3),
-        ("op CenterCrop", pixel_checks, 1),  # its labels
-        ("op MixUp", pixel_checks, 7),
-        ("loader, same again", loader_checks, 41),
-        ("loader, resumed", loader_checks, 7),
-        ("streams, PyAV", loader_checks, 25),
+        ("decode vp8", pixels, 1),
+        ("decode av1, hidden pictures", pixels, 1),
+        ("kernel randaugment, 1 op", pixels, 1000),
+        ("kernel randaugment, 2 ops", pixels, 50),
+        ("kernel randaugment, 3 ops", pixels, 1),
+        ("kernel blend", pixels, 1),  # a clip of one pixel
+        ("op CenterCrop", pixels, 3),
+        ("op CenterCrop", pixels, 1),  # its labels
+        ("op MixUp", pixels, 7),
+        ("loader, same again", loading, 41),
+        ("loader, resumed", loading, 7),
+        ("streams, PyAV", loading, 25),
     ],
 )
 def test_a_wrong_byte_is_found(name, module, at, cpu, monkeypatch):
     change(monkeypatch, module, "to_host", at, flip_a_byte)
-    assert run_check(name, cpu).state == gpu_check.BAD
+    assert run_check(name, cpu).state == run.BAD
 
 
 def test_a_wrong_pixel_beside_the_cpu_is_found(cpu, monkeypatch):
     """There the last bits of a float are free."""
-    for wrong, state in ((lambda clips: clips + np.float32(1e-6), gpu_check.OK), (lambda x: x + 0.1, gpu_check.BAD)):
+    for wrong, state in ((lambda clips: clips + np.float32(1e-6), run.OK), (lambda x: x + 0.1, run.BAD)):
         with monkeypatch.context() as patch:
-            change(patch, loader_checks, "to_host", 5, wrong)
+            change(patch, loading, "to_host", 5, wrong)
             row = run_check("loader, beside the CPU", cpu)
         assert row.state == state, row
 
 
 def test_wrong_frames_are_found(cpu, monkeypatch):
-    change(monkeypatch, pixel_checks, "to_host", 1, swap_two_frames)
+    change(monkeypatch, pixels, "to_host", 1, swap_two_frames)
     row = run_check("decode vp9", cpu)
-    assert row.state == gpu_check.BAD and "frames [20, 21, 4, 8, 56, 55] show [21, 20, 8, 4, 55, 56]" in row.finding
+    assert row.state == run.BAD and "frames [20, 21, 4, 8, 56, 55] show [21, 20, 8, 4, 55, 56]" in row.finding
 
 
 @pytest.mark.parametrize(
@@ -137,29 +140,42 @@ def test_wrong_frames_are_found(cpu, monkeypatch):
 )
 @pytest.mark.parametrize("name", ["loader, same again", "loader, resumed", "loader, beside the CPU"])
 def test_a_lost_batch_and_another_order_are_found(name, wrong, message, cpu, monkeypatch):
-    change(monkeypatch, loader_checks, "read_epochs", 1, wrong)
+    change(monkeypatch, loading, "read_epochs", 1, wrong)
     row = run_check(name, cpu)
-    assert row.state == gpu_check.BAD and message in row.finding
+    assert row.state == run.BAD and message in row.finding
 
 
 def test_memory_that_is_used_again_too_early_is_found(cpu, monkeypatch):
     """As if the copy had been made after the batch was overwritten."""
     monkeypatch.setattr(torch.Tensor, "clone", lambda tensor: tensor)
     row = run_check("streams, PyAV", cpu)
-    assert row.state == gpu_check.BAD and "gave other pixels in 6 batches: [0, 1, 2, 3, 4, 5]" in row.finding
+    assert row.state == run.BAD and "gave other pixels in 6 batches: [0, 1, 2, 3, 4, 5]" in row.finding
+
+
+@pytest.mark.parametrize("answers, state", [([False] * 5, run.OK), ([False, True, False, False, False], run.BAD)])
+def test_a_loader_that_waits_is_found(answers, state, cpu, monkeypatch):
+    """As on a GPU that has, or has not, come to the end of its queue when a batch is handed over."""
+    marks, open_loader = iter(answers), loading.open_loader
+    monkeypatch.setattr(loading, "Queued", lambda device: SimpleNamespace(done=lambda: next(marks)))
+    monkeypatch.setattr(loading, "open_loader", lambda context, decoder: open_loader(cpu, decoder=decoder))
+    monkeypatch.setattr(loading.time, "sleep", lambda seconds: None)
+    for module, name in ((loading, "keep_busy"), (loading, "wait"), (run, "wait")):
+        monkeypatch.setattr(module, name, lambda device: None)
+    row = run_check("no waiting, PyAV", Context("gpu", cpu.folder, small=True))
+    assert row.state == state and ("of 5 batches 4 were" in row.finding or state == run.OK), row
 
 
 def test_a_leak_is_found(cpu, monkeypatch):
-    leaked, take = [], loader_checks.take
+    leaked, take = [], loading.take
 
     def leak(loader, num_batches):
         for batch in take(loader, num_batches):
             leaked.append(np.ones(8 << 20, np.uint8))
             yield batch
 
-    monkeypatch.setattr(loader_checks, "take", leak)
+    monkeypatch.setattr(loading, "take", leak)
     row = run_check("memory", cpu)
-    assert row.state == gpu_check.BAD and "memory grew: host +1" in row.finding
+    assert row.state == run.BAD and "memory grew: host +1" in row.finding
 
 
 def test_tolerances_hold():
@@ -211,17 +227,17 @@ def rgb_of(frame, weights=BT601, offset=0.5):
 
 @pytest.mark.parametrize("encoding", ["vp9", "av1"])
 def test_the_limit_for_colours_has_room_for_rounding_only(encoding, cpu):
-    video = pixel_checks.make_manifest(cpu, encoding).video(0)
+    video = pixels.make_manifest(cpu, encoding).video(0)
     wanted = np.arange(30, 36)
     expected = decode(video, wanted).pixels
     with av.open(video.path) as container:
         frames = [frame for i, frame in enumerate(container.decode(video=0)) if i in wanted]
-    assert agree("x", np.stack([rgb_of(f) for f in frames]), expected, **pixel_checks.COLORS).most <= 2
+    assert agree("x", np.stack([rgb_of(f) for f in frames]), expected, **pixels.COLORS).most <= 2
     for wrong in (dict(weights=BT709), dict(offset=0.0), dict(offset=1.0)):
         with pytest.raises(AssertionError, match="of the values within 4"):
-            agree("x", np.stack([rgb_of(f, **wrong) for f in frames]), expected, **pixel_checks.COLORS)
+            agree("x", np.stack([rgb_of(f, **wrong) for f in frames]), expected, **pixels.COLORS)
     with pytest.raises(AssertionError):  # the next frame's colours
-        agree("x", np.stack([rgb_of(f) for f in frames[1:]]), expected[:-1], **pixel_checks.ROUNDED)
+        agree("x", np.stack([rgb_of(f) for f in frames[1:]]), expected[:-1], **pixels.ROUNDED)
 
 
 # What is not there is told apart from what is wrong.
@@ -230,18 +246,22 @@ def test_the_limit_for_colours_has_room_for_rounding_only(encoding, cpu):
 def test_a_missing_encoder_is_no_failure(cpu, monkeypatch, tmp_path):
     monkeypatch.setitem(ENCODINGS, "h264", ("h264.mp4", dict(codec="libnone")))
     row = run_check("decode h264", Context("cpu", tmp_path, small=True))
-    assert row.state == gpu_check.MISSING and "no encoder libnone" in row.finding
-    assert run_check("loader, resumed", Context("cpu", tmp_path, small=True)).state == gpu_check.OK  # in MPEG-4
+    assert row.state == run.MISSING and "no encoder libnone" in row.finding
+    assert run_check("loader, resumed", Context("cpu", tmp_path, small=True)).state == run.OK  # in MPEG-4
 
 
 def test_every_gpu_decodes_h264(cpu, monkeypatch):
-    """A codec that a GPU may lack is no failure; H.264 and H.265, which all have, are."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # so that the loader refuses
+    """A codec that a GPU may lack is no failure; H.264 and H.265, which all have, are; a GPU without NVDEC is none."""
+    monkeypatch.setattr(gpu, "problem", lambda: "there is no GPU")  # so that the loader refuses
+    monkeypatch.setattr(nvdec, "problem", lambda device_id: None)
     for codec in ("h264", "hevc"):
         with pytest.raises(ValueError, match="(?i)gpu"):
             CHECKS[f"decode {codec}"](Context("gpu", cpu.folder))
     with pytest.raises(Lacking, match="(?i)gpu"):
         CHECKS["decode vp9"](Context("gpu", cpu.folder))
+    monkeypatch.setattr(nvdec, "problem", lambda device_id: "this instance has no NVDEC")
+    with pytest.raises(Lacking, match="this instance has no NVDEC"):
+        CHECKS["decode h264"](Context("gpu", cpu.folder))
 
 
 def packets(path):
@@ -269,7 +289,7 @@ def test_hidden_pictures_are_where_they_are_said_to_be(cpu):
         ("av1", lambda packet: av1_pictures(packet) > 1),
     ):
         for encoding, hidden in ((codec, False), (f"{codec}, hidden pictures", True)):
-            path = pixel_checks.make_manifest(cpu, encoding).path(0)
+            path = pixels.make_manifest(cpu, encoding).path(0)
             assert any(map(has_hidden, packets(path))) == hidden, encoding
 
 
@@ -310,7 +330,7 @@ def test_bytes_moved():
 
 
 def test_doctor_without_a_gpu(capsys, monkeypatch):
-    monkeypatch.setattr(device_module, "gpu_missing", lambda: "there is none")
+    monkeypatch.setattr(gpu, "problem", lambda: "there is none")
     monkeypatch.delenv("DALI_VIDAUG_REQUIRE_GPU", raising=False)
     assert main(["doctor", "--gpu"]) == 0
     assert "the GPU is not checked: there is none" in capsys.readouterr().out
@@ -322,9 +342,9 @@ def test_doctor_without_a_gpu(capsys, monkeypatch):
 def test_doctor_prints_a_table(capsys, monkeypatch):
     """As on a GPU, but the checks compare the CPU with itself."""
     few = {name: CHECKS[name] for name in ("DALI", "CuPy", "op Mix", "op MixUp", "speed MixUp")}
-    monkeypatch.setattr(gpu_check, "CHECKS", few)
-    monkeypatch.setattr(gpu_check, "run_checks", lambda device: run_checks("cpu", progress=True, small=True))
-    monkeypatch.setattr(device_module, "gpu_missing", lambda: None)
+    monkeypatch.setattr(run, "CHECKS", few)
+    monkeypatch.setattr(run, "run_checks", lambda device: run_checks("cpu", progress=True, small=True))
+    monkeypatch.setattr(gpu, "problem", lambda: None)
     assert main(["doctor", "--gpu"]) == 0
     printed = capsys.readouterr()
     lines = printed.out.splitlines()[-6:]
@@ -334,7 +354,7 @@ def test_doctor_prints_a_table(capsys, monkeypatch):
     assert len({line.index(" s  ") for line in lines[:5]}) == 1  # columns stand one below the other
     assert "GB/s" in lines[4] and lines[5] == "4 ok, 1 not possible here (--), 0 failed (BAD)"
     assert "3 of 5: op Mix" in printed.err and "5 of 5: speed MixUp" in printed.err
-    change(monkeypatch, pixel_checks, "to_host", 4, flip_a_byte)
+    change(monkeypatch, pixels, "to_host", 4, flip_a_byte)
     assert main(["doctor", "--gpu"]) == 1
     assert "BAD  op Mix" in capsys.readouterr().out
 
@@ -345,7 +365,7 @@ def test_an_error_is_a_row(cpu, monkeypatch):
 
     monkeypatch.setitem(CHECKS, "memory", broken)
     row = run_check("memory", cpu)
-    assert row[:3] == (gpu_check.BAD, "memory", "OSError: the disk is full")
+    assert row[:3] == (run.BAD, "memory", "OSError: the disk is full")
     assert "1 failed" in as_text([row])
 
 
@@ -367,16 +387,8 @@ def test_the_marker_selects_what_needs_a_gpu_and_nothing_else():
 
 
 def test_without_a_gpu_the_tests_for_it_say_why_they_are_skipped():
-    run = partial(run_pytest, "-m", "gpu", "-rs", "tests/test_blend.py", "-k", "all_pairs or noise_has")
-    done = run(DALI_VIDAUG_REQUIRE_GPU="0")
+    pytest_with = partial(run_pytest, "-m", "gpu", "-rs", "tests/test_blend.py", "-k", "all_pairs or noise_has")
+    done = pytest_with(DALI_VIDAUG_REQUIRE_GPU="0")
     assert done.returncode == 0 and re.search(r"SKIPPED.*no GPU: \w+", done.stdout) and " passed" not in done.stdout
-    done = run("-x", DALI_VIDAUG_REQUIRE_GPU="1")
+    done = pytest_with("-x", DALI_VIDAUG_REQUIRE_GPU="1")
     assert done.returncode == 1 and re.search(r"DALI_VIDAUG_REQUIRE_GPU=1: \w+", done.stdout)
-
-
-def test_the_reason_names_what_is_missing(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "torch finds no CUDA device" in gpu_missing()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(device_module, "find_spec", lambda name: None)
-    assert "CuPy is not installed: pip install 'dali_vidaug[cuda13]'" in gpu_missing()

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 
-from dali_vidaug.device import upload
+from dali_vidaug.checks.device import upload
 from dali_vidaug.ops.blend import blend, is_neutral
 from dali_vidaug.ops.erase import Cutout, RandomErasing
 from dali_vidaug.ops.mix import CubeCutMix, CubeCutMixUp, CutMix, FadeMixUp, MixUp

@@ -1,6 +1,6 @@
 """Checks of the loader: the same batches again, after resuming, on the CPU, on other streams; memory; speed.
 
-As in pixel_checks.py each check is a function of a ``Context``, on either device.
+As in pixels.py each check is a function of a ``Context``, on either device.
 """
 
 import time
@@ -12,12 +12,22 @@ import pyarrow as pa
 import torch
 
 from dali_vidaug import ops
-from dali_vidaug.device import keep_busy, milliseconds, peak_bandwidth, side_stream, to_host, upload, used_memory, wait
-from dali_vidaug.kernel_cases import call_of, make_clip
+from dali_vidaug.checks.cases import call_of, make_clip
+from dali_vidaug.checks.device import (
+    Queued,
+    keep_busy,
+    milliseconds,
+    peak_bandwidth,
+    side_stream,
+    to_host,
+    upload,
+    used_memory,
+    wait,
+)
+from dali_vidaug.checks.numbered import has_encoder
+from dali_vidaug.checks.pixels import FLOAT, MB, Difference, Lacking, agree, make_manifest
 from dali_vidaug.loader import VideoLoader
 from dali_vidaug.manifest import Manifest
-from dali_vidaug.numbered import has_encoder
-from dali_vidaug.pixel_checks import FLOAT, MB, Difference, agree, make_manifest
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.sampling import ClipSampling
 
@@ -136,6 +146,25 @@ def check_streams(decoder, context):
         if wrong:
             raise AssertionError(f"the loader with seed {seed} gave other pixels in {len(wrong)} batches: {wrong[:10]}")
     return f"{len(seeds)} loaders at once, {num_batches} batches each, all as when read one by one"
+
+
+def check_waiting(decoder, context):
+    """A batch that is ready is handed over although the GPU is busy with what came before: the host does not wait."""
+    if context.device == "cpu":
+        raise Lacking("nothing is queued on the CPU")
+    handed_over, num_batches, busy = 0, 6, None
+    with open_loader(context, decoder=decoder) as loader:
+        for batch in take(loader, num_batches):
+            handed_over += busy is not None and not busy.done()
+            batch.clips.sum()
+            wait(context.device)
+            time.sleep(0.5)  # the next ones are made meanwhile
+            for _ in range(40):  # a fifth of a second on the fastest of today's GPUs
+                keep_busy(context.device)
+            busy = Queued(context.device)
+    if handed_over < num_batches - 1:
+        raise AssertionError(f"of {num_batches - 1} batches {handed_over} were handed over while the GPU was busy")
+    return f"{handed_over} batches handed over while the GPU was busy"
 
 
 def check_memory(context):

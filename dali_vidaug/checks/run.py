@@ -1,6 +1,6 @@
 """Settle on a real GPU whether everything works: decoding, kernels, ops, order, streams, memory; and how fast it is.
 
-``dali-vidaug doctor --gpu`` prints what ``run_checks`` finds. The checks are in pixel_checks.py and loader_checks.py.
+``dali-vidaug doctor --gpu`` prints what ``run_checks`` finds. The checks are in pixels.py and loading.py.
 """
 
 import sys
@@ -13,12 +13,12 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from dali_vidaug import loader_checks, pixel_checks
-from dali_vidaug.device import GPU_VERSIONS, VERSIONS, wait
+from dali_vidaug.checks import loading, pixels
+from dali_vidaug.checks.cases import CASES, MIXES
+from dali_vidaug.checks.device import GPU_VERSIONS, VERSIONS, wait
+from dali_vidaug.checks.numbered import ENCODINGS
+from dali_vidaug.checks.pixels import OPS, Context, Lacking
 from dali_vidaug.doctor import BAD, MISSING, OK
-from dali_vidaug.kernel_cases import CASES, MIXES
-from dali_vidaug.numbered import ENCODINGS
-from dali_vidaug.pixel_checks import OPS, Context, Lacking
 
 
 class Row(NamedTuple):
@@ -40,23 +40,22 @@ def check_version(name, context):
 CHECKS: dict[str, Callable[[Context], str]] = {
     **{name: partial(check_version, name) for name in GPU_VERSIONS | VERSIONS},
     **{
-        f"decode {encoding}": partial(pixel_checks.check_decoding, encoding, "auto" if "hidden" in encoding else "dali")
+        f"decode {encoding}": partial(pixels.check_decoding, encoding, "auto" if "hidden" in encoding else "dali")
         for encoding in ENCODINGS
     },
-    **{f"kernel randaugment, {n} op{'s' * (n > 1)}": partial(pixel_checks.check_randaugment, n) for n in (1, 2, 3)},
-    "kernel blend": pixel_checks.check_blend,
-    **{f"op {name}": partial(pixel_checks.check_op, name) for name in OPS},
-    "loader, same again": loader_checks.check_repeat,
-    "loader, resumed": loader_checks.check_resume,
-    "loader, beside the CPU": loader_checks.check_cpu,
-    "streams, PyAV": partial(loader_checks.check_streams, "pyav"),
-    "streams, auto": partial(loader_checks.check_streams, "auto"),
-    "memory": loader_checks.check_memory,
-    **{f"speed {case}": partial(loader_checks.check_speed, case) for case in (*CASES, *MIXES)},
-    **{
-        f"speed of the loader, {decoder}": partial(loader_checks.check_throughput, decoder)
-        for decoder in ("auto", "pyav")
-    },
+    **{f"kernel randaugment, {n} op{'s' * (n > 1)}": partial(pixels.check_randaugment, n) for n in (1, 2, 3)},
+    "kernel blend": pixels.check_blend,
+    **{f"op {name}": partial(pixels.check_op, name) for name in OPS},
+    "loader, same again": loading.check_repeat,
+    "loader, resumed": loading.check_resume,
+    "loader, beside the CPU": loading.check_cpu,
+    "streams, PyAV": partial(loading.check_streams, "pyav"),
+    "streams, auto": partial(loading.check_streams, "auto"),
+    "no waiting, PyAV": partial(loading.check_waiting, "pyav"),
+    "no waiting, auto": partial(loading.check_waiting, "auto"),
+    "memory": loading.check_memory,
+    **{f"speed {case}": partial(loading.check_speed, case) for case in (*CASES, *MIXES)},
+    **{f"speed of the loader, {decoder}": partial(loading.check_throughput, decoder) for decoder in ("auto", "pyav")},
 }
 
 

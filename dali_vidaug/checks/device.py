@@ -7,7 +7,6 @@ import time
 from contextlib import nullcontext
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +15,9 @@ import torch
 WARM_UP = 2  # calls that are not counted: compilers run, memory pools fill
 
 
-def gpu_missing():
-    """Why nothing can run on a GPU here: a sentence, or None when there is one."""
-    if not torch.cuda.is_available():
-        return "torch finds no CUDA device; run dali-vidaug doctor"
-    if find_spec("cupy") is None:
-        return "CuPy is not installed: pip install 'dali_vidaug[cuda13]', or [cuda12] for CUDA 12"
-    return None
+def current_gpu():
+    """The number of the GPU that torch uses; 0 where it can use none."""
+    return torch.cuda.current_device() if torch.cuda.is_available() else 0
 
 
 def upload(array, device):
@@ -59,6 +54,19 @@ def keep_busy(device):
         a, b = _matrices()
         for _ in range(16):
             torch.mm(a, a, out=b)
+
+
+class Queued:
+    """A mark behind what is queued on torch's current stream; without a GPU there is nothing to wait for."""
+
+    def __init__(self, device):
+        self._event = torch.cuda.Event() if device == "gpu" else None
+        if self._event:
+            self._event.record()
+
+    def done(self):
+        """Whether the GPU has come past the mark."""
+        return self._event is None or self._event.query()
 
 
 def milliseconds(function, repeat, device):

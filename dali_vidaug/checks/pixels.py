@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dali_vidaug import ops
+from dali_vidaug import nvdec, ops
+from dali_vidaug.checks.cases import make_clip
+from dali_vidaug.checks.device import current_gpu, to_host, upload
+from dali_vidaug.checks.numbered import ENCODINGS, has_encoder, read_number, write_encoding
 from dali_vidaug.decode import decode
-from dali_vidaug.device import to_host, upload
-from dali_vidaug.kernel_cases import make_clip
 from dali_vidaug.loader import VideoLoader, augment
-from dali_vidaug.numbered import ENCODINGS, has_encoder, read_number, write_encoding
 from dali_vidaug.ops.blend import blend
 from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import NAMES, SUITES, randaugment
@@ -116,6 +116,8 @@ ROUNDED = dict(within=8, share=0.99, mean=2)  # MPEG-4 and MJPEG leave it to dec
 
 def check_decoding(encoding, decoder, context):
     """Frames of all kinds of clips, beside PyAV's: the right ones, in the right colours; see ``COLORS``."""
+    if context.device == "gpu" and (why := nvdec.problem(current_gpu())):
+        raise Lacking(why)
     manifest = make_manifest(context, encoding)
     recipe = Recipe(ClipSampling(16, 1), ())
     frames = np.stack([np.arange(17, 33), np.arange(0, 60, 4).repeat(2)[:16], np.arange(59, 43, -1)])
