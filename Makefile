@@ -1,9 +1,9 @@
 # Everything is installed into .venv; nothing else on the machine changes.
 PYTHON ?= python3
-# cpu, cuda12 or cuda13
-EXTRA ?= cpu
+# cuda13, cuda12 or cpu. CuPy and NVRTC come with the first two: without a GPU they still compile the kernels for one.
+EXTRA ?= cuda13
 VENV := .venv
-INSTALLED := $(VENV)/installed
+INSTALLED := $(VENV)/installed-$(EXTRA)
 
 .PHONY: help setup demo test test-slow lint bench clean
 
@@ -12,12 +12,12 @@ help:
 	@echo "make test       linters, types and the tests (under five minutes)"
 	@echo "make test-slow  the long tests"
 	@echo "make bench      the loader beside bare decoding (VIDEOS=folder of class folders)"
-	@echo "make setup      only install into .venv; EXTRA=cuda12 or cuda13 for a GPU (default: cpu)"
+	@echo "make setup      only install into .venv; EXTRA=cuda13 (default), cuda12 or cpu"
 
 setup: $(INSTALLED)
 
 $(INSTALLED): setup.py pyproject.toml tests/constraints.txt $(wildcard kernels/*)
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt -e '.[$(EXTRA),test]'
 	touch $@
 

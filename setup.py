@@ -85,16 +85,7 @@ setup(
         "cuda12": ["nvidia-dali-cuda120>=2.4,<3", "cupy-cuda12x>=13", "nvidia-cuda-nvrtc-cu12"],
         "cuda13": ["nvidia-dali-cuda130>=2.4,<3", "cupy-cuda13x>=13.6", "nvidia-cuda-nvrtc>=13"],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
-        # CuPy and NVRTC: the tests compile the kernels for GPUs without having one
-        "test": [
-            "pytest>=8",
-            "ruff==0.17.6",
-            "mypy==2.4.1",
-            "psutil",
-            "torchvision",
-            "cupy-cuda13x>=13.6",
-            "nvidia-cuda-nvrtc>=13",
-        ],
+        "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil", "torchvision"],
     },
     entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.cli:main"]},
 )

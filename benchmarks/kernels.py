@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_vidaug import device, kernels
+from dali_vidaug import kernels
+from dali_vidaug.checks import device
 from dali_vidaug.checks.cases import CASES, MIXES, VALUES, bytes_moved, call_of, case_row, make_clip, mix_rows
 from dali_vidaug.ops.blend import blend
 from dali_vidaug.ops.randaugment import RandAugmentT, randaugment

@@ -37,7 +37,7 @@ __version__ = "0.1.0"
 _NEED_DALI = {
     "Batch": "batch",
     "BatchMix": "batch",
-    "ClipError": "producer",
+    "ClipError": "clip",
     "Report": "report",
     "VideoLoader": "loader",
     "augment": "loader",

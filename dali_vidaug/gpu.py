@@ -273,6 +273,8 @@ def cupy_problem(wheels, cuda):
     """Of CuPy and the compiler that it needs for the kernels; ``cuda`` is the driver's, 0 without one."""
     if len(wheels) > 1:
         return double_problem(wheels, cuda)
+    if os.environ.get("CUPY_ENABLE_UMP", "0") != "0":
+        return "CUPY_ENABLE_UMP lets kernels read host memory that is already freed: unset it"
     if find_spec("cupy") is None:
         return f"CuPy is not installed: pip install {_extra(cuda)}"
     try:

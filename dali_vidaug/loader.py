@@ -8,9 +8,10 @@ import numpy as np
 import torch
 
 from dali_vidaug.batch import make_batch
+from dali_vidaug.clip import ClipError, fault, load_clip, make_graph, num_folded
 from dali_vidaug.cut import reason
 from dali_vidaug.plan import PLAN_VERSION, Plan, draw_ops
-from dali_vidaug.producer import ClipError, Produced, Producer, load_clip, make_graph, num_folded
+from dali_vidaug.producer import Produced, Producer
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Tally
 from dali_vidaug.rng import Draws
@@ -186,17 +187,35 @@ class VideoLoader:
         Raises:
             ClipError: a clip cannot be decoded.
         """
-        s, media = self._settings, []
-        folded = num_folded(plan.recipe, s)
-        for i in range(len(plan)):
-            video = self.manifest.video(int(plan.samples[i]))
-            steps = [plan.args[name][i] for name in plan.recipe.names[:folded]]
-            try:
-                media.append(load_clip(s.decoder_of(video)[0], s.device, video, plan.frames[i], steps).media)
-            except (OSError, ValueError, EOFError) as error:
-                raise ClipError(video.path, plan.row(i), reason(error)) from error
-        graph = make_graph(plan.recipe, plan, s, len(plan), rotated=self.manifest.any_rotated(), folded=folded)
-        return self._batch(Produced(plan.epoch, -1, plan, graph.run(plan, media, s.stream())))
+        s = self._settings
+        media = [self._load(plan, i, *s.decoder_of(self._video(plan, i))) for i in range(len(plan))]
+        folded, rotated = num_folded(plan.recipe, s), self.manifest.any_rotated()
+        graph = make_graph(plan.recipe, plan, s, len(plan), rotated=rotated, folded=folded)
+        try:
+            clips = graph.run(plan, media, s.stream())
+        except RuntimeError:
+            for i in range(len(plan)):
+                if why := fault(graph, plan.row(i), media[i]):
+                    if s.decoder == "dali":
+                        raise ClipError(self._video(plan, i).path, plan.row(i), why) from None
+                    media[i] = self._load(plan, i, "pyav", why)
+            clips = graph.run(plan, media, s.stream())
+        return self._batch(Produced(plan.epoch, -1, plan, clips))
+
+    def _video(self, plan, i):
+        return self.manifest.video(int(plan.samples[i]))
+
+    def _load(self, plan, i, decoder, why):
+        """Clip ``i`` of a plan, as the graph takes it."""
+        video = self._video(plan, i)
+        steps = [plan.args[name][i] for name in plan.recipe.names[: num_folded(plan.recipe, self._settings)]]
+        try:
+            loaded = load_clip(decoder, self._settings.device, video, plan.frames[i], steps, why)
+        except (OSError, ValueError, EOFError) as error:
+            raise ClipError(video.path, plan.row(i), reason(error)) from error
+        if loaded.fallback:
+            self._tally.add_fallback(video.path, loaded.fallback)
+        return loaded.media
 
     def close(self):
         """Stop the background threads. The loader can be used again: it goes on where it is."""
@@ -247,7 +266,7 @@ def augment(clips, ops, targets=None, *, samples=None, seed=0, epoch=0, batch=0,
     Raises:
         ValueError: a clip is not (F, H, W, 3) uint8, or the results differ in size.
     """
-    settings = make_settings(device, "pyav", None, 0, 1, dtype, "raise", False)
+    settings = make_settings(device, "pyav", None, 0, 1, dtype, "raise", False, caller="augment")
     media = [np.ascontiguousarray(c.cpu().numpy() if isinstance(c, torch.Tensor) else c) for c in clips]
     if not media:
         raise ValueError("augment: no clips")

@@ -126,9 +126,15 @@ class Manifest:
         return bool((self._numbers("rotation") != 0).any())
 
     def formats(self):
-        """What a decoder has to cope with: the (codec, pixel format, width, height) that occur, a sorted list."""
+        """What a decoder has to cope with.
+
+        Returns:
+            For each (codec, pixel format, width, height) that occurs: how many videos have it, and the path of one.
+        """
         names = ["codec", "pixel_format", "width", "height"]
-        return sorted(tuple(row.values()) for row in self.table.select(names).group_by(names).aggregate([]).to_pylist())
+        groups = self.table.select([*names, "path"]).group_by(names, use_threads=False)
+        rows = groups.aggregate([("path", "count"), ("path", "first")]).to_pylist()
+        return {tuple(row[name] for name in names): (row["path_count"], row["path_first"]) for row in rows}
 
     def unique_sizes(self):
         """A sample for each frame size that occurs: (N,) int."""

@@ -89,7 +89,7 @@ def _ask_codec(nvcuvid, codec):
 def _decodes_nothing(name):
     if " MIG " in name:
         return f"{name} has no NVDEC: choose a profile with decoders (DEC in nvidia-smi mig -lgip)"
-    return f"{name} decodes no video: it has no NVDEC"
+    return f"{name} has no NVDEC, or none that decodes video"
 
 
 @contextmanager

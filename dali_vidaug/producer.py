@@ -9,40 +9,20 @@ from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import torch
 
-from dali_vidaug.cut import NotForNvdecError, reason, remux
-from dali_vidaug.decode import decode
-from dali_vidaug.graph import Encoded, Graph
-from dali_vidaug.kernels import set_num_threads
-from dali_vidaug.ops import CROP
+from dali_vidaug.clip import ClipError, fault, load_clip, make_graph, num_folded
+from dali_vidaug.cut import reason
+from dali_vidaug.graph import Encoded
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.rng import Draws
 
 REPLACEMENTS_MAX = 20  # attempts for one place of a batch; then something is wrong with the data set, not with a clip
 
 log = logging.getLogger("dali_vidaug")
-
-
-class ClipError(RuntimeError):
-    """A clip could not be read or decoded.
-
-    Attributes:
-        path: the file.
-        sample: its manifest row.
-        epoch: the epoch it was wanted in.
-        plan: the clip's plan, of one row.
-    """
-
-    def __init__(self, path, plan, why):
-        self.path, self.sample, self.epoch, self.plan, self.reason = path, int(plan.samples[0]), plan.epoch, plan, why
-        super().__init__(f"{path} (sample {self.sample}, epoch {self.epoch}): {why}")
-
-    def __reduce__(self):
-        return ClipError, (self.path, self.plan, self.reason)
 
 
 @dataclass
@@ -53,72 +33,6 @@ class Produced:
     index: int
     plan: Plan
     clips: Any
-
-
-def num_folded(recipe, settings):
-    """How many of the first ops PyAV's clips have had in the conversion to RGB: crops and scalings."""
-    if settings.decoder == "dali" or not settings.fold:
-        return 0
-    count = 0
-    while count < len(recipe.ops) and getattr(recipe.ops[count], "ARGS", None) is CROP:
-        count += 1
-    return count
-
-
-def make_graph(recipe, plan, settings, batch_size, *, rotated=False, folded=0):
-    """The graph for batches like ``plan``. ``rotated``: whether the manifest has files that are stored turned."""
-    set_num_threads(settings.num_threads)
-    return Graph(
-        recipe,
-        {name: None if rows is None else rows.dtype for name, rows in plan.args.items()},
-        batch_size=batch_size,
-        device=settings.device,
-        device_id=settings.device_id,
-        num_threads=settings.num_threads,
-        dtype=settings.dtype,
-        decoder=settings.decoder,
-        rotated=rotated and settings.decoder != "pyav",
-        num_folded=folded,
-    )
-
-
-class Loaded(NamedTuple):
-    """A clip as it leaves a decoding thread.
-
-    Attributes:
-        media: what ``Graph.run`` takes.
-        num_decoded: frames that are decoded for it.
-        seconds: processor time by stage.
-        fallback: why PyAV decoded it where DALI should have, or None.
-    """
-
-    media: Any
-    num_decoded: int
-    seconds: dict[str, float]
-    fallback: str | None = None
-
-
-def load_clip(decoder, device, video, frames, steps):
-    """What a decoding thread or process does for one clip.
-
-    Args:
-        decoder: "dali" cuts it out for DALI; "pyav" decodes it; "hybrid" does the first if DALI gets it right.
-        device: where DALI runs.
-        video: its row.
-        frames: (F,) int, frame indices.
-        steps: crops and scalings that PyAV does, ``CROP`` rows.
-    """
-    fallback = None
-    if decoder != "pyav":
-        try:
-            data, places, seconds = remux(video, frames, on_gpu=device == "gpu")
-            return Loaded(Encoded(data, places, video), int(places.max()) + 1, {"read": seconds})
-        except NotForNvdecError as error:
-            if decoder == "dali":
-                raise
-            fallback = str(error)
-    clip = decode(video, frames, steps)
-    return Loaded(clip.pixels, clip.num_decoded, clip.seconds, fallback)
 
 
 class _Threads:
@@ -264,11 +178,8 @@ class Producer:
     def _submit(self, plan, i, decoder=None) -> Future:
         video = self._manifest.video(int(plan.samples[i]))
         steps = [plan.args[name][i] for name in self._recipe.names[: self._folded]]
-        if decoder is None:
-            decoder, why = self._settings.decoder_of(video)
-            if why:
-                self._report.add_fallback(video.path, why)
-        return self._pool.submit(load_clip, decoder, self._settings.device, video, plan.frames[i], steps)
+        decoder, why = (decoder, None) if decoder else self._settings.decoder_of(video)
+        return self._pool.submit(load_clip, decoder, self._settings.device, video, plan.frames[i], steps, why)
 
     def _finish(self, epoch, index, plan, jobs):
         """Wait for the clips of a batch, replace the bad ones, run the graph."""
@@ -337,7 +248,7 @@ class Producer:
             self._retry_graph = self._make_graph(plan)
         for i in range(len(plan)):
             origin, attempt = plan.row(i), 0
-            while why := self._fault(plan.row(i), media[i]):
+            while why := fault(self._retry_graph, plan.row(i), media[i]):
                 if self._settings.decoder == "hybrid":
                     self._report.add_fallback(self._manifest.path(int(plan.samples[i])), why)
                     job = self._submit(plan, i, "pyav")
@@ -348,23 +259,6 @@ class Producer:
                 plan = self._collect(plan, i, job, media)
         return plan, self._run_graph(self._retry_graph, plan, media)
 
-    def _fault(self, plan, clip):
-        """Why DALI cannot decode one clip; None when it can, or when it need not."""
-        if not isinstance(clip, Encoded):
-            return None
-        try:
-            self._retry_graph.run(plan, [clip])
-        except RuntimeError as error:
-            return _dali_reason(error)
-        return None
-
 
 def _following(epoch, index, schedule):
     return (epoch, index + 1) if index + 1 < schedule.num_batches else (epoch + 1, 0)
-
-
-def _dali_reason(error):
-    """The line of DALI's message that says what went wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if "Error" in line or "failed" in line.lower() or "Assert" in line]
-    return f"DALI could not decode it: {(told or lines or ['no message'])[-1]}"

@@ -5,6 +5,8 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 
+_MOST_REASONS = 8  # in the text
+
 log = logging.getLogger("dali_vidaug")
 
 
@@ -48,8 +50,11 @@ class Report:
         ]  # fmt: skip
         lines += [f"  sample {i}, {n}x: {path}: {why}" for i, (path, why, n) in sorted(self.bad.items())]
         lines += [
-            f"decoded on the CPU: {n} clips, such as of {path}: {why}" for why, (path, n) in self.fallbacks.items()
+            f"decoded by PyAV: {n} clips, such as of {path}: {why}"
+            for why, (path, n) in sorted(self.fallbacks.items(), key=lambda item: -item[1][1])[:_MOST_REASONS]
         ]
+        if len(self.fallbacks) > _MOST_REASONS:
+            lines.append(f"and for {len(self.fallbacks) - _MOST_REASONS} more reasons, all in report().fallbacks")
         return "\n".join(lines)
 
 
@@ -86,7 +91,7 @@ class Tally:
             first, count = self._report.fallbacks.get(why, (path, 0))
             self._report.fallbacks[why] = (first, count + 1)
         if count == 0:
-            log.info("decoded on the CPU: %s: %s", path, why)
+            log.info("decoded by PyAV: %s: %s", path, why)
 
     def start(self):
         self._started = self._started or time.perf_counter()

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -35,9 +36,9 @@ class Settings:
     unsuited: dict[tuple, str] = field(default_factory=dict)
 
     def decoder_of(self, video):
-        """The decoder for a video: "dali", "pyav" or "hybrid"; and why it is pyav where it is chosen by file."""
+        """The decoder for a video: "dali", "pyav" or "hybrid"; and why it is pyav where that was not asked for."""
         why = self.unsuited.get((video.codec, video.pixel_format, video.width, video.height))
-        return ("pyav", why) if self.decoder == "hybrid" and why else (self.decoder, None)
+        return ("pyav", why) if why else (self.decoder, None)
 
     def stream(self):
         """The stream that torch works on in this thread; None without a GPU."""
@@ -58,11 +59,14 @@ def find_shard(num_shards, shard_index):
         raise ValueError(f"VideoLoader: WORLD_SIZE and RANK must be integers: {error}") from error
 
 
-def make_settings(device, decoder, num_threads, workers, prefetch, dtype, on_error, fold, formats=()):
+def make_settings(
+    device, decoder, num_threads, workers, prefetch, dtype, on_error, fold, formats=None, caller="VideoLoader"
+):
     """Check the options and decide what "auto" stands for.
 
     Args:
-        formats: of the videos, as ``Manifest.formats`` gives them. The others are as in ``VideoLoader``.
+        formats: of the videos, as ``Manifest.formats`` gives them.
+        caller: who is named in errors. The others are as in ``VideoLoader``.
 
     Raises:
         ValueError: an option is out of range, or asks for what this machine has not.
@@ -74,14 +78,19 @@ def make_settings(device, decoder, num_threads, workers, prefetch, dtype, on_err
         ("on_error", on_error, ("replace", "raise")),
     ):
         if value not in known:
-            raise ValueError(f"VideoLoader: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
+            raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
     num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
     for name, value, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(value, int) and value >= least):
-            raise ValueError(f"VideoLoader: {name} must be an int >= {least}, got {value!r}")
-    device = _choose_device(device)
+            raise ValueError(f"{caller}: {name} must be an int >= {least}, got {value!r}")
+    problem = None if device == "cpu" else gpu.problem()
+    if problem and device == "gpu":
+        raise ValueError(f"{caller}: device is 'gpu', but {problem}; see dali-vidaug doctor")
+    if problem:
+        _warn_once(f"device 'auto' is the CPU: {problem}. With device='cpu' this is not said")
+    device = "cpu" if problem or device == "cpu" else "gpu"
     device_id = torch.cuda.current_device() if device == "gpu" else None
-    decoder, unsuited = _choose_decoder(decoder, device, device_id, formats)
+    decoder, unsuited = _choose_decoder(decoder, device, device_id, formats or {})
     return Settings(
         device=device,
         device_id=device_id,
@@ -96,15 +105,6 @@ def make_settings(device, decoder, num_threads, workers, prefetch, dtype, on_err
     )
 
 
-def _choose_device(device):
-    problem = None if device == "cpu" else gpu.problem()
-    if problem and device == "gpu":
-        raise ValueError(f"VideoLoader: device is 'gpu', but {problem}; see dali-vidaug doctor")
-    if problem:
-        _warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' says that this is meant")
-    return "cpu" if problem or device == "cpu" else "gpu"
-
-
 @cache
 def _warn_once(message):
     log.warning(message)
@@ -115,17 +115,27 @@ def _choose_decoder(decoder, device, device_id, formats):
     if decoder == "pyav" or (decoder == "auto" and device == "cpu"):
         return "pyav", {}
     if device == "gpu":
-        decoders = nvdec.decoders(device_id)
-        reasons = {f: nvdec.refusal(f, decoders) for f in formats}
+        decoders, problem = nvdec.decoders(device_id), nvdec.problem(device_id)
+        reasons = {f: problem or nvdec.refusal(f, decoders) for f in formats}
     else:
         reasons = {f: None if f[0] in CPU_CODECS else f"DALI does not decode {f[0]} on the CPU" for f in formats}
     unsuited = {f: reason for f, reason in reasons.items() if reason}
-    why = sorted(set(unsuited.values()))
-    told = "; ".join(why[:_MOST_REASONS]) + (f"; and {len(why) - _MOST_REASONS} more" if why[_MOST_REASONS:] else "")
+    told = _summary(unsuited, formats)
+    if decoder == "dali" and unsuited:
+        raise ValueError(f"VideoLoader: decoder 'dali' does not suit the manifest: {told}; use decoder='hybrid'")
     if decoder == "dali":
-        if unsuited:
-            raise ValueError(f"VideoLoader: decoder 'dali' does not suit the manifest: {told}; use decoder='hybrid'")
         return "dali", {}
     if unsuited and device == "gpu":
-        _warn_once(f"{len(unsuited)} of {len(formats)} kinds of files are decoded on the CPU: {told}")
+        _warn_once(f"videos that are decoded on the CPU: {told}")
     return ("pyav" if formats and len(unsuited) == len(formats) else "hybrid"), unsuited
+
+
+def _summary(unsuited, formats):
+    """Reasons, each with how many files it is for and one of them; the most frequent first."""
+    counts: Counter = Counter()
+    for video_format, why in unsuited.items():
+        counts[why] += formats[video_format][0]
+    examples = {why: formats[f][1] for f, why in reversed(unsuited.items())}
+    told = [f"{why} ({n} files, such as {examples[why]})" for why, n in counts.most_common(_MOST_REASONS)]
+    told += [f"and {len(counts) - _MOST_REASONS} more reasons"] if len(counts) > _MOST_REASONS else []
+    return "; ".join(told)

@@ -40,7 +40,7 @@ def test_modules_have_a_docstring_and_make_no_random_numbers(path):
 
 LAYERS = (
     "rng sampling schedule kernels ops recipe plan batch manifest bitstream cut decode measure scan graph report "
-    "gpu nvdec settings producer loader demo doctor checks cli"
+    "gpu nvdec settings clip producer loader demo doctor checks cli"
 ).split()
 
 

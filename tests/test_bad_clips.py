@@ -96,14 +96,14 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, 
     """DALI fails a whole batch; the clip that did it is found. The cuts are spoilt after PyAV has made them."""
     from conftest import write_numbered
 
-    import dali_vidaug.producer as producer
+    from dali_vidaug import clip
 
     recipe = replace(DALI, ops=(*DALI.ops[:-1], *mixing, DALI.ops[-1]))
     for i in range(6):
         options = {"g": "10", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
         write_numbered(tmp_path / "a" / f"{i}.webm", 30, codec="libvpx-vp9", options=options)
     manifest = dv.scan(tmp_path, progress=False)
-    real = producer.remux
+    real = clip.remux
 
     def spoil(video, frames, **options):
         data, places, seconds = real(video, frames, **options)
@@ -111,7 +111,7 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, 
             data = data[: len(data) // 8].copy()
         return data, places, seconds
 
-    monkeypatch.setattr(producer, "remux", spoil)
+    monkeypatch.setattr(clip, "remux", spoil)
     loader = VideoLoader(manifest, recipe, 6, decoder="dali", shuffle=False)
     first, second = batches_of(loader, 2)
     assert {path.rsplit("/", 1)[1] for path, _, _ in loader.report().bad.values()} == {"2.webm", "4.webm"}
@@ -121,7 +121,7 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, 
     clean = VideoLoader(manifest, recipe, 6, decoder="dali")
     for batch in (first, second):
         assert (clean.apply(batch.plan).clips == batch.clips).all()
-    monkeypatch.setattr(producer, "remux", spoil)
+    monkeypatch.setattr(clip, "remux", spoil)
     loader = VideoLoader(manifest, recipe, 6, decoder="dali", shuffle=False, on_error="raise")
     with pytest.raises(dv.ClipError, match=r"2.webm \(sample 2, epoch 0\): DALI could not decode it"):
         batches_of(loader, 1)

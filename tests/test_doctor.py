@@ -483,7 +483,7 @@ def test_why_there_are_no_decoders(ask, libcuda, monkeypatch):
     assert "cuCtxPushCurrent_v2 fails with CUDA error 2" in nvdec.problem(0)
     assert ctypes.CDLL(libcuda).stand_in_retained() == 0
     ask(NO_NVDEC=1)
-    assert nvdec.decoders(0) == {} and nvdec.problem(0) == "NVIDIA H100 0 decodes no video: it has no NVDEC"
+    assert nvdec.decoders(0) == {} and nvdec.problem(0) == "NVIDIA H100 0 has no NVDEC, or none that decodes video"
     ask(NAME=SLICE.name)
     assert "has no NVDEC: choose a profile with decoders" in nvdec.problem(0)
     monkeypatch.setattr(nvdec, "LIBNVCUVID", libcuda)

@@ -255,7 +255,8 @@ def test_samples_without_labels(numbered, tmp_path):
         (dict(batch_size=2, seed=-1), "seed must be"),
         (
             dict(batch_size=2, decoder="dali", device="cpu"),
-            "decoder 'dali' does not suit the manifest: DALI does not decode h264 on the CPU; use decoder='hybrid'",
+            r"'dali' does not suit the manifest: DALI does not decode h264 on the CPU \(12 files, such as .*mp4\); use "
+            "decoder='hybrid'",
         ),
     ],
     ids=str,
