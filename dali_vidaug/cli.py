@@ -246,10 +246,12 @@ def run_gpu_checks():
 
     reason = gpu.problem()
     if reason:
-        print(f"the GPU is not checked: {reason}")
-        return 1 if os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1" else 0
-    rows = run.run_checks("gpu")
-    print(run.as_text(rows))
+        required = os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1"
+        print(f"the GPU is not checked: {reason}{'; DALI_VIDAUG_REQUIRE_GPU=1 wants one' if required else ''}")
+        return 1 if required else 0
+    # Row by row: should a driver's library take the process down, it is plain where.
+    rows = run.run_checks("gpu", show=lambda row: print(run.line(row), flush=True))
+    print(run.summary(rows))
     return 1 if any(row.state == run.BAD for row in rows) else 0
 
 

@@ -83,7 +83,8 @@ def device(request):
         from dali_vidaug import gpu
 
         reason = gpu.problem()
-        assert not (reason and os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1"), f"DALI_VIDAUG_REQUIRE_GPU=1: {reason}"
+        if reason and os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1":
+            pytest.fail(f"DALI_VIDAUG_REQUIRE_GPU=1, but no GPU: {reason}", pytrace=False)
         if reason:
             pytest.skip(f"no GPU: {reason}")
     return request.param

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -103,3 +104,10 @@ def test_preview_draws_a_strip_for_each_op(numbered, tmp_path, capsys):
     assert "family must be one of CutMix" in capsys.readouterr().err
     assert main(["preview", "--magnitude", "11"]) == 1
     assert "magnitude must be in [0, 10], got 11" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["kernels", "loader"])
+def test_benchmarks_start(name):
+    program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
+    done = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "usage:" in done.stdout, done.stderr

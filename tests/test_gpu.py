@@ -25,7 +25,7 @@ from dali_vidaug.checks.cases import bytes_moved
 from dali_vidaug.checks.device import GPU_VERSIONS
 from dali_vidaug.checks.numbered import ENCODINGS
 from dali_vidaug.checks.pixels import OPS, Context, Lacking, agree
-from dali_vidaug.checks.run import CHECKS, as_text, run_check, run_checks
+from dali_vidaug.checks.run import CHECKS, run_check, run_checks, summary
 from dali_vidaug.cli import main
 from dali_vidaug.decode import decode
 from dali_vidaug.ops.blend import new_rows
@@ -98,6 +98,7 @@ def swap_two_frames(clips):
     "name, module, at",
     [
         ("decode vp8", pixels, 1),
+        ("decode, both decoders", pixels, 2),
         ("decode av1, hidden pictures", pixels, 1),
         ("kernel randaugment, 1 op", pixels, 1000),
         ("kernel randaugment, 2 ops", pixels, 50),
@@ -129,6 +130,14 @@ def test_wrong_frames_are_found(cpu, monkeypatch):
     change(monkeypatch, pixels, "to_host", 1, swap_two_frames)
     row = run_check("decode vp9", cpu)
     assert row.state == run.BAD and "frames [20, 21, 4, 8, 56, 55] show [21, 20, 8, 4, 55, 56]" in row.finding
+
+
+def test_clips_in_another_order_and_wrong_frames_of_mixed_batches_are_found(cpu, monkeypatch):
+    for name in ("decode, both decoders", "decode, fallback"):
+        with monkeypatch.context() as patch:
+            change(patch, pixels, "to_host", 1, lambda clips: clips[::-1])
+            row = run_check(name, cpu)
+        assert row.state == run.BAD and ("turned by" in row.finding or " show " in row.finding), row
 
 
 @pytest.mark.parametrize(
@@ -259,9 +268,11 @@ def test_every_gpu_decodes_h264(cpu, monkeypatch):
             CHECKS[f"decode {codec}"](Context("gpu", cpu.folder))
     with pytest.raises(Lacking, match="(?i)gpu"):
         CHECKS["decode vp9"](Context("gpu", cpu.folder))
-    monkeypatch.setattr(nvdec, "problem", lambda device_id: "this instance has no NVDEC")
-    with pytest.raises(Lacking, match="this instance has no NVDEC"):
-        CHECKS["decode h264"](Context("gpu", cpu.folder))
+    for why, error in (("this instance has no NVDEC", Lacking), ("no libnvcuvid.so.1: install it", AssertionError)):
+        monkeypatch.setattr(nvdec, "problem", lambda device_id, why=why: why)
+        for name in ("decode h264", "decode, both decoders", "decode, fallback"):
+            with pytest.raises(error, match=why):
+                CHECKS[name](Context("gpu", cpu.folder))
 
 
 def packets(path):
@@ -343,7 +354,7 @@ def test_doctor_prints_a_table(capsys, monkeypatch):
     """As on a GPU, but the checks compare the CPU with itself."""
     few = {name: CHECKS[name] for name in ("DALI", "CuPy", "op Mix", "op MixUp", "speed MixUp")}
     monkeypatch.setattr(run, "CHECKS", few)
-    monkeypatch.setattr(run, "run_checks", lambda device: run_checks("cpu", progress=True, small=True))
+    monkeypatch.setattr(run, "run_checks", lambda device, show: run_checks("cpu", small=True, show=show))
     monkeypatch.setattr(gpu, "problem", lambda: None)
     assert main(["doctor", "--gpu"]) == 0
     printed = capsys.readouterr()
@@ -366,7 +377,7 @@ def test_an_error_is_a_row(cpu, monkeypatch):
     monkeypatch.setitem(CHECKS, "memory", broken)
     row = run_check("memory", cpu)
     assert row[:3] == (run.BAD, "memory", "OSError: the disk is full")
-    assert "1 failed" in as_text([row])
+    assert summary([row, row]) == "0 ok, 0 not possible here (--), 2 failed (BAD)"
 
 
 def run_pytest(*arguments, **environment):
@@ -391,4 +402,4 @@ def test_without_a_gpu_the_tests_for_it_say_why_they_are_skipped():
     done = pytest_with(DALI_VIDAUG_REQUIRE_GPU="0")
     assert done.returncode == 0 and re.search(r"SKIPPED.*no GPU: \w+", done.stdout) and " passed" not in done.stdout
     done = pytest_with("-x", DALI_VIDAUG_REQUIRE_GPU="1")
-    assert done.returncode == 1 and re.search(r"DALI_VIDAUG_REQUIRE_GPU=1: \w+", done.stdout)
+    assert done.returncode == 1 and re.search(r"DALI_VIDAUG_REQUIRE_GPU=1, but no GPU: \w+", done.stdout)

@@ -82,12 +82,13 @@ def compare_batches(what, batches, expected, **limits):
 
 
 def check_repeat(context):
-    """The same batches again, for other numbers of threads and of batches made ahead."""
+    """The same batches again, for other numbers of threads, of processes and of batches made ahead."""
     first = read_epochs(open_loader(context, num_threads=1, prefetch=1))
-    for threads, prefetch in ((1, 3), (4, 1), (4, 3)):
-        again = open_loader(context, num_threads=threads, prefetch=prefetch)
-        compare_batches(f"{threads} threads, prefetch {prefetch}", read_epochs(again), first)
-    return f"{len(first)} batches, four times, equal bit for bit ({again.decoder})"
+    for threads, prefetch, workers in ((1, 3, 0), (4, 1, 0), (4, 3, 0), (1, 2, 2)):
+        again = open_loader(context, num_threads=threads, prefetch=prefetch, workers=workers)
+        what = f"{threads} threads, prefetch {prefetch}, {workers} processes"
+        compare_batches(what, read_epochs(again), first)
+    return f"{len(first)} batches, five times, equal bit for bit ({again.decoder})"
 
 
 def check_resume(context):

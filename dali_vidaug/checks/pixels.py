@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from dali_vidaug import nvdec, ops
 from dali_vidaug.checks.cases import make_clip
 from dali_vidaug.checks.device import current_gpu, to_host, upload
-from dali_vidaug.checks.numbered import ENCODINGS, has_encoder, read_number, write_encoding
+from dali_vidaug.checks.numbered import ENCODINGS, has_encoder, numbered_frame, read_number, write_encoding
 from dali_vidaug.decode import decode
+from dali_vidaug.demo import write_video
 from dali_vidaug.loader import VideoLoader, augment
+from dali_vidaug.manifest import Manifest
 from dali_vidaug.ops.blend import blend
 from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import NAMES, SUITES, randaugment
@@ -114,10 +117,15 @@ COLORS = dict(within=4, share=0.99, mean=1)
 ROUNDED = dict(within=8, share=0.99, mean=2)  # MPEG-4 and MJPEG leave it to decoders how the inverse transform rounds
 
 
+def need_nvdec(context):
+    """Raise where the GPU cannot decode: a GPU may have no NVDEC, but what is missing in an installation is a fault."""
+    if context.device == "gpu" and (why := nvdec.problem(current_gpu())):
+        raise Lacking(why) if "has no NVDEC" in why else AssertionError(why)
+
+
 def check_decoding(encoding, decoder, context):
     """Frames of all kinds of clips, beside PyAV's: the right ones, in the right colours; see ``COLORS``."""
-    if context.device == "gpu" and (why := nvdec.problem(current_gpu())):
-        raise Lacking(why)
+    need_nvdec(context)
     manifest = make_manifest(context, encoding)
     recipe = Recipe(ClipSampling(16, 1), ())
     frames = np.stack([np.arange(17, 33), np.arange(0, 60, 4).repeat(2)[:16], np.arange(59, 43, -1)])
@@ -140,6 +148,60 @@ def check_decoding(encoding, decoder, context):
         limits = ROUNDED if encoding in ("mpeg4", "mjpeg") else COLORS
     difference = agree("pixels", pixels, expected, **limits)
     return f"{frames.size} frames, the right ones; PyAV's pixels: {difference} ({loader.decoder})"
+
+
+def check_both_decoders(context):
+    """Clips that DALI decodes and clips that it would get wrong, by turns in a batch, turned ones too: each its own."""
+    need_nvdec(context)
+    folder, differences = context.folder / "both decoders", []
+    for encoding in ("h264", "vp9, hidden pictures"):
+        if not has_encoder(encoding):
+            raise Lacking(f"this PyAV has no encoder {ENCODINGS[encoding][1]['codec']} to make a test video with")
+        (folder / "numbered").mkdir(parents=True, exist_ok=True)
+        write_encoding(folder / "numbered" / ENCODINGS[encoding][0], encoding, NUM_FRAMES, *context.size)
+    scanned = scan(folder, progress=False)
+    recipe, frames = Recipe(ClipSampling(16, 1), ()), np.tile(np.arange(20, 36, dtype=np.int32), (4, 1))
+    frames += np.arange(4, dtype=np.int32)[:, None]
+    for first, second in ((0, 180), (90, 270)):  # clips of a batch have one size
+        table, rotation = scanned.table.take([0, 1, 0, 1]), [first, first, second, second]
+        table = table.set_column(table.column_names.index("rotation"), "rotation", pa.array(rotation, pa.int32()))
+        manifest = Manifest(table, scanned.classes, scanned.root)
+        loader = VideoLoader(manifest, recipe, 4, device=context.device, decoder="hybrid")
+        plan = replace(draw_plan(manifest, recipe, range(4)), frames=frames)
+        clips = to_host(loader.apply(plan).clips).transpose(0, 2, 3, 4, 1)
+        by_pyav = sum(count for _, count in loader.report().fallbacks.values())
+        if by_pyav != 2:
+            raise AssertionError(f"PyAV decoded {by_pyav} of 4 clips, 2 expected: {loader.report().fallbacks}")
+        for i, clip in enumerate(clips):
+            video = manifest.video(i)
+            shown = [read_number(np.rot90(picture, video.rotation // 90)) for picture in clip]
+            if shown != frames[i].tolist():
+                raise AssertionError(f"clip {i}, turned by {video.rotation}, shows frames {shown}")
+            limits = COLORS if context.device == "gpu" else {}
+            differences.append(agree(f"clip {i}", clip, decode(video, frames[i]).pixels, **limits))
+    return f"{len(differences)} clips in order, half by PyAV, in four orientations; PyAV's pixels: {max(differences)}"
+
+
+def check_fallback(context):
+    """DALI fails a batch for a clip that it cannot decode after all: the loader finds it and gives it to PyAV."""
+    need_nvdec(context)
+    path, (height, width) = context.folder / "fallback" / "numbered" / "444.mp4", context.size
+    if not has_encoder("h264"):
+        raise Lacking("this PyAV has no encoder libx264 to make a test video with")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, (numbered_frame(i, height, width) for i in range(NUM_FRAMES)), pixel_format="yuv444p")
+    write_encoding(path.with_name("vp9.webm"), "vp9", NUM_FRAMES, height, width)
+    manifest, recipe = scan(path.parent.parent, progress=False), Recipe(ClipSampling(16, 1), ())
+    with VideoLoader(manifest, recipe, 2, device=context.device, decoder="hybrid", on_error="raise") as loader:
+        loader._settings.unsuited.clear()  # now DALI is given the file that it would not be given
+        batch = next(iter(loader))
+        clips, fallbacks = to_host(batch.clips).transpose(0, 2, 3, 4, 1), loader.report().fallbacks
+    shown = [[read_number(picture) for picture in clip] for clip in clips]
+    if shown != batch.plan.frames.tolist():
+        raise AssertionError(f"frames {batch.plan.frames.tolist()} show {shown}")
+    if not any("DALI could not decode it" in why for why in fallbacks):
+        raise AssertionError(f"DALI decoded H.264 4:4:4, or was not asked: {fallbacks}")
+    return "a clip that DALI failed on was decoded by PyAV, the batch is whole"
 
 
 # Kernels

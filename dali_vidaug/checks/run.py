@@ -43,6 +43,8 @@ CHECKS: dict[str, Callable[[Context], str]] = {
         f"decode {encoding}": partial(pixels.check_decoding, encoding, "auto" if "hidden" in encoding else "dali")
         for encoding in ENCODINGS
     },
+    "decode, both decoders": pixels.check_both_decoders,
+    "decode, fallback": pixels.check_fallback,
     **{f"kernel randaugment, {n} op{'s' * (n > 1)}": partial(pixels.check_randaugment, n) for n in (1, 2, 3)},
     "kernel blend": pixels.check_blend,
     **{f"op {name}": partial(pixels.check_op, name) for name in OPS},
@@ -72,13 +74,13 @@ def run_check(name, context):
     return Row(state, name, finding, time.perf_counter() - started)
 
 
-def run_checks(device, progress=True, small=False):
+def run_checks(device, small=False, show=None):
     """Run all checks.
 
     Args:
         device: "gpu", or "cpu", which compares the CPU with itself.
-        progress: show a progress bar on stderr.
         small: fewer and smaller clips, as for tests.
+        show: called with each row when it is there; progress goes to stderr then.
 
     Returns:
         A list of ``Row``, one for each of ``CHECKS``.
@@ -86,17 +88,23 @@ def run_checks(device, progress=True, small=False):
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="dali_vidaug-check-") as folder:
         context = Context(device, Path(folder), small)
-        bar = tqdm(CHECKS, file=sys.stderr, leave=False, disable=not progress, bar_format="{desc}")
+        bar = tqdm(CHECKS, file=sys.stderr, leave=False, disable=show is None, bar_format="{desc}")
         for name in bar:
             bar.set_description_str(f"{len(rows) + 1} of {len(CHECKS)}: {name}")
             rows.append(run_check(name, context))
+            if show:
+                bar.clear()
+                show(rows[-1])
     return rows
 
 
-def as_text(rows):
-    """Rows as a table, and a line that sums them up."""
-    width = max(len(row.name) for row in rows)
-    lines = [f"{row.state:3}  {row.name:{width}}  {row.seconds:6.1f} s  {row.finding}" for row in rows]
+def line(row):
+    """A row as a line of the table."""
+    width = max(map(len, CHECKS))
+    return f"{row.state:3}  {row.name:{width}}  {row.seconds:6.1f} s  {row.finding}"
+
+
+def summary(rows):
+    """How many checks went how."""
     counts = [sum(row.state == state for row in rows) for state in (OK, MISSING, BAD)]
-    lines.append(f"{counts[0]} ok, {counts[1]} not possible here (--), {counts[2]} failed (BAD)")
-    return "\n".join(lines)
+    return f"{counts[0]} ok, {counts[1]} not possible here (--), {counts[2]} failed (BAD)"
