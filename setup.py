@@ -82,8 +82,19 @@ setup(
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
     install_requires=["numpy>=1.26", "av>=14", "pyarrow>=14", "tqdm", "pillow>=10.1", "torch>=2.4"],
     extras_require={
-        "cuda12": ["nvidia-dali-cuda120>=2.4,<3", "cupy-cuda12x>=13", "nvidia-cuda-nvrtc-cu12"],
-        "cuda13": ["nvidia-dali-cuda130>=2.4,<3", "cupy-cuda13x>=13.6", "nvidia-cuda-nvrtc>=13"],
+        # CuPy compiles the kernels with NVRTC, and compiles nothing where it does not find CUDA's headers.
+        "cuda12": [
+            "nvidia-dali-cuda120>=2.4,<3",
+            "cupy-cuda12x>=14",
+            "nvidia-cuda-nvrtc-cu12",
+            "nvidia-cuda-runtime-cu12",
+        ],
+        "cuda13": [
+            "nvidia-dali-cuda130>=2.4,<3",
+            "cupy-cuda13x>=14",
+            "nvidia-cuda-nvrtc>=13",
+            "nvidia-cuda-runtime>=13",
+        ],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
         "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil", "torchvision"],
     },

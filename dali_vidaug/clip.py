@@ -114,6 +114,7 @@ def fault(graph, plan, clip):
         graph.run(plan, [clip])
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        told = [line for line in lines if "Error" in line or "failed" in line.lower() or "Assert" in line]
+        words = ("error", "failed", "assert", "supported")
+        told = [line for line in lines if any(word in line.lower() for word in words)]
         return f"DALI could not decode it: {(told or lines or ['no message'])[-1]}"
     return None

@@ -284,6 +284,15 @@ def cupy_problem(wheels, cuda):
     except Exception as error:  # each version of CuPy has its own for a library that does not load
         wheel = "nvidia-cuda-nvrtc-cu12" if 12 in wheels.values() else "nvidia-cuda-nvrtc"
         return f"CuPy cannot compile kernels (NVRTC: {first_line(error)}): pip install {wheel}"
+    try:
+        from cupy._core.core import assemble_cupy_compiler_options
+
+        assemble_cupy_compiler_options(("--std=c++17",))  # what CuPy 14 begins with, whatever it compiles
+    except ImportError:  # another version may do without
+        return None
+    except Exception as error:
+        wheel = "nvidia-cuda-runtime-cu12" if 12 in wheels.values() else "nvidia-cuda-runtime"
+        return f"CuPy cannot compile kernels ({first_line(error)}): pip install {wheel}"
     return None
 
 

@@ -137,6 +137,7 @@ class Graph:
         num_folded=0,
     ):  # fmt: skip
         self._decoder, self._rotated = decoder, rotated
+        self._done: Any = None  # a mark behind the batch that was run last, on a GPU
         self._columns = {name: Columns(name, kind) for name, kind in dtypes.items() if kind is not None}
         self.pipeline = Pipeline(batch_size, num_threads, device_id, prefetch_queue_depth=1)
         with self.pipeline:
@@ -222,10 +223,15 @@ class Graph:
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, plan.args[name])
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
-        # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it.
+        # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
+        # before must be done, not only under way: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
+        # that the next batch writes over (MakeContiguousMixed). Whoever takes batches does not wait for this.
+        if self._done is not None:
+            self._done.synchronize()
         self.pipeline.schedule_run()
         (clips,) = self.pipeline.share_outputs(stream)
         self.pipeline.release_outputs()
+        self._done = None if stream is None else stream.record_event()
         return clips
 
     def _feed_encoded(self, media):

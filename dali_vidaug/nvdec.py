@@ -8,8 +8,10 @@ from dali_vidaug import gpu
 from dali_vidaug.gpu import call, first_line, load, no_driver, read_driver, read_host
 
 LIBNVCUVID = "libnvcuvid.so.1"  # tests put another in its place
-CODECS = {"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11, "mpeg4": 2, "mjpeg": 5}  # cudaVideoCodec
+CODECS = {"h264": 4, "hevc": 8, "vp8": 9, "vp9": 10, "av1": 11, "mpeg4": 2}  # cudaVideoCodec
 CHROMA_420 = 1  # cudaVideoChromaFormat
+CODED_UNITS = {"h264": (16,), "hevc": (8, 16), "mpeg4": (16,), "vp8": (16,)}  # what coded sizes are multiples of
+OTHER_UNITS = (8, 16, 64)  # of VP9 and AV1, whichever the driver takes
 NV12 = 0  # cudaVideoSurfaceFormat: 8-bit 4:2:0, the one that DALI 2.4 asks for
 
 
@@ -112,8 +114,7 @@ def _context(cuda, device_id):
 def refusal(video_format, decoders):
     """Say why NVDEC does not decode a file.
 
-    Of the files that it could decode, some are better left to the CPU: MJPEG, as DALI 2.4 learns the range of colours
-    from headers that MJPEG has not, and odd sizes, as NVDEC writes pictures of even ones.
+    Files of odd size are left to the CPU, as NVDEC writes pictures of even ones; MJPEG is none of DALI's codecs there.
 
     A coded size is the written one rounded up to macroblocks of 16 by 16, or less than that in some codecs: what may be
     too large or too small by that difference is refused, for a CPU decodes it anyway.
@@ -133,12 +134,12 @@ def refusal(video_format, decoders):
     codec, pixel_format, width, height = video_format
     if not decoders:
         return "NVDEC cannot be used here; run dali-vidaug doctor"
+    if codec == "mjpeg":
+        return "DALI 2.4 does not decode MJPEG on a GPU"
     if codec not in decoders:
         return f"this GPU's NVDEC does not decode {codec}, only {', '.join(sorted(decoders))}"
     if pixel_format not in ("yuv420p", "yuvj420p"):
         return f"only 8-bit 4:2:0 is sent to NVDEC, and this is {pixel_format}"
-    if codec == "mjpeg":
-        return "MJPEG is not sent to NVDEC: DALI would take its colours for those of limited range"
     can = decoders[codec]
     if width < can.min_width or height < can.min_height:
         return f"{width}x{height} is smaller than the {can.min_width}x{can.min_height} that NVDEC takes of {codec}"
@@ -150,3 +151,35 @@ def refusal(video_format, decoders):
     if width % 2 or height % 2:
         return f"{width}x{height} is odd, and NVDEC writes pictures of even sizes"
     return None
+
+
+def clash(video_format, others):
+    """Say which files a file would be mixed up with.
+
+    DALI 2.4 shares NVDEC's decoders among all that decode in a process: it looks for one of the coded height and width
+    that a file has, and finds those whose pictures, as shown, had that size. Where the heights shown differ, it then
+    reads the colours from the wrong lines.
+
+    Args:
+        video_format: (codec, pixel_format, width, height).
+        others: formats that are sent to NVDEC.
+
+    Returns:
+        One of ``others``, or None.
+
+    >>> clash(("h264", "yuv420p", 480, 270), [("h264", "yuv420p", 480, 272)])
+    ('h264', 'yuv420p', 480, 272)
+    >>> clash(("h264", "yuv420p", 480, 270), [("h264", "yuv420p", 480, 360), ("hevc", "yuv420p", 480, 272)])
+    """
+    for other in others:
+        same = video_format[0] == other[0]
+        if same and (_takes_decoder_of(video_format, other) or _takes_decoder_of(other, video_format)):
+            return other
+    return None
+
+
+def _takes_decoder_of(one, other):
+    (codec, _, width, height), (_, _, other_width, other_height) = one, other
+    units = CODED_UNITS.get(codec, OTHER_UNITS)
+    heights, widths = ({-(-size // unit) * unit for unit in units} for size in (height, width))
+    return height != other_height and other_height in heights and other_width in {width, *widths}

@@ -191,6 +191,7 @@ class Producer:
             if self._graph is None:
                 self._graph = self._make_graph(plan)
             clips = self._run_graph(self._graph, plan, media)
+            self._retry_graph = None  # its memory is of use to others
         except RuntimeError as error:
             plan, clips = self._run_again(plan, media, error)
         self._report.add_seconds("graph", time.perf_counter() - before)
@@ -247,16 +248,21 @@ class Producer:
         if self._retry_graph is None:
             self._retry_graph = self._make_graph(plan)
         for i in range(len(plan)):
-            origin, attempt = plan.row(i), 0
-            while why := fault(self._retry_graph, plan.row(i), media[i]):
+            origin, replaced = plan.row(i), 0
+            for _ in range(2 * REPLACEMENTS_MAX):  # each replacement may be tried by both decoders
+                why = fault(self._retry_graph, plan.row(i), media[i])
+                if why is None:
+                    break
                 if self._settings.decoder == "hybrid":
                     self._report.add_fallback(self._manifest.path(int(plan.samples[i])), why)
                     job = self._submit(plan, i, "pyav")
                 else:
-                    plan, job = self._replace(plan, i, origin, attempt, why, error)
-                    attempt += 1
+                    plan, job = self._replace(plan, i, origin, replaced, why, error)
+                    replaced += 1
                 # faults of reading and of PyAV are handled there
                 plan = self._collect(plan, i, job, media)
+            else:
+                raise ClipError(self._manifest.path(int(plan.samples[i])), plan.row(i), why) from error
         return plan, self._run_graph(self._retry_graph, plan, media)
 
 

@@ -14,6 +14,8 @@ CPU_CODECS = frozenset(("vp8", "vp9", "mjpeg"))  # what DALI 2.4 decodes without
 
 _MOST_REASONS = 5  # in a message
 
+_sent_to_nvdec: set[tuple] = set()  # formats of this process's loaders; they share DALI's decoders
+
 log = logging.getLogger("dali_vidaug")
 
 
@@ -115,8 +117,7 @@ def _choose_decoder(decoder, device, device_id, formats):
     if decoder == "pyav" or (decoder == "auto" and device == "cpu"):
         return "pyav", {}
     if device == "gpu":
-        decoders, problem = nvdec.decoders(device_id), nvdec.problem(device_id)
-        reasons = {f: problem or nvdec.refusal(f, decoders) for f in formats}
+        reasons = _ask_nvdec(formats, device_id)
     else:
         reasons = {f: None if f[0] in CPU_CODECS else f"DALI does not decode {f[0]} on the CPU" for f in formats}
     unsuited = {f: reason for f, reason in reasons.items() if reason}
@@ -128,6 +129,20 @@ def _choose_decoder(decoder, device, device_id, formats):
     if unsuited and device == "gpu":
         _warn_once(f"videos that are decoded on the CPU: {told}")
     return ("pyav" if formats and len(unsuited) == len(formats) else "hybrid"), unsuited
+
+
+def _ask_nvdec(formats, device_id):
+    """For each format None, or why it is not sent to NVDEC."""
+    decoders, problem = nvdec.decoders(device_id), nvdec.problem(device_id)
+    reasons = {}
+    for f in sorted(formats, key=lambda f: (-formats[f][0], f)):
+        reasons[f] = problem or nvdec.refusal(f, decoders)
+        other = None if reasons[f] else nvdec.clash(f, _sent_to_nvdec - {f})
+        if other:
+            reasons[f] = f"DALI 2.4 would mix up {f[2]}x{f[3]} with {other[2]}x{other[3]}"
+        elif not reasons[f]:
+            _sent_to_nvdec.add(f)
+    return reasons
 
 
 def _summary(unsuited, formats):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dali_vidaug import doctor, gpu, nvdec
+from dali_vidaug import doctor, gpu, nvdec, settings
 
 STAND_IN_CUDA_H = """
 #define CUDA_VERSION 13000
@@ -377,6 +377,27 @@ def test_nvrtc_of_cuda_12(monkeypatch):
     assert gpu.cupy_problem({"cupy-cuda12x": 12}, 13000).endswith("pip install nvidia-cuda-nvrtc-cu12")
 
 
+@pytest.mark.parametrize("name, wheel", [
+    ("cupy-cuda13x", "nvidia-cuda-runtime"), ("cupy-cuda12x", "nvidia-cuda-runtime-cu12"),
+])  # fmt: skip
+def test_cupy_compiles_nothing_without_cudas_headers(name, wheel):
+    pytest.importorskip("cupy")
+    pytest.importorskip("cuda.pathfinder")
+    assert gpu.cupy_problem({name: 13}, 13000) is None
+    code = (  # in a process of its own: CuPy looks once
+        "import cuda.pathfinder as p; p.find_nvidia_header_directory = lambda *names: None; "
+        f"from dali_vidaug import gpu; print(gpu.cupy_problem({{{name!r}: {name[10:12]}}}, 13000))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = done.stdout.strip()
+    assert found.startswith("CuPy cannot compile kernels (") and found.endswith(f"pip install {wheel}")
+
+
+def test_memory_that_is_read_when_it_is_freed(monkeypatch):
+    monkeypatch.setenv("CUPY_ENABLE_UMP", "1")
+    assert gpu.cupy_problem({"cupy-cuda13x": 13}, 13000).endswith("unset it")
+
+
 # All of it, in order
 
 
@@ -522,12 +543,41 @@ def test_nvdec_takes(video_format):
     (("h264", "yuv420p", 480, 4098), "480x4098 is larger"),
     (("vp9", "yuv420p", 161, 128), "161x128 is odd"),
     (("vp9", "yuv420p", 160, 129), "160x129 is odd"),
-    (("mjpeg", "yuvj420p", 640, 480), "MJPEG is not sent to NVDEC"),
+    (("mjpeg", "yuvj420p", 640, 480), "DALI 2.4 does not decode MJPEG on a GPU"),
     (("mpeg4", "yuv420p", 2032, 1030), "2032x1030 has 8255 macroblocks; NVDEC takes 8192 of mpeg4"),
 ])  # fmt: skip
 def test_nvdec_refuses(video_format, reason):
-    decoders = NVDEC | ({"mjpeg": NVDEC["h264"]} if video_format[0] == "mjpeg" else {})
-    assert reason in nvdec.refusal(video_format, decoders)
+    assert reason in nvdec.refusal(video_format, NVDEC)
+
+
+@pytest.mark.parametrize("one, other, clashes", [
+    ((480, 270), (480, 272), True),
+    ((1920, 1080), (1920, 1088), True),
+    ((426, 238), (432, 240), True),  # the width is rounded up, too
+    ((426, 240), (432, 240), False),  # colours begin at the same line
+    ((480, 270), (480, 288), False),
+    ((480, 270), (640, 272), False),
+    ((340, 240), (340, 256), False),
+    ((480, 272), (480, 272), False),
+    ((480, 250), (480, 256), True),
+])  # fmt: skip
+def test_sizes_that_dali_mixes_up(one, other, clashes):
+    a, b = (("h264", "yuv420p", *size) for size in (one, other))
+    assert (nvdec.clash(a, [b]), nvdec.clash(b, [a])) == ((b, a) if clashes else (None, None))
+    assert nvdec.clash(a, [("hevc", *b[1:])]) is None
+
+
+@needs_header
+def test_of_sizes_that_are_mixed_up_the_most_frequent_is_sent(ask, monkeypatch):
+    ask()
+    monkeypatch.setattr(settings, "_sent_to_nvdec", set())
+    wide, high, other = (("h264", "yuv420p", 480, height) for height in (270, 272, 360))
+    reasons = settings._ask_nvdec({wide: (3, "a.mp4"), high: (5, "b.mp4"), other: (1, "c.mp4")}, 0)
+    assert reasons == {high: None, other: None, wide: "DALI 2.4 would mix up 480x270 with 480x272"}
+    # Another loader of the process shares the decoders, even if it has more of the other size.
+    assert settings._ask_nvdec({wide: (9, "a.mp4")}, 0)[wide] and not settings._ask_nvdec({high: (1, "b.mp4")}, 0)[high]
+    ask(NO_NVDEC=1)
+    assert settings._ask_nvdec({high: (1, "b.mp4")}, 0) == {high: nvdec.problem(0)}
 
 
 def test_coded_sizes_are_multiples_of_16():

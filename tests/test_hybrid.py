@@ -12,6 +12,7 @@ from test_decode import video_of
 from test_loader import RECIPE, batches_of, same
 
 import dali_vidaug as dv
+from dali_vidaug import clip as clip_module
 from dali_vidaug.clip import load_clip
 from dali_vidaug.graph import Encoded
 
@@ -162,6 +163,26 @@ def test_a_damaged_file_is_replaced_whoever_decodes_it(folder, tmp_path):
     with dv.VideoLoader(manifest, OWN_SIZE, 6, decoder="hybrid", device="cpu") as loader:
         assert [len(batch) for batch in loader] == [6, 6]
         assert {path.rsplit("/", 1)[1] for path, _, _ in loader.report().bad.values()} == {"00.webm", "01.mp4"}
+
+
+def test_files_that_nobody_can_decode_come_to_an_end(manifest, monkeypatch):
+    """They can all be cut, but neither DALI nor PyAV decodes them: replacements are not tried for ever."""
+    real = clip_module.remux
+
+    def spoil(video, frames, **options):
+        data, places, seconds = real(video, frames, **options)
+        return np.zeros_like(data), places, seconds
+
+    def fail(*arguments):
+        raise ValueError("damaged")
+
+    monkeypatch.setattr(clip_module, "remux", spoil)
+    monkeypatch.setattr(clip_module, "decode", fail)
+    loader = dv.VideoLoader(manifest, OWN_SIZE, 2, decoder="hybrid", device="cpu", shuffle=False)
+    loader._settings.unsuited.clear()
+    with pytest.raises(dv.ClipError, match="DALI could not decode it"):
+        next(iter(loader))
+    loader.close()
 
 
 def test_on_a_gpu_hidden_pictures_are_decoded_by_pyav(tmp_path):

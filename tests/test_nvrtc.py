@@ -2,7 +2,9 @@
 
 import re
 import sys
+from importlib import import_module
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ try:
 except RuntimeError as error:
     pytest.skip(f"CuPy finds no NVRTC ({error}); pip has it: nvidia-cuda-nvrtc", allow_module_level=True)
 
+CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy 14.2 adds (cupy/cuda/compiler.py)
 KERNELS = {"randaugment": args_dtype(2, 16), "blend": BLEND}
 ENTRIES = {"randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"]}
 
@@ -27,7 +30,7 @@ def build(text, architecture, *options):
     """NVRTC's result for the text: machine code for "sm_80" and the like, PTX for "compute_80"; and the log."""
     program = nvrtc.createProgram(text, "kernel.cu", [], [])
     try:
-        options = (*kernels.NVRTC_OPTIONS, f"--gpu-architecture={architecture}", *options)
+        options = (*kernels.NVRTC_OPTIONS, *CUPYS_OPTIONS, f"--gpu-architecture={architecture}", *options)
         nvrtc.compileProgram(program, options)
         code = nvrtc.getCUBIN(program) if architecture.startswith("sm_") else nvrtc.getPTX(program)
         return code, nvrtc.getProgramLog(program)
@@ -35,6 +38,11 @@ def build(text, architecture, *options):
         raise RuntimeError(nvrtc.getProgramLog(program)) from error
     finally:
         nvrtc.destroyProgram(program)
+
+
+def test_cupy_still_adds_these_options():
+    compiler = Path(import_module("cupy.cuda.compiler").__file__).read_text()
+    assert all(f"'{option}'" in compiler for option in CUPYS_OPTIONS)
 
 
 @pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 100, 120])

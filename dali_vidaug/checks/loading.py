@@ -25,7 +25,7 @@ from dali_vidaug.checks.device import (
     wait,
 )
 from dali_vidaug.checks.numbered import has_encoder
-from dali_vidaug.checks.pixels import FLOAT, MB, Difference, Lacking, agree, make_manifest
+from dali_vidaug.checks.pixels import CROPPED, FLOAT, MB, Difference, Lacking, agree, make_manifest
 from dali_vidaug.loader import VideoLoader
 from dali_vidaug.manifest import Manifest
 from dali_vidaug.recipe import Recipe
@@ -38,9 +38,9 @@ BYTES = FULL[:-1]  # with frames from PyAV, equal bit for bit on all devices
 LARGE = (ops.RandomResizedCrop(224), *FULL[1:])
 
 
-def open_loader(context, chain=FULL, batch_size=2, device=None, copies=1, **options):
+def open_loader(context, chain=FULL, batch_size=2, device=None, copies=1, size=None, **options):
     """A loader of six videos (in H.264 if PyAV can write it), each ``copies`` times."""
-    manifest = make_manifest(context, "h264" if has_encoder("h264") else "mpeg4", 6)
+    manifest = make_manifest(context, "h264" if has_encoder("h264") else "mpeg4", 6, size)
     manifest = Manifest(pa.concat_tables([manifest.table] * copies), manifest.classes, manifest.root)
     recipe = Recipe(ClipSampling(8, 2), chain)
     device = device or context.device
@@ -111,18 +111,26 @@ def check_cpu(context):
 
 
 def read_late(context, seed, num_batches, decoder):
-    """Checksums of batches, each read as late as possible, while the next ones are being made.
+    """Checksums of batches, read by turns as late as possible and as early as possible, on a stream of its own.
 
-    On a stream of its own: slow work is queued, then a copy of the batch; then the batch is overwritten and dropped.
-    Nothing waits until all is queued. A batch that is read before it is there, or whose memory is used again before it
-    was read, gives another checksum.
+    Late: slow work is queued on the stream, then a copy of the batch. Early: slow work on another stream delays the
+    making of the batch, and the copy is queued at once. Then the batch is overwritten and dropped. Nothing waits until
+    all is queued. A batch that is read before it is there, or whose memory is used again before it was read, gives
+    another checksum.
     """
     copies: list[torch.Tensor] = []
-    with open_loader(context, BYTES, seed=seed, decoder=decoder) as loader, side_stream(context.device):
-        for batch in take(loader, num_batches):
-            keep_busy(context.device)
+    options = dict(seed=seed, decoder=decoder, prefetch=1)
+    elsewhere = side_stream(context.device)
+    with open_loader(context, BYTES, **options) as loader, side_stream(context.device):
+        for i, batch in enumerate(take(loader, num_batches)):
+            if i % 2:
+                keep_busy(context.device)
             copies.append(batch.clips.clone())
             batch.clips.fill_(POISON)
+            if not i % 2:
+                continue
+            with elsewhere:
+                keep_busy(context.device)
         return [zlib.crc32(to_host(copy).tobytes()) for copy in copies]
 
 
@@ -171,7 +179,7 @@ def check_waiting(decoder, context):
 def check_memory(context):
     """Memory of the process and of the GPU after many batches is about where it was after a third of them."""
     num_batches, chain = (30, FULL) if context.small else (400, LARGE)  # 29 MB each: one lost in twenty would be 400 MB
-    with open_loader(context, chain, batch_size=6) as loader:
+    with open_loader(context, chain, batch_size=6, size=CROPPED) as loader:  # where DALI keeps most of NVDEC's decoders
         for i, batch in enumerate(take(loader, num_batches)):
             wait(context.device)
             shape = tuple(batch.clips.shape)

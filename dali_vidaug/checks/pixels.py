@@ -16,9 +16,8 @@ import pyarrow as pa
 from dali_vidaug import nvdec, ops
 from dali_vidaug.checks.cases import make_clip
 from dali_vidaug.checks.device import current_gpu, to_host, upload
-from dali_vidaug.checks.numbered import ENCODINGS, has_encoder, numbered_frame, read_number, write_encoding
+from dali_vidaug.checks.numbered import ENCODINGS, has_encoder, read_number, write_encoding
 from dali_vidaug.decode import decode
-from dali_vidaug.demo import write_video
 from dali_vidaug.loader import VideoLoader, augment
 from dali_vidaug.manifest import Manifest
 from dali_vidaug.ops.blend import blend
@@ -32,6 +31,7 @@ from dali_vidaug.scan import scan
 
 MB = 1e6
 NUM_FRAMES = 60  # of each video
+CROPPED = (180, 320)  # height and width; coded with more rows, in multiples of 16
 SHAPES = ((1, 1, 1), (4, 17, 23), (2, 48, 64), (3, 5, 70))  # frames, height, width: a pixel, odd sizes, whole rows
 
 
@@ -59,12 +59,13 @@ class Context:
         return (144, 176) if self.small else (240, 320)
 
 
-def make_manifest(context, encoding, num_videos=1):
+def make_manifest(context, encoding, num_videos=1, size=None):
     """Videos of numbered frames in one of ``ENCODINGS``, written when they are not there yet."""
     name, options = ENCODINGS[encoding]
     if not has_encoder(encoding):
         raise Lacking(f"this PyAV has no encoder {options['codec']} to make a test video with")
-    folder, (height, width) = context.folder / f"{encoding}, {num_videos}", context.size
+    height, width = size or context.size
+    folder = context.folder / f"{encoding}, {num_videos}, {height}x{width}"
     for i in range(num_videos):
         path = folder / "numbered" / f"{i}_{name}"
         if not path.exists():
@@ -123,10 +124,10 @@ def need_nvdec(context):
         raise Lacking(why) if "has no NVDEC" in why else AssertionError(why)
 
 
-def check_decoding(encoding, decoder, context):
+def check_decoding(encoding, decoder, context, size=None):
     """Frames of all kinds of clips, beside PyAV's: the right ones, in the right colours; see ``COLORS``."""
     need_nvdec(context)
-    manifest = make_manifest(context, encoding)
+    manifest = make_manifest(context, encoding, size=size)
     recipe = Recipe(ClipSampling(16, 1), ())
     frames = np.stack([np.arange(17, 33), np.arange(0, 60, 4).repeat(2)[:16], np.arange(59, 43, -1)])
     try:
@@ -185,13 +186,14 @@ def check_both_decoders(context):
 def check_fallback(context):
     """DALI fails a batch for a clip that it cannot decode after all: the loader finds it and gives it to PyAV."""
     need_nvdec(context)
-    path, (height, width) = context.folder / "fallback" / "numbered" / "444.mp4", context.size
-    if not has_encoder("h264"):
-        raise Lacking("this PyAV has no encoder libx264 to make a test video with")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, (numbered_frame(i, height, width) for i in range(NUM_FRAMES)), pixel_format="yuv444p")
-    write_encoding(path.with_name("vp9.webm"), "vp9", NUM_FRAMES, height, width)
-    manifest, recipe = scan(path.parent.parent, progress=False), Recipe(ClipSampling(16, 1), ())
+    foreign = "mjpeg" if context.device == "gpu" else "h264"  # which DALI has no decoder for
+    folder = context.folder / "fallback" / "numbered"
+    folder.mkdir(parents=True, exist_ok=True)
+    for encoding in (foreign, "vp9"):
+        if not has_encoder(encoding):
+            raise Lacking(f"this PyAV has no encoder {ENCODINGS[encoding][1]['codec']} to make a test video with")
+        write_encoding(folder / ENCODINGS[encoding][0], encoding, NUM_FRAMES, *context.size)
+    manifest, recipe = scan(folder.parent, progress=False), Recipe(ClipSampling(16, 1), ())
     with VideoLoader(manifest, recipe, 2, device=context.device, decoder="hybrid", on_error="raise") as loader:
         loader._settings.unsuited.clear()  # now DALI is given the file that it would not be given
         batch = next(iter(loader))
@@ -200,8 +202,8 @@ def check_fallback(context):
     if shown != batch.plan.frames.tolist():
         raise AssertionError(f"frames {batch.plan.frames.tolist()} show {shown}")
     if not any("DALI could not decode it" in why for why in fallbacks):
-        raise AssertionError(f"DALI decoded H.264 4:4:4, or was not asked: {fallbacks}")
-    return "a clip that DALI failed on was decoded by PyAV, the batch is whole"
+        raise AssertionError(f"DALI decoded {foreign}, or was not asked: {fallbacks}")
+    return f"a clip in {foreign} that DALI failed on was decoded by PyAV, the batch is whole"
 
 
 # Kernels

@@ -43,6 +43,7 @@ CHECKS: dict[str, Callable[[Context], str]] = {
         f"decode {encoding}": partial(pixels.check_decoding, encoding, "auto" if "hidden" in encoding else "dali")
         for encoding in ENCODINGS
     },
+    "decode h264, cropped": partial(pixels.check_decoding, "h264", "dali", size=pixels.CROPPED),
     "decode, both decoders": pixels.check_both_decoders,
     "decode, fallback": pixels.check_fallback,
     **{f"kernel randaugment, {n} op{'s' * (n > 1)}": partial(pixels.check_randaugment, n) for n in (1, 2, 3)},
