@@ -1,6 +1,7 @@
 """What stands between a process and its GPU: facts and advice, and libraries that stand in for the driver's."""
 
 import ctypes
+import os
 import subprocess
 import sys
 import threading
@@ -386,10 +387,12 @@ def test_cupy_compiles_nothing_without_cudas_headers(name, wheel):
     assert gpu.cupy_problem({name: 13}, 13000) is None
     code = (  # in a process of its own: CuPy looks once
         "import cuda.pathfinder as p; p.find_nvidia_header_directory = lambda *names: None; "
-        f"from dali_vidaug import gpu; print(gpu.cupy_problem({{{name!r}: {name[10:12]}}}, 13000))"
+        f"from dali_vidaug import gpu; print(gpu.cupy_problem({{{name!r}: {name[9:11]}}}, 13000))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    variables = os.environ | {"PYTHONPATH": str(Path(gpu.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
     found = done.stdout.strip()
+    assert found, done.stderr
     assert found.startswith("CuPy cannot compile kernels (") and found.endswith(f"pip install {wheel}")
 
 
