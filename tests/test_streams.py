@@ -2,7 +2,9 @@
 
 import inspect
 from collections import deque
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from nvidia.dali import backend, types
@@ -36,6 +38,23 @@ def test_batches_under_way_never_share_a_stream(prefetch, numbered_manifest, mon
     under_way = prefetch + 2
     assert len(used) >= 12 and all(isinstance(stream, int) for stream in used)
     assert all(len({*used[i : i + under_way]}) == under_way for i in range(len(used) - under_way))
+
+
+def test_a_batch_waits_for_the_one_before():
+    """DALI sends small inputs from a buffer that the next batch writes over. A list stands in for the stream."""
+    log = []
+    graph = Graph(dv.Recipe(ops=()), {}, batch_size=1, device="cpu", device_id=None, num_threads=1, dtype="float32")
+    run, share = graph.pipeline.schedule_run, graph.pipeline.share_outputs
+
+    def mark():
+        number = sum(entry == "run" for entry in log)
+        return SimpleNamespace(synchronize=lambda: log.append(f"wait for {number}"))
+
+    graph.pipeline.schedule_run = lambda: (log.append("run"), run())
+    graph.pipeline.share_outputs = lambda stream: share()
+    for _ in range(3):
+        graph.run(SimpleNamespace(args={}), [np.zeros((2, 4, 5, 3), np.uint8)], SimpleNamespace(record_event=mark))
+    assert log == ["run", "wait for 1", "run", "wait for 2", "run"]
 
 
 def test_torch_knows_dalis_gpu_by_its_number():
