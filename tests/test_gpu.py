@@ -370,6 +370,14 @@ def test_doctor_prints_a_table(capsys, monkeypatch):
     assert "BAD  op Mix" in capsys.readouterr().out
 
 
+def test_when_the_time_is_up_nothing_more_is_begun(monkeypatch):
+    monkeypatch.setattr(run, "MOST_SECONDS", -1)
+    rows = run_checks("cpu", small=True)
+    assert [row.name for row in rows] == list(CHECKS) and {row[::2] for row in rows} == {
+        (run.MISSING, "left out: the time is up")
+    }
+
+
 def test_an_error_is_a_row(cpu, monkeypatch):
     def broken(context):
         raise OSError("the disk\nis full")

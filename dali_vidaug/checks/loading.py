@@ -217,17 +217,18 @@ def check_speed(case, context):
     return text + (f", {1000 * moved / median / peak:.0%} of the peak of {peak / 1e9:.0f} GB/s" if peak else "")
 
 
-def check_throughput(decoder, context):
+def check_throughput(decoder, context, size=None):
     """Clips a second of the loader, with all ops and with none. Nothing is demanded."""
     num_batches, batch_size, rates = 3 if context.small else 30, 4 if context.small else 32, []
     for chain in (LARGE, ()):
-        with open_loader(context, chain, batch_size, copies=32, decoder=decoder, prefetch=3) as loader:
+        options = dict(copies=32, size=size, decoder=decoder, prefetch=3)
+        with open_loader(context, chain, batch_size, **options) as loader:
             for i, batch in enumerate(take(loader, num_batches + 4)):
                 if i == 3:  # those before it were made in advance, or while compilers ran
                     started = time.perf_counter()
                 to_host(batch.clips[:, :, 0, 0, 0])
             rates.append(batch_size * num_batches / (time.perf_counter() - started))
-    height, width = context.size
+    height, width = size or context.size
     return (
         f"{rates[0]:.0f} clips/s with all ops, {rates[1]:.0f} only decoded; 8 frames with stride 2 of "
         f"{width}x{height}, {loader.num_threads} threads ({loader.decoder})"
