@@ -153,33 +153,36 @@ def refusal(video_format, decoders):
     return None
 
 
-def clash(video_format, others):
-    """Say which files a file would be mixed up with.
+class Sizes:
+    """Sizes of files that are sent to NVDEC, of which none is mixed up with another.
 
     DALI 2.4 shares NVDEC's decoders among all that decode in a process: it looks for one of the coded height and width
     that a file has, and finds those whose pictures, as shown, had that size. Where the heights shown differ, it then
     reads the colours from the wrong lines.
-
-    Args:
-        video_format: (codec, pixel_format, width, height).
-        others: formats that are sent to NVDEC.
-
-    Returns:
-        One of ``others``, or None.
-
-    >>> clash(("h264", "yuv420p", 480, 270), [("h264", "yuv420p", 480, 272)])
-    ('h264', 'yuv420p', 480, 272)
-    >>> clash(("h264", "yuv420p", 480, 270), [("h264", "yuv420p", 480, 360), ("hevc", "yuv420p", 480, 272)])
     """
-    for other in others:
-        same = video_format[0] == other[0]
-        if same and (_takes_decoder_of(video_format, other) or _takes_decoder_of(other, video_format)):
-            return other
-    return None
 
+    def __init__(self):
+        self._shown: set[tuple] = set()  # (codec, width, height)
+        self._coded: dict[tuple, tuple] = {}  # of sizes that are coded larger: the larger one, and theirs
 
-def _takes_decoder_of(one, other):
-    (codec, _, width, height), (_, _, other_width, other_height) = one, other
-    units = CODED_UNITS.get(codec, OTHER_UNITS)
-    heights, widths = ({-(-size // unit) * unit for unit in units} for size in (height, width))
-    return height != other_height and other_height in heights and other_width in {width, *widths}
+    def add(self, video_format):
+        """Add a (codec, pixel format, width, height), unless it clashes.
+
+        Returns:
+            None, or the (codec, width, height) that it would be mixed up with.
+
+        >>> sizes = Sizes()
+        >>> sizes.add(("h264", "yuv420p", 480, 272))
+        >>> sizes.add(("h264", "yuv420p", 480, 270))
+        ('h264', 480, 272)
+        """
+        codec, _, width, height = video_format
+        size = (codec, width, height)
+        units = CODED_UNITS.get(codec, OTHER_UNITS)
+        heights, widths = ({-(-n // unit) * unit for unit in units} for n in (height, width))
+        coded = [(codec, w, h) for h in heights - {height} for w in widths | {width}]
+        other = next((larger for larger in coded if larger in self._shown), self._coded.get(size))
+        if other is None:
+            self._shown.add(size)
+            self._coded |= dict.fromkeys(coded, size)
+        return other

@@ -14,7 +14,7 @@ CPU_CODECS = frozenset(("vp8", "vp9", "mjpeg"))  # what DALI 2.4 decodes without
 
 _MOST_REASONS = 5  # in a message
 
-_sent_to_nvdec: set[tuple] = set()  # formats of this process's loaders; they share DALI's decoders
+_sent_to_nvdec = nvdec.Sizes()  # by this process's loaders; they share DALI's decoders
 
 log = logging.getLogger("dali_vidaug")
 
@@ -137,11 +137,9 @@ def _ask_nvdec(formats, device_id):
     reasons = {}
     for f in sorted(formats, key=lambda f: (-formats[f][0], f)):
         reasons[f] = problem or nvdec.refusal(f, decoders)
-        other = None if reasons[f] else nvdec.clash(f, _sent_to_nvdec - {f})
+        other = None if reasons[f] else _sent_to_nvdec.add(f)
         if other:
-            reasons[f] = f"DALI 2.4 would mix up {f[2]}x{f[3]} with {other[2]}x{other[3]}"
-        elif not reasons[f]:
-            _sent_to_nvdec.add(f)
+            reasons[f] = f"DALI 2.4 would mix up {f[2]}x{f[3]} with {other[1]}x{other[2]}"
     return reasons
 
 

@@ -565,15 +565,18 @@ def test_nvdec_refuses(video_format, reason):
     ((480, 250), (480, 256), True),
 ])  # fmt: skip
 def test_sizes_that_dali_mixes_up(one, other, clashes):
-    a, b = (("h264", "yuv420p", *size) for size in (one, other))
-    assert (nvdec.clash(a, [b]), nvdec.clash(b, [a])) == ((b, a) if clashes else (None, None))
-    assert nvdec.clash(a, [("hevc", *b[1:])]) is None
+    for first, second in ((one, other), (other, one)):
+        sizes = nvdec.Sizes()
+        assert sizes.add(("h264", "yuv420p", *first)) is None
+        assert sizes.add(("hevc", "yuv420p", *second)) is None
+        assert sizes.add(("h264", "yuv420p", *second)) == (("h264", *first) if clashes else None)
+        assert sizes.add(("h264", "yuvj420p", *first)) is None  # itself
 
 
 @needs_header
 def test_of_sizes_that_are_mixed_up_the_most_frequent_is_sent(ask, monkeypatch):
     ask()
-    monkeypatch.setattr(settings, "_sent_to_nvdec", set())
+    monkeypatch.setattr(settings, "_sent_to_nvdec", nvdec.Sizes())
     wide, high, other = (("h264", "yuv420p", 480, height) for height in (270, 272, 360))
     reasons = settings._ask_nvdec({wide: (3, "a.mp4"), high: (5, "b.mp4"), other: (1, "c.mp4")}, 0)
     assert reasons == {high: None, other: None, wide: "DALI 2.4 would mix up 480x270 with 480x272"}
