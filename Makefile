@@ -16,8 +16,9 @@ help:
 
 setup: $(INSTALLED)
 
+# Another EXTRA is installed from scratch: two CuPy wheels overwrite each other.
 $(INSTALLED): setup.py pyproject.toml tests/constraints.txt $(wildcard kernels/*)
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(if $(filter-out $@,$(wildcard $(VENV)/installed-*)),--clear) $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c tests/constraints.txt -e '.[$(EXTRA),test]'
 	touch $@
 

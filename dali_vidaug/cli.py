@@ -244,15 +244,15 @@ def run_gpu_checks():
     from dali_vidaug import gpu
     from dali_vidaug.checks import run
 
-    reason = gpu.problem()
+    reason, required = gpu.problem(), os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1"
     if reason:
-        required = os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1"
         print(f"the GPU is not checked: {reason}{'; DALI_VIDAUG_REQUIRE_GPU=1 wants one' if required else ''}")
         return 1 if required else 0
     # Row by row: should a driver's library take the process down, it is plain where.
     rows = run.run_checks("gpu", show=lambda row: print(run.line(row), flush=True))
     print(run.summary(rows))
-    return 1 if any(row.state == run.BAD for row in rows) else 0
+    late = required and any(row.finding == run.LEFT_OUT for row in rows)
+    return 1 if late or any(row.state == run.BAD for row in rows) else 0
 
 
 if __name__ == "__main__":

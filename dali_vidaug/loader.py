@@ -4,6 +4,7 @@ import logging
 import weakref
 from typing import Any
 
+import av
 import numpy as np
 import torch
 
@@ -63,12 +64,12 @@ class VideoLoader:
         if not len(manifest):
             raise ValueError("VideoLoader: the manifest has no videos")
         num_shards, shard_index = find_shard(num_shards, shard_index)
-        self._settings = make_settings(
-            device, decoder, num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, manifest.formats()
-        )
         self.manifest, self.recipe = manifest, recipe
         self.schedule = Schedule(len(manifest), batch_size, seed, shuffle, drop_last, num_shards, shard_index)
         _check_sizes(manifest, recipe)
+        self._settings = make_settings(  # last, as it keeps in mind what is sent to NVDEC
+            device, decoder, num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, manifest.formats()
+        )
         self._tally = Tally()
         self._producer: Producer | None = None
         self._closer: Any = None
@@ -194,11 +195,13 @@ class VideoLoader:
         try:
             clips = graph.run(plan, media, s.stream())
         except RuntimeError:
-            for i in range(len(plan)):
-                if why := fault(graph, plan.row(i), media[i]):
-                    if s.decoder == "dali":
-                        raise ClipError(self._video(plan, i).path, plan.row(i), why) from None
-                    media[i] = self._load(plan, i, "pyav", why)
+            faults = {i: why for i in range(len(plan)) if (why := fault(graph, plan.row(i), media[i]))}
+            if not faults:
+                raise
+            for i, why in faults.items():
+                if s.decoder == "dali":
+                    raise ClipError(self._video(plan, i).path, plan.row(i), why) from None
+                media[i] = self._load(plan, i, "pyav", why)
             clips = graph.run(plan, media, s.stream())
         return self._batch(Produced(plan.epoch, -1, plan, clips))
 
@@ -211,7 +214,7 @@ class VideoLoader:
         steps = [plan.args[name][i] for name in plan.recipe.names[: num_folded(plan.recipe, self._settings)]]
         try:
             loaded = load_clip(decoder, self._settings.device, video, plan.frames[i], steps, why)
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError, EOFError, av.error.FFmpegError) as error:
             raise ClipError(video.path, plan.row(i), reason(error)) from error
         if loaded.fallback:
             self._tally.add_fallback(video.path, loaded.fallback)

@@ -185,7 +185,7 @@ class Producer:
         """Wait for the clips of a batch, replace the bad ones, run the graph."""
         media: list = [None] * len(jobs)
         for i, job in enumerate(jobs):
-            plan = self._collect(plan, i, job, media)
+            plan, _ = self._collect(plan, i, job, media, plan.row(i), 0)
         before = time.perf_counter()
         try:
             if self._graph is None:
@@ -207,20 +207,28 @@ class Producer:
         rotated, size = self._manifest.any_rotated(), self._schedule.batch_size
         return make_graph(self._recipe, plan, self._settings, size, rotated=rotated, folded=self._folded)
 
-    def _collect(self, plan, i, job, media):
-        """Put clip ``i`` into ``media``, or another one in its place; gives the batch's plan with what was taken."""
-        origin = plan.row(i)
-        for attempt in range(REPLACEMENTS_MAX + 1):
+    def _collect(self, plan, i, job, media, origin, attempt):
+        """Put clip ``i`` into ``media``, or another one in its place.
+
+        Args:
+            plan, i, job, media: of the batch, the place in it, the clip in the making, where it goes.
+            origin: the plan of the clip that was wanted first.
+            attempt: how many replacements for it there were.
+
+        Returns:
+            The batch's plan with what was taken, and how many replacements there are now.
+        """
+        while True:
             try:
                 loaded = job.result()
                 media[i] = loaded.media
                 self._report.add_clip(loaded.num_decoded, loaded.seconds)
                 if loaded.fallback:
                     self._report.add_fallback(self._manifest.path(int(plan.samples[i])), loaded.fallback)
-                return plan
+                return plan, attempt
             except (OSError, ValueError, EOFError, av.error.FFmpegError) as error:
                 plan, job = self._replace(plan, i, origin, attempt, reason(error), error)
-        raise AssertionError  # _replace raises at the last attempt
+                attempt += 1
 
     def _replace(self, plan, i, origin, attempt, why, error):
         """Another sample in place of a bad clip, drawn at the bad clip's address: the plan with it, and its job."""
@@ -248,21 +256,16 @@ class Producer:
         if self._retry_graph is None:
             self._retry_graph = self._make_graph(plan)
         for i in range(len(plan)):
-            origin, replaced = plan.row(i), 0
-            for _ in range(2 * REPLACEMENTS_MAX):  # each replacement may be tried by both decoders
-                why = fault(self._retry_graph, plan.row(i), media[i])
-                if why is None:
-                    break
+            origin, attempt = plan.row(i), 0
+            while why := fault(self._retry_graph, plan.row(i), media[i]):
                 if self._settings.decoder == "hybrid":
                     self._report.add_fallback(self._manifest.path(int(plan.samples[i])), why)
                     job = self._submit(plan, i, "pyav")
                 else:
-                    plan, job = self._replace(plan, i, origin, replaced, why, error)
-                    replaced += 1
-                # faults of reading and of PyAV are handled there
-                plan = self._collect(plan, i, job, media)
-            else:
-                raise ClipError(self._manifest.path(int(plan.samples[i])), plan.row(i), why) from error
+                    plan, job = self._replace(plan, i, origin, attempt, why, error)
+                    attempt += 1
+                # faults of reading and of PyAV are handled there; it ends, as attempts are counted on
+                plan, attempt = self._collect(plan, i, job, media, origin, attempt)
         return plan, self._run_graph(self._retry_graph, plan, media)
 
 

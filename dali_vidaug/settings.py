@@ -2,7 +2,9 @@
 
 import logging
 import os
+import threading
 from collections import Counter
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -14,7 +16,8 @@ CPU_CODECS = frozenset(("vp8", "vp9", "mjpeg"))  # what DALI 2.4 decodes without
 
 _MOST_REASONS = 5  # in a message
 
-_sent_to_nvdec = nvdec.Sizes()  # by this process's loaders; they share DALI's decoders
+_sent_to_nvdec: dict[int, nvdec.Sizes] = {}  # by this process's loaders, for each GPU; they share DALI's decoders
+_lock = threading.Lock()
 
 log = logging.getLogger("dali_vidaug")
 
@@ -116,14 +119,18 @@ def _choose_decoder(decoder, device, device_id, formats):
     """The decoder, and the formats that DALI does not decode, with reasons."""
     if decoder == "pyav" or (decoder == "auto" and device == "cpu"):
         return "pyav", {}
-    if device == "gpu":
-        reasons = _ask_nvdec(formats, device_id)
-    else:
-        reasons = {f: None if f[0] in CPU_CODECS else f"DALI does not decode {f[0]} on the CPU" for f in formats}
-    unsuited = {f: reason for f, reason in reasons.items() if reason}
-    told = _summary(unsuited, formats)
-    if decoder == "dali" and unsuited:
-        raise ValueError(f"VideoLoader: decoder 'dali' does not suit the manifest: {told}; use decoder='hybrid'")
+    with _lock:
+        sizes = deepcopy(_sent_to_nvdec.get(device_id, nvdec.Sizes()))
+        if device == "gpu":
+            reasons = _ask_nvdec(formats, device_id, sizes)
+        else:
+            reasons = {f: None if f[0] in CPU_CODECS else f"DALI does not decode {f[0]} on the CPU" for f in formats}
+        unsuited = {f: reason for f, reason in reasons.items() if reason}
+        told = _summary(unsuited, formats)
+        if decoder == "dali" and unsuited:
+            raise ValueError(f"VideoLoader: decoder 'dali' does not suit the manifest: {told}; use decoder='hybrid'")
+        if device == "gpu":
+            _sent_to_nvdec[device_id] = sizes
     if decoder == "dali":
         return "dali", {}
     if unsuited and device == "gpu":
@@ -131,13 +138,13 @@ def _choose_decoder(decoder, device, device_id, formats):
     return ("pyav" if formats and len(unsuited) == len(formats) else "hybrid"), unsuited
 
 
-def _ask_nvdec(formats, device_id):
-    """For each format None, or why it is not sent to NVDEC."""
+def _ask_nvdec(formats, device_id, sizes):
+    """For each format None, or why it is not sent to NVDEC; the sizes that are go to ``sizes``."""
     decoders, problem = nvdec.decoders(device_id), nvdec.problem(device_id)
     reasons = {}
     for f in sorted(formats, key=lambda f: (-formats[f][0], f)):
         reasons[f] = problem or nvdec.refusal(f, decoders)
-        other = None if reasons[f] else _sent_to_nvdec.add(f)
+        other = None if reasons[f] else sizes.add(f)
         if other:
             reasons[f] = f"DALI 2.4 would mix up {f[2]}x{f[3]} with {other[1]}x{other[2]}"
     return reasons

@@ -575,15 +575,24 @@ def test_sizes_that_dali_mixes_up(one, other, clashes):
 
 @needs_header
 def test_of_sizes_that_are_mixed_up_the_most_frequent_is_sent(ask, monkeypatch):
-    ask()
-    monkeypatch.setattr(settings, "_sent_to_nvdec", nvdec.Sizes())
+    ask(GPUS=2)
+    monkeypatch.setattr(settings, "_sent_to_nvdec", {})
     wide, high, other = (("h264", "yuv420p", 480, height) for height in (270, 272, 360))
-    reasons = settings._ask_nvdec({wide: (3, "a.mp4"), high: (5, "b.mp4"), other: (1, "c.mp4")}, 0)
-    assert reasons == {high: None, other: None, wide: "DALI 2.4 would mix up 480x270 with 480x272"}
+    why = "DALI 2.4 would mix up 480x270 with 480x272"
+
+    def choose(decoder, device_id=0, **counts):
+        named = dict(a=wide, b=high, c=other)
+        formats = {named[name]: (count, f"{name}.mp4") for name, count in counts.items()}
+        return settings._choose_decoder(decoder, "gpu", device_id, formats)
+
+    with pytest.raises(ValueError, match=rf"{why} \(3 files, such as a.mp4\)"):
+        choose("dali", a=3, b=5)
+    assert choose("hybrid", device_id=1, a=3) == ("hybrid", {})  # nothing was sent, and GPUs are apart
+    assert choose("hybrid", a=3, b=5, c=1) == ("hybrid", {wide: why})
     # Another loader of the process shares the decoders, even if it has more of the other size.
-    assert settings._ask_nvdec({wide: (9, "a.mp4")}, 0)[wide] and not settings._ask_nvdec({high: (1, "b.mp4")}, 0)[high]
+    assert choose("hybrid", a=9) == ("pyav", {wide: why}) and choose("hybrid", b=1) == ("hybrid", {})
     ask(NO_NVDEC=1)
-    assert settings._ask_nvdec({high: (1, "b.mp4")}, 0) == {high: nvdec.problem(0)}
+    assert choose("hybrid", b=1) == ("pyav", {high: nvdec.problem(0)})
 
 
 def test_coded_sizes_are_multiples_of_16():

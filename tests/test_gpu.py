@@ -370,12 +370,20 @@ def test_doctor_prints_a_table(capsys, monkeypatch):
     assert "BAD  op Mix" in capsys.readouterr().out
 
 
-def test_when_the_time_is_up_nothing_more_is_begun(monkeypatch):
+def test_when_the_time_is_up_nothing_more_is_begun(monkeypatch, capsys):
     monkeypatch.setattr(run, "MOST_SECONDS", -1)
     rows = run_checks("cpu", small=True)
-    assert [row.name for row in rows] == list(CHECKS) and {row[::2] for row in rows} == {
-        (run.MISSING, "left out: the time is up")
-    }
+    assert [row.name for row in rows] == list(CHECKS)
+    assert {row[::2] for row in rows} == {(run.MISSING, "left out: the time is up")}
+    assert (
+        summary(rows) == f"0 ok, 0 not possible here (--), 0 failed (BAD), {len(CHECKS)} left out, as the time was up"
+    )
+    monkeypatch.setattr(run, "run_checks", lambda device, show: rows)
+    monkeypatch.setattr(gpu, "problem", lambda: None)
+    for required, code in (("0", 0), ("1", 1)):
+        monkeypatch.setenv("DALI_VIDAUG_REQUIRE_GPU", required)
+        assert main(["doctor", "--gpu"]) == code
+    assert "left out" in capsys.readouterr().out
 
 
 def test_an_error_is_a_row(cpu, monkeypatch):

@@ -15,6 +15,7 @@ import dali_vidaug as dv
 from dali_vidaug import clip as clip_module
 from dali_vidaug.clip import load_clip
 from dali_vidaug.graph import Encoded
+from dali_vidaug.rng import Draws
 
 OWN_SIZE = dv.Recipe(RECIPE.sampling, (dv.Resize((96, 160)),))  # the numbers in the frames stay readable
 
@@ -165,6 +166,37 @@ def test_a_damaged_file_is_replaced_whoever_decodes_it(folder, tmp_path):
         assert {path.rsplit("/", 1)[1] for path, _, _ in loader.report().bad.values()} == {"00.webm", "01.mp4"}
 
 
+def test_a_bad_clip_is_replaced_by_a_good_one_however_often_it_is_drawn(manifest, monkeypatch):
+    """One file that neither decodes: its first replacements are itself, then comes another."""
+    drawn, real_cut, real_decode, real_draw = [], clip_module.remux, clip_module.decode, Draws.integers
+    bad = manifest.path(3)
+
+    def spoil(video, frames, **options):
+        data, places, seconds = real_cut(video, frames, **options)
+        return np.zeros_like(data) if video.path == bad else data, places, seconds
+
+    def fail(video, frames, steps=()):
+        if video.path == bad:
+            raise ValueError("damaged")
+        return real_decode(video, frames, steps)
+
+    def draw(self, name, *arguments, **options):
+        if not name.startswith("sample."):
+            return real_draw(self, name, *arguments, **options)
+        drawn.append((name, int(self.samples[0])))
+        return np.array([3 if len(drawn) < 4 else 5])
+
+    monkeypatch.setattr(clip_module, "remux", spoil)
+    monkeypatch.setattr(clip_module, "decode", fail)
+    monkeypatch.setattr(Draws, "integers", draw)
+    loader = dv.VideoLoader(manifest, OWN_SIZE, 12, decoder="hybrid", device="cpu", shuffle=False)
+    loader._settings.unsuited.clear()
+    with loader:
+        batch = next(iter(loader))
+    assert drawn[:4] == [(f"sample.{i}", 3) for i in range(4)]  # counted on, at the address of the clip that was wanted
+    assert batch.samples.tolist() == [0, 1, 2, 5, *range(4, 12)]
+
+
 def test_files_that_nobody_can_decode_come_to_an_end(manifest, monkeypatch):
     """They can all be cut, but neither DALI nor PyAV decodes them: replacements are not tried for ever."""
     real = clip_module.remux
@@ -180,7 +212,7 @@ def test_files_that_nobody_can_decode_come_to_an_end(manifest, monkeypatch):
     monkeypatch.setattr(clip_module, "decode", fail)
     loader = dv.VideoLoader(manifest, OWN_SIZE, 2, decoder="hybrid", device="cpu", shuffle=False)
     loader._settings.unsuited.clear()
-    with pytest.raises(dv.ClipError, match="DALI could not decode it"):
+    with pytest.raises(dv.ClipError, match=r"damaged \(the last of 20 replacements for sample 0, all bad\)"):
         next(iter(loader))
     loader.close()
 

@@ -186,10 +186,11 @@ def check_both_decoders(context):
 def check_fallback(context):
     """DALI fails a batch for a clip that it cannot decode after all: the loader finds it and gives it to PyAV."""
     need_nvdec(context)
-    foreign = "mjpeg" if context.device == "gpu" else "h264"  # which DALI has no decoder for
+    # One that DALI has no decoder for, and one that it has.
+    foreign, own = ("mjpeg", "h264") if context.device == "gpu" else ("h264", "vp9")
     folder = context.folder / "fallback" / "numbered"
     folder.mkdir(parents=True, exist_ok=True)
-    for encoding in (foreign, "vp9"):
+    for encoding in (foreign, own):
         if not has_encoder(encoding):
             raise Lacking(f"this PyAV has no encoder {ENCODINGS[encoding][1]['codec']} to make a test video with")
         write_encoding(folder / ENCODINGS[encoding][0], encoding, NUM_FRAMES, *context.size)
