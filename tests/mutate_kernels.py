@@ -4,10 +4,12 @@ A test that cannot fail is worth nothing. Each mutant is compiled and tested in 
 """
 
 import os
+import queue
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -88,16 +90,30 @@ def survives(folder, file, before, after):
     return result.returncode == 0
 
 
+def copy_sources(folder):
+    for part in ("dali_vidaug", "kernels", "tests"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
+    for part in ("setup.py", "pyproject.toml"):
+        shutil.copy(ROOT / part, folder)
+    return folder
+
+
 def main():
-    survivors = 0
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in ("dali_vidaug", "kernels", "tests"):
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-        for part in ("setup.py", "pyproject.toml"):
-            shutil.copy(ROOT / part, folder)
-        for mutant in MUTANTS:
-            alive = survives(folder, *mutant)
+    survivors, workers = 0, os.cpu_count() or 1
+    folders: queue.SimpleQueue = queue.SimpleQueue()
+
+    def run(mutant):
+        folder = folders.get()
+        try:
+            return survives(folder, *mutant)
+        finally:
+            folders.put(folder)
+
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(workers) as pool:
+        for i in range(workers):
+            (Path(name) / str(i)).mkdir()
+            folders.put(copy_sources(Path(name) / str(i)))
+        for mutant, alive in zip(MUTANTS, pool.map(run, MUTANTS), strict=True):
             survivors += alive
             print("SURVIVED" if alive else "caught  ", *mutant[0:1], repr(mutant[1]), "->", repr(mutant[2]), flush=True)
     print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} mutants caught")

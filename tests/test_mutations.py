@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -83,16 +84,30 @@ MUTATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("file, old, new, tests", MUTATIONS, ids=lambda x: str(x)[:40])
-def test_a_planted_fault_is_noticed(file, old, new, tests, tmp_path):
+def plant(folder, file, old, new, tests):
+    """Run tests in a copy of the package that has a fault: their exit code, and what they printed."""
     for name in ("dali_vidaug", "kernels", "tests"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    target = tmp_path / "dali_vidaug" / file
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    target = folder / "dali_vidaug" / file
     text = target.read_text()
     assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
     target.write_text(text.replace(old, new))
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{tests}"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
-    assert done.returncode == 1, f"no test noticed:\n{done.stdout[-2000:]}"
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
+    return done.returncode, done.stdout
+
+
+@pytest.fixture(scope="module")
+def runs(request, tmp_path_factory):
+    """The runs of all selected faults, side by side: by fault, a future."""
+    chosen = [item.callspec.params for item in request.session.items if item.path == Path(__file__)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {tuple(p.values()): pool.submit(plant, tmp_path_factory.mktemp("fault"), **p) for p in chosen}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file, old, new, tests", MUTATIONS, ids=lambda x: str(x)[:40])
+def test_a_planted_fault_is_noticed(file, old, new, tests, runs):
+    code, printed = runs[file, old, new, tests].result()
+    assert code == 1, f"no test noticed:\n{printed[-2000:]}"
