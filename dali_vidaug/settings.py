@@ -156,6 +156,6 @@ def _summary(unsuited, formats):
     for video_format, why in unsuited.items():
         counts[why] += formats[video_format][0]
     examples = {why: formats[f][1] for f, why in reversed(unsuited.items())}
-    told = [f"{why} ({n} files, such as {examples[why]})" for why, n in counts.most_common(_MOST_REASONS)]
+    told = [f"{why} ({n} file{'s' * (n > 1)}, such as {examples[why]})" for why, n in counts.most_common(_MOST_REASONS)]
     told += [f"and {len(counts) - _MOST_REASONS} more reasons"] if len(counts) > _MOST_REASONS else []
     return "; ".join(told)
