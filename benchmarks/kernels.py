@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dali_vidaug import kernels
+from dali_vidaug import gpu, kernels
 from dali_vidaug.checks import device
 from dali_vidaug.checks.cases import CASES, MIXES, VALUES, bytes_moved, call_of, case_row, make_clip, mix_rows
 from dali_vidaug.ops.blend import blend
@@ -255,7 +255,7 @@ def main():
     times, blended = time_mixing([make_clip(i, FRAMES, SIZE, SIZE) for i in range(8)], options.clips)
     print_mixing("Mixing and erasing a batch of 8, one CPU thread, time of a clip", times, blended)
     results["mixing"] = times
-    reason = device.gpu_missing()
+    reason = gpu.problem()
     if reason:
         print(f"\nNothing is timed on a GPU: {reason}")
     else:

@@ -3,7 +3,7 @@
 # ITU-T H.264, table 7-1 and annex D.2.8; ITU-T H.265, table 7-1. Numbers are types of NAL units.
 _H264_SLICES, _H264_IDR, _H264_SEI, _RECOVERY_POINT = {1, 2, 5}, 5, 6, 6
 _HEVC_SLICES = range(32)
-_MPEG4_PICTURE = b"\0\0\1\xb6"  # ISO/IEC 14496-2: start code of a video object plane; two bits tell I, P, B, S
+MPEG4_PICTURE = b"\0\0\1\xb6"  # ISO/IEC 14496-2: start code of a video object plane; two bits tell I, P, B, S
 _AV1_FRAME_HEADERS = (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
 _HEVC_FRESH = range(16, 21)  # BLA and IDR; 21, CRA, relies on what came before for its leading pictures
 
@@ -120,7 +120,7 @@ def is_one_shown_picture(packet, stream, codec):
         slices = [unit for unit in nal_units(packet, stream) if unit[0] >> 1 & 63 in _HEVC_SLICES and len(unit) > 2]
         return sum(unit[2] >= 128 for unit in slices) == 1
     if codec == "mpeg4":
-        return data.count(_MPEG4_PICTURE) == 1
+        return data.count(MPEG4_PICTURE) == 1
     if codec == "vp8":
         return bool(data) and data[0] >> 4 & 1 == 1
     if codec == "vp9":
@@ -180,5 +180,5 @@ def presentation_order(packets, codec):
 
 def mpeg4_picture(packet):
     """The kind of a packet's one MPEG-4 picture: "I", "P", "B" or "S"; None where it has none, or several."""
-    pictures = bytes(packet).split(_MPEG4_PICTURE)[1:]
+    pictures = bytes(packet).split(MPEG4_PICTURE)[1:]
     return "IPBS"[pictures[0][0] >> 6] if len(pictures) == 1 and pictures[0] else None

@@ -19,6 +19,7 @@ import av.logging
 import numpy as np
 
 from dali_vidaug.bitstream import (
+    MPEG4_PICTURE,
     encoder_note,
     is_fresh_start,
     is_one_shown_picture,
@@ -258,7 +259,7 @@ def _write(stream, cuts, video, frames, on_gpu):
         if name == "mpeg4":  # Xvid packs two pictures into a packet in AVI; elsewhere that is not allowed
             unpack = av.bitstream.BitStreamFilterContext("mpeg4_unpack_bframes", stream)
             packets = [p for packet in (*packets, None) for p in unpack.filter(packet)]
-            packets = [p for p in packets if b"\0\0\1\xb6" in bytes(p)]  # place holders have no picture
+            packets = [p for p in packets if MPEG4_PICTURE in bytes(p)]  # place holders have no picture
         places, order = frames, presentation_order(packets, name)
     else:
         shown, order, first = [], [], 0

@@ -3,11 +3,23 @@
 It offers what the package uses and no more; test_launch.py holds it against CuPy's own signatures.
 """
 
+import sys
 from types import SimpleNamespace
 
 import numpy as np
 
+from dali_vidaug import kernels
+
 ALIGNMENT = 512  # of memory from CuPy's pool
+
+
+def in_place_of_cupy(monkeypatch):
+    """For a fixture: what the launcher takes for CuPy, with no function kept from before or for after."""
+    cupy = Cupy()
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    kernels._function.cache_clear()
+    yield cupy
+    kernels._function.cache_clear()
 
 
 class Array:

@@ -111,3 +111,19 @@ def test_benchmarks_start(name):
     program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
     done = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_the_kernels_runs_to_its_end(tmp_path):
+    """What it times on a GPU it times here on the CPU, through the same function."""
+    folder = Path(__file__).parent.parent / "benchmarks"
+    command = [sys.executable, folder / "kernels.py", "--clips", "1", "--json", tmp_path / "times.json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and (tmp_path / "times.json").stat().st_size > 1000, done.stderr
+    code = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); import kernels as k; "
+        "times, moved = k.time_batch([k.make_clip(i, 4, 32, 40) for i in range(4)], 2, 'cpu'); "
+        "print(len(times)); k.print_mixing('title', times, moved, 1e12)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and int(done.stdout.split()[0]) > 20, done.stderr

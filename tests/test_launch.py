@@ -23,11 +23,7 @@ TEAM = 32  # threads of a warp, which share a row of pixels
 
 @pytest.fixture
 def device(monkeypatch):
-    device = stand_in.Cupy()
-    monkeypatch.setitem(sys.modules, "cupy", device)
-    kernels._function.cache_clear()
-    yield device
-    kernels._function.cache_clear()
+    yield from stand_in.in_place_of_cupy(monkeypatch)
 
 
 # ---- grids: what the kernels' index arithmetic (common.h) makes of them

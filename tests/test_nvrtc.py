@@ -1,7 +1,6 @@
 """What can be known of the GPU's half without a GPU: the compiler's word, and what the launcher hands over."""
 
 import re
-import sys
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -112,11 +111,7 @@ def test_swapped_fields_are_refused():
 
 @pytest.fixture
 def device(monkeypatch):
-    device = stand_in.Cupy()
-    monkeypatch.setitem(sys.modules, "cupy", device)
-    kernels._function.cache_clear()
-    yield device
-    kernels._function.cache_clear()
+    yield from stand_in.in_place_of_cupy(monkeypatch)
 
 
 def given(argument):
