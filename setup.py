@@ -6,7 +6,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError
@@ -18,7 +18,7 @@ HEADERS = sorted(str(path) for path in KERNELS.glob("*.h"))
 FLAGS = ["-std=c++17", "-O3", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Wextra"]
 VARIANTS = {"baseline": []}
 if platform.machine() in ("x86_64", "AMD64"):
-    VARIANTS["avx2"] = ["-mavx2", "-mbmi2"]  # chosen at run time where the CPU has it
+    VARIANTS["avx2"] = ["-mavx2", "-mbmi2"]  # chosen at run time if the CPU has it
 
 
 def digest():
@@ -37,9 +37,17 @@ class BuildKernels(build_ext):
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}")
-        command = [os.environ.get("CXX", "g++"), *FLAGS, f'-DSOURCES_DIGEST="{digest()}"', *ext.extra_compile_args]
-        if subprocess.run([*command, "-x", "c++", *ext.sources, "-o", partial], check=False).returncode:
-            raise CompileError(f"the C++ compiler could not make {target.name}")
+        compiler = os.environ.get("CXX", "g++")
+        command = [compiler, *FLAGS, f'-DSOURCES_DIGEST="{digest()}"', *ext.extra_compile_args]
+        try:
+            done = subprocess.run([*command, "-x", "c++", *ext.sources, "-o", partial], check=False)
+        except OSError as error:
+            raise CompileError(
+                f"dali_vidaug compiles its kernels with a C++17 compiler, and {compiler} cannot be started ({error}): "
+                "install one (apt-get install g++), or name yours in the environment variable CXX"
+            ) from error
+        if done.returncode:
+            raise CompileError(f"the C++ compiler {compiler} could not make {target.name}")
         partial.replace(target)  # not written over: a running process may have it mapped
 
     def run(self):
@@ -66,9 +74,25 @@ setup(
     name="dali_vidaug",
     version="0.1.0",
     description="Video training batches at the speed of the decoder: NVIDIA DALI, CUDA kernels, torch tensors",
+    long_description=Path("README.md").read_text(),
+    long_description_content_type="text/markdown",
+    keywords="video action-recognition augmentation data-loader dali nvdec pytorch cuda",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: C++",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Multimedia :: Video",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     license="Apache-2.0",
-    packages=["dali_vidaug", "dali_vidaug.checks", "dali_vidaug.ops"],
+    packages=find_packages(include=["dali_vidaug", "dali_vidaug.*"]),
+    package_data={"dali_vidaug": ["py.typed"]},
     ext_modules=[
         Extension(
             f"dali_vidaug._kernels_{name}",
@@ -80,7 +104,8 @@ setup(
         for name, flags in VARIANTS.items()
     ],
     cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
-    install_requires=["numpy>=1.26", "av>=14", "pyarrow>=14", "tqdm", "pillow>=10.1", "torch>=2.4"],
+    # docs/testing.md says which versions were tried; av 17.0.1 is the first whose filter graphs can be given one thread
+    install_requires=["numpy>=1.26", "av>=17.0.1,<20", "pyarrow>=14", "tqdm>=4.60", "pillow>=10.1", "torch>=2.4"],
     extras_require={
         # CuPy compiles the kernels with NVRTC, and compiles nothing where it does not find CUDA's headers.
         "cuda12": [
@@ -98,5 +123,5 @@ setup(
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
         "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil", "torchvision"],
     },
-    entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.cli:main"]},
+    entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.commands.cli:main"]},
 )

@@ -1,9 +1,9 @@
-"""Time the kernels, beside what others offer: ``python benchmarks/kernels.py [--clips 60] [--json out.json]``.
+"""Time the kernels, compared with what others offer: ``python benchmarks/kernels.py [--clips 60] [--json out.json]``.
 
 Each kernel is first checked against tests/reference.py, then timed on clips of 16 x 224 x 224, on one CPU thread and
-on the GPU if there is one. A share of copy is the least time to move the bytes that must be moved (each pixel read once
-and written once), at the speed of a plain copy, over the time it took. Times are medians, in ms per clip. On the GPU
-also the share of the memory's peak.
+on the GPU if there is one. "of copy" is the least time to move the bytes that must be moved (each pixel read once and
+written once), at the speed of a plain copy, divided by the time that it took. Times are medians, in ms per clip. On the
+GPU also the share of the memory's peak.
 """
 
 import argparse
@@ -16,23 +16,25 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
 
-from dali_vidaug import gpu, kernels
-from dali_vidaug.checks import device
-from dali_vidaug.checks.cases import CASES, MIXES, VALUES, bytes_moved, call_of, case_row, make_clip, mix_rows
+from dali_vidaug.commands.checks import device
+from dali_vidaug.commands.checks.cases import CASES, MIXES, VALUES, bytes_moved, call_of, case_row, make_clip, mix_rows
+from dali_vidaug.device import gpu
 from dali_vidaug.ops.blend import blend
 from dali_vidaug.ops.randaugment import RandAugmentT, randaugment
 from dali_vidaug.rng import Draws
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import reference
-from conftest import assert_pixels
+from conftest import assert_pixels, import_torchvision
 
 FRAMES, SIZE = 16, 224
 
 
 def milliseconds(functions, repeat):
-    """Call each function ``repeat`` times, in turn, so that what disturbs hits all: {name: (median, middle half)}."""
+    """Call each function ``repeat`` times, in turn, so that disturbances affect all: {name: (median, middle half)}."""
     times = {name: [] for name in functions}
     for i in range(repeat + 2):
         for name, function in functions.items():
@@ -74,7 +76,7 @@ def time_batch(clips, repeat, where):
 
 
 def time_randaugment(clip, repeat):
-    """RandAugment(2, 9), nearest, one thread, other draws for each call: ours, torchvision's, Pillow's, DALI's."""
+    """RandAugment(2, 9), nearest, one thread, other draws in each call: ours, torchvision's, Pillow's, DALI's."""
     op = RandAugmentT(2, 9.0, 0.5, interpolation="nearest")
     rows = op.draw(Draws(0, 0, np.arange(repeat + 2)), FRAMES, SIZE, SIZE)
     frame_rows = RandAugmentT(2, 9.0, 0.5, interpolation="nearest", statistics="frame").draw(
@@ -88,31 +90,14 @@ def time_randaugment(clip, repeat):
         try:
             functions |= make(clip)
         except ImportError as error:
-            print(f"left out: {error}")
+            print(f"skipped: {error}")
     return milliseconds(functions, repeat)
 
 
-def import_torchvision():
-    import torch
-
+def torchvision_randaugment(clip):
+    torchvision, v2, _ = import_torchvision()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    try:
-        import torchvision
-    except RuntimeError:  # without its compiled part it lacks the two operators that its import looks for
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import torchvision
-    from torchvision.transforms import v2
-
-    return torch, torchvision, v2
-
-
-def torchvision_randaugment(clip):
-    torch, torchvision, v2 = import_torchvision()
-    from PIL import Image
-
     theirs = v2.RandAugment(num_ops=2, magnitude=9)
     video = torch.from_numpy(clip).permute(0, 3, 1, 2).contiguous()
 
@@ -158,7 +143,7 @@ def time_affine(clip, repeat):
     try:
         import cv2
     except ImportError as error:
-        print(f"left out: {error}")
+        print(f"skipped: {error}")
     else:
         cv2.setNumThreads(1)
         matrix = cv2.getRotationMatrix2D((SIZE / 2 - 0.5, SIZE / 2 - 0.5), VALUES["Rotate"], 1.0)
@@ -170,22 +155,22 @@ def time_affine(clip, repeat):
 
 
 def time_mixing(clips, repeat):
-    """A batch mixed by other draws in each call; times of a clip, and the bytes that must be moved for it."""
+    """A batch mixed with other draws in each call; times of a clip, and the bytes that must be moved for it."""
     batch = len(clips)
     functions, moved = {}, {"a plain copy": 2 * clips[0].nbytes}
     for name in MIXES:
         rows = [mix_rows(name, clips, i) for i in range(repeat + 2)]
         check_mixing(clips, rows[0])
-        functions[name] = lambda i, rows=rows: blend(clips, rows[i])
+        functions[name] = lambda i, rows=rows: blend(clips, rows[i], num_threads=1)
         # Of two clips that are blended both are read; what is not copied moves nothing.
         moved[name] = statistics.median(float(bytes_moved(r).mean()) for r in rows[2:])
     functions["a plain copy"] = lambda _: [clip.copy() for clip in clips]
     times = milliseconds(functions, repeat)
-    # By themselves, as they leave nothing of ours in the cache.
+    # By themselves, because they leave nothing of ours in the cache.
     try:
         times |= milliseconds(torchvision_mixing(clips), repeat)
     except ImportError as error:
-        print(f"left out: {error}")
+        print(f"skipped: {error}")
     return {name: (m / batch, s / batch) for name, (m, s) in times.items()}, moved
 
 
@@ -195,9 +180,9 @@ def check_mixing(clips, rows):
 
 
 def torchvision_mixing(clips):
-    torch, torchvision, v2 = import_torchvision()
-    from torchvision import tv_tensors
-
+    torchvision, v2, tv_tensors = import_torchvision()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
     labels = torch.arange(len(clips))
     pixels = tv_tensors.Video(torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3).contiguous())
     floats = tv_tensors.Video(pixels.float() / 255)
@@ -240,7 +225,6 @@ def main():
     parser.add_argument("--clips", type=int, default=60, help="calls of each thing that is timed (default: 60)")
     parser.add_argument("--json", type=Path, help="write the times there too")
     options = parser.parse_args()
-    kernels.set_num_threads(1)
     clip = make_clip(0, FRAMES, SIZE, SIZE)
     check(clip)
     moved = 2 * clip.nbytes

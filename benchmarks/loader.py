@@ -1,11 +1,11 @@
-"""How fast the loader is: beside decoding alone, which bounds it, and beside a torch DataLoader.
+"""How fast the loader is, compared with decoding alone, which bounds it, and with a torch DataLoader.
 
     python benchmarks/loader.py VIDEOS [--recipe NAME] [--batches N] [--rounds N] [--json FILE]
 
-Checks first that every sample comes once, rightly labelled and finite, and that the peers show the same pictures.
-Then, in turn and several rounds: the bare decode (PyAV, every frame from the key frame to the last wanted one, as many
-threads, no colour conversion, thrown away), our loader, and a torch DataLoader with torchcodec or PyAV and torchvision
-v2, as installed, with as many workers. Prints medians and ratios.
+Checks first that every sample comes once, with the right label and finite pixels. Then times, in turn and for several
+rounds: the bare decode (PyAV, every frame from the key frame to the last wanted one, with as many threads, without
+colour conversion), our loader, and a torch DataLoader with torchcodec or PyAV and torchvision v2, as installed, with as
+many workers. Prints medians and ratios.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug.cut import frame_index, open_video, read_cuts
+from dali_vidaug.media.cut import frame_index, is_counted, open_video, read_cuts
 
 PEER_THREADS = 1  # torchcodec's threads in each worker
 
@@ -39,7 +39,7 @@ def make_recipe(name, num_frames, stride):
 
 
 def bare_decode(video, frames):
-    """Decode every frame from the key frame before the first wanted one to the last; gives how many."""
+    """Decode every frame from the key frame before the first wanted one to the last wanted one; returns how many."""
     last = int(frames.max())
     key = int(video.keyframes[np.searchsorted(video.keyframes, frames.min(), "right") - 1])
     count = 0
@@ -49,13 +49,13 @@ def bare_decode(video, frames):
             container.seek(int(pts), stream=stream)
         for frame in container.decode(stream):
             count += 1
-            if (count - 1 if video.pts is None and video.pts_step is None else frame_index(video, frame.pts)) >= last:
+            if (count - 1 if is_counted(video) else frame_index(video, frame.pts)) >= last:
                 break
     return count
 
 
 class PeerDataset(torch.utils.data.Dataset):
-    """The same clips through torchcodec (or PyAV) and torchvision v2; CutMix comes when they are collated."""
+    """The same clips through torchcodec (or PyAV) and torchvision v2; CutMix is done when they are collated."""
 
     def __init__(self, manifest, samples, frames, name):
         self.manifest, self.samples, self.frames, self.name = manifest, samples, frames, name
@@ -70,7 +70,7 @@ class PeerDataset(torch.utils.data.Dataset):
         clip = decode_with_peer(self.manifest.path(sample), self.frames[i])
         steps = [v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()]
         if self.name != "basic":
-            steps.append(v2.RandAugment(num_ops=2, magnitude=9))  # nearest, as it comes
+            steps.append(v2.RandAugment(num_ops=2, magnitude=9))  # nearest is its default
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.45,) * 3, (0.225,) * 3)]
         return v2.Compose(steps)(clip).transpose(0, 1), int(self.manifest.labels[sample])
 
@@ -81,7 +81,7 @@ class PeerDataset(torch.utils.data.Dataset):
         clips, labels = torch.utils.data.default_collate(items)
         if self.name != "full":
             return clips, labels
-        # v2.CutMix takes images: frames and channels are one dimension for it
+        # v2.CutMix is for images: frames and channels are one dimension for it
         mixed, labels = v2.CutMix(num_classes=len(self.manifest.classes))(clips.flatten(1, 2), labels)
         return mixed.view_as(clips), labels
 
@@ -105,7 +105,7 @@ def decode_with_peer(path, frames):
 
 
 def check(manifest, our_recipe, num_threads, mixes):
-    """Every sample once, right labels, finite; the decoder's frames are those of a full decode."""
+    """Every sample once, right labels, finite pixels; the cuts have the wanted frames."""
     seen = []
     with dv.VideoLoader(manifest, our_recipe, 8, drop_last=False, num_threads=num_threads) as loader:
         for batch in loader:
@@ -134,7 +134,7 @@ def time_ceiling(manifest, plans, num_threads):
 
 
 def time_batches(iterator, count, batch_size):
-    """Clips a second, from the first batch on: what starts up before it does not count for anyone."""
+    """Clips per second, from the first batch on: what starts before it is not counted for anyone."""
     next(iterator)
     started = time.perf_counter()
     for _ in range(count - 1):
@@ -160,7 +160,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", help="folder with a sub-folder for each class")
     parser.add_argument("--recipe", choices=("basic", "randaugment", "full"), default="basic")
-    parser.add_argument("--batches", type=int, default=0, help="batches a round (default: a whole epoch)")
+    parser.add_argument("--batches", type=int, default=0, help="batches in a round (default: a whole epoch)")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--stride", type=int, default=2)
@@ -179,7 +179,8 @@ def main():
     for number in range(args.rounds):
         loader = dv.VideoLoader(manifest, ours, args.batch_size, num_threads=args.threads)
         loader.set_epoch(number)
-        plans = [dv.draw_plan(manifest, ours, loader.schedule.batch(number, i), 0, number) for i in range(count)]
+        batches = [loader.schedule.batch(number, i) for i in range(count)]
+        plans = [dv.draw_plan(manifest, ours, samples, 0, number, views) for samples, views in batches]
         ceiling, frames = time_ceiling(manifest, plans, args.threads)
         rates.setdefault("bare decode", []).append(ceiling)
         with loader:
@@ -201,7 +202,7 @@ def main():
 
     medians = {name: statistics.median(values) for name, values in rates.items()}
     print(f"\nmedians of {args.rounds} rounds of {count * args.batch_size} clips, {args.threads} threads, "
-          f"{frames:.1f} frames a clip in the bare decode:")  # fmt: skip
+          f"{frames:.1f} frames for a clip in the bare decode:")  # fmt: skip
     for name, value in medians.items():
         print(f"  {name:18} {value:7.1f} clips/s   {value / medians['bare decode']:.2f} of the bare decode")
     ratios = [ours / bare for ours, bare in zip(rates["dali_vidaug"], rates["bare decode"], strict=True)]

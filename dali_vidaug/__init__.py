@@ -1,6 +1,12 @@
 """A list of video files goes in, augmented training batches come out as torch tensors."""
 
-from dali_vidaug.manifest import Broken, Manifest
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dali_vidaug.data.manifest import Broken, Manifest
+from dali_vidaug.data.scan import scan
+from dali_vidaug.errors import ClipError
 from dali_vidaug.ops import (
     CenterCrop,
     CubeCutMix,
@@ -30,17 +36,21 @@ from dali_vidaug.ops import (
 )
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.sampling import ClipSampling
-from dali_vidaug.scan import scan
+from dali_vidaug.report import Report
+from dali_vidaug.sampling import ClipSampling, Videos
+
+if TYPE_CHECKING:
+    from dali_vidaug.batch import Batch, BatchMix
+    from dali_vidaug.in_memory import augment
+    from dali_vidaug.loader import VideoLoader
 
 __version__ = "0.1.0"
-_NEED_DALI = {
+# Imported when they are first used: they need DALI and torch, which scanning and planning do not.
+_LAZY = {
     "Batch": "batch",
     "BatchMix": "batch",
-    "ClipError": "clip",
-    "Report": "report",
     "VideoLoader": "loader",
-    "augment": "loader",
+    "augment": "in_memory",
 }
 __all__ = [
     "Batch",
@@ -78,20 +88,20 @@ __all__ = [
     "TrivialAugment",
     "VideoLoader",
     "VideoMix",
+    "Videos",
     "augment",
     "draw_plan",
     "scan",
 ]
 
 
-def __getattr__(name):
-    """Import what needs DALI and torch when it is first used: scanning and planning do without."""
-    if name not in _NEED_DALI:
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
         raise AttributeError(f"module 'dali_vidaug' has no attribute {name!r}")
     from importlib import import_module
 
     try:
-        return getattr(import_module(f"dali_vidaug.{_NEED_DALI[name]}"), name)
+        return getattr(import_module(f"dali_vidaug.{_LAZY[name]}"), name)
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "nvidia":
             raise ModuleNotFoundError(
@@ -100,3 +110,7 @@ def __getattr__(name):
                 name=error.name,
             ) from None
         raise
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,16 +1,20 @@
-"""What the training loop gets: clips and their labels, mixed as the clips are."""
+"""What the training loop gets: clips and their labels, mixed in the same way."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.plan import Plan
 
 
 class BatchMix(NamedTuple):
-    """Who is mixed with whom, for a loss of two terms: ``own * loss(clip's label) + (1 - own) * loss(partner's)``.
+    """Which clips are mixed, for a loss of two terms: ``own * loss(clip's label) + (1 - own) * loss(partner's)``.
 
     Attributes:
         partner: (B,) int64, position in the batch of the clip that each is mixed with, or its own.
@@ -26,12 +30,13 @@ class Batch:
     """Clips and what belongs to them. Unpacks into ``clips, targets``.
 
     Attributes:
-        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, else uint8.
+        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, otherwise uint8.
         targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
         samples: (B,) int64, manifest rows of the clips.
         epoch, index: the batch's number.
         plan: what was drawn for the clips.
-        mix: who is mixed with whom, when the recipe has one op that mixes; None when it has none, or several.
+        mix: which clips are mixed, when the recipe has one op that mixes; None when it has none, or several.
+        manifest: of the samples; None for clips in memory.
     """
 
     clips: torch.Tensor
@@ -41,29 +46,51 @@ class Batch:
     index: int
     plan: Plan
     mix: BatchMix | None = None
+    manifest: Manifest | None = field(default=None, repr=False)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[torch.Tensor]:
         return iter((self.clips, self.targets))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.clips)
 
+    @property
+    def views(self) -> torch.Tensor:
+        """(B,) int64, which of the clips of its sample each clip is."""
+        return torch.from_numpy(self.plan.views.copy())
 
-def make_batch(clips, targets, plan, index):
+    def rows(self, name: str) -> np.ndarray:
+        """A column of the manifest, for the clips: one of your own, such as a caption, or a measured one.
+
+        Returns:
+            (B,): numbers and truth values as they are; else, and where a value is missing, objects: str, list, None.
+
+        Raises:
+            ValueError: there is no such column, or no manifest.
+        """
+        if self.manifest is None:
+            raise ValueError(f"Batch: clips in memory have no column {name!r}")
+        return self.manifest.rows(name, self.plan.samples)
+
+
+def make_batch(
+    clips: torch.Tensor, targets: np.ndarray, plan: Plan, index: int, manifest: Manifest | None = None
+) -> Batch:
     """Put a batch together; its labels are mixed as the ops of the plan have mixed the clips.
 
     Args:
         clips: of the batch, as they leave the graph.
-        targets: (B, K) float32, NumPy: the labels before any op.
+        targets: (B, K) float32: the labels before any op.
         plan, index: of the batch.
+        manifest: of the samples.
 
     Returns:
-        A ``Batch`` on the device of the clips.
+        The batch, on the device of the clips.
     """
     mixes = []
     for name, op in zip(plan.recipe.names, plan.recipe.ops, strict=True):
-        if hasattr(op, "mix_targets"):
-            targets = op.mix_targets(plan.args[name], targets)
+        if hasattr(op, "targets"):
+            targets = op.targets(plan.args[name], targets)
         if hasattr(op, "mixed_with"):
             mixes.append(op.mixed_with(plan.args[name]))
     mix = None
@@ -71,12 +98,12 @@ def make_batch(clips, targets, plan, index):
         partner, own = mixes[0]
         mix = BatchMix(_to(clips.device, partner.astype(np.int64)), _to(clips.device, own.astype(np.float32)))
     samples = torch.from_numpy(plan.samples.copy())
-    return Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, plan, mix)
+    return Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, plan, mix, manifest)
 
 
 def _to(device, array):
     tensor = torch.from_numpy(array)
     if device.type == "cpu":
         return tensor
-    # From pinned memory, which torch keeps until the copy is done: from other memory the copy may wait for the stream.
+    # From pinned memory, which torch keeps until the copy is done; from other memory the copy may wait for the stream.
     return tensor.pin_memory().to(device, non_blocking=True)

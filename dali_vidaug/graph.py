@@ -1,5 +1,8 @@
 """The DALI pipeline of a recipe: plan columns and frames (or small encoded files) in, a batch of clips out."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,10 +10,13 @@ import nvidia.dali.fn
 import nvidia.dali.types
 from nvidia.dali.pipeline import Pipeline
 
-from dali_vidaug.ops import Normalize, RandomHorizontalFlip
+from dali_vidaug.media.video import Video
+from dali_vidaug.plan import Plan
+from dali_vidaug.recipe import Recipe
+from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
-fn: Any = nvidia.dali.fn  # the stubs leave out the conditional operators
+fn: Any = nvidia.dali.fn  # the stubs do not have the conditional operators
 
 _DALI_TYPES = {
     np.dtype(kind): getattr(types, name)
@@ -19,8 +25,8 @@ _DALI_TYPES = {
         ("u8", "UINT64"), ("i8", "INT64"), ("f2", "FLOAT16"), ("f4", "FLOAT"), ("f8", "FLOAT64"),
     )
 }  # fmt: skip
-DTYPES = {"float32": types.FLOAT, "float16": types.FLOAT16}
-_TURNS = {  # degrees clockwise: matrix from output to input, for a stored picture of width w and height h
+_CLIP_TYPES = {"float32": types.FLOAT, "float16": types.FLOAT16}
+_ROTATIONS = {  # degrees clockwise: matrix from output to input, for a stored frame of width w and height h
     0: lambda w, h: ((1, 0, 0), (0, 1, 0)),
     90: lambda w, h: ((0, 1, 0), (-1, 0, h)),
     180: lambda w, h: ((-1, 0, w), (0, -1, h)),
@@ -29,203 +35,218 @@ _TURNS = {  # degrees clockwise: matrix from output to input, for a stored pictu
 
 
 class Encoded(NamedTuple):
-    """A clip that DALI is to decode.
+    """A clip that DALI decodes.
 
     Attributes:
         data: (N,) uint8, a small video file.
-        places: (F,) int32, where the clip's frames are in it.
+        positions: (F,) int32, where the clip's frames are in it.
         video: its row of the manifest.
     """
 
     data: np.ndarray
-    places: np.ndarray
-    video: Any
+    positions: np.ndarray
+    video: Video
 
 
-# What stands in a batch of the one kind for a clip of the other; nothing looks at it.
-_NO_FILE = Encoded(np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
+# Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
+_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 
 
 class Columns:
-    """An op's arguments as nodes of the graph, one value a clip: what ``build`` gets as ``args``.
+    """An op's arguments as nodes of the graph, one value for each clip: what ``build`` gets as ``args``.
 
     ``args["top"]`` is a field of the op's arguments; ``args["top", "left"]`` several as one float vector (for
-    DALI's arguments that take one); ``args.rows()`` the whole rows as bytes, for kernels. All are on the CPU.
+    DALI's arguments that need one); ``args.rows()`` the whole rows as bytes, for kernels. All are on the CPU.
+
+    Attributes:
+        dtype: DALI's type of normalised clips.
+        num_threads: of the graph.
     """
 
-    def __init__(self, name, dtype):
-        self._name, self._dtype = name, dtype
-        self._nodes, self._takers, self._checks = {}, {}, []
+    def __init__(self, name: str, dtype: np.dtype | None, settings: Settings):
+        self._name, self._fields = name, dtype if dtype is not None else np.dtype([])
+        self.dtype, self.num_threads = _CLIP_TYPES[settings.dtype], settings.num_threads
+        self._nodes: dict[str, Any] = {}
+        self._extract: dict[str, Callable] = {}  # by input of the pipeline: what it is fed, from the rows of a batch
+        self._checks: list[Callable] = []
 
-    def _node(self, key, kind, ndim, take):
+    def _node(self, key, kind, ndim, extract):
         if key not in self._nodes:
             name = f"{self._name}.{key}"
             self._nodes[key] = fn.external_source(name=name, dtype=_DALI_TYPES[kind], ndim=ndim, device="cpu")
-            self._takers[name] = take
+            self._extract[name] = extract
         return self._nodes[key]
 
-    def __getitem__(self, fields):
+    def __contains__(self, field: str) -> bool:
+        return field in (self._fields.names or ())
+
+    def __getitem__(self, fields: str | tuple[str, ...]) -> Any:
         names = fields if isinstance(fields, tuple) else (fields,)
-        for field in names:
-            if field not in self._dtype.names:
-                raise KeyError(f"{self._name}: no argument {field!r}; there are {', '.join(self._dtype.names)}")
+        for name in names:
+            if name not in self:
+                known = ", ".join(self._fields.names or ()) or "none"
+                raise KeyError(f"{self._name}: no argument {name!r}; there are {known}")
         if isinstance(fields, tuple):
             return self._node(
                 "+".join(names), np.dtype("f4"), 1, lambda rows: np.stack([rows[n] for n in names], 1).astype("f4")
             )
-        field = self._dtype[fields]
+        field = self._fields[fields]
         return self._node(fields, field.base, len(field.shape), lambda rows: np.ascontiguousarray(rows[fields]))
 
-    def rows(self, check=None):
-        """The rows as they are, (itemsize,) uint8 each. ``check(rows)`` raises for those that a kernel must not get."""
-        size = self._dtype.itemsize
+    def rows(self, check: Callable[[np.ndarray], None] | None = None) -> Any:
+        """The whole rows, (itemsize,) uint8 each. ``check(rows)`` raises for those that a kernel must not get."""
         if check is not None:
             self._checks.append(check)
         return self._node(
-            "rows", np.dtype("u1"), 1, lambda rows: np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), size)
+            "rows", np.dtype("u1"), 1, lambda rows: np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
         )
 
-    def check(self, rows):
-        """Refuse the rows of a batch, such as those of an edited plan, while nothing is fed yet."""
+    def check(self, rows: np.ndarray) -> None:
+        """Refuse the rows of a batch, such as those of an edited plan, before anything is fed."""
         for check in self._checks:
             check(rows)
 
-    def feed(self, pipeline, rows):
-        """Hand the rows of a batch to the pipeline."""
-        for name, take in self._takers.items():
-            pipeline.feed_input(name, take(rows))
+    def feed(self, pipeline: Pipeline, rows: np.ndarray) -> None:
+        """Give the rows of a batch to the pipeline."""
+        for name, extract in self._extract.items():
+            pipeline.feed_input(name, extract(rows))
 
 
-class _Part:
-    """The arguments of those clips of a batch that DALI decodes; as ``Columns``."""
+class _EncodedColumns:
+    """As ``Columns``, with the arguments of only those clips of a batch that DALI decodes."""
 
-    def __init__(self, args, predicate):
-        self._args, self._predicate = args, predicate
+    def __init__(self, args, encoded):
+        self._args, self._encoded = args, encoded
 
     def __getitem__(self, fields):
-        return _split(self._args[fields], self._predicate)[0]
+        return _split(self._args[fields], self._encoded)[0]
 
 
 def _split(node, predicate):
-    """The clips for which ``predicate`` holds, and the others: a smaller batch each, which may be empty.
+    """The clips for which ``predicate`` holds, and the others: two smaller batches, either of which may be empty.
 
     DALI's own conditional statements are made of this and of merge.
     """
     return fn._conditional.split(node, predicate=predicate)
 
 
+def num_in_decoder(recipe: Recipe, settings: Settings) -> int:
+    """How many of a recipe's first ops PyAV does in its conversion to RGB."""
+    if settings.decoder == "dali" or not settings.resize_in_decoder:
+        return 0
+    count = 0
+    while count < len(recipe.ops) and getattr(recipe.ops[count], "in_decoder", False):
+        count += 1
+    return count
+
+
 class Graph:
     """The pipeline of a recipe on one device.
 
+    It is fed frames where PyAV decodes, with the ops done that ``num_in_decoder`` counts; and small encoded files where
+    DALI decodes, for which it does all ops.
+
     Args:
-        recipe: its ops are built, but for the first ``num_folded`` where the decoder has done them already.
-        dtypes: for each op by name the dtype of its arguments, or None.
-        batch_size: clips in a batch at most.
-        device: "cpu" or "gpu".
-        device_id: which GPU; None without one.
-        num_threads: DALI's threads.
-        dtype: "float32" or "float16", of the result of ``Normalize``.
-        decoder: "pyav": it is fed frames, with the first ``num_folded`` ops done; "dali": small encoded files, and
-            does all ops; "hybrid": some clips so, some so.
-        rotated: whether some of these files are stored turned.
-        num_folded: see there.
+        plan: of any batch: the graph is for its recipe and for arguments with its dtypes.
+        settings: device, decoder, dtype, number of threads.
+        batch_size: the largest number of clips in a batch.
+        rotated: whether some of the encoded files are shown rotated.
     """
 
-    def __init__(
-        self, recipe, dtypes, *, batch_size, device, device_id, num_threads, dtype, decoder="pyav", rotated=False,
-        num_folded=0,
-    ):  # fmt: skip
-        self._decoder, self._rotated = decoder, rotated
-        self._done: Any = None  # a mark behind the batch that was run last, on a GPU
-        self._columns = {name: Columns(name, kind) for name, kind in dtypes.items() if kind is not None}
-        self.pipeline = Pipeline(batch_size, num_threads, device_id, prefetch_queue_depth=1)
+    def __init__(self, plan: Plan, settings: Settings, batch_size: int, rotated: bool = False):
+        self._recipe, self._settings, self._rotated = plan.recipe, settings, rotated and settings.decoder != "pyav"
+        self._num_in_decoder = num_in_decoder(plan.recipe, settings)
+        self._done: Any = None  # an event after the latest batch, on a GPU
+        self._columns = {
+            name: Columns(name, None if rows is None else rows.dtype, settings) for name, rows in plan.args.items()
+        }
+        self.pipeline = Pipeline(batch_size, settings.num_threads, settings.device_id, prefetch_queue_depth=1)
         with self.pipeline:
-            if decoder == "pyav":
-                clips = self._frames(device)
-            elif decoder == "dali":
-                clips, num_folded = self._decoded(device), 0
+            if settings.decoder == "pyav":
+                clips = self._frames()
+            elif settings.decoder == "dali":
+                clips = self._decoded()
             else:
-                clips = self._merged(recipe, device, num_folded)
-            self.pipeline.set_outputs(self._build(recipe, clips, num_folded, dtype))
+                clips = self._merged()
+            self.pipeline.set_outputs(self._build(clips))
 
-    def _merged(self, recipe, device, num_folded):
-        """All clips in their order: those that DALI decodes catch up on the ops that the others have had."""
+    def _merged(self):
+        """All clips in their order. Those that DALI decodes first get the ops that PyAV has done for the others."""
         encoded = fn.external_source(name="encoded?", dtype=types.BOOL, ndim=0)
-        clips = self._decoded(device, encoded)
-        for name, op in zip(recipe.names[:num_folded], recipe.ops, strict=False):
-            clips = op.build(fn, clips, _Part(self._columns[name], encoded))
-        return fn._conditional.merge(clips, self._frames(device, encoded), predicate=encoded)
+        clips = self._decoded(encoded)
+        for name, op in zip(self._recipe.names[: self._num_in_decoder], self._recipe.ops, strict=False):
+            clips = op.build(fn, clips, _EncodedColumns(self._columns[name], encoded))
+        return fn._conditional.merge(clips, self._frames(encoded), predicate=encoded)
 
-    def _frames(self, device, encoded=None):
+    def _frames(self, encoded=None):
         clips = fn.external_source(name="clips", dtype=types.UINT8, ndim=4, layout="FHWC", no_copy=True)
         if encoded is not None:
             clips = _split(clips, encoded)[1]
-        return clips.gpu() if device == "gpu" else clips
+        return clips.gpu() if self._settings.device == "gpu" else clips
 
-    def _decoded(self, device, encoded=None):
+    def _decoded(self, encoded=None):
         def source(name, dtype, ndim, **options):
             node = fn.external_source(name=name, dtype=dtype, ndim=ndim, **options)
             return node if encoded is None else _split(node, encoded)[0]
 
         data = source("encoded", types.UINT8, 1, no_copy=True)
-        # Each index once and rising: DALI reads a file again from its start for every index that is not. No padding:
-        # an index past the end is an error, not a black frame.
-        where = "mixed" if device == "gpu" else "cpu"
+        # Each index once, rising: otherwise DALI starts to read the file again. No padding: an index past the end is an
+        # error, not a black frame.
+        where = "mixed" if self._settings.device == "gpu" else "cpu"
         frames = source("frames", types.INT32, 1)
         clips = fn.decoders.video(data, device=where, frames=frames, pad_mode="none", affine=False)
         clips = fn.sequence_rearrange(clips, new_order=source("order", types.INT32, 1))
         if self._rotated:
             clips = fn.warp_affine(
                 clips,
-                matrix=source("turn", types.FLOAT, 2),
-                size=source("turned_size", types.FLOAT, 1),
+                matrix=source("rotation", types.FLOAT, 2),
+                size=source("rotated_size", types.FLOAT, 1),
                 interp_type=types.INTERP_NN,
                 inverse_map=True,  # the matrix maps output to input
             )
         return clips
 
-    def _build(self, recipe, clips, num_folded, dtype):
-        names, ops = recipe.names, recipe.ops
-        mirrored: Any = None
-        for i in range(num_folded, len(ops)):
-            args: Any = self._columns.get(names[i])
-            following = ops[i + 1] if i + 1 < len(ops) else None
-            if isinstance(ops[i], Normalize):
-                return ops[i].build(fn, clips, args, DTYPES[dtype], mirrored)
-            if isinstance(ops[i], RandomHorizontalFlip) and isinstance(following, Normalize):
-                mirrored = args["mirrored"]  # one pass over the pixels instead of two
+    def _build(self, clips):
+        """The ops that are left, and channels first."""
+        ops = list(zip(self._recipe.names, self._recipe.ops, strict=True))[self._num_in_decoder :]
+        flip: Any = None  # the arguments of a flip that the next op does in its own pass over the pixels
+        for i, (name, op) in enumerate(ops):
+            following = ops[i + 1][1] if i + 1 < len(ops) else None
+            if getattr(op, "mirrors", False) and getattr(following, "mirrors_first", False):
+                flip = self._columns[name]
             else:
-                clips = ops[i].build(fn, clips, args)
-        return fn.transpose(clips, perm=[3, 0, 1, 2])
+                clips, flip = op.build(fn, clips, flip or self._columns[name]), None
+        done = bool(ops) and getattr(ops[-1][1], "channels_first", False)
+        return clips if done else fn.transpose(clips, perm=[3, 0, 1, 2])
 
-    def run(self, plan, media, stream=None):
+    def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None) -> Any:
         """Run one batch.
 
         Args:
             plan: of the batch.
-            media: for each clip its frames, (F, H, W, 3) uint8, or, where DALI decodes, an ``Encoded``.
-            stream: on a GPU, the torch stream that the result is ready on; None: it is waited for.
+            inputs: for each clip its frames, (F, H, W, 3) uint8, or an ``Encoded`` where DALI decodes.
+            stream: on a GPU, the torch stream on which the result will be ready; None: wait for it.
 
         Returns:
-            A DALI tensor list with one dense (3, F, H, W) tensor a clip. It owns its memory.
+            A DALI tensor list with one dense (3, F, H, W) tensor for each clip. It owns its memory.
 
         Raises:
             RuntimeError: DALI could not decode or process a clip; later batches are not affected.
-            ValueError: the plan's arguments of an op contradict each other; nor are they.
+            ValueError: the plan's arguments of an op contradict each other; later batches are not affected.
         """
         for name, columns in self._columns.items():
             columns.check(plan.args[name])
-        if self._decoder != "pyav":
-            self._feed_encoded(media)
-        if self._decoder != "dali":
-            self.pipeline.feed_input("clips", [_NO_CLIP if isinstance(m, Encoded) else m for m in media])
+        if self._settings.decoder != "pyav":
+            self._feed_encoded(inputs)
+        if self._settings.decoder != "dali":
+            self.pipeline.feed_input("clips", [_NO_CLIP if isinstance(clip, Encoded) else clip for clip in inputs])
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, plan.args[name])
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
         # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
-        # before must be done, not only under way: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
-        # that the next batch writes over (MakeContiguousMixed). Whoever takes batches does not wait for this.
+        # before must be finished, not only started: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
+        # that the next batch overwrites (MakeContiguousMixed). Whoever takes batches does not wait for this.
         if self._done is not None:
             self._done.synchronize()
         self.pipeline.schedule_run()
@@ -234,17 +255,17 @@ class Graph:
         self._done = None if stream is None else stream.record_event()
         return clips
 
-    def _feed_encoded(self, media):
-        files = [m if isinstance(m, Encoded) else _NO_FILE for m in media]
-        if self._decoder == "hybrid":
+    def _feed_encoded(self, inputs):
+        files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]
+        if self._settings.decoder == "hybrid":
             self.pipeline.feed_input("encoded?", np.array([file is not _NO_FILE for file in files]))
-        unique = [np.unique(file.places, return_inverse=True) for file in files]
-        self.pipeline.feed_input("encoded", [file.data for file in files])
+        unique = [np.unique(positions, return_inverse=True) for _, positions, _ in files]
+        self.pipeline.feed_input("encoded", [data for data, _, _ in files])
         self.pipeline.feed_input("frames", [frames.astype(np.int32) for frames, _ in unique])
         self.pipeline.feed_input("order", [order.astype(np.int32) for _, order in unique])
         if self._rotated:
-            shapes = [(v.rotation, v.width, v.height) if (v := file.video) else (0, 1, 1) for file in files]
-            turns = [np.array(_TURNS[rotation](width, height), np.float32) for rotation, width, height in shapes]
-            sizes = [(width, height) if rotation % 180 else (height, width) for rotation, width, height in shapes]
-            self.pipeline.feed_input("turn", turns)
-            self.pipeline.feed_input("turned_size", [np.array(size, np.float32) for size in sizes])
+            shapes = [(video.rotation, video.width, video.height) if video else (0, 1, 1) for _, _, video in files]
+            matrices = [np.array(_ROTATIONS[rotation](w, h), np.float32) for rotation, w, h in shapes]
+            sizes = [np.array((w, h) if rotation % 180 else (h, w), np.float32) for rotation, w, h in shapes]
+            self.pipeline.feed_input("rotation", matrices)
+            self.pipeline.feed_input("rotated_size", sizes)

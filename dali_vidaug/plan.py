@@ -1,16 +1,28 @@
 """The plan of a batch: everything random about it, decided before any pixel exists. Needs only NumPy."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dali_vidaug.ops import name_of
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
 
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import ArrayLike
+
+    from dali_vidaug.data.manifest import Manifest
+
 PLAN_VERSION = 1  # another number: the same seed draws other plans than before
+PLAN_FORMAT = 2  # of the files that ``Plan.save`` writes; format 1 had one view for the whole plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,36 +31,57 @@ class Plan:
 
     Attributes:
         recipe: what was drawn from.
-        seed, epoch, view, batch: the address of the draws; what a clip gets by itself does not depend on ``batch``.
-        samples: (B,) int64, manifest rows.
-        frames: (B, F) int32, indices of the frames in their video, as a full decode counts them.
+        seed, epoch, batch: part of the address of the draws; what a clip gets by itself does not depend on ``batch``.
+        samples: (B,) int64, manifest rows. A sample may have several clips.
+        views: (B,) int64, which of the clips of its sample each clip is.
+        frames: (B, F), positions of the frames in their video, as a full decode counts them: int32, or float64 where a
+            position may lie between two frames.
         args: for each op of the recipe, by name, a (B,) structured array of its arguments, or None.
+
+    Raises:
+        ValueError: the columns differ in length.
     """
 
     recipe: Recipe
     seed: int
     epoch: int
-    view: int
     batch: int
     samples: np.ndarray
+    views: np.ndarray
     frames: np.ndarray
     args: dict[str, Any]
 
-    def __len__(self):
+    def __post_init__(self):
+        for name in ("samples", "views"):
+            object.__setattr__(self, name, np.asarray(getattr(self, name), np.int64))
+        frames = np.asarray(self.frames)
+        if frames.dtype.kind != "f" and frames.size and not -(2**31) <= frames.min() <= frames.max() < 2**31:
+            raise ValueError(f"Plan: frames must fit into int32, got {frames.min()} to {frames.max()}")
+        object.__setattr__(self, "frames", frames.astype(np.float64 if frames.dtype.kind == "f" else np.int32))
+        columns = {"views": self.views, "frames": self.frames, **self.args}
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self.samples):
+                raise ValueError(f"Plan: {len(self.samples)} samples, but {len(column)} rows of {name}")
+        if self.samples.ndim != 1 or self.views.ndim != 1 or self.frames.ndim != 2:
+            shapes = self.samples.shape, self.views.shape, self.frames.shape
+            raise ValueError(f"Plan: samples and views must be (B,), frames (B, F), got {shapes}")
+
+    def __len__(self) -> int:
         return len(self.samples)
 
-    def row(self, i):
+    def row(self, i: int) -> Plan:
         """The plan of clip ``i`` alone, which can then only be mixed with itself."""
         args = {name: rows if rows is None else rows[i : i + 1].copy() for name, rows in self.args.items()}
         for rows in args.values():
             if rows is not None and "partner" in rows.dtype.names:
                 rows["partner"] = np.minimum(rows["partner"], 0)
-        return replace(self, samples=self.samples[i : i + 1], frames=self.frames[i : i + 1], args=args)
+        part = slice(i, i + 1)
+        return replace(self, samples=self.samples[part], views=self.views[part], frames=self.frames[part], args=args)
 
-    def describe(self, i):
+    def describe(self, i: int) -> str:
         """What clip ``i`` gets, as text."""
-        lines = [f"sample {self.samples[i]}, seed {self.seed}, epoch {self.epoch}, view {self.view}"]
-        lines.append(f"  frames {', '.join(map(str, self.frames[i]))}")
+        lines = [f"sample {self.samples[i]}, seed {self.seed}, epoch {self.epoch}, view {self.views[i]}"]
+        lines.append(f"  frames {', '.join(f'{position:g}' for position in self.frames[i].tolist())}")
         for name, op in zip(self.recipe.names, self.recipe.ops, strict=True):
             rows = self.args[name]
             if rows is not None and hasattr(op, "describe"):
@@ -58,7 +91,7 @@ class Plan:
                 lines.append(f"  {name} {values}".rstrip())
         return "\n".join(lines)
 
-    def save(self, path):
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, which can be read, edited, and replayed with ``Plan.load``."""
         ops = {
             name: None
@@ -70,51 +103,55 @@ class Plan:
             for name, rows in self.args.items()
         }
         document = {
+            "format": PLAN_FORMAT,
             "plan_version": PLAN_VERSION,
             "recipe": repr(self.recipe),
             "seed": self.seed,
             "epoch": self.epoch,
-            "view": self.view,
             "batch": self.batch,
             "samples": self.samples.tolist(),
+            "views": self.views.tolist(),
             "frames": self.frames.tolist(),
             "args": ops,
         }
         Path(path).write_text(json.dumps(document, indent=1))
 
     @classmethod
-    def load(cls, path, classes=()):
-        """Read a plan that ``save`` wrote.
+    def load(cls, path: str | os.PathLike[str], classes: Iterable[type] = ()) -> Plan:
+        """Read a plan that ``save`` wrote, in this format or in format 1.
 
         Args:
             path: the file.
-            classes: the user's own op classes in its recipe.
+            classes: your own ops and samplers in its recipe.
 
         Raises:
-            ValueError: the file is not a plan.
+            ValueError: the file is not a plan, or its recipe has a class that is not known.
         """
         try:
             document = json.loads(Path(path).read_text())
-            args: dict[str, Any] = {}
-            for name, op in document["args"].items():
-                if op is None:
-                    args[name] = None
-                    continue
-                names = [n for n, _, _ in op["dtype"]]
-                dtype = np.dtype([(n, kind, tuple(shape)) for n, kind, shape in op["dtype"]])
-                args[name] = np.array([tuple(row[n] for n in names) for row in op["rows"]], dtype)
+            if (number := document.get("format", 1)) not in (1, PLAN_FORMAT):
+                raise ValueError(f"plan format {number}; this release reads 1 and {PLAN_FORMAT}")
+            samples = document["samples"]
             return cls(
                 recipe=Recipe.parse(document["recipe"], classes),
                 seed=document["seed"],
                 epoch=document["epoch"],
-                view=document["view"],
                 batch=document["batch"],
-                samples=np.array(document["samples"], np.int64),
-                frames=np.array(document["frames"], np.int32),
-                args=args,
+                samples=np.array(samples, np.int64),
+                views=np.array(document["views"] if number > 1 else [document["view"]] * len(samples), np.int64),
+                frames=np.array(document["frames"]).reshape(len(samples), -1),
+                args={name: _read_rows(op) for name, op in document["args"].items()},
             )
-        except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a plan saved by Plan.save: {error!r}") from error
+
+
+def _read_rows(op):
+    if op is None:
+        return None
+    names = [n for n, _, _ in op["dtype"]]
+    dtype = np.dtype([(n, kind, tuple(shape)) for n, kind, shape in op["dtype"]])
+    return np.array([tuple(row[n] for n in names) for row in op["rows"]], dtype)
 
 
 def _text(value):
@@ -122,19 +159,36 @@ def _text(value):
     return " ".join(f"{v:.6g}" if values.dtype.kind == "f" else str(v) for v in values)
 
 
-def draw_ops(recipe, draws, frames, height, width):
+class DrawnOps(NamedTuple):
+    """What ``draw_ops`` returns.
+
+    Attributes:
+        args: the arguments of each op by name: a (B,) structured array, or None.
+        frames, height, width: (B,) int64, the sizes of the clips after the last op.
+    """
+
+    args: dict[str, Any]
+    frames: np.ndarray
+    height: np.ndarray
+    width: np.ndarray
+
+
+def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike, width: ArrayLike) -> DrawnOps:
     """Draw every op of a recipe.
 
-    An op sees the clips as the ops before it leave them: one that changes the frame size says so in the fields
-    ``out_height`` and ``out_width`` of its arguments.
+    An op sees the clips as the ops before it leave them: one that changes their size says so in the fields
+    ``out_frames``, or ``out_height`` and ``out_width``, of its arguments.
 
     Args:
-        recipe: its ops draw, its sampling does not.
+        recipe: its ops draw, its sampler does not.
         draws: the batch's random numbers.
         frames, height, width: (B,) int, the sizes of the clips before the first op.
 
     Returns:
-        The arguments of each op by name; (B,) int heights and widths after the last op.
+        The arguments, and the sizes of the clips after the last op.
+
+    Raises:
+        TypeError: an op returns something that is not arguments.
     """
     frames, height, width = (np.asarray(x, np.int64) for x in (frames, height, width))
     args = {}
@@ -143,25 +197,63 @@ def draw_ops(recipe, draws, frames, height, width):
         if rows is not None and not (isinstance(rows, np.ndarray) and rows.dtype.names and len(rows) == len(draws)):
             raise TypeError(f"{name}.draw must return None or a structured array of {len(draws)} rows, got {rows!r}")
         args[name] = rows
-        if rows is not None and "out_height" in rows.dtype.names:
+        if rows is None:
+            continue
+        if "out_frames" in rows.dtype.names:
+            frames = rows["out_frames"].astype(np.int64)
+        if "out_height" in rows.dtype.names:
             height, width = rows["out_height"].astype(np.int64), rows["out_width"].astype(np.int64)
-    return args, height, width
+    return DrawnOps(args, frames, height, width)
 
 
-def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0, batch=0):
+def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
+    """Draw the frames of each clip.
+
+    Returns:
+        (B, F) int32, or float64.
+
+    Raises:
+        TypeError, ValueError: the sampler returns something else, or a position outside [first, last) of a video.
+    """
+    name, videos = name_of(recipe.sampling), manifest.videos(draws.samples)
+    frames = np.asarray(recipe.sampling.draw(draws.named(name), videos))
+    if frames.ndim != 2 or len(frames) != len(draws) or not frames.shape[1] or frames.dtype.kind not in "iuf":
+        raise TypeError(
+            f"{name}.draw must return the frames of {len(draws)} clips, (B, F) integers or float64, "
+            f"got {frames.dtype} {frames.shape}"
+        )
+    first, last = videos.first[:, None], videos.last[:, None]
+    outside = ~((first <= frames) & (frames <= last - 1))  # NaN is outside, too
+    if outside.any():
+        i, j = np.argwhere(outside)[0].tolist()
+        raise ValueError(
+            f"{name}: frame {frames[i, j]:g} of sample {draws.samples[i]} is outside [{first[i, 0]}, {last[i, 0]})"
+        )
+    return frames.astype(np.float64 if frames.dtype.kind == "f" else np.int32)
+
+
+def draw_plan(
+    manifest: Manifest,
+    recipe: Recipe,
+    samples: ArrayLike,
+    seed: int = 0,
+    epoch: int = 0,
+    views: ArrayLike = 0,
+    batch: int = 0,
+) -> Plan:
     """Decide what the clips of some samples are and what is done to them.
 
-    A clip's plan depends on (seed, epoch, view, sample) alone: not on the other samples, the device or the decoder.
-    Only ops that mix clips also depend on the batch.
+    A clip's plan depends on (seed, epoch, sample, view) alone: not on the other clips, the device or the decoder. Only
+    ops that mix clips also depend on the batch.
 
     Args:
-        manifest: where the videos' sizes and lengths stand.
+        manifest: has the videos' sizes and lengths.
         recipe: what to draw.
-        samples: (B,) int, manifest rows.
+        samples: (B,) int, manifest rows; a sample may occur more than once.
         seed: [0, 2**64).
         epoch: [0, 2**24).
-        view: [0, 256), which of several augmented views of the same sample.
-        batch: number of the batch, [0, 2**32): what ops draw that mix the clips of a batch depends on it.
+        views: (B,) int, or one number for all, [0, 256): which of several clips of its sample each clip is.
+        batch: number of the batch, [0, 2**32): ops that mix the clips of a batch depend on it.
 
     Returns:
         The plan.
@@ -170,9 +262,8 @@ def draw_plan(manifest, recipe, samples, seed=0, epoch=0, view=0, batch=0):
         ValueError: a number is out of range, or the recipe does not suit a video.
     """
     samples = np.asarray(samples, np.int64)
-    draws = Draws(seed, epoch, samples, view, batch=batch)
-    first, last = manifest.frame_ranges(samples)
+    draws = Draws(seed, epoch, samples, views, batch=batch)
     height, width = manifest.frame_sizes(samples)
-    frames = recipe.sampling.draw(draws.named("ClipSampling"), first, last)
-    args, _, _ = draw_ops(recipe, draws, np.full(len(samples), frames.shape[1]), height, width)
-    return Plan(recipe, seed, epoch, view, batch, samples, frames, args)
+    frames = draw_frames(manifest, recipe, draws)
+    drawn = draw_ops(recipe, draws, np.full(len(samples), frames.shape[1]), height, width)
+    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, drawn.args)

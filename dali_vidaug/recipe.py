@@ -1,55 +1,68 @@
 """A recipe: how clips are sampled and what is done to them."""
 
+from __future__ import annotations
+
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from dali_vidaug import ops as _ops
-from dali_vidaug.sampling import ClipSampling
+from dali_vidaug.rng import MAX_VIEW
+from dali_vidaug.sampling import SAMPLERS, ClipSampling, num_clips
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sampling and ops, in order. ``repr(recipe)`` is valid Python and ``Recipe.parse`` reads it back.
+    """A sampler and ops, in order. ``repr(recipe)`` is valid Python and ``Recipe.parse`` reads it back.
 
     Attributes:
-        sampling: which frames of a video make a clip.
-        ops: applied in order; ``Normalize``, if there, comes last. Without it the clips stay uint8.
+        sampling: which frames of a video make a clip: ``ClipSampling``, or a sampler of your own (see ``sampling.py``).
+        ops: applied in order; ``Normalize``, if present, comes last. Without it the clips stay uint8.
 
     Raises:
-        ValueError: something among the ops is not an op, or ``Normalize`` is not the last.
+        ValueError: the sampler is not one, something among the ops is not an op, or ``Normalize`` is not the last.
     """
 
-    sampling: ClipSampling = field(default_factory=ClipSampling)
+    sampling: Any = field(default_factory=ClipSampling)
     ops: tuple[Any, ...] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
 
     def __post_init__(self):
         object.__setattr__(self, "ops", tuple(self.ops))
-        if not isinstance(self.sampling, ClipSampling):
-            raise ValueError(f"Recipe: sampling must be a ClipSampling, got {self.sampling!r}")
+        if isinstance(self.sampling, type) or not hasattr(self.sampling, "draw") or hasattr(self.sampling, "build"):
+            raise ValueError(f"Recipe: sampling must be a sampler, such as ClipSampling(), got {self.sampling!r}")
+        count = num_clips(self.sampling)
+        if not (isinstance(count, int) and 1 <= count <= MAX_VIEW):
+            raise ValueError(f"Recipe: num_clips of {self.sampling!r} must be an int in [1, {MAX_VIEW}], got {count!r}")
         for op in self.ops:
             if isinstance(op, type) or not (hasattr(op, "draw") and hasattr(op, "build")):
                 raise ValueError(f"Recipe: an op needs draw and build, got {op!r}")
-        if any(isinstance(op, _ops.Normalize) for op in self.ops[:-1]):
-            raise ValueError("Recipe: Normalize must be the last op, and stand there once")
+        for name, op in zip(self.names[:-1], self.ops, strict=False):
+            if getattr(op, "channels_first", False):
+                raise ValueError(f"Recipe: {name} must be the last op, and only once")
 
     @property
-    def names(self):
-        """A name for each op, which its draws are addressed by; see ``op_names``."""
+    def names(self) -> list[str]:
+        """A name for each op, by which its draws are addressed."""
         return _ops.op_names(self.ops)
 
+    @property
+    def num_clips(self) -> int:
+        """How many clips are made of each sample."""
+        return num_clips(self.sampling)
+
     @classmethod
-    def parse(cls, text, classes=()):
+    def parse(cls, text: str, classes: Iterable[type] = ()) -> Recipe:
         """Read ``repr(recipe)``. No code is run: only calls of known classes with literal arguments are accepted.
 
         Args:
             text: what ``repr`` gave.
-            classes: the user's own op classes that may appear in it.
+            classes: your own ops and samplers that may appear in it.
 
         Raises:
-            ValueError: the text has anything else in it.
+            ValueError: the text contains anything else.
         """
-        known = {c.__name__: c for c in (cls, ClipSampling, *classes)}
+        known = {c.__name__: c for c in (cls, *SAMPLERS, *classes)}
         known |= {name: getattr(_ops, name) for name in _ops.__all__ if isinstance(getattr(_ops, name), type)}
 
         def value(node):

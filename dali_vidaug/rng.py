@@ -4,9 +4,15 @@ Philox4x32-10 (Salmon et al., SC 2011) maps the address (seed, epoch, view, samp
 words. The map is one-to-one for a seed, so two addresses never share a stream, and no draw depends on another draw.
 """
 
+from __future__ import annotations
+
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _KEY_STEPS = 0x9E3779B9, 0xBB67AE85
@@ -19,7 +25,7 @@ MAX_VIEW = 2**8
 MAX_SAMPLE = 2**32
 
 
-def philox4x32(counter, key):
+def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     """Ten rounds of Philox4x32.
 
     Args:
@@ -44,64 +50,63 @@ def philox4x32(counter, key):
 
 
 class Draws:
-    """The random numbers of some samples.
+    """The random numbers of the clips of a batch.
 
     Args:
         seed: [0, 2**64).
         epoch: [0, 2**24).
         samples: (B,) int, manifest rows, [0, 2**32).
-        view: [0, 256), which of several augmented views of the same sample this is.
-        prefix: put before every purpose, so that two ops of one kind draw differently.
+        views: (B,) int, or one number for all, [0, 256): which of several clips of its sample each clip is.
+        prefix: put before every purpose, so that two ops of one kind draw different numbers.
         batch: number of the batch that the samples are in, [0, 2**32); only ``of_batch`` depends on it.
 
     Raises:
         ValueError: a number is out of range.
     """
 
-    def __init__(self, seed, epoch, samples, view=0, prefix="", batch=0):
-        for name, value, limit in (
-            ("seed", seed, MAX_SEED),
-            ("epoch", epoch, MAX_EPOCH),
-            ("view", view, MAX_VIEW),
-            ("batch", batch, MAX_SAMPLE),
-        ):
+    def __init__(
+        self, seed: int, epoch: int, samples: ArrayLike, views: ArrayLike = 0, prefix: str = "", batch: int = 0
+    ):
+        for name, value, limit in (("seed", seed, MAX_SEED), ("epoch", epoch, MAX_EPOCH), ("batch", batch, MAX_SAMPLE)):
             if not 0 <= value < limit:
                 raise ValueError(f"{name} must be in [0, {limit}), got {value}")
-        samples = np.asarray(samples, np.int64)
-        if samples.size and not (samples.min() >= 0 and samples.max() < MAX_SAMPLE):
-            raise ValueError(f"samples must be in [0, {MAX_SAMPLE}), got {samples.min()} to {samples.max()}")
-        self.seed, self.epoch, self.view, self.prefix, self.batch = seed, epoch, view, prefix, batch
+        samples, views = np.asarray(samples, np.int64), np.asarray(views, np.int64)
+        for name, column, limit in (("samples", samples, MAX_SAMPLE), ("views", views, MAX_VIEW)):
+            if column.size and not (column.min() >= 0 and column.max() < limit):
+                raise ValueError(f"{name} must be in [0, {limit}), got {column.min()} to {column.max()}")
+        self.seed, self.epoch, self.prefix, self.batch = seed, epoch, prefix, batch
         self.samples = samples.astype(np.uint32)
+        self.views = np.broadcast_to(views.astype(np.uint32), self.samples.shape)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.samples)
 
-    def named(self, prefix):
+    def named(self, prefix: str) -> Draws:
         """The same addresses with another prefix."""
-        return Draws(self.seed, self.epoch, self.samples, self.view, prefix, self.batch)
+        return Draws(self.seed, self.epoch, self.samples, self.views, prefix, self.batch)
 
-    def of_batch(self):
+    def of_batch(self) -> Draws:
         """The random numbers that a batch has in common, such as who is mixed with whom: a ``Draws`` of length 1."""
-        return Draws(self.seed, self.epoch, [self.batch], self.view, f"{self.prefix}.batch")
+        return Draws(self.seed, self.epoch, [self.batch], 0, f"{self.prefix}.batch")
 
-    def words(self, purpose, n=1):
+    def words(self, purpose: str, n: int = 1) -> np.ndarray:
         """(B, n) uint32, uniform."""
         blocks = -(-n // 4)
         counter = np.empty((len(self), blocks, 4), np.uint32)
         counter[..., 0] = np.arange(blocks)
         counter[..., 1] = zlib.crc32(f"{self.prefix}.{purpose}".encode())
         counter[..., 2] = self.samples[:, None]
-        counter[..., 3] = self.epoch << 8 | self.view
+        counter[..., 3] = self.epoch << 8 | self.views[:, None]
         words = philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))
         return words.reshape(len(self), -1)[:, :n]
 
-    def uniform(self, purpose, low=0.0, high=1.0, n=None):
+    def uniform(self, purpose: str, low: float = 0.0, high: float = 1.0, n: int | None = None) -> np.ndarray:
         """Uniform numbers in [low, high): (B,) float64, or (B, n) when n is given."""
         words = self.words(purpose, n or 1)
         values = low + (high - low) * (words * 2.0**-32)
         return values[:, 0] if n is None else values
 
-    def integers(self, purpose, high, n=None):
+    def integers(self, purpose: str, high: ArrayLike, n: int | None = None) -> np.ndarray:
         """Uniform integers in [0, high), high an int or (B,) int: (B,) int64, or (B, n) when n is given."""
         words = self.words(purpose, n or 1).astype(np.uint64)
         high = np.broadcast_to(np.asarray(high, np.uint64), (len(self),))[:, None]

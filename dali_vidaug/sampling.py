@@ -1,21 +1,70 @@
-"""Which frames of a video make a clip."""
+"""Which frames of a video make a clip.
 
+A sampler is a frozen dataclass with ``draw(draws, videos)``, where ``videos`` is a ``Videos``. It returns the frames of
+each clip: (B, F) integers, or float64 where a position may lie between two frames. The draws are addressed by the
+sampler's ``name``, or by the name of its class. A sampler that makes several clips of each video says how many in
+``num_clips``; ``draws.views`` then says which of them each clip is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-def clip_frames(first, last, num_frames, stride, start, past_end="repeat"):
+    from dali_vidaug.rng import Draws
+
+
+@dataclass(frozen=True, eq=False)
+class Videos:
+    """What a sampler may know of the videos of a batch, one for each clip.
+
+    Attributes:
+        first, last: (B,) int64, clips are drawn from the frames [first, last); last > first.
+        fps: (B,) float64, average frames per second of the whole video; NaN where it is not known.
+        times_of: what ``times`` calls.
+    """
+
+    first: np.ndarray
+    last: np.ndarray
+    fps: np.ndarray
+    times_of: Callable[[int], np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def times(self, i: int) -> np.ndarray:
+        """When each frame of video ``i`` of the batch is shown, the frames outside [first, last) included.
+
+        Returns:
+            (num_frames,) float64, seconds after the video's first frame, rising. NaN where neither time stamps nor the
+            frame rate are known.
+        """
+        return self.times_of(i)
+
+
+def num_clips(sampler: object) -> int:
+    """How many clips a sampler makes of each video; 1 unless it says otherwise."""
+    return getattr(sampler, "num_clips", 1)
+
+
+def clip_frames(
+    first: ArrayLike, last: ArrayLike, num_frames: int, stride: ArrayLike, start: ArrayLike, past_end: str = "repeat"
+) -> np.ndarray:
     """Choose the frames of clips.
 
     Args:
-        first, last: (B,) int, each clip may use frames [first, last) of its video; last > first.
+        first, last: (B,) int, each clip may use the frames [first, last) of its video; last > first.
         num_frames: frames of a clip, >= 1.
         stride: (B,) int, distance between chosen frames, >= 1.
         start: (B,) int, first frame of the clip, in [first, last).
-        past_end: what stands in for frames from ``last`` on: the last frame of the clip before it ("repeat"), or the
-            clip again from its start ("loop").
+        past_end: what replaces frames from ``last`` on: the last frame of the clip before it ("repeat"), or the clip
+            again from its start ("loop").
 
     Returns:
         (B, num_frames) int32, frame indices in the video.
@@ -41,7 +90,7 @@ class ClipSampling:
         stride: distance between chosen frames; a pair (low, high) draws one of low, ..., high for each clip.
         start: "random": uniform over all starts for which the clip fits (Kim et al. 2020, SlowFast); "first";
             "center": the clip in the middle of the video.
-        short: what a clip does that is longer than its video: "shrink" takes the largest smaller stride that fits
+        short: what happens when the clip is longer than its video: "shrink" takes the largest smaller stride that fits
             and repeats the last frame when even stride 1 does not; "repeat" keeps the stride and repeats the last
             frame; "loop" keeps the stride and begins again at the start; "raise" refuses it.
 
@@ -67,12 +116,12 @@ class ClipSampling:
         if self.short not in ("shrink", "repeat", "loop", "raise"):
             raise ValueError(f"ClipSampling: short must be shrink, repeat, loop or raise, got {self.short!r}")
 
-    def draw(self, draws, first, last):
+    def draw(self, draws: Draws, videos: Videos) -> np.ndarray:
         """Choose the frames of each clip of a batch.
 
         Args:
             draws: the batch's random numbers.
-            first, last: (B,) int, the frames [first, last) of each video that may be used.
+            videos: what is known of each clip's video.
 
         Returns:
             (B, num_frames) int32.
@@ -80,7 +129,7 @@ class ClipSampling:
         Raises:
             ValueError: a clip does not fit and ``short`` is "raise".
         """
-        first, last = np.asarray(first, np.int64), np.asarray(last, np.int64)
+        first, last = np.asarray(videos.first, np.int64), np.asarray(videos.last, np.int64)
         low, high = self.stride if isinstance(self.stride, tuple) else (self.stride, self.stride)
         stride = low + draws.integers("stride", high - low + 1)
         length = last - first
@@ -100,5 +149,8 @@ class ClipSampling:
             "first": lambda: np.zeros(len(first), np.int64),
             "center": lambda: (room - 1) // 2,
         }[self.start]()
-        policy = "loop" if self.short == "loop" else "repeat"
-        return clip_frames(first, last, self.num_frames, stride, first + offset, policy)
+        past_end = "loop" if self.short == "loop" else "repeat"
+        return clip_frames(first, last, self.num_frames, stride, first + offset, past_end)
+
+
+SAMPLERS = (ClipSampling,)  # the samplers of the package

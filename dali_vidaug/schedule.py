@@ -1,15 +1,17 @@
-"""Which samples make up which batch: a shuffled epoch that is computed, never stored, and shared out over the ranks."""
+"""Which samples make up which batch: a shuffled epoch that is computed, never stored, and shared by the ranks."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from dali_vidaug.rng import MAX_SAMPLE, Draws
+from dali_vidaug.rng import MAX_SAMPLE, MAX_VIEW, Draws
 
-_ROUNDS = 6  # four suffice for a pseudo-random permutation of a large domain; six for the small ones
+_ROUNDS = 6  # four are enough for a pseudo-random permutation of a large domain; six for the small ones
 
 
-def permute(indices, size, keys):
+def permute(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     """Apply a keyed permutation of [0, size), without storing it.
 
     A Feistel network permutes the next larger power of four; walking its cycles until the value is inside [0, size)
@@ -18,7 +20,7 @@ def permute(indices, size, keys):
     Args:
         indices: (N,) int in [0, size).
         size: [1, 2**32].
-        keys: (6,) uint32, one a round.
+        keys: (6,) uint32, one for each round.
 
     Returns:
         (N,) int64 in [0, size), distinct where ``indices`` are.
@@ -49,19 +51,20 @@ def _mix(words, key):
 class Schedule:
     """The batches of one shard, for every epoch.
 
-    The epoch's order is cut into steps of ``batch_size * num_shards`` samples, and each step is shared out evenly and
-    in order over the shards. So a step holds the same samples for any number of shards with the same product, and
-    over the shards every sample of the epoch comes exactly once (with ``drop_last``: every sample of the full steps).
+    The epoch's order is cut into steps of ``batch_size * num_shards`` samples, and the shards share each step evenly
+    and in order. So a step holds the same samples for any number of shards with the same product, and over all shards
+    every sample of the epoch comes exactly once (with ``drop_last``: every sample of the full steps).
 
     Attributes:
         num_samples: rows of the manifest, [1, 2**32].
-        batch_size: clips a shard gets in a full step, >= 1.
+        batch_size: samples that a shard gets in a full step, >= 1.
         seed: [0, 2**64).
-        shuffle: another order each epoch; otherwise the manifest's.
-        drop_last: leave out the last step when it is not full. Otherwise it is shared out as evenly as it goes; a
-            shard's share of it may be empty when fewer samples are left than there are shards.
+        shuffle: another order in each epoch; otherwise the manifest's.
+        drop_last: leave out the last step when it is not full. Otherwise it is shared as evenly as possible; a shard's
+            part of it may be empty when fewer samples are left than there are shards.
         num_shards: ranks that share the epoch, >= 1.
         shard_index: which of them this is, [0, num_shards).
+        num_clips: clips that are made of each sample, [1, 256]; they stand next to each other in the batch.
     """
 
     num_samples: int
@@ -71,6 +74,7 @@ class Schedule:
     drop_last: bool = True
     num_shards: int = 1
     shard_index: int = 0
+    num_clips: int = 1
 
     def __post_init__(self):
         if not 1 <= self.num_samples <= MAX_SAMPLE:
@@ -83,6 +87,8 @@ class Schedule:
             raise ValueError(f"Schedule: shard_index must be in [0, {self.num_shards}), got {self.shard_index}")
         if not 0 <= self.seed < 2**64:
             raise ValueError(f"Schedule: seed must be in [0, 2**64), got {self.seed}")
+        if not 1 <= self.num_clips <= MAX_VIEW:
+            raise ValueError(f"Schedule: num_clips must be in [1, {MAX_VIEW}], got {self.num_clips}")
         if self.num_batches == 0:
             raise ValueError(
                 f"Schedule: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
@@ -90,8 +96,8 @@ class Schedule:
             )
 
     @property
-    def num_batches(self):
-        """Batches an epoch of this shard: the same for every shard, but for an empty share of a last step."""
+    def num_batches(self) -> int:
+        """Batches per epoch of this shard: the same for every shard, except for an empty part of a last step."""
         full, rest = divmod(self.num_samples, self.batch_size * self.num_shards)
         return full + int(not self.drop_last and self._share(rest)[0] < self._share(rest)[1])
 
@@ -99,15 +105,24 @@ class Schedule:
         """[first, last) of this shard in a step of ``count`` samples."""
         return self.shard_index * count // self.num_shards, (self.shard_index + 1) * count // self.num_shards
 
-    def batch(self, epoch, index):
-        """The samples of batch ``index`` in [0, num_batches) of an epoch: (B,) int64 manifest rows."""
+    def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The clips of batch ``index`` in [0, num_batches) of an epoch.
+
+        Returns:
+            Samples, manifest rows, and views: two (B,) int64. Each sample comes ``num_clips`` times in a row, with the
+            views 0, 1, ...
+        """
         if not 0 <= index < self.num_batches:
             raise IndexError(f"batch {index} of {self.num_batches}")
         step = self.batch_size * self.num_shards
         first = index * step
         low, high = self._share(min(step, self.num_samples - first))
-        positions = np.arange(first + low, first + high, dtype=np.int64)
-        if not self.shuffle:
-            return positions
-        keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", _ROUNDS)[0]
-        return permute(positions, self.num_samples, keys)
+        samples = np.arange(first + low, first + high, dtype=np.int64)
+        if self.shuffle:
+            keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", _ROUNDS)[0]
+            samples = permute(samples, self.num_samples, keys)
+        return samples.repeat(self.num_clips), np.tile(np.arange(self.num_clips), len(samples))
+
+    def following(self, epoch: int, index: int) -> tuple[int, int]:
+        """The epoch and index of the batch that comes after a batch."""
+        return (epoch, index + 1) if index + 1 < self.num_batches else (epoch + 1, 0)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import dali_vidaug as dv
-from dali_vidaug.demo import make_videos
+from dali_vidaug.commands.demo import make_videos
 
 
 def network(num_classes):

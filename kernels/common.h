@@ -5,10 +5,10 @@
 //
 // A kernel file defines functions of one frame or of one row of pixels and makes entry points of them:
 //   FRAME_KERNEL(NAME, ARGS)  calls NAME_frame(clip, args, pass, frame): on the GPU by a whole block of threads,
-//                             which share out `for (i = THREAD; i < n; i += THREADS)` and meet at SYNC()
-//   ROW_KERNEL(NAME, ARGS)    calls NAME_row(clip, args, pass, frame, y): on the GPU by 32 threads, which share out
-//                             `for (x = LANE; x < width; x += LANES)` and meet at SYNC_ROW()
-// On the CPU one thread does it all, and these loops are plain loops. `pass` counts the calls where one is not enough.
+//                             which share `for (i = THREAD; i < n; i += THREADS)` and synchronise at SYNC()
+//   ROW_KERNEL(NAME, ARGS)    calls NAME_row(clip, args, pass, frame, y): on the GPU by 32 threads, which share
+//                             `for (x = LANE; x < width; x += LANES)` and synchronise at SYNC_ROW()
+// On the CPU one thread does everything, and these loops are plain loops. `pass` counts the calls if one is not enough.
 #ifndef DALI_VIDAUG_COMMON_H
 #define DALI_VIDAUG_COMMON_H
 
@@ -45,8 +45,8 @@ typedef unsigned long long uint64_t;
 #define LANES 1
 #endif
 
-// One clip of the batch. src, dst and work do not overlap. The clips of a batch stand in one array, so that a kernel finds
-// another one: clip number n of [0, count) is (&clip)[n - clip.index], also where a launch is for a part of the batch.
+// One clip of the batch. src, dst and work do not overlap. The clips of a batch are in one array, so that a kernel finds
+// the others: clip number n of [0, count) is (&clip)[n - clip.index], also when a launch is for a part of the batch.
 struct Clip {
   const uint8_t* src;
   uint8_t* dst;
@@ -61,7 +61,7 @@ DEVICE int64_t row_offset(const Clip& clip, int64_t frame, int32_t y) {
   return (frame * clip.height + y) * clip.width * 3;
 }
 
-// A launch has one clip for each blockIdx.y, and any number of blocks along x: they go on until all is done. A clip has
+// A launch has one clip for each blockIdx.y, and any number of blocks along x, which loop until all is done. A clip has
 // at most 2^30 rows of pixels, and a launch at most 2^28 warps along x (kernels.py), so that `row` never overflows.
 #ifdef __CUDACC_RTC__
 #define FRAME_KERNEL(NAME, ARGS)                                                                  \

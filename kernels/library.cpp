@@ -1,4 +1,4 @@
-// What the library for the CPU says of itself. Not compiled for the GPU.
+// What the library for the CPU says about itself. Not compiled for the GPU.
 
 // A digest of the sources: kernels.py refuses a library that was built from others.
 extern "C" const char* sources_digest() { return SOURCES_DIGEST; }

@@ -1,14 +1,14 @@
 // randaugment: up to eight colour and geometric ops, one after the other, each with its own strength in every frame.
 //
-// The result is that of applying the ops one by one, rounding to uint8 after each. Several are done in one pass over
-// the pixels where that gives the same bytes: a chain of tables (one value to one value) is one table, and the tables
-// before and after the one op of a pass that is no table ride along where they cost little (randaugment.h). Two
-// gathers are two passes: one through the product of their matrices would show what the first has moved out of the
-// frame. A pass is three entry points:
+// The result equals that of applying the ops one by one, rounding to uint8 after each. Several are done in one pass over
+// the pixels where that gives the same bytes: a chain of tables (one value to one value) is one table, and in a pass with
+// one op that is not a table, the tables before and after it are applied too where that costs little (randaugment.h).
+// Two gathers need two passes: a single pass with the product of their matrices would show pixels that the first has moved
+// out of the frame. A pass has three entry points:
 //   count    histogram of each channel and sum of the grey values, of the frames that need them
-//   prepare  tables, matrix and the like of each frame
+//   prepare  tables, matrix and other data of each frame
 //   pixels   reads and writes every pixel
-// A pass must move 6 bytes a pixel (3 read, 3 written). It does, and reads 3 more when it has to count (AutoContrast,
+// A pass must move 6 bytes per pixel (3 read, 3 written). It does, and reads 3 more when it must count (AutoContrast,
 // Equalize, Contrast). The bilinear gather and Sharpness read neighbours again, from the cache.
 //
 // Enhancements (Brightness, Contrast, Color, Sharpness) round towards zero, as Pillow's do.
@@ -28,7 +28,7 @@ DEVICE void randaugment_count_frame(const Clip& clip, const RandaugmentArgs& arg
   const uint8_t* src = read_by(clip, pass, passes) + row_offset(clip, frame, 0);
   RandaugmentFrame& state = frame_of(clip, frame);
   if (histogram) {
-    SHARED uint32_t counts[2 * TABLES];  // of even and odd pixels: equal neighbours would wait for each other
+    SHARED uint32_t counts[2 * TABLES];  // even and odd pixels apart: equal neighbours would wait for each other
     for (int32_t i = THREAD; i < 2 * TABLES; i += THREADS) counts[i] = 0;
     SYNC();
     for (int32_t i = 2 * THREAD; i < pixels; i += 2 * THREADS)
@@ -125,7 +125,7 @@ DEVICE void copy(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int
 DEVICE void grey_blend(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int32_t width, float factor) {
   for (int32_t x = LANE; x < width; x += LANES) dst[3 * x] = dst[3 * x + 1] = dst[3 * x + 2] = grey(src + 3 * x);
   SYNC_ROW();
-  for (int32_t i = LANE; i < 3 * width; i += LANES) dst[i] = blend(dst[i], src[i], factor);
+  for (int32_t i = LANE; i < 3 * width; i += LANES) dst[i] = enhance(dst[i], src[i], factor);
 }
 
 // Sharpness: away from the mean of the 3x3 neighbours, the pixel itself counted five times; the border is kept.
@@ -142,7 +142,7 @@ DEVICE void smooth_blend(const uint8_t* __restrict__ src, uint8_t* __restrict__ 
     // In 16 bits, so that the CPU does twice as many at once. (sum + 6) / 13 is the nearest: there are no ties.
     const uint16_t sum = (uint16_t)(up[i - 3] + up[i] + up[i + 3] + src[i - 3] + 5 * src[i] + src[i + 3] +
                                     down[i - 3] + down[i] + down[i + 3] + 6);
-    dst[i] = blend((uint16_t)(sum * 5042u >> 16), src[i], factor);
+    dst[i] = enhance((uint16_t)(sum * 5042u >> 16), src[i], factor);
   }
 }
 
@@ -159,7 +159,7 @@ DEVICE void gather_nearest(const uint8_t* __restrict__ src, uint8_t* __restrict_
 }
 
 // Between four values, with weights of 11 bits: 30 bits in all.
-DEVICE uint8_t between(int32_t a, int32_t b, int32_t c, int32_t d, int32_t wx, int32_t wy) {
+DEVICE uint8_t bilinear(int32_t a, int32_t b, int32_t c, int32_t d, int32_t wx, int32_t wy) {
   const int32_t upper = a * 2048 + (b - a) * wx, lower = c * 2048 + (d - c) * wx;
   return (uint8_t)((upper * 2048 + (lower - upper) * wy + (1 << 21)) >> 22);
 }
@@ -178,7 +178,7 @@ DEVICE void bilinear_pixel(const uint8_t* __restrict__ src, uint8_t* __restrict_
   const int64_t below = 0 <= y0 && y0 < bottom ? 3 * clip.width : 0;
   const int32_t wx = (uint32_t)at_x >> 21, wy = (uint32_t)at_y >> 21;
   for (int32_t c = 0; c < 3; ++c)
-    dst[3 * x + c] = between(p[c], p[next + c], p[below + c], p[below + next + c], wx, wy);
+    dst[3 * x + c] = bilinear(p[c], p[next + c], p[below + c], p[below + next + c], wx, wy);
 }
 
 DEVICE void gather_bilinear(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int32_t y, const Clip& clip,
@@ -201,7 +201,7 @@ DEVICE void gather_bilinear(const uint8_t* __restrict__ src, uint8_t* __restrict
     const uint8_t *top = src + (y0 * clip.width + x0) * 3, *low = top + clip.width * 3;
     const int32_t wx = (uint32_t)(row_x - ONE / 2) >> 21, wy = (uint32_t)(row_y - ONE / 2) >> 21;
     for (int32_t i = 3 * first + LANE; i < 3 * last; i += LANES)
-      dst[i] = between(top[i], top[i + 3], low[i], low[i + 3], wx, wy);
+      dst[i] = bilinear(top[i], top[i + 3], low[i], low[i + 3], wx, wy);
   }
 }
 

@@ -1,4 +1,4 @@
-// Of randaugment.cu: what a row and a frame hold, and how a chain of ops is cut into passes.
+// For randaugment.cu: the data of a row and of a frame, and how a chain of ops is divided into passes.
 #ifndef DALI_VIDAUG_RANDAUGMENT_H
 #define DALI_VIDAUG_RANDAUGMENT_H
 #include "common.h"
@@ -11,20 +11,20 @@ enum Op {
 };
 enum Kind { NOTHING, TABLE, GREY_BLEND, SMOOTH_BLEND, NEAREST, BILINEAR };
 const int32_t MAX_OPS = 8;
-const int32_t TABLES = 3 * 256;         // a table a channel
+const int32_t TABLES = 3 * 256;        // a table for each channel
 const int64_t ONE = (int64_t)1 << 32;  // of fixed-point coordinates: 32 bits of pixels, 32 of fractions
 
 struct RandaugmentArgs {
   uint8_t op[MAX_OPS];
-  uint8_t fill[3];     // R, G, B, for what a gather brings in from outside the frame
-  uint8_t bilinear;    // else nearest
-  uint8_t per_clip;    // statistics of the whole clip, else of each frame
+  uint8_t fill[3];     // R, G, B, for pixels that a gather moves in from outside the frame
+  uint8_t bilinear;    // otherwise nearest
+  uint8_t per_clip;    // statistics of the whole clip, otherwise of each frame
   uint8_t reserved[3];
   int32_t num_values;  // of each op in `value`, at least the clip's frames
   float value[1];      // [ops][num_values]: degrees, pixels, factor, ... (ops/randaugment.py)
 };
 
-// What `pixels` has to know of a frame, in the clip's scratch memory; one a frame, and then room for a clip.
+// What `pixels` must know of a frame, in the clip's scratch memory: one for each frame, and then room for a clip.
 struct RandaugmentFrame {
   const uint8_t* src;  // the frame, as the pass before left it
   uint8_t* dst;
@@ -38,7 +38,7 @@ struct RandaugmentFrame {
   uint32_t padding;
 };
 
-// The ops of one pass: [first, last). The one that is no table is at `middle`, which is `last` where there is none.
+// The ops of one pass: [first, last). `middle` is the one that is not a table, or `last` if all are.
 struct Pass {
   int32_t first, middle, last;
 };
@@ -53,9 +53,10 @@ DEVICE Pass pass_from(const RandaugmentArgs& args, int32_t first) {
     const uint8_t op = args.op[i];
     if (op == IDENTITY) continue;
     if (middle && (!is_table(op) || is_counted(op))) break;
-    // What is counted is what the pass reads. A histogram can be sent through the tables before it, but not the other
-    // frames' histograms, as their tables are not at hand; nor the grey sum. Of what is no table only the nearest
-    // gather looks values up; the others would do so for each neighbour, and not many bytes at once.
+    // Statistics are those of the values that the pass reads. A histogram can be mapped through the tables before it, but
+    // not the histograms of other frames, because their tables are not available here; nor can the grey sum. Of the ops
+    // that are not tables, only the nearest gather looks values up; the others would have to for each neighbour, and
+    // could not process many bytes at once.
     const bool looks_up = is_table(op) || (op >= ROTATE && !args.bilinear);
     if (tables && (!looks_up || op == CONTRAST || (args.per_clip && is_counted(op)))) break;
     if (is_table(op)) {
@@ -70,7 +71,7 @@ DEVICE Pass pass_from(const RandaugmentArgs& args, int32_t first) {
   return pass;
 }
 
-// Finds pass `index` and returns how many there are: at least one, which copies when there is nothing to do.
+// Finds pass `index` and returns the number of passes: at least one, which copies if there is nothing to do.
 DEVICE int32_t find_pass(const RandaugmentArgs& args, int32_t index, Pass* found) {
   int32_t count = 0;
   for (Pass pass = pass_from(args, 0); count == 0 || pass.last > pass.first; pass = pass_from(args, pass.last))
@@ -78,7 +79,7 @@ DEVICE int32_t find_pass(const RandaugmentArgs& args, int32_t index, Pass* found
   return count;
 }
 
-// The passes write to dst and to the room after the frames in turn, the last one to dst.
+// The passes write alternately to dst and to the room after the frames, the last one to dst.
 DEVICE uint8_t* written_by(const Clip& clip, int32_t pass, int32_t passes) {
   return (passes - 1 - pass) % 2 ? clip.work + clip.frames * sizeof(RandaugmentFrame) : clip.dst;
 }
@@ -93,9 +94,9 @@ DEVICE uint8_t grey(const uint8_t* rgb) {
   return (uint8_t)((19595 * rgb[0] + 38470 * rgb[1] + 7471 * rgb[2] + 32768) >> 16);
 }
 
-DEVICE uint8_t blend(int32_t from, int32_t to, float factor) {
+DEVICE uint8_t enhance(int32_t from, int32_t to, float factor) {
   const int32_t value = (int32_t)((float)from + factor * (float)(to - from));
-  const int32_t positive = value < 0 ? 0 : value;  // in whole numbers: the CPU has an instruction for it
+  const int32_t positive = value < 0 ? 0 : value;  // clamped as whole numbers: the CPU has an instruction for that
   return (uint8_t)(positive > 255 ? 255 : positive);
 }
 

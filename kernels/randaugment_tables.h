@@ -1,9 +1,9 @@
-// Of randaugment.cu: the tables and matrices of ops.
+// For randaugment.cu: the tables and matrices of ops.
 #ifndef DALI_VIDAUG_RANDAUGMENT_TABLES_H
 #define DALI_VIDAUG_RANDAUGMENT_TABLES_H
 #include "randaugment.h"
 
-// Cosine and sine by their series, within 1e-15 for half a turn each way: alike on all machines, unlike a library's.
+// Cosine and sine by their series, within 1e-15 for angles up to pi: equal on all machines, unlike a library's.
 DEVICE void cos_sin(double radians, double* cosine, double* sine) {
   double term = 1, sums[2] = {1, 0};
   for (int32_t n = 1; n < 32; ++n) {
@@ -15,8 +15,8 @@ DEVICE void cos_sin(double radians, double* cosine, double* sine) {
 
 DEVICE int64_t fixed(double value) { return (int64_t)(value * (double)ONE + (value < 0 ? -0.5 : 0.5)); }
 
-// Pillow's matrices: a positive angle turns counter-clockwise about the centre, shears keep the top left corner, a
-// positive translation moves the picture to the left or up.
+// Pillow's matrices: a positive angle rotates counter-clockwise about the centre, shears keep the top left corner, a
+// positive translation moves the frame to the left or up.
 DEVICE void make_matrix(uint8_t op, double value, const Clip& clip, int64_t* matrix) {
   double m[6] = {1, 0, 0, 0, 1, 0};
   if (op == ROTATE) {
@@ -30,24 +30,24 @@ DEVICE void make_matrix(uint8_t op, double value, const Clip& clip, int64_t* mat
   if (op == SHEAR_Y) m[3] = value;
   if (op == TRANSLATE_X) m[2] = value;
   if (op == TRANSLATE_Y) m[5] = value;
-  m[2] += (m[0] + m[1]) / 2, m[5] += (m[3] + m[4]) / 2;  // from the centre of the pixel (0, 0) on
+  m[2] += (m[0] + m[1]) / 2, m[5] += (m[3] + m[4]) / 2;  // relative to the centre of pixel (0, 0)
   for (int32_t i = 0; i < 6; ++i) matrix[i] = fixed(m[i]);
 }
 
-// What a table that is not counted makes of one value. `mean` is the grey mean, for Contrast.
+// The entry for one value of a table that needs no histogram. `mean` is the grey mean, for Contrast.
 DEVICE int32_t table_op(uint8_t op, float value, int32_t mean, int32_t v) {
   switch (op) {
     case INVERT: return 255 - v;
     case POSTERIZE: return v & (0xff00 >> (int32_t)value);
     case SOLARIZE: return (float)v < value ? v : 255 - v;
     case SOLARIZE_ADD: return v >= 128 ? v : v + (int32_t)value > 255 ? 255 : v + (int32_t)value;
-    case BRIGHTNESS: return blend(0, v, value);
-    case CONTRAST: return blend(mean, v, value);
+    case BRIGHTNESS: return enhance(0, v, value);
+    case CONTRAST: return enhance(mean, v, value);
     default: return v;
   }
 }
 
-// AutoContrast: the least value to 0, the greatest to 255. In double and towards zero, as Pillow does.
+// AutoContrast: the lowest value to 0, the highest to 255. In double and towards zero, as Pillow does.
 DEVICE void stretch(const uint32_t* counts, uint8_t* step) {
   int32_t low = 0, high = 255;
   while (low < 255 && !counts[low]) ++low;
@@ -75,7 +75,7 @@ DEVICE void equalize(const uint32_t* counts, uint8_t* step) {
   }
 }
 
-// The tables of the ops [first, last) in one frame, by a whole block. Arrays are [3 * 256], mapped and step scratch.
+// The tables of the ops [first, last) in one frame, by a whole block. Arrays are [3 * 256]; mapped and step are scratch.
 DEVICE void make_tables(const RandaugmentArgs& args, int32_t frame, int32_t first, int32_t last, int32_t mean,
                         const uint32_t* counts, uint32_t* mapped, uint8_t* step, uint8_t* table) {
   for (int32_t i = THREAD; i < TABLES; i += THREADS) table[i] = (uint8_t)i;
@@ -86,7 +86,7 @@ DEVICE void make_tables(const RandaugmentArgs& args, int32_t frame, int32_t firs
       SYNC();
       for (int32_t i = THREAD; i < TABLES; i += THREADS) ADD(&mapped[(i & ~255) + table[i]], counts[i]);
       SYNC();
-      for (int32_t c = THREAD; c < 3; c += THREADS) {  // a thread a channel: some hundred steps, microseconds
+      for (int32_t c = THREAD; c < 3; c += THREADS) {  // one thread for each channel: some hundred steps, microseconds
         if (op == EQUALIZE) equalize(mapped + c * 256, step + c * 256);
         if (op == AUTOCONTRAST) stretch(mapped + c * 256, step + c * 256);
       }

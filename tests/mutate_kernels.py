@@ -1,6 +1,7 @@
-"""Flip single tokens in the kernels and see that the tests turn red: ``python tests/mutate_kernels.py``.
+"""Change single tokens in the kernels and see that the tests fail: ``python tests/mutate_kernels.py``.
 
-A test that cannot fail is worth nothing. Each mutant is compiled and tested in a copy of the project.
+A test that cannot fail is worth nothing. Each mutant is compiled and tested in a copy of the project, where the tests
+must pass without it.
 """
 
 import os
@@ -14,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TESTS = ["tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py"]
-MUTANTS = [  # file, what stands there, what it becomes
+MUTANTS = [  # file, what is there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
     ("randaugment.cu", "(uint64_t)from_x < (uint64_t)clip.width", "(uint64_t)from_x <= (uint64_t)clip.width"),
     ("randaugment.cu", "(m[0] * x + m[1] * y + m[2]) >> 32", "(m[0] * y + m[1] * x + m[2]) >> 32"),
@@ -29,7 +30,7 @@ MUTANTS = [  # file, what stands there, what it becomes
     ("randaugment.cu", "look_up(dst, dst, width, state.after)", "look_up(dst, dst, width, state.before)"),
     (
         "randaugment.h",
-        "uint8_t bilinear;    // else nearest\n  uint8_t per_clip;",
+        "uint8_t bilinear;    // otherwise nearest\n  uint8_t per_clip;",
         "uint8_t per_clip;\n  uint8_t bilinear;",
     ),
     ("randaugment.h", "value < 0 ? 0 : value", "value < 1 ? 1 : value"),
@@ -54,28 +55,33 @@ MUTANTS = [  # file, what stands there, what it becomes
     ("blend.cu", "frame, frames) <= y &&", "frame, frames) < y &&"),
     (
         "blend.cu",
-        "lay_clip(own, other, dst, 3 * left, 3 * right, inside)",
-        "lay_clip(own, other, dst, left, right, inside)",
+        "blend_clip(own, other, dst, 3 * left, 3 * right, inside)",
+        "blend_clip(own, other, dst, left, right, inside)",
     ),
     ("blend.cu", "&clip + (partner - clip.index)", "&clip + partner"),
     ("blend.cu", "partner >= clip.count", "partner > clip.count"),
     ("blend.cu", "other->height == clip.height && other->width == clip.width", "true"),
     ("common.h", "row += gridDim.x * teams", "row += 2 * gridDim.x * teams"),
     ("common.h", "frame += gridDim.x", "frame += 2 * gridDim.x"),
-    ("blend.cu", "lay_color(own, dst, right, width, outside, args", "lay_color(own, dst, right, width, inside, args"),
+    (
+        "blend.cu",
+        "blend_color(own, dst, right, width, outside, args",
+        "blend_color(own, dst, right, width, inside, args",
+    ),
     ("philox.h", "^ counter.b ^ key0", "^ counter.b ^ key1"),
     ("philox.h", "round < 10", "round < 9"),
     ("randaugment_tables.h", "SYNC();\n      for (int32_t c = THREAD; c < 3", "for (int32_t c = THREAD; c < 3"),
     ("common.h", "threadIdx.x % 32", "threadIdx.x % 16"),
 ]
+AS_IT_IS = ("common.h", "threadIdx.x % 32", "threadIdx.x % 32")  # no mutant
 
 
 def survives(folder, file, before, after):
-    """Whether the tests of the copy in ``folder`` stay green with a mutant in place."""
+    """Whether the tests of the copy in ``folder`` pass with a mutant in place."""
     path = folder / "kernels" / file
     text = path.read_text()
     if text.count(before) != 1:
-        raise ValueError(f"{file}: {before!r} must stand there once, not {text.count(before)} times")
+        raise ValueError(f"{file}: {before!r} must be there once, not {text.count(before)} times")
     path.write_text(text.replace(before, after))
     try:
         environment = os.environ | {"PYTHONPATH": str(folder)}
@@ -85,7 +91,7 @@ def survives(folder, file, before, after):
         result = subprocess.run(test, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     finally:
         path.write_text(text)
-    if result.returncode > 1:  # neither green nor red; below 0: a crash, which is red
+    if result.returncode > 1:  # the tests could not run; below 0 they crashed, which counts as caught
         raise RuntimeError(result.stdout + result.stderr)
     return result.returncode == 0
 
@@ -93,7 +99,7 @@ def survives(folder, file, before, after):
 def copy_sources(folder):
     for part in ("dali_vidaug", "kernels", "tests"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
-    for part in ("setup.py", "pyproject.toml"):
+    for part in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / part, folder)
     return folder
 
@@ -113,6 +119,8 @@ def main():
         for i in range(workers):
             (Path(name) / str(i)).mkdir()
             folders.put(copy_sources(Path(name) / str(i)))
+        if not run(AS_IT_IS):
+            raise RuntimeError("the tests fail without a mutant")
         for mutant, alive in zip(MUTANTS, pool.map(run, MUTANTS), strict=True):
             survivors += alive
             print("SURVIVED" if alive else "caught  ", *mutant[0:1], repr(mutant[1]), "->", repr(mutant[2]), flush=True)

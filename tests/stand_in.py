@@ -1,6 +1,6 @@
-"""Stands in for CuPy where there is no GPU: keeps what the launcher hands over, or runs it (test_emulated_gpu.py).
+"""Stands in for CuPy where there is no GPU: keeps what the launcher passes, or runs it (test_emulated_gpu.py).
 
-It offers what the package uses and no more; test_launch.py holds it against CuPy's own signatures.
+It has what the package uses and no more; test_stand_in.py compares it with CuPy's own signatures.
 """
 
 import sys

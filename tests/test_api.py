@@ -38,25 +38,6 @@ def test_modules_have_a_docstring_and_make_no_random_numbers(path):
             assert name not in ("np.random", "numpy.random", "torch.rand", "torch.randn", "fn.random"), name
 
 
-LAYERS = (
-    "rng sampling schedule kernels ops recipe plan batch manifest bitstream cut decode measure scan graph report "
-    "gpu nvdec settings clip producer loader demo doctor checks cli"
-).split()
-
-
-def test_imports_go_one_way():
-    """A module imports only from modules before it in the list."""
-    for path in FILES:
-        layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if layer not in LAYERS:
-            continue
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dali_vidaug."):
-                other = node.module.split(".")[1]
-                if other in LAYERS and other != layer:
-                    assert LAYERS.index(other) < LAYERS.index(layer), f"{layer} imports {other}"
-
-
 @pytest.mark.parametrize("name", [n for n in ops.__all__ if isinstance(getattr(ops, n), type)])
 def test_ops_are_frozen_dataclasses_with_draw_and_build(name):
     op = getattr(ops, name)
@@ -67,32 +48,6 @@ def test_ops_are_frozen_dataclasses_with_draw_and_build(name):
     assert hash(op()) == hash(op()) and op() == op()
     if hasattr(op, "ARGS"):
         assert isinstance(op.ARGS, np.dtype) and op.ARGS.names
-
-
-def test_the_readmes_own_op_works():
-    """The op that README shows is run as it stands there."""
-    readme = (PACKAGE.parent / "README.md").read_text()
-    code = readme.split("<!-- own op -->")[1].split("```python\n")[1].split("```")[0]
-    assert len(code.strip().splitlines()) <= 22
-    scope: dict = {}
-    exec(code, scope)
-    clip = np.full((4, 8, 8, 3), 100, np.uint8)
-    batch = dv.augment([clip] * 50, (scope["RandomBrightness"](),))
-    factors = batch.plan.args["RandomBrightness"]["factor"]
-    values = batch.clips[:, 0, 0, 0, 0].numpy()
-    np.testing.assert_allclose(values, 100 * factors, atol=0.51)
-    assert len(set(values.tolist())) > 20
-
-
-def test_the_readmes_first_program_runs(numbered, tmp_path, monkeypatch, capsys):
-    readme = (PACKAGE.parent / "README.md").read_text()
-    (tmp_path / "videos").symlink_to(numbered)
-    monkeypatch.chdir(tmp_path)
-    scope: dict = {}
-    exec(readme.split("```python\n")[1].split("```")[0], scope)
-    scope["loader"].close()
-    assert scope["clips"].shape == (8, 3, 16, 224, 224) and scope["targets"].shape == (8, 2)
-    assert (tmp_path / "train.parquet").is_file() and "replaced clips: 0" in capsys.readouterr().out
 
 
 def test_modules_import():

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_loader import RECIPE, batches_of
-from test_scan import make_broken
+from conftest import REALTIME_VP9, RECIPE, take_batches, write_broken_files, write_numbered
 
 import dali_vidaug as dv
+from dali_vidaug import make
 from dali_vidaug.loader import VideoLoader
 
 DALI = dv.Recipe(RECIPE.sampling, (dv.Resize((48, 80)), dv.Normalize()))
@@ -22,7 +22,7 @@ def damaged(numbered, tmp_path):
     folder = tmp_path / "v"
     shutil.copytree(numbered, folder)
     manifest = dv.scan(folder, progress=False)
-    make_broken(tmp_path / "broken", folder / "even" / "00.mp4")
+    write_broken_files(tmp_path / "broken", folder / "even" / "00.mp4")
     shutil.copy(tmp_path / "broken" / "empty.mp4", folder / "even" / "00.mp4")
     shutil.copy(tmp_path / "broken" / "text.mp4", folder / "odd" / "01.mp4")
     shutil.copy(tmp_path / "broken" / "no_index.mp4", folder / "even" / "02.mp4")
@@ -36,11 +36,11 @@ def damaged(numbered, tmp_path):
     return manifest, {"00.mp4", "01.mp4", "02.mp4", "03.mp4", "04.mp4", "05.mp4"}
 
 
-def test_the_epoch_goes_on_and_the_report_names_each(damaged, caplog):
+def test_the_epoch_continues_and_the_report_names_each_bad_file(damaged, caplog):
     manifest, bad = damaged
     with caplog.at_level(logging.WARNING, "dali_vidaug"):
         loader = VideoLoader(manifest, RECIPE, 5, drop_last=False)
-        batches = batches_of(loader, 3)
+        batches = take_batches(loader, 3)
     assert [len(b) for b in batches] == [5, 5, 2]
     report = loader.report()
     named = {path.rsplit("/", 1)[1] for path, _, _ in report.bad.values()}
@@ -54,7 +54,7 @@ def test_the_epoch_goes_on_and_the_report_names_each(damaged, caplog):
         assert not used & named
         for sample, target in zip(batch.samples.tolist(), batch.targets.tolist(), strict=True):
             assert target[manifest.labels[sample]] == 1  # the label is that of the clip that is there
-    again = batches_of(VideoLoader(manifest, RECIPE, 5, drop_last=False, num_threads=1), 3)
+    again = take_batches(VideoLoader(manifest, RECIPE, 5, drop_last=False, num_threads=1), 3)
     assert [b.samples.tolist() for b in again] == [b.samples.tolist() for b in batches]
 
 
@@ -83,37 +83,32 @@ def test_raise_names_path_and_sample(damaged):
         VideoLoader(manifest, RECIPE, 1).apply(plan)
 
 
-def test_when_all_are_bad_it_says_so(damaged):
+def test_when_all_files_are_bad_the_error_says_so(damaged):
     manifest, _ = damaged
     for i in range(12):
         Path(manifest.path(i)).write_bytes(b"")
     with pytest.raises(dv.ClipError, match="the last of 20 replacements for sample .*, all bad"):
-        batches_of(VideoLoader(manifest, RECIPE, 4), 1)
+        take_batches(VideoLoader(manifest, RECIPE, 4), 1)
 
 
 @pytest.mark.parametrize("mixing", [(), (dv.CubeCutMix(),)], ids=["alone", "mixed"])
 def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, monkeypatch):
-    """DALI fails a whole batch; the clip that did it is found. The cuts are spoilt after PyAV has made them."""
-    from conftest import write_numbered
-
-    from dali_vidaug import clip
-
+    """DALI fails a whole batch; the clip that did it is found. The small files are spoilt after PyAV has made them."""
     recipe = replace(DALI, ops=(*DALI.ops[:-1], *mixing, DALI.ops[-1]))
     for i in range(6):
-        options = {"g": "10", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
-        write_numbered(tmp_path / "a" / f"{i}.webm", 30, codec="libvpx-vp9", options=options)
+        write_numbered(tmp_path / "a" / f"{i}.webm", 30, **REALTIME_VP9)
     manifest = dv.scan(tmp_path, progress=False)
-    real = clip.remux
+    real = make.remux
 
     def spoil(video, frames, **options):
-        data, places, seconds = real(video, frames, **options)
+        made = real(video, frames, **options)
         if video.path.endswith(("2.webm", "4.webm")):
-            data = data[: len(data) // 8].copy()
-        return data, places, seconds
+            made = made._replace(data=made.data[: len(made.data) // 8].copy())
+        return made
 
-    monkeypatch.setattr(clip, "remux", spoil)
+    monkeypatch.setattr(make, "remux", spoil)
     loader = VideoLoader(manifest, recipe, 6, decoder="dali", shuffle=False)
-    first, second = batches_of(loader, 2)
+    first, second = take_batches(loader, 2)
     assert {path.rsplit("/", 1)[1] for path, _, _ in loader.report().bad.values()} == {"2.webm", "4.webm"}
     for batch in (first, second):
         assert not {2, 4} & set(batch.samples.tolist()) and {0, 1, 3, 5} <= set(batch.samples.tolist())
@@ -121,7 +116,7 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, 
     clean = VideoLoader(manifest, recipe, 6, decoder="dali")
     for batch in (first, second):
         assert (clean.apply(batch.plan).clips == batch.clips).all()
-    monkeypatch.setattr(clip, "remux", spoil)
+    monkeypatch.setattr(make, "remux", spoil)
     loader = VideoLoader(manifest, recipe, 6, decoder="dali", shuffle=False, on_error="raise")
     with pytest.raises(dv.ClipError, match=r"2.webm \(sample 2, epoch 0\): DALI could not decode it"):
-        batches_of(loader, 1)
+        take_batches(loader, 1)

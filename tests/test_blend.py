@@ -6,44 +6,17 @@ import subprocess
 import numpy as np
 import pytest
 import reference
-from conftest import assert_pixels
-from test_rng import KNOWN, words
+from conftest import PHILOX_ANSWERS, assert_pixels, blend_rows, extreme_clips, parse_words
 
 from dali_vidaug import kernels
-from dali_vidaug.ops.blend import BLEND, blend, is_neutral, mix_targets, mixed_with, new_rows, own_share
+from dali_vidaug.ops.blend import BLEND, blend, is_neutral, mix_targets, new_rows, own_share, partners_of
 
 SHAPES = [(1, 1, 1), (4, 17, 23), (5, 8, 64), (16, 56, 48)]
-WEIGHTS = np.array([0, 1, 0.5, 1 / 32768, 32767 / 32768, 0.7315])
 
 
-def make_clips(shape, count=5, seed=0):
-    rng = np.random.default_rng(seed)
-    clips = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(count)]
-    clips[0][:], clips[1][:] = 0, 255
-    return clips
-
-
-def random_rows(shape, count=5, seed=0, erased=False):
-    """Rows of which every field means something: boxes that move, weights that change, empty and whole boxes."""
-    rng = np.random.default_rng(seed)
-    rows = new_rows(count, *shape)
-    rows["partner"] = -1 if erased else (np.arange(count) + rng.integers(1, count, count)) % count
-    rows["first"], rows["last"] = np.sort(rng.integers(0, shape[0] + 1, (2, count)), 0)
-    for low, high, length in (("top", "bottom", shape[1]), ("left", "right", shape[2])):
-        rows[low], rows[high] = np.sort(rng.integers(0, length + 1, (2, count, 2)), 0)
-    for name in ("inside", "outside"):
-        rows[name] = rng.choice(WEIGHTS, (count, 2))
-        still = rng.random(count) < 0.5
-        rows[name][still, 1] = rows[name][still, 0]
-    rows["color"] = rng.uniform(0, 255, (count, 3))
-    rows["spread"] = rng.choice([0, 1], (count, 1)) * rng.uniform(0, 120, (count, 3))
-    rows["key"] = rng.integers(0, 2**32, (count, 2))
-    return rows
-
-
-def run(clips, rows, device="cpu"):
+def run(clips, rows, device="cpu", **options):
     if device == "cpu":
-        return blend(clips, rows)
+        return blend(clips, rows, **options)
     import cupy
 
     rows = [cupy.asarray(row.reshape(1).view(np.uint8)) for row in rows]
@@ -53,7 +26,7 @@ def run(clips, rows, device="cpu"):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("seed", range(12))
 def test_mixing_matches_the_reference(shape, seed, device):
-    clips, rows = make_clips(shape, seed=seed), random_rows(shape, seed=seed)
+    clips, rows = extreme_clips(shape, seed=seed), blend_rows(shape, seed=seed)
     for out, expected in zip(run(clips, rows, device), reference.blend(clips, rows), strict=True):
         assert_pixels(out, expected)
 
@@ -61,7 +34,7 @@ def test_mixing_matches_the_reference(shape, seed, device):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("seed", range(12))
 def test_erasing_matches_the_reference(shape, seed, device):
-    clips, rows = make_clips(shape, seed=seed), random_rows(shape, seed=seed, erased=True)
+    clips, rows = extreme_clips(shape, seed=seed), blend_rows(shape, seed=seed, erased=True)
     for out, expected in zip(run(clips, rows, device), reference.blend(clips, rows), strict=True):
         # The kernel counts in single precision: noise near the middle of two levels may become the other one.
         assert_pixels(out, expected, max_diff=1, max_fraction=1e-3 if out.size > 1000 else 0.0)
@@ -86,7 +59,7 @@ def test_noise_and_weights_do_not_depend_on_the_cpu(erased, monkeypatch):
     if not libraries[0].has_avx2():
         pytest.skip("no AVX2")
     libraries.append(kernels._load("avx2"))
-    clips, rows = make_clips((4, 37, 43), 40), random_rows((4, 37, 43), 40, 3, erased)
+    clips, rows = extreme_clips((4, 37, 43), 40), blend_rows((4, 37, 43), 40, 3, erased)
     results = []
     for library in libraries:
         monkeypatch.setattr(kernels, "_library", lambda library=library: library)
@@ -110,12 +83,12 @@ def test_noise_has_its_mean_and_deviation(device):
     assert np.abs(correlation).max() < 5 / 60
 
 
-def test_rows_of_zeros_change_nothing_and_copy_nothing():
-    clips = make_clips((4, 17, 23), 3)
+def test_neutral_rows_change_nothing_and_copy_nothing():
+    clips = extreme_clips((4, 17, 23), 3)
     for rows in (np.zeros(3, BLEND), new_rows(3, 4, 17, 23)):
         assert is_neutral(rows).all()
         assert all(out is clip for out, clip in zip(run(clips, rows), clips, strict=True))
-    rows = random_rows((4, 17, 23), 3, 1)
+    rows = blend_rows((4, 17, 23), 3, 1)
     rows["inside"] = rows["outside"] = 0
     rows["inside"][1] = rows["outside"][1] = 1
     outputs = run(clips, rows)
@@ -125,7 +98,7 @@ def test_rows_of_zeros_change_nothing_and_copy_nothing():
 
 def test_neutral_rows_are_copied_by_the_kernel(device):
     """As the GPU does: there all clips go through the kernel."""
-    clips, rows = make_clips((4, 17, 23), 3), np.zeros(3, BLEND)
+    clips, rows = extreme_clips((4, 17, 23), 3), np.zeros(3, BLEND)
     if device == "gpu":
         outputs = run(clips, rows, device)
     else:
@@ -137,14 +110,19 @@ def test_neutral_rows_are_copied_by_the_kernel(device):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_neutral_is_what_changes_no_pixel(seed):
-    rows = random_rows((4, 9, 7), 40, seed)
+    rows = blend_rows((4, 9, 7), 40, seed)
+    rows["outside"][::2] = 0
+    rows["inside"][::4] = 0
+    for low, high, i in (("first", "last", 2), ("top", "bottom", 6), ("left", "right", 10)):
+        rows[high][i::16] = rows[low][i::16]  # an empty box
+    rows["inside"][14::16] = 0
     clips = [np.full((4, 9, 7, 3), 6 * i, np.uint8) for i in range(40)]
     changed = [not np.array_equal(a, b) for a, b in zip(reference.blend(clips, rows), clips, strict=True)]
-    assert not (is_neutral(rows) & changed).any()
+    assert is_neutral(rows)[::2].all() and not (is_neutral(rows) & changed).any() and sum(changed) > 10
 
 
-def test_the_inputs_stay_as_they_are():
-    clips, rows = make_clips((4, 17, 23)), random_rows((4, 17, 23))
+def test_the_inputs_are_not_changed():
+    clips, rows = extreme_clips((4, 17, 23)), blend_rows((4, 17, 23))
     before = [clip.copy() for clip in clips], rows.copy()
     for array in (*clips, rows):
         array.flags.writeable = False
@@ -153,20 +131,13 @@ def test_the_inputs_stay_as_they_are():
 
 
 def test_threads_do_not_matter():
-    clips, rows = make_clips((4, 17, 23), 9), random_rows((4, 17, 23), 9)
-    try:
-        results = []
-        for threads in (1, 4):
-            kernels.set_num_threads(threads)
-            results.append(run(clips, rows))
-    finally:
-        kernels.set_num_threads(None)
-    for a, b in zip(*results, strict=True):
+    clips, rows = extreme_clips((4, 17, 23), 9), blend_rows((4, 17, 23), 9)
+    for a, b in zip(*(run(clips, rows, num_threads=threads) for threads in (1, 4)), strict=True):
         assert_pixels(a, b)
 
 
 def test_bad_partners_are_refused():
-    clips, rows = make_clips((2, 3, 4), 2), new_rows(2, 2, 3, 4)
+    clips, rows = extreme_clips((2, 3, 4), 2), new_rows(2, 2, 3, 4)
     rows["partner"] = [1, 2]
     with pytest.raises(ValueError, match="clip 1 has partner 2, but there are 2 clips"):
         blend(clips, rows)
@@ -177,20 +148,20 @@ def test_bad_partners_are_refused():
         new_rows(1, 32769, 1, 1)
 
 
-def test_a_partner_that_cannot_be_counts_as_none(monkeypatch):
+def test_a_partner_that_is_not_possible_counts_as_none(monkeypatch):
     """For the kernel, which may get rows that nobody has looked at."""
-    clips = make_clips((2, 17, 5), 6)
-    clips[3] = make_clips((2, 5, 17), 2)[1]
-    rows = random_rows((2, 17, 5), 6, 1)
+    clips = extreme_clips((2, 17, 5), 6)
+    clips[3] = extreme_clips((2, 5, 17), 2)[1]
+    rows = blend_rows((2, 17, 5), 6, 1)
     rows["outside"] = np.maximum(rows["outside"], 0.25)
     rows["partner"] = [1, 3, 5, 0, 2**31 - 1, -2]
     expected = rows.copy()
     expected["partner"] = [1, -1, -1, -1, -1, -1]
     run = kernels._run_cpu
 
-    def with_fewer(name, args, table, sizes, calls):
+    def with_fewer(table, sizes, calls, num_threads):
         table["count"] = 5  # the last looks like a clip, but is none of theirs
-        run(name, args, table, sizes, calls)
+        run(table, sizes, calls, num_threads)
 
     monkeypatch.setattr(kernels, "_run_cpu", with_fewer)
     outputs = kernels.launch("blend", clips, rows, BLEND)
@@ -203,7 +174,7 @@ def test_a_partner_that_cannot_be_counts_as_none(monkeypatch):
 def test_shares_are_counted_from_pixels(seed):
     """Own clip all 0, others all 255: in a cut, the own share is that of the zeros; in a blend, 1 - mean / 255."""
     shape = (5, 9, 14)
-    rows = random_rows(shape, 6, seed)
+    rows = blend_rows(shape, 6, seed)
     for name in ("inside", "outside"):
         rows[name] = np.round(rows[name][:, :1])
     clips = [np.zeros((*shape, 3), np.uint8)] + [np.full((*shape, 3), 255, np.uint8)] * 5
@@ -211,15 +182,15 @@ def test_shares_are_counted_from_pixels(seed):
     outputs = blend([clips[0], clips[1]] * 3, rows)[::2]  # the clips of zeros
     for out, own in zip(outputs, own_share(rows)[::2], strict=True):
         assert abs((out == 0).mean() - own) < 1e-12
-    rows = random_rows(shape, 6, seed)
+    rows = blend_rows(shape, 6, seed)
     rows["partner"] = 1
     for out, own in zip(blend([clips[0], clips[1]] * 3, rows)[::2], own_share(rows)[::2], strict=True):
         assert abs(1 - out.mean() / 255 - own) < 0.5 / 255
 
 
-def test_shares_of_erased_clips_and_of_none():
-    rows = random_rows((5, 9, 14), 6, erased=True)
-    assert (own_share(rows) == 1).all() and mixed_with(rows)[0].tolist() == [0, 1, 2, 3, 4, 5]
+def test_own_shares_of_erased_clips_and_of_no_clips():
+    rows = blend_rows((5, 9, 14), 6, erased=True)
+    assert (own_share(rows) == 1).all() and partners_of(rows)[0].tolist() == [0, 1, 2, 3, 4, 5]
     targets = np.eye(6, 4, dtype=np.float32)
     assert np.array_equal(mix_targets(rows, targets), targets)
     assert own_share(rows[:0]).shape == (0,)
@@ -232,8 +203,8 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++"
 def test_philox_known_answers(tmp_path):
     """The kernels' generator gives what Random123 published, as the one of rng.py does."""
     calls = []
-    for inputs, _ in KNOWN:
-        a, b, c, d, *key = (f"{word:#x}u" for word in words(inputs))
+    for inputs, _ in PHILOX_ANSWERS:
+        a, b, c, d, *key = (f"{word:#x}u" for word in parse_words(inputs))
         calls.append(f"print(philox4x32({{{a}, {b}, {c}, {d}}}, {key[0]}, {key[1]}));")
     text = '#include <cstdio>\n#include "philox.h"\n'
     text += 'void print(PhiloxWords w) { printf("%08x %08x %08x %08x\\n", w.a, w.b, w.c, w.d); }\n'
@@ -241,11 +212,11 @@ def test_philox_known_answers(tmp_path):
     command = ["g++", "-x", "c++", "-", "-std=c++17", "-O3", "-I", kernels.SOURCES, "-o", tmp_path / "known"]
     subprocess.run(command, input=text, text=True, check=True)
     output = subprocess.run([tmp_path / "known"], capture_output=True, text=True, check=True).stdout
-    assert output.splitlines() == [answer for _, answer in KNOWN]
+    assert output.splitlines() == [answer for _, answer in PHILOX_ANSWERS]
 
 
 @needs_compiler
-def test_the_struct_is_that_of_the_dtype():
+def test_the_struct_matches_the_dtype():
     def compiled(dtype):
         command = ["g++", "-x", "c++", "-", "-fsyntax-only", "-std=c++17", "-Wall", "-Wextra", "-Werror"]
         return subprocess.run(

@@ -1,6 +1,6 @@
-"""The GPU's form of the kernels, its loops shared out among threads that meet, run by threads of the CPU.
+"""The GPU's form of the kernels, in which threads share loops and synchronise, run by threads of the CPU.
 
-It shows that the sharing and meeting are right, not what a GPU's compiler and memory make of them.
+It shows that the sharing and synchronising are right, not what a GPU's compiler and memory make of them.
 """
 
 import ctypes
@@ -12,9 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stand_in
-from conftest import assert_pixels
-from test_blend import make_clips, random_rows
-from test_kernels import make_clip, make_rows, random_chains
+from conftest import assert_pixels, blend_rows, extreme_clips, patterned_clip, randaugment_rows, random_chains
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
@@ -54,9 +52,9 @@ def on_gpu(function, clips, rows, library, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [{}, {"bilinear": True}, {"per_clip": True}], ids=str)
-def test_threads_share_and_meet(tmp_path, monkeypatch, options):
-    clips = [make_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (3, 5, 70), (1, 1, 1)] * 8)]
-    rows = make_rows(random_chains(len(clips), 3, 11), 4, **options)
+def test_threads_share_and_synchronise(tmp_path, monkeypatch, options):
+    clips = [patterned_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (3, 5, 70), (1, 1, 1)] * 8)]
+    rows = randaugment_rows(random_chains(len(clips), 3, 11), 4, **options)
     expected = randaugment(clips, rows, 3)
     library = build("randaugment", rows.dtype, tmp_path)
     outputs = on_gpu(lambda clips, rows: randaugment(clips, rows, 3), clips, rows, library, monkeypatch)
@@ -67,8 +65,8 @@ def test_threads_share_and_meet(tmp_path, monkeypatch, options):
 @pytest.mark.parametrize("most", [65535, 7], ids=["one launch", "parts of 7"])
 @pytest.mark.parametrize("erased", [False, True])
 def test_clips_of_a_batch_are_blended(tmp_path, monkeypatch, erased, most):
-    clips, rows = make_clips((4, 17, 43), 20), random_rows((4, 17, 43), 20, 1, erased)
-    monkeypatch.setattr(kernels, "_MOST_BLOCKS_DOWN", most)
+    clips, rows = extreme_clips((4, 17, 43), 20), blend_rows((4, 17, 43), 20, 1, erased)
+    monkeypatch.setattr(kernels, "_MAX_GRID_Y", most)
     outputs = on_gpu(blend, clips, rows, build("blend", BLEND, tmp_path), monkeypatch)
     for out, one in zip(outputs, blend(clips, rows), strict=True):
         assert_pixels(out, one)

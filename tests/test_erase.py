@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import reference
-from conftest import assert_pixels
-from test_mix import MANY, SIGMAS, SIZE, alike, draw, fits
+from conftest import SIGMAS, assert_pixels, draw_rows, fits_distribution, noise_clips, same_distribution
 
 import dali_vidaug as dv
 from dali_vidaug.ops import CubeCutout, Cutout, FrameCutout, RandomErasing
@@ -12,14 +11,21 @@ from dali_vidaug.ops.blend import blend, is_neutral, own_share
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
 
+MANY = 100_000
+SIZE = (16, 45, 60)  # frames, height, width
 OPS = (
     RandomErasing(probability=1.0), RandomErasing(1.0, fill="channel"), RandomErasing(1.0, fill="constant"),
     Cutout(), FrameCutout(), CubeCutout(),
 )  # fmt: skip
 
 
+def draw(op, samples=MANY, size=SIZE):
+    """Rows for clips of one size; see ``conftest.draw_rows``."""
+    return draw_rows(op, samples, size)
+
+
 @pytest.mark.parametrize("low, high", [(0.3, 1 / 0.3), (1.5, 3.0)])
-def test_random_erasing_is_timms(low, high):
+def test_random_erasing_matches_timm(low, high):
     """The distribution of timm's and SlowFast's loop: try up to ten times, else leave the clip alone."""
     rng = np.random.default_rng(1)
     _, height, width = SIZE
@@ -31,8 +37,8 @@ def test_random_erasing_is_timms(low, high):
     top, left = (np.floor(rng.random(MANY) * (n + 1)).astype(int) for n in (height - h, width - w))
     rows = draw(RandomErasing(probability=1.0, ratio=(low, high)))
     for name, expected in (("top", top), ("bottom", top + h), ("left", left), ("right", left + w)):
-        assert (rows[name][:, 0] == rows[name][:, 1]).all() and alike(rows[name][:, 0], expected)
-    assert alike(rows["bottom"][:, 0] - rows["top"][:, 0], h)
+        assert (rows[name][:, 0] == rows[name][:, 1]).all() and same_distribution(rows[name][:, 0], expected)
+    assert same_distribution(rows["bottom"][:, 0] - rows["top"][:, 0], h)
     assert (rows["first"] == 0).all() and (rows["last"] == SIZE[0]).all()  # the same box in every frame
     assert rows["bottom"].max() <= height and rows["right"].max() <= width and rows["top"].min() >= 0
 
@@ -49,7 +55,7 @@ def test_fills_of_random_erasing():
     assert np.abs(np.corrcoef(color.T)[np.triu_indices(3, 1)]).max() < SIGMAS / MANY**0.5
     keys = rows["pixel"]["key"].astype(np.uint64)
     assert len(np.unique(keys[:, 0] << np.uint64(32) | keys[:, 1])) == MANY
-    assert fits(keys[:, 0] / 2**32, lambda x: x)
+    assert fits_distribution(keys[:, 0] / 2**32, lambda x: x)
 
 
 @pytest.mark.parametrize("op", [RandomErasing(), Cutout(probability=0.25), CubeCutout(probability=0.25)], ids=str)
@@ -58,21 +64,21 @@ def test_probability(op):
 
 
 @pytest.mark.parametrize("side, span", [(0.5, 1.0), (1.0, 0.5), (0.5, 0.5), (0.3, 0.2)])
-def test_cutouts_are_uniform_among_the_boxes_inside(side, span):
+def test_cutouts_are_uniform_over_the_boxes_inside_the_clip(side, span):
     rows = draw(Cutout(side, span))
     for length, share, low, high in zip(
         SIZE, (span, side, side), ("first", "top", "left"), ("last", "bottom", "right"), strict=True
     ):
         begin, end = (rows[name].reshape(MANY, -1)[:, -1] for name in (low, high))
         assert (end - begin == int(length * share)).all() and begin.min() == 0 and end.max() == length
-        assert fits(begin, lambda x, n=length - int(length * share) + 1: x / n, 0, length - int(length * share) + 1,
-                    bins=length - int(length * share) + 1)  # fmt: skip
+        starts = length - int(length * share) + 1
+        assert fits_distribution(begin, lambda x, n=starts: x / n, 0, starts, bins=starts)
 
 
 @pytest.mark.parametrize("op", OPS, ids=str)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 17, 23), (6, 17, 23)], ids=str)
 def test_only_the_box_is_erased(op, shape):
-    clips = [np.random.default_rng(i).integers(0, 256, (*shape, 3), dtype=np.uint8) for i in range(8)]
+    clips = noise_clips(*[shape] * 8)
     rows = draw(op, 8, shape)
     outputs = blend(clips, rows)
     for out, expected in zip(outputs, reference.blend(clips, rows), strict=True):

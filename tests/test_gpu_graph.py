@@ -1,6 +1,7 @@
 """The graph for the GPU, built but not run: DALI checks names and types, and knows every operator's devices."""
 
 import pytest
+from conftest import make_plan
 from nvidia.dali import backend, fn, types
 from nvidia.dali.pipeline import Pipeline
 
@@ -9,9 +10,9 @@ from dali_vidaug import ops
 from dali_vidaug.graph import Graph
 from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import SUITES
-from dali_vidaug.plan import draw_ops
-from dali_vidaug.rng import Draws
+from dali_vidaug.settings import Settings
 
+NO_OPS = ("CROP", "name_of", "op_names")  # names that ``ops`` exports besides
 RECIPES = {
     "basic": (dv.RandomResizedCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
     "test": (dv.Resize(40), dv.CenterCrop(32), dv.Normalize()),
@@ -19,19 +20,19 @@ RECIPES = {
     "mixing": (dv.RandomResizedCrop(32), dv.OneOf(), dv.RandomErasing(), dv.LabelSmoothing(), dv.Normalize()),
     "bytes": (dv.RandomHorizontalFlip(), dv.TrivialAugment()),
     "none": (),
-    **{name: (getattr(ops, name)(),) for name in ops.__all__ if name not in ("CROP", "Mix", "op_names")},
+    **{name: (getattr(ops, name)(),) for name in ops.__all__ if name not in (*NO_OPS, "Mix")},
     **{f"Mix({name})": (dv.Mix(name),) for name in FAMILIES},
     **{f"RandAugmentT({suite})": (dv.RandAugmentT(8, suite=suite),) for suite in SUITES},
 }
 
 
-def graph_of(name, decoder, **options):
-    recipe = dv.Recipe(ops=RECIPES[name])
-    args, _, _ = draw_ops(recipe, Draws(0, 0, [0]), [16], [256], [320])
-    dtypes = {key: None if rows is None else rows.dtype for key, rows in args.items()}
-    folded = sum(getattr(op, "ARGS", None) is dv.ops.crop.CROP for op in recipe.ops[:1]) if decoder != "dali" else 0
-    options = dict(batch_size=2, device="gpu", device_id=None, num_threads=1, dtype="float16") | options
-    return Graph(recipe, dtypes, **options, decoder=decoder, rotated=decoder != "pyav", num_folded=folded)
+def graph_of(name, decoder, device="gpu"):
+    """The graph of one of ``RECIPES``, with its leading crops done in the decoder, for rotated videos."""
+    settings = Settings(
+        device=device, device_id=None, decoder=decoder, num_threads=1, workers=0, prefetch=1, dtype="float16",
+        on_error="raise", resize_in_decoder=True,
+    )  # fmt: skip
+    return Graph(make_plan(dv.Recipe(ops=RECIPES[name]), [(16, 256, 320)]), settings, batch_size=2, rotated=True)
 
 
 def operators(pipeline):
@@ -57,24 +58,24 @@ def faults(found):
 
 @pytest.mark.parametrize("decoder", ["pyav", "dali", "hybrid"])
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_gpu_graph_is_sound(name, decoder):
+def test_the_gpu_graph_is_valid(name, decoder):
     found = operators(graph_of(name, decoder).pipeline)
     assert not list(faults(found))
     devices = {(schema, device) for schema, device, _ in found}
-    assert ("decoders__Video", "mixed") in devices if decoder != "pyav" else True
-    # Pixels never come back to the CPU: what runs there hands out numbers, or files and frames before they are sent.
+    assert (("decoders__Video", "mixed") in devices) == (decoder != "pyav")
+    # Pixels never return to the CPU: what runs there provides numbers, or files and frames before they are sent.
     assert {schema for schema, device in devices if device == "cpu"} <= {"ExternalSource", "_conditional__Split"}
     assert any(device == "gpu" for _, device in devices)
 
 
-def test_the_recipes_name_every_op():
-    public = set(ops.__all__) - {"CROP", "op_names"}
+def test_the_recipes_use_every_op():
+    public = set(ops.__all__) - set(NO_OPS)
     used = {type(op).__name__ for recipe in RECIPES.values() for op in recipe} | set(RECIPES)
     assert public <= used, public - used
 
 
 @pytest.mark.parametrize("name", ["basic", "randaugment", "mixing"])
-def test_cpu_and_gpu_have_the_same_graph_but_for_the_device(name):
+def test_cpu_and_gpu_have_the_same_graph_except_for_the_device(name):
     for decoder in ("pyav", "dali", "hybrid"):
         cpu, gpu = (operators(graph_of(name, decoder, device=device).pipeline) for device in ("cpu", "gpu"))
         assert [schema for schema, _, _ in cpu] == [schema for schema, _, _ in gpu]
@@ -84,7 +85,7 @@ def uint8(name, ndim):
     return fn.external_source(name=name, ndim=ndim, dtype=types.UINT8)
 
 
-def build(make):
+def build_pipeline(make):
     pipeline = Pipeline(2, 1, None)
     with pipeline:
         pipeline.set_outputs(make())
@@ -93,10 +94,10 @@ def build(make):
 
 def test_the_checks_can_fail():
     """An operator that DALI has on the CPU only; a Python operator whose input lies on the CPU; a named argument."""
-    assert build(lambda: fn.random.beta(device="gpu")) == ["random__Beta is not registered for gpu"]
+    assert build_pipeline(lambda: fn.random.beta(device="gpu")) == ["random__Beta is not registered for gpu"]
     with pytest.raises((ValueError, RuntimeError, TypeError), match="(?i)incompatible device"):
-        build(lambda: fn.python_function(uint8("a", 4).gpu(), uint8("b", 1), function=len, device="gpu"))
+        build_pipeline(lambda: fn.python_function(uint8("a", 4).gpu(), uint8("b", 1), function=len, device="gpu"))
     with pytest.raises((ValueError, RuntimeError, TypeError), match="(?i)cpu"):
-        build(lambda: fn.flip(uint8("a", 4).gpu(), horizontal=uint8("b", 0).gpu()))
+        build_pipeline(lambda: fn.flip(uint8("a", 4).gpu(), horizontal=uint8("b", 0).gpu()))
     with pytest.raises(KeyError, match="horizontl"):
-        build(lambda: fn.flip(uint8("a", 4).gpu(), horizontl=1))
+        build_pipeline(lambda: fn.flip(uint8("a", 4).gpu(), horizontl=1))

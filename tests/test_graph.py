@@ -7,15 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from conftest import assert_pixels
+from conftest import assert_pixels, make_plan, noise_clips
 
 import dali_vidaug as dv
 from dali_vidaug.graph import Columns, Graph
-
-
-def clips_of(*shapes, seed=0):
-    rng = np.random.default_rng(seed)
-    return [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+from dali_vidaug.settings import make_settings
 
 
 def smooth(frames, height, width):
@@ -30,7 +26,7 @@ def channels_first(clips):
 
 
 def test_without_ops_clips_only_change_layout():
-    clips = clips_of((4, 17, 23), (4, 17, 23))
+    clips = noise_clips((4, 17, 23), (4, 17, 23))
     batch = dv.augment(clips, ())
     assert batch.clips.dtype == torch.uint8
     assert_pixels(batch.clips.numpy(), channels_first(clips))
@@ -41,7 +37,7 @@ def test_without_ops_clips_only_change_layout():
 @pytest.mark.parametrize("fused", [True, False])
 def test_flip_and_normalize(shape, dtype, tolerance, fused):
     """The flip right before Normalize is done in its pass; elsewhere by itself: the same numbers."""
-    clips = clips_of(*[shape] * 6)
+    clips = noise_clips(*[shape] * 6)
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     flip, between = dv.RandomHorizontalFlip(), () if fused else (dv.Resize(shape[1:]),)
     batch = dv.augment(clips, (flip, *between, dv.Normalize(mean, std)), seed=3, dtype=dtype)
@@ -54,7 +50,7 @@ def test_flip_and_normalize(shape, dtype, tolerance, fused):
 
 
 def test_center_crop_is_exact_for_mixed_sizes():
-    clips = clips_of((3, 20, 31), (3, 17, 40))
+    clips = noise_clips((3, 20, 31), (3, 17, 40))
     batch = dv.augment(clips, (dv.CenterCrop((10, 21)),))
     assert_pixels(batch.clips.numpy(), channels_first([clips[0][:, 5:15, 5:26], clips[1][:, 3:13, 9:30]]))
 
@@ -113,7 +109,7 @@ class Stamp:
 
 def test_clip_i_gets_row_i():
     samples = np.array([5, 250, 3, 999, 42])
-    batch = dv.augment(clips_of(*[(2, 4, 5)] * 5), (Stamp(),), samples=samples)
+    batch = dv.augment(noise_clips(*[(2, 4, 5)] * 5), (Stamp(),), samples=samples)
     for i, sample in enumerate(samples):
         assert batch.clips[i, :, 0, 0, 0].tolist() == [sample % 251, sample % 7, sample % 11]
         assert batch.clips[i, :, 0, 0, 1].tolist() == [sample % 251, sample % 256, sample % 256]
@@ -121,10 +117,10 @@ def test_clip_i_gets_row_i():
 
 def test_unknown_arguments_are_named():
     with pytest.raises(KeyError, match="Stamp: no argument 'speed'; there are value, pair"):
-        Columns("Stamp", np.dtype([("value", "u1"), ("pair", "u1", 2)]))["speed"]
+        Columns("Stamp", np.dtype([("value", "u1"), ("pair", "u1", 2)]), make_settings(device="cpu"))["speed"]
 
 
-def test_an_op_that_draws_nonsense_is_told_so():
+def test_an_op_that_draws_no_arguments_is_refused():
     @dataclass(frozen=True)
     class Wrong:
         def draw(self, draws, frames, height, width):
@@ -134,11 +130,11 @@ def test_an_op_that_draws_nonsense_is_told_so():
             return clips
 
     with pytest.raises(TypeError, match=r"Wrong.draw must return None or a structured array of 1 rows, got 3"):
-        dv.augment(clips_of((1, 2, 2)), (Wrong(),))
+        dv.augment(noise_clips((1, 2, 2)), (Wrong(),))
 
 
-def test_augment_draws_what_a_loader_draws_and_leaves_its_input_alone():
-    clips = clips_of((2, 30, 40), (2, 30, 40))
+def test_augment_draws_by_sample_and_does_not_change_its_input():
+    clips = noise_clips((2, 30, 40), (2, 30, 40))
     before = [clip.copy() for clip in clips]
     ops = (dv.RandomResizedCrop(16), dv.RandomHorizontalFlip(), dv.Normalize())
     both = dv.augment(clips, ops, samples=[11, 12], seed=9, epoch=4)
@@ -155,12 +151,12 @@ def test_augment_draws_what_a_loader_draws_and_leaves_its_input_alone():
         ([], {}, "no clips"),
         ([np.zeros((2, 3, 4, 3))], {}, r"clip 0 must be \(F, H, W, 3\) uint8, got \(2, 3, 4, 3\) float64"),
         ([np.zeros((3, 4, 3), np.uint8)], {}, "clip 0 must be"),
-        (clips_of((2, 3, 4), (2, 5, 4)), {}, "different sizes"),
-        (clips_of((2, 3, 4), (1, 3, 4)), {}, "different sizes"),
-        (clips_of((2, 3, 4)), {"samples": [1, 2]}, r"samples must be \(1,\)"),
-        (clips_of((2, 3, 4)), {"targets": [[1.0], [0.0]]}, r"targets must be \(1, K\)"),
-        (clips_of((2, 3, 4)), {"dtype": "int8"}, "dtype must be float32 or float16, got 'int8'"),
-        (clips_of((2, 3, 4)), {"device": "tpu"}, "device must be auto, cpu or gpu, got 'tpu'"),
+        (noise_clips((2, 3, 4), (2, 5, 4)), {}, "different sizes"),
+        (noise_clips((2, 3, 4), (1, 3, 4)), {}, "different sizes"),
+        (noise_clips((2, 3, 4)), {"samples": [1, 2]}, r"samples must be \(1,\)"),
+        (noise_clips((2, 3, 4)), {"targets": [[1.0], [0.0]]}, r"targets must be \(1, K\)"),
+        (noise_clips((2, 3, 4)), {"dtype": "int8"}, "dtype must be float32 or float16, got 'int8'"),
+        (noise_clips((2, 3, 4)), {"device": "tpu"}, "device must be auto, cpu or gpu, got 'tpu'"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )
@@ -170,11 +166,10 @@ def test_augment_refuses_what_it_cannot_take(clips, options, message):
 
 
 def test_dali_keeps_what_it_has_not_copied():
-    """``no_copy`` inputs are not ours to keep alive: the graph's thread may drop them before they are read."""
-    graph = Graph(
-        dv.Recipe(ops=()), {}, batch_size=2, device="cpu", device_id=None, num_threads=1, dtype="float32"
-    )  # fmt: skip
-    clips = clips_of((4, 17, 23), (4, 17, 23))
+    """Inputs with ``no_copy``: the graph's thread may drop them before they are read, and DALI keeps them alive."""
+    plan = make_plan(dv.Recipe(ops=()), [(4, 17, 23)] * 2)
+    graph = Graph(plan, make_settings(device="cpu", num_threads=1), batch_size=2)
+    clips = noise_clips((4, 17, 23), (4, 17, 23))
     expected, references = channels_first(clips), [weakref.ref(clip) for clip in clips]
     graph.pipeline.feed_input("clips", clips)
     del clips

@@ -1,23 +1,20 @@
 """Batches of which DALI decodes some clips and PyAV the others."""
 
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from conftest import read_number, write_numbered
-from test_decode import video_of
-from test_loader import RECIPE, batches_of, same
+from conftest import OWN_SIZE, RECIPE, measured_video, same_batch, shown_numbers, take_batches, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import clip as clip_module
-from dali_vidaug.clip import load_clip
+from dali_vidaug import make as make_module
 from dali_vidaug.graph import Encoded
+from dali_vidaug.make import load_clip
 from dali_vidaug.rng import Draws
-
-OWN_SIZE = dv.Recipe(RECIPE.sampling, (dv.Resize((96, 160)),))  # the numbers in the frames stay readable
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +43,7 @@ def by_dali(manifest, batch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 12])
-def test_every_clip_is_at_its_place(batch_size, manifest):
+def test_every_clip_is_at_its_position(batch_size, manifest):
     with dv.VideoLoader(manifest, OWN_SIZE, batch_size, decoder="hybrid", device="cpu", drop_last=False) as loader:
         assert loader.decoder == "hybrid"
         batches = list(loader)
@@ -54,12 +51,14 @@ def test_every_clip_is_at_its_place(batch_size, manifest):
     assert sorted(s for b in batches for s in b.samples.tolist()) == list(range(12))
     for batch in batches:
         for i, clip in enumerate(batch.clips.permute(0, 2, 3, 4, 1).numpy()):
-            assert [read_number(frame) for frame in clip] == batch.plan.frames[i].tolist()
+            assert shown_numbers(clip) == batch.plan.frames[i].tolist()
     # The next epoch may have begun: an even share of both, and whole batches
     counts = {why: n for why, (_, n) in report.fallbacks.items()}
     assert counts.keys() == {f"DALI does not decode {codec} on the CPU" for codec in ("h264", "mpeg4")}
     assert all(n >= 3 for n in counts.values()) and sum(counts.values()) <= report.clips + batch_size
-    assert re.search(r"decoded by PyAV: \d+ clips, such as of .*: DALI does not decode mpeg4 on the CPU", str(report))
+    assert re.search(
+        r"decoded by PyAV: \d+ clips, for example of .*: DALI does not decode mpeg4 on the CPU", str(report)
+    )
 
 
 def test_each_clip_is_what_its_decoder_alone_gives(manifest):
@@ -70,7 +69,7 @@ def test_each_clip_is_what_its_decoder_alone_gives(manifest):
     plain = replace(recipe, ops=(*recipe.ops[:2], dv.RandomHorizontalFlip()))
     for chosen in (plain, recipe):
         hybrid, pyav, whole = (
-            batches_of(dv.VideoLoader(manifest, chosen, 6, seed=1, device="cpu", **options), 3)
+            take_batches(dv.VideoLoader(manifest, chosen, 6, seed=1, device="cpu", **options), 3)
             for options in (dict(decoder="hybrid"), dict(decoder="pyav"), dict(decoder="pyav", resize_in_decoder=False))
         )
         both = 0
@@ -90,19 +89,19 @@ def test_the_same_batches_for_any_threads_and_after_resuming(manifest):
     def make(**options):
         return dv.VideoLoader(manifest, RECIPE, 5, decoder="hybrid", device="cpu", drop_last=False, **options)
 
-    expected = batches_of(make(), 6)
+    expected = take_batches(make(), 6)
     for options in (dict(num_threads=1, prefetch=1), dict(num_threads=4, prefetch=4), dict(workers=2)):
-        assert all(same(a, b) for a, b in zip(batches_of(make(**options), 6), expected, strict=True))
+        assert all(same_batch(a, b) for a, b in zip(take_batches(make(**options), 6), expected, strict=True))
     resumed = make()
     resumed.load_state_dict({**resumed.state_dict(), "epoch": 1, "batch": 1})
-    assert same(batches_of(resumed, 1)[0], expected[4])
+    assert same_batch(take_batches(resumed, 1)[0], expected[4])
 
 
-def test_turned_videos(manifest):
+def test_rotated_videos(manifest):
     """Rotation is done by the graph for the one kind and by PyAV for the other."""
     table = manifest.table
-    turned = np.arange(len(table)) % 3 * 90  # both kinds get 0, 90 and 180
-    table = table.set_column(table.column_names.index("rotation"), "rotation", pa.array(turned, pa.int32()))
+    rotation = np.arange(len(table)) % 3 * 90  # both kinds get 0, 90 and 180
+    table = table.set_column(table.column_names.index("rotation"), "rotation", pa.array(rotation, pa.int32()))
     manifest = dv.Manifest(table, manifest.classes, manifest.root)
     plan = dv.draw_plan(manifest, OWN_SIZE, range(12))
     clips = [
@@ -112,7 +111,7 @@ def test_turned_videos(manifest):
     assert torch.equal(*clips)
 
 
-def test_all_of_one_kind_and_none(folder, numbered_manifest):
+def test_videos_for_one_decoder_only(folder, numbered_manifest):
     with dv.VideoLoader(numbered_manifest, RECIPE, 2, decoder="hybrid", device="cpu") as loader:
         assert loader.decoder == "pyav"
         next(iter(loader))
@@ -120,20 +119,22 @@ def test_all_of_one_kind_and_none(folder, numbered_manifest):
     manifest = dv.scan(folder, progress=False)
     vp9 = dv.Manifest(manifest.table.filter([v.codec == "vp9" for v in map(manifest.video, range(12))]),
                       manifest.classes, manifest.root)  # fmt: skip
-    hybrid, dali = (batches_of(dv.VideoLoader(vp9, RECIPE, 2, decoder=d, device="cpu"), 3) for d in ("hybrid", "dali"))
-    assert all(same(a, b) for a, b in zip(hybrid, dali, strict=True))
+    hybrid, dali = (
+        take_batches(dv.VideoLoader(vp9, RECIPE, 2, decoder=d, device="cpu"), 3) for d in ("hybrid", "dali")
+    )
+    assert all(same_batch(a, b) for a, b in zip(hybrid, dali, strict=True))
 
 
-def test_what_dali_cannot_decode_after_all_is_given_to_pyav(manifest):
+def test_clips_that_dali_fails_on_are_decoded_by_pyav(manifest):
     """DALI fails the batch; the clips that it cannot decode are found and decoded, none is replaced."""
     loader = dv.VideoLoader(manifest, OWN_SIZE, 6, decoder="hybrid", device="cpu", shuffle=False)
-    loader._settings.unsuited.clear()  # now H.264 and MPEG-4 are sent to DALI, too
+    loader.settings = replace(loader.settings, refused={})  # now H.264 and MPEG-4 are sent to DALI, too
     with loader:
         batches = list(loader)
         report = loader.report()
     for batch in batches:
         for i, clip in enumerate(batch.clips.permute(0, 2, 3, 4, 1).numpy()):
-            assert [read_number(frame) for frame in clip] == batch.plan.frames[i].tolist()
+            assert shown_numbers(clip) == batch.plan.frames[i].tolist()
     assert report.replaced == 0
     assert any("DALI could not decode it" in why for why in report.fallbacks)
 
@@ -142,7 +143,7 @@ def test_replaying_a_plan_falls_back_too(manifest):
     plan = dv.draw_plan(manifest, OWN_SIZE, range(12))
     loader = dv.VideoLoader(manifest, OWN_SIZE, 6, decoder="hybrid", device="cpu")
     expected = loader.apply(plan).clips
-    loader._settings.unsuited.clear()
+    loader.settings = replace(loader.settings, refused={})
     assert torch.equal(loader.apply(plan).clips, expected)
     assert any("DALI could not decode it" in why for why in loader.report().fallbacks)
     vp9 = next(i for i in range(12) if manifest.video(i).codec == "vp9")
@@ -154,9 +155,7 @@ def test_replaying_a_plan_falls_back_too(manifest):
     assert caught.value.sample == next(i for i in range(12) if manifest.video(i).codec in ("h264", "mpeg4"))
 
 
-def test_a_damaged_file_is_replaced_whoever_decodes_it(folder, tmp_path):
-    import shutil
-
+def test_damaged_files_are_replaced_for_both_decoders(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "v")
     manifest = dv.scan(tmp_path / "v", progress=False)
     for name in ("a/00.webm", "b/01.mp4"):
@@ -166,19 +165,19 @@ def test_a_damaged_file_is_replaced_whoever_decodes_it(folder, tmp_path):
         assert {path.rsplit("/", 1)[1] for path, _, _ in loader.report().bad.values()} == {"00.webm", "01.mp4"}
 
 
-def test_a_bad_clip_is_replaced_by_a_good_one_however_often_it_is_drawn(manifest, monkeypatch):
+def test_a_bad_replacement_is_replaced_again(manifest, monkeypatch):
     """One file that neither decodes: its first replacements are itself, then comes another."""
-    drawn, real_cut, real_decode, real_draw = [], clip_module.remux, clip_module.decode, Draws.integers
+    drawn, real_remux, real_decode, real_draw = [], make_module.remux, make_module.decode, Draws.integers
     bad = manifest.path(3)
 
     def spoil(video, frames, **options):
-        data, places, seconds = real_cut(video, frames, **options)
-        return np.zeros_like(data) if video.path == bad else data, places, seconds
+        made = real_remux(video, frames, **options)
+        return made._replace(data=np.zeros_like(made.data)) if video.path == bad else made
 
-    def fail(video, frames, steps=()):
+    def fail(video, frames, crops=()):
         if video.path == bad:
             raise ValueError("damaged")
-        return real_decode(video, frames, steps)
+        return real_decode(video, frames, crops)
 
     def draw(self, name, *arguments, **options):
         if not name.startswith("sample."):
@@ -186,32 +185,32 @@ def test_a_bad_clip_is_replaced_by_a_good_one_however_often_it_is_drawn(manifest
         drawn.append((name, int(self.samples[0])))
         return np.array([3 if len(drawn) < 4 else 5])
 
-    monkeypatch.setattr(clip_module, "remux", spoil)
-    monkeypatch.setattr(clip_module, "decode", fail)
+    monkeypatch.setattr(make_module, "remux", spoil)
+    monkeypatch.setattr(make_module, "decode", fail)
     monkeypatch.setattr(Draws, "integers", draw)
     loader = dv.VideoLoader(manifest, OWN_SIZE, 12, decoder="hybrid", device="cpu", shuffle=False)
-    loader._settings.unsuited.clear()
+    loader.settings = replace(loader.settings, refused={})
     with loader:
         batch = next(iter(loader))
     assert drawn[:4] == [(f"sample.{i}", 3) for i in range(4)]  # counted on, at the address of the clip that was wanted
     assert batch.samples.tolist() == [0, 1, 2, 5, *range(4, 12)]
 
 
-def test_files_that_nobody_can_decode_come_to_an_end(manifest, monkeypatch):
+def test_replacing_ends_when_no_file_can_be_decoded(manifest, monkeypatch):
     """They can all be cut, but neither DALI nor PyAV decodes them: replacements are not tried for ever."""
-    real = clip_module.remux
+    real = make_module.remux
 
     def spoil(video, frames, **options):
-        data, places, seconds = real(video, frames, **options)
-        return np.zeros_like(data), places, seconds
+        made = real(video, frames, **options)
+        return made._replace(data=np.zeros_like(made.data))
 
     def fail(*arguments):
         raise ValueError("damaged")
 
-    monkeypatch.setattr(clip_module, "remux", spoil)
-    monkeypatch.setattr(clip_module, "decode", fail)
+    monkeypatch.setattr(make_module, "remux", spoil)
+    monkeypatch.setattr(make_module, "decode", fail)
     loader = dv.VideoLoader(manifest, OWN_SIZE, 2, decoder="hybrid", device="cpu", shuffle=False)
-    loader._settings.unsuited.clear()
+    loader.settings = replace(loader.settings, refused={})
     with pytest.raises(dv.ClipError, match=r"damaged \(the last of 20 replacements for sample 0, all bad\)"):
         next(iter(loader))
     loader.close()
@@ -219,10 +218,10 @@ def test_files_that_nobody_can_decode_come_to_an_end(manifest, monkeypatch):
 
 def test_on_a_gpu_hidden_pictures_are_decoded_by_pyav(tmp_path):
     options = {"g": "20", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
-    video = video_of(write_numbered(tmp_path / "v.webm", 40, codec="libvpx-vp9", options=options))
+    video = measured_video(write_numbered(tmp_path / "v.webm", 40, codec="libvpx-vp9", options=options))
     frames = np.arange(16)
-    loaded = load_clip("hybrid", "gpu", video, frames, ())
-    assert "hidden pictures" in loaded.fallback and [read_number(f) for f in loaded.media] == frames.tolist()
+    loaded = load_clip("hybrid", True, video, frames, (), None)
+    assert "hidden pictures" in loaded.fallback and shown_numbers(loaded.clip) == frames.tolist()
     with pytest.raises(ValueError, match="hidden pictures, or fields; use decoder='hybrid'"):
-        load_clip("dali", "gpu", video, frames, ())
-    assert isinstance(load_clip("hybrid", "cpu", video, frames, ()).media, Encoded)
+        load_clip("dali", True, video, frames, (), None)
+    assert isinstance(load_clip("hybrid", False, video, frames, (), None).clip, Encoded)

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 import reference
-from conftest import assert_pixels
+from conftest import ENHANCE, assert_pixels, patterned_clip, randaugment_rows, random_chains
 from PIL import Image, ImageEnhance, ImageOps
 
 from dali_vidaug import kernels
@@ -15,44 +15,13 @@ from dali_vidaug.rng import Draws
 
 SHAPES = [(1, 1, 1), (4, 17, 23), (2, 3, 2), (16, 224, 224)]
 SMALL = SHAPES[:3]
-ENHANCE = ("Brightness", "Contrast", "Color", "Sharpness")
 GATHERS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
-# Values of an op over the whole of its range and beyond, none of them round: round ones make ties.
-VALUES = {
-    "Posterize": np.arange(9), "Solarize": np.linspace(0, 256, 13), "SolarizeAdd": np.arange(0, 111, 10),
-    **dict.fromkeys(ENHANCE, np.linspace(0.0513, 1.9871, 11)), "Rotate": np.linspace(-134.71, 134.71, 12),
-    "ShearX": np.linspace(-0.987, 0.987, 12), "ShearY": np.linspace(-0.987, 0.987, 12),
-    "TranslateX": np.linspace(-101.13, 101.13, 24), "TranslateY": np.linspace(-101.13, 101.13, 24),
-}  # fmt: skip
 
 
-def make_clip(shape, seed=0):
-    """Noise, a dark frame of little contrast, a frame of one colour, a frame of smooth shapes, and so on again."""
-    rng = np.random.default_rng(seed)
-    frames = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
-    frames[1::4] = 37 + frames[1::4] // 5
-    frames[2::4] = frames[2::4, :1, :1]
-    y, x = np.mgrid[: shape[1], : shape[2]]
-    frames[3::4] = np.stack([x * 7 % 256, y * 5 % 256, (x + y) * 3 % 256], -1)
-    return frames
-
-
-def make_rows(ops, frames, *, bilinear=False, per_clip=False, seed=0):
-    """One row a clip. ``ops``: for each clip a sequence of names. Values vary from frame to frame."""
-    rng = np.random.default_rng(seed)
-    rows = np.zeros(len(ops), args_dtype(max(map(len, ops)), frames))
-    rows["num_values"], rows["bilinear"], rows["per_clip"], rows["fill"] = frames, bilinear, per_clip, (200, 100, 7)
-    for row, names in zip(rows, ops, strict=True):
-        for i, name in enumerate(names):
-            row["op"][i] = CODES.index(name)
-            row["value"][i] = rng.choice(VALUES.get(name, [0]), frames)
-    return rows
-
-
-def run(clips, rows, device="cpu"):
+def run(clips, rows, device="cpu", **options):
     num_ops = rows.dtype["value"].shape[0]
     if device == "cpu":
-        return randaugment(clips, rows, num_ops)
+        return randaugment(clips, rows, num_ops, **options)
     import cupy
 
     return [cupy.asnumpy(out) for out in randaugment([cupy.asarray(clip) for clip in clips], rows, num_ops)]
@@ -62,34 +31,29 @@ def run(clips, rows, device="cpu"):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", CODES)
 def test_each_op_matches_the_reference(name, shape, per_clip, device):
-    clip = make_clip(shape)
+    clip = patterned_clip(shape)
     for seed in range(1 if shape[1] > 100 else 6):
-        (row,) = rows = make_rows([[name]], len(clip), per_clip=per_clip, seed=seed)
+        (row,) = rows = randaugment_rows([[name]], len(clip), per_clip=per_clip, seed=seed)
         assert_pixels(run([clip], rows, device)[0], reference.randaugment(clip, row))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", GATHERS)
 def test_bilinear_matches_the_reference(name, shape, device):
-    clip = make_clip(shape)
+    clip = patterned_clip(shape)
     for seed in range(1 if shape[1] > 100 else 6):
-        (row,) = rows = make_rows([[name]], len(clip), bilinear=True, seed=seed)
+        (row,) = rows = randaugment_rows([[name]], len(clip), bilinear=True, seed=seed)
         # The kernel's weights have 11 bits: a value near the middle between two levels may round to the other one.
         share = 0.04 if shape[1] > 10 else 1.0  # in a few pixels one is a large share
         assert_pixels(run([clip], rows, device)[0], reference.randaugment(clip, row), max_diff=1, max_fraction=share)
-
-
-def random_chains(n, length, seed):
-    rng = np.random.default_rng(seed)
-    return [rng.choice(CODES, length).tolist() for _ in range(n)]
 
 
 @pytest.mark.parametrize("per_clip", [False, True], ids=["frame", "clip"])
 @pytest.mark.parametrize("length", [2, 3, 8])
 def test_chains_match_the_reference(length, per_clip, device):
     shapes = [SMALL[i % 3] for i in range(60)]
-    clips = [make_clip(shape, i) for i, shape in enumerate(shapes)]
-    rows = make_rows(random_chains(60, length, length), 4, per_clip=per_clip)
+    clips = [patterned_clip(shape, i) for i, shape in enumerate(shapes)]
+    rows = randaugment_rows(random_chains(60, length, length), 4, per_clip=per_clip)
     for out, clip, row in zip(run(clips, rows, device), clips, rows, strict=True):
         assert_pixels(out, reference.randaugment(clip, row))
 
@@ -97,8 +61,8 @@ def test_chains_match_the_reference(length, per_clip, device):
 @pytest.mark.parametrize("bilinear", [False, True], ids=["nearest", "bilinear"])
 def test_a_chain_is_its_ops_one_by_one(bilinear, device):
     names = [[a, b] for a in CODES for b in CODES]
-    clips = [make_clip((2, 17, 23), i) for i in range(len(names))]
-    rows = make_rows(names, 2, bilinear=bilinear)
+    clips = [patterned_clip((2, 17, 23), i) for i in range(len(names))]
+    rows = randaugment_rows(names, 2, bilinear=bilinear)
     step = clips
     for i in range(2):
         single = np.zeros(len(rows), args_dtype(1, 2))
@@ -134,8 +98,8 @@ def pillow_op(name, image, value, bilinear=False, fill=(200, 100, 7)):
 @pytest.mark.parametrize("name", CODES)
 def test_each_op_matches_pillow(name, bilinear):
     for shape in SHAPES:
-        clip = make_clip(shape)
-        (row,) = rows = make_rows([[name]], len(clip), bilinear=bilinear)
+        clip = patterned_clip(shape)
+        (row,) = rows = randaugment_rows([[name]], len(clip), bilinear=bilinear)
         frames = zip(clip, row["value"][0].tolist(), strict=True)
         expected = np.stack([np.asarray(pillow_op(name, Image.fromarray(f), v, bilinear)) for f, v in frames])
         (out,) = run([clip], rows)
@@ -149,7 +113,7 @@ def test_each_op_matches_pillow(name, bilinear):
 
 
 def test_kim2020_is_pillow_frame_by_frame():
-    clip = make_clip((4, 160, 160))
+    clip = patterned_clip((4, 160, 160))
     op = RandAugmentT(1, (0.0, 30.0), 0.0, suite="kim2020")
     rows = op.draw(Draws(0, 0, np.arange(100)), 4, 160, 160)
     assert len(set(rows["op"][:, 0])) == 15
@@ -163,30 +127,30 @@ def test_kim2020_is_pillow_frame_by_frame():
 
 @pytest.mark.parametrize("device", [pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True)
 def test_the_gpu_gives_the_bytes_of_the_cpu(device):
-    clips = [make_clip(SHAPES[i % 4], i) for i in range(64)]
+    clips = [patterned_clip(SHAPES[i % 4], i) for i in range(64)]
     for bilinear in (False, True):
-        rows = make_rows(random_chains(64, 3, 4), 16, bilinear=bilinear, per_clip=bilinear)
+        rows = randaugment_rows(random_chains(64, 3, 4), 16, bilinear=bilinear, per_clip=bilinear)
         for a, b in zip(run(clips, rows, device), run(clips, rows), strict=True):
             assert_pixels(a, b)
 
 
 def test_a_mixed_batch_is_each_clip_alone(device):
-    clips = [make_clip(shape, i) for i, shape in enumerate(SHAPES * 2)]
-    rows = make_rows(random_chains(len(clips), 2, 5), 16)
+    clips = [patterned_clip(shape, i) for i, shape in enumerate(SHAPES * 2)]
+    rows = randaugment_rows(random_chains(len(clips), 2, 5), 16)
     for i, out in enumerate(run(clips, rows, device)):
         assert_pixels(out, run(clips[i : i + 1], rows[i : i + 1], device)[0])
 
 
 @pytest.mark.parametrize("num_ops", [1, 2, 8])
 def test_a_row_of_zeros_changes_nothing(num_ops, device):
-    clips = [make_clip(shape) for shape in SHAPES]
+    clips = [patterned_clip(shape) for shape in SHAPES]
     for out, clip in zip(run(clips, np.zeros(len(clips), args_dtype(num_ops, 16)), device), clips, strict=True):
         assert_pixels(out, clip)
 
 
-def test_the_inputs_stay_as_they_are():
-    clips = [make_clip(shape) for shape in SMALL]
-    rows = make_rows([["Invert", "Rotate", "Equalize"]] * 3, 4, bilinear=True)
+def test_the_inputs_are_not_changed():
+    clips = [patterned_clip(shape) for shape in SMALL]
+    rows = randaugment_rows([["Invert", "Rotate", "Equalize"]] * 3, 4, bilinear=True)
     before = [clip.copy() for clip in clips], rows.copy()
     for array in (*clips, rows):
         array.flags.writeable = False
@@ -195,19 +159,14 @@ def test_the_inputs_stay_as_they_are():
     assert not any(np.shares_memory(out, clip) for out, clip in zip(outputs, clips, strict=True))
 
 
-def test_threads_do_not_matter():
-    clips = [make_clip((4, 17, 23), i) for i in range(9)]
-    rows = make_rows(random_chains(9, 3, 1), 4)
-    try:
-        results = []
-        for threads in (1, 4):
-            kernels.set_num_threads(threads)
-            assert kernels.num_threads() == threads
-            results.append(run(clips, rows))
-    finally:
-        kernels.set_num_threads(None)
-    for a, b in zip(*results, strict=True):
+def test_threads_do_not_matter(monkeypatch):
+    asked, pool = [], kernels._pool
+    monkeypatch.setattr(kernels, "_pool", lambda process, threads: asked.append(threads) or pool(process, threads))
+    clips = [patterned_clip((4, 17, 23), i) for i in range(9)]
+    rows = randaugment_rows(random_chains(9, 3, 1), 4)
+    for a, b in zip(*(run(clips, rows, num_threads=threads) for threads in (1, 4)), strict=True):
         assert_pixels(a, b)
+    assert asked == [4]  # one thread needs no pool
 
 
 def test_both_libraries_give_the_same(monkeypatch):
@@ -215,8 +174,8 @@ def test_both_libraries_give_the_same(monkeypatch):
     if not libraries[0].has_avx2():
         pytest.skip("no AVX2")
     libraries.append(kernels._load("avx2"))
-    clips = [make_clip((4, 37, 43), i) for i in range(64)]
-    rows = make_rows(random_chains(64, 2, 2), 4, bilinear=True)
+    clips = [patterned_clip((4, 37, 43), i) for i in range(64)]
+    rows = randaugment_rows(random_chains(64, 2, 2), 4, bilinear=True)
     results = []
     for library in libraries:
         monkeypatch.setattr(kernels, "_library", lambda library=library: library)
@@ -238,16 +197,16 @@ def test_both_libraries_give_the_same(monkeypatch):
 )
 def test_bad_clips_are_refused(bad, message):
     with pytest.raises(ValueError, match=message):
-        run([make_clip((4, 17, 23)), bad], make_rows([["Invert"]] * 2, 4))
+        run([patterned_clip((4, 17, 23)), bad], randaugment_rows([["Invert"]] * 2, 4))
 
 
 def test_bad_rows_are_refused():
-    clip = make_clip((4, 17, 23))
+    clip = patterned_clip((4, 17, 23))
     with pytest.raises(ValueError, match="1 clips but 2 rows"):
-        run([clip], make_rows([["Invert"]] * 2, 4))
+        run([clip], randaugment_rows([["Invert"]] * 2, 4))
     with pytest.raises(ValueError, match="row 1 must have 36 bytes, got 35"):
         randaugment([clip] * 2, [np.zeros(36, np.uint8), np.zeros(35, np.uint8)], 1)
-    assert randaugment([], make_rows([["Invert"]], 4)[:0], 1) == []
+    assert randaugment([], randaugment_rows([["Invert"]], 4)[:0], 1) == []
 
 
 def compile_text(text):
@@ -256,7 +215,7 @@ def compile_text(text):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
-def test_structs_are_those_of_the_dtypes():
+def test_structs_match_the_dtypes():
     args = args_dtype(2, 16)
     text = kernels.source("randaugment", args)
     text += f'static_assert(sizeof(RandaugmentFrame) == {FRAME_BYTES}, "FRAME_BYTES");'
@@ -270,14 +229,14 @@ def test_structs_are_those_of_the_dtypes():
     assert bad.returncode != 0 and "RandaugmentArgs.bilinear differs from its dtype" in bad.stderr
 
 
-def test_a_library_of_other_sources_is_refused(monkeypatch):
+def test_a_library_built_from_other_sources_is_refused(monkeypatch):
     monkeypatch.setattr(kernels, "digest", lambda: "0" * 16)
     with pytest.raises(RuntimeError, match="built from other sources"):
         kernels._load("baseline")
 
 
 def test_the_pixel_check_can_fail():
-    source = make_clip((4, 17, 23))
+    source = patterned_clip((4, 17, 23))
     other = source.copy()
     other[2, 3, 4, 1] ^= 1
     with pytest.raises(AssertionError, match=r"differs by 1 at \(2, 3, 4, 1\)"):

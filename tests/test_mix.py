@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import SIGMAS, draw_rows, fits_distribution, same_distribution
 
 from dali_vidaug.ops import (
     CubeCutMix,
@@ -22,34 +23,13 @@ from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
 
 MANY = 100_000
-SIGMAS = 5
 SIZE = (16, 45, 60)  # frames, height, width
 CUTS = ("CutMix", "FrameCutMix", "CubeCutMix")
 
 
-def draw(op, samples=MANY, size=SIZE, seed=0, batch=0):
-    samples = np.arange(samples) if np.ndim(samples) == 0 else np.asarray(samples)
-    return op.draw(Draws(seed, 0, samples, prefix=op.name if hasattr(op, "name") else "op", batch=batch), *size)
-
-
-def fits(values, distribution, low=0.0, high=1.0, bins=40):
-    """Whether values have a distribution function, by a chi-square test."""
-    edges = np.linspace(low, high, bins + 1)
-    expected = np.diff(distribution(edges)) * len(values)
-    counts = np.histogram(values, edges)[0]
-    return (
-        counts.sum() == len(values) and ((counts - expected) ** 2 / expected).sum() < bins + SIGMAS * (2 * bins) ** 0.5
-    )
-
-
-def alike(a, b):
-    """Whether two sets of integers come from one distribution, by a chi-square test of what is not rare."""
-    low, high = min(a.min(), b.min()), max(a.max(), b.max())
-    x, y = (np.bincount(v - low, minlength=high - low + 1) for v in (a, b))
-    common = x + y > 20
-    x, y = (np.append(v[common], v[~common].sum()) for v in (x, y))
-    n = common.sum()
-    return ((x - y) ** 2 / np.maximum(x + y, 1)).sum() < n + SIGMAS * (2 * n) ** 0.5
+def draw(op, samples=MANY, size=SIZE, **options):
+    """Rows for clips of one size; see ``conftest.draw_rows``."""
+    return draw_rows(op, samples, size, **options)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +45,7 @@ def test_shares_are_beta_distributed(alpha, distribution):
     uniform = np.linspace(0, 1, 1001)
     assert np.abs(distribution(beta(uniform, alpha)) - uniform).max() < 1e-5  # the inverse of the distribution
     share = own_share(draw(MixUp(alpha), size=(2, 1, 1)))
-    assert fits(share, distribution)
+    assert fits_distribution(share, distribution)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 8.0, 300.0, 1000.0])
@@ -96,14 +76,18 @@ def test_boxes_are_distributed_as_kim_et_al_draw_them(family, alpha):
         side = (length * (1 - own) ** power).astype(int)
         centre = rng.integers(0, length, MANY)
         expected = np.clip(centre - side // 2, 0, length), np.clip(centre + side // 2, 0, length)
-        assert alike(begin, expected[0]) and alike(end, expected[1]) and alike(end - begin, expected[1] - expected[0])
+        assert (
+            same_distribution(begin, expected[0])
+            and same_distribution(end, expected[1])
+            and same_distribution(end - begin, expected[1] - expected[0])
+        )
         volume = volume * (expected[1] - expected[0])
     if family != "MovingCutMix":
         ours = np.round(own_share(rows) * 50).astype(int)
-        assert alike(ours, np.round((1 - volume / np.prod(SIZE)) * 50).astype(int))
+        assert same_distribution(ours, np.round((1 - volume / np.prod(SIZE)) * 50).astype(int))
 
 
-def test_moving_boxes_keep_their_sides_but_at_the_border():
+def test_moving_boxes_keep_their_sides_except_at_the_border():
     rows = draw(MovingCutMix(), 2000)
     centre = (rows["top"] + rows["bottom"]) / 2
     within = (rows["top"] > 0).all(1) & (rows["bottom"] < SIZE[1]).all(1)
@@ -112,15 +96,15 @@ def test_moving_boxes_keep_their_sides_but_at_the_border():
     assert (height[within, 0] == height[within, 1]).all() and (centre[within, 0] != centre[within, 1]).mean() > 0.8
 
 
-def test_fades():
+def test_fade_mix_up():
     rows = draw(FadeMixUp())
     own = 1 - rows["outside"].astype(float)
     mean, change = own.mean(1), (own[:, 1] - own[:, 0]) / 2
     assert own.min() >= 0 and own.max() <= 1 and (rows["inside"] == rows["outside"]).all()
-    assert fits(mean, lambda x: x)
+    assert fits_distribution(mean, lambda x: x)
     most = np.minimum(mean, 1 - mean)
     wide = most > 0.01  # weights are rounded to 1/32768
-    assert fits(np.clip(change[wide] / most[wide], -1, 1), lambda x: (x + 1) / 2, -1, 1)
+    assert fits_distribution(np.clip(change[wide] / most[wide], -1, 1), lambda x: (x + 1) / 2, -1, 1)
     assert np.abs(own_share(rows) - mean).max() < 1 / 32768  # the label's weight is the ramp's mean
     (row,) = draw(FadeMixUp(), 2)[:1]
     clips = [np.zeros((16, 1, 1, 3), np.uint8), np.full((16, 1, 1, 3), 255, np.uint8)]
@@ -133,10 +117,10 @@ def test_fades():
 
 @pytest.mark.parametrize("family", ["CutMixUp", "FrameCutMixUp", "CubeCutMixUp"])
 def test_cut_mix_up(family):
-    """By the rule of the paper's code: the label's weight is that of three cases."""
+    """As in the paper's code: the label's weight is that of one of three cases."""
     rows = draw(Mix(family))
     own = 1 - rows["outside"][:, 0].astype(float)
-    assert fits(own, lambda x: 3 * x**2 - 2 * x**3)
+    assert fits_distribution(own, lambda x: 3 * x**2 - 2 * x**3)
     inside = 1 - rows["inside"][:, 0].astype(float)
     plain = inside == own
     assert abs(plain.mean() - 0.5) < SIGMAS * 0.5 / MANY**0.5
@@ -148,7 +132,7 @@ def test_cut_mix_up(family):
     assert np.abs(own_share(rows) - expected).max() < 1e-6
     alone = draw(Mix(family.removesuffix("Up")))
     for low in ("first", "top", "right"):
-        assert alike(rows[low].reshape(MANY, -1)[:, 0], alone[low].reshape(MANY, -1)[:, 0])
+        assert same_distribution(rows[low].reshape(MANY, -1)[:, 0], alone[low].reshape(MANY, -1)[:, 0])
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
@@ -175,7 +159,7 @@ def test_partners_are_others_and_everyone_equally_often():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_extreme_cases_are_safe(family):
+def test_extreme_cases(family):
     assert is_neutral(draw(Mix(family), 1)).all()  # a clip alone
     for size in ((1, 1, 1), (1, 224, 224), (2, 3, 1), (7, 17, 23)):
         rows = draw(Mix(family), 500, size)
@@ -200,7 +184,7 @@ def test_extreme_cases_are_safe(family):
             assert share.min() >= 0 and share.max() <= 1
 
 
-def test_what_depends_on_the_batch_size():
+def test_only_partners_depend_on_the_batch():
     for op in (CubeCutMix(), Mix("cutmixup", probability=0.5), OneOf()):
         small, large = draw(op, 4, batch=3), draw(op, 16, batch=3)[:4]
         own = [name for name in small.dtype.names if name != "partner"]
@@ -223,7 +207,7 @@ def test_granularity_of_the_batch(family):
     assert (draw(op, 4, batch=1)[own] == draw(op, 8, batch=1)[own][:4]).all()
 
 
-def test_one_of_takes_each_as_often_as_it_should():
+def test_one_of_chooses_each_as_often_as_it_should():
     ops = (CutMix(), FadeMixUp(), RandomErasing(probability=1.0))
     rows = draw(OneOf(ops, weights=(2, 1, 1)), MANY)
     erased = rows["partner"] == -1
@@ -258,14 +242,14 @@ def test_names_and_spellings():
         (lambda: Mix("cubemix", probability=float("nan")), "CubeCutMix: probability"),
         (lambda: MixUp(alpha=0), r"MixUp: alpha must be in \(0, 1000\], got 0"),
         (lambda: Mix("cutmux"), "Mix: family must be one of CutMix, .*MixUp, FadeMixUp, got 'cutmux'"),
-        (lambda: FadeMixUp(granularity="frame"), "FadeMixUp: granularity must be 'clip' or 'batch', got 'frame'"),
+        (lambda: FadeMixUp(granularity="frame"), "FadeMixUp: granularity must be one of 'clip', 'batch', got 'frame'"),
         (lambda: VideoMix("TS"), "VideoMix: mode must be 'S', 'T' or 'ST', got 'TS'"),
         (lambda: OneOf(()), "OneOf: ops must be"),
         (lambda: OneOf((CutMix,)), "OneOf: ops must be"),
         (lambda: OneOf((LabelSmoothing(),)), "OneOf: ops must be ops that mix or erase"),
         (lambda: OneOf(weights=(1, 2, 3)), "OneOf: weights must be 2 numbers"),
         (lambda: OneOf(weights=(0, 0)), "OneOf: weights must be 2 numbers"),
-        (lambda: OneOf(granularity="epoch"), "OneOf: granularity"),
+        (lambda: OneOf(granularity="epoch"), "OneOf: granularity must be one of 'clip', 'batch', got 'epoch'"),
         (lambda: LabelSmoothing(1.0), r"LabelSmoothing: amount must be in \[0, 1\), got 1.0"),
     ],
 )
@@ -289,7 +273,7 @@ PINNED = """
 CutMix: clip 1, own share 0.3878, weight 1 in rows [0, 29), columns [3, 60)
 CutMix: clip 0, own share 0.7304, weight 1 in rows [0, 26), columns [32, 60)
 FrameCutMix: clip 1, own share 0.6875, weight 1 in frames [0, 5)
-FrameCutMix: as it is
+FrameCutMix: unchanged
 CubeCutMix: clip 1, own share 0.8211, weight 1 in frames [0, 12), rows [22, 45), columns [32, 60)
 CubeCutMix: clip 0, own share 0.8658, weight 1 in frames [9, 16), rows [0, 23), columns [6, 42)
 MovingCutMix: clip 1, own share 0.6568, weight 1 in rows [3 to 25, 35 to 45), columns [0, 37 to 34)

@@ -1,6 +1,5 @@
 """Mixing through DALI's graph and the loader: pixels, labels, resuming, bad clips."""
 
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +8,10 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import assert_pixels, numbered_frame, write_numbered
+from conftest import assert_pixels, noise_clips, numbered_frame, same_batch, same_content, take_batches, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug.demo import write_video
+from dali_vidaug.media.encode import write_video
 from dali_vidaug.ops.mix import FAMILIES
 
 OPS = (
@@ -21,12 +20,8 @@ OPS = (
     dv.OneOf((dv.CubeCutMix(), dv.FadeMixUp(), dv.RandomErasing(1.0))),
     dv.Normalize(),
 )
-RECIPE = dv.Recipe(dv.ClipSampling(num_frames=4), OPS)
-
-
-def random_clips(count, shape=(5, 20, 30)):
-    rng = np.random.default_rng(0)
-    return list(rng.integers(0, 256, (count, *shape, 3), dtype=np.uint8))
+MIXING = dv.Recipe(dv.ClipSampling(num_frames=4), OPS)
+SHAPE = (5, 20, 30)
 
 
 def channels_last(batch):
@@ -35,7 +30,7 @@ def channels_last(batch):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_graph_mixes_as_planned(family):
-    clips, targets = random_clips(6), np.eye(6, dtype=np.float32)
+    clips, targets = noise_clips(*[SHAPE] * 6), np.eye(6, dtype=np.float32)
     for seed in range(3):
         batch = dv.augment(clips, (dv.Mix(family, probability=0.7),), targets, seed=seed)
         rows = batch.plan.args[family]
@@ -49,8 +44,8 @@ def test_a_graph_mixes_as_planned(family):
         assert (np.sort(batch.mix.partner) == np.arange(6)).all()
 
 
-def test_a_clip_alone_stays_as_it_is():
-    (clip,) = random_clips(1)
+def test_a_batch_of_one_clip_is_not_mixed():
+    (clip,) = noise_clips(SHAPE)
     for family in FAMILIES:
         batch = dv.augment([clip], (dv.Mix(family),), [[0.0, 1.0]])
         assert_pixels(channels_last(batch)[0], clip)
@@ -60,7 +55,7 @@ def test_a_clip_alone_stays_as_it_is():
 
 
 def test_two_mixing_ops_in_a_row():
-    clips, targets = random_clips(5), np.eye(5, dtype=np.float32)
+    clips, targets = noise_clips(*[SHAPE] * 5), np.eye(5, dtype=np.float32)
     batch = dv.augment(clips, (dv.CutMix(), dv.MixUp(), dv.LabelSmoothing(0.1)), targets)
     first, second = batch.plan.args["CutMix"], batch.plan.args["MixUp"]
     expected = reference.blend(reference.blend(clips, first), second)
@@ -73,21 +68,9 @@ def test_two_mixing_ops_in_a_row():
     assert dv.augment(clips, (), targets).mix is None
 
 
-def batches_of(loader, count):
-    with loader:
-        return list(itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), count))
-
-
-def same(a, b):
-    names = ("clips", "targets", "samples")
-    return all(torch.equal(getattr(a, n), getattr(b, n)) for n in names) and all(
-        torch.equal(x, y) for x, y in zip(a.mix, b.mix, strict=True)
-    )
-
-
 @pytest.fixture(scope="module")
 def expected(numbered_manifest):
-    return batches_of(dv.VideoLoader(numbered_manifest, RECIPE, 5, seed=3), 5)
+    return take_batches(dv.VideoLoader(numbered_manifest, MIXING, 5, seed=3), 5)
 
 
 def test_batches_are_mixed(expected, numbered_manifest):
@@ -102,31 +85,31 @@ def test_batches_are_mixed(expected, numbered_manifest):
 
 @pytest.mark.parametrize("options", [dict(num_threads=1), dict(prefetch=3, num_threads=3)], ids=str)
 def test_threads_do_not_matter(options, numbered_manifest, expected):
-    got = batches_of(dv.VideoLoader(numbered_manifest, RECIPE, 5, seed=3, **options), 5)
-    assert all(same(a, b) for a, b in zip(got, expected, strict=True))
+    got = take_batches(dv.VideoLoader(numbered_manifest, MIXING, 5, seed=3, **options), 5)
+    assert all(same_batch(a, b) for a, b in zip(got, expected, strict=True))
 
 
 @pytest.mark.parametrize("taken", [1, 2, 3])
 def test_resuming_is_exact(taken, numbered_manifest, expected):
-    first = dv.VideoLoader(numbered_manifest, RECIPE, 5, seed=3)
-    batches_of(first, taken)
-    second = dv.VideoLoader(numbered_manifest, RECIPE, 5, seed=3)
+    first = dv.VideoLoader(numbered_manifest, MIXING, 5, seed=3)
+    take_batches(first, taken)
+    second = dv.VideoLoader(numbered_manifest, MIXING, 5, seed=3)
     second.load_state_dict(json.loads(json.dumps(first.state_dict())))
-    assert all(same(a, b) for a, b in zip(batches_of(second, 2), expected[taken:], strict=False))
+    assert all(same_batch(a, b) for a, b in zip(take_batches(second, 2), expected[taken : taken + 2], strict=True))
 
 
 def test_a_saved_plan_is_replayed(numbered_manifest, expected, tmp_path):
     expected[1].plan.save(tmp_path / "plan.json")
-    with dv.VideoLoader(numbered_manifest, RECIPE, 5, seed=0) as loader:
-        assert same(loader.apply(dv.Plan.load(tmp_path / "plan.json")), expected[1])
+    with dv.VideoLoader(numbered_manifest, MIXING, 5, seed=0) as loader:
+        assert same_content(loader.apply(dv.Plan.load(tmp_path / "plan.json")), expected[1])
 
 
 def test_the_batch_size_changes_partners_only(numbered_manifest):
     """The same samples in batches of 4 and 6: frames, boxes and shares are the same."""
     plans = []
     for size in (4, 6):
-        loader = dv.VideoLoader(numbered_manifest, RECIPE, size, seed=3, shuffle=False)
-        plans.append([batch.plan for batch in batches_of(loader, 12 // size)])
+        loader = dv.VideoLoader(numbered_manifest, MIXING, size, seed=3, shuffle=False)
+        plans.append([batch.plan for batch in take_batches(loader, 12 // size)])
     fields = [name for name in plans[0][0].args["OneOf"].dtype.names if name != "partner"]
     (frames, others), (frames2, others2) = (
         (np.concatenate([p.frames for p in group]), np.concatenate([p.args["OneOf"][fields] for p in group]))
@@ -143,7 +126,7 @@ def test_the_label_of_a_replaced_partner_is_its_own(tmp_path):
     bad = tmp_path / "c" / "v.mp4"
     bad.write_bytes(bad.read_bytes()[:400])
     recipe = dv.Recipe(dv.ClipSampling(num_frames=4), (dv.Resize((96, 160)), dv.CubeCutMix()))
-    (batch,) = batches_of(dv.VideoLoader(manifest, recipe, 6, seed=1, shuffle=False), 1)
+    (batch,) = take_batches(dv.VideoLoader(manifest, recipe, 6, seed=1, shuffle=False), 1)
     assert 2 not in batch.samples.tolist()
     rows = batch.plan.args["CubeCutMix"]
     with dv.VideoLoader(manifest, recipe, 6) as loader:
@@ -156,12 +139,12 @@ def test_the_label_of_a_replaced_partner_is_its_own(tmp_path):
     np.testing.assert_allclose(batch.targets, own * hard + (1 - own) * hard[batch.mix.partner], atol=1e-6)
 
 
-def test_a_row_alone_can_be_run(numbered_manifest, expected):
+def test_one_row_of_a_plan_can_be_run(numbered_manifest, expected):
     """As the loader does with DALI's decoder, to find the clip that failed."""
     plan = expected[0].plan
     mixed = int(plan.args["OneOf"]["partner"].argmax())
     assert plan.args["OneOf"]["partner"][mixed] > 0
-    with dv.VideoLoader(numbered_manifest, RECIPE, 5) as loader:
+    with dv.VideoLoader(numbered_manifest, MIXING, 5) as loader:
         assert len(loader.apply(plan.row(mixed))) == 1
         alone = plan.row(mixed)
         alone.args["OneOf"]["partner"] = 3
@@ -169,7 +152,7 @@ def test_a_row_alone_can_be_run(numbered_manifest, expected):
             loader.apply(alone)
 
 
-def test_sizes_that_differ_are_told_at_construction(tmp_path):
+def test_sizes_that_differ_are_refused_at_construction(tmp_path):
     (tmp_path / "a").mkdir()
     for height in (96, 112):
         write_video(tmp_path / "a" / f"{height}.mp4", (numbered_frame(i, height) for i in range(20)))

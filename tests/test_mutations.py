@@ -11,99 +11,149 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# file, what stands there, what is put in its place, the tests that must notice
+# file, what is there, what is put in its place, the tests that must notice
 MUTATIONS = [
-    ("cut.py", "elif 0 <= index < key:", "elif 0 <= index < key - 3:", "test_decode.py"),
-    ("cut.py", 'keys = video.keyframes[np.searchsorted(video.keyframes, wanted, "right") - 1]',
+    ("media/cut.py", "elif 0 <= index < key:", "elif 0 <= index < key - 3:", "test_decode.py"),
+    ("media/cut.py", 'keys = video.keyframes[np.searchsorted(video.keyframes, wanted, "right") - 1]',
      'keys = video.keyframes[np.searchsorted(video.keyframes, wanted, "left") - 1]', "test_decode.py"),
-    ("cut.py", "if index in wanted or is_reference(packet, stream):", "if index in wanted or True:", "test_decode.py"),
-    ("decode.py", "return width - right, top, width - left, bottom", "return left, top, right, bottom", "test_decode.py"),
-    ("decode.py", "if frame.is_corrupt:", "if False:", "test_decode.py"),
-    ("bitstream.py", "return not slices or any(first >> 5 & 3 for first in slices)", "return False", "test_decode.py"),
-    ("bitstream.py", "== 0xC0", "!= 0", "test_decode.py"),
+    ("media/cut.py", "if index in wanted or is_reference(packet, stream):", "if index in wanted or True:", "test_decode.py"),
+    ("media/cut.py", "if not s.disposition & av.stream.Disposition.attached_pic]", "]", "test_scan.py"),
+    ("media/decode.py", "return width - right, top, width - left, bottom", "return left, top, right, bottom", "test_decode.py"),
+    ("media/decode.py", "if frame.is_corrupt:", "if False:", "test_decode.py"),
+    ("media/bitstream.py", "return not first_bytes or any(first >> 5 & 3 for first in first_bytes)", "return False", "test_decode.py"),
+    ("media/bitstream.py", "== 0xC0", "!= 0", "test_decode.py"),
+    ("media/bitstream.py", "shown.append(not show_existing and show == 1)", "shown.append(show == 1)", "test_nvdec_cuts.py"),
+    ("media/bitstream.py", 'if mpeg4_picture(packet) == "B":', "if False:", "test_nvdec_cuts.py"),
+    ("media/remux.py", "if delay > NVDEC_DELAY_MAX:", "if False:", "test_nvdec_cuts.py"),
+    ("media/remux.py", "joinable = all(is_fresh_start(cut.packets[0], stream) for cut in cuts[1:])", "joinable = True", "test_decode.py"),
+    ("media/video.py", "return (pts - pts[0]) * row[\"time_base\"]", "return pts * row[\"time_base\"]", "test_views.py"),
     ("schedule.py", "left, right = right, left ^ (_mix(right, key) & half_mask)", "left, right = right, left", "test_schedule.py"),
     ("schedule.py", "walking = values >= np.uint64(size)", "walking = values > np.uint64(size)", "test_schedule.py"),
     ("schedule.py", "low, high = self._share(min(step, self.num_samples - first))", "low, high = self._share(step)",
      "test_schedule.py"),
+    ("schedule.py", "np.tile(np.arange(self.num_clips), len(samples))", "np.arange(self.num_clips).repeat(len(samples))", "test_make.py"),
     ("plan.py", "op.draw(draws.named(name), frames, height, width)", "op.draw(draws.named(type(op).__name__), frames, height, width)",
      "test_plan.py"),
     ("plan.py", 'height, width = rows["out_height"].astype(np.int64), rows["out_width"].astype(np.int64)', "pass", "test_plan.py"),
-    ("rng.py", "counter[..., 2] = self.samples[:, None]", "counter[..., 2] = np.arange(len(self))[:, None]", "test_rng.py"),
-    ("sampling.py", "room = np.maximum(room, 1)", "room = np.maximum(room - 1, 1)", "test_sampling.py"),
-    ("producer.py", "samples[i] = draws.integers", "samples[0] = draws.integers", "test_bad_clips.py"),
+    ("plan.py", 'frames = rows["out_frames"].astype(np.int64)', "pass", "test_views.py"),
     ("plan.py", 'rows["partner"] = np.minimum(rows["partner"], 0)', "pass", "test_mixing_loader.py"),
-    ("batch.py", "targets = op.mix_targets(plan.args[name], targets)", "op.mix_targets(plan.args[name], targets)", "test_mixing_loader.py"),
+    ("plan.py", "(frames <= last - 1)", "(frames <= last)", "test_views.py"),
+    ("plan.py", '"views": self.views.tolist()', '"views": [0] * len(self)', "test_plan.py"),
+    ("plan.py", '[document["view"]] * len(samples)', "[0] * len(samples)", "test_views.py"),
+    ("rng.py", "counter[..., 2] = self.samples[:, None]", "counter[..., 2] = np.arange(len(self))[:, None]", "test_rng.py"),
+    ("rng.py", "self.epoch << 8 | self.views[:, None]", "self.epoch << 8 | 0 * self.views[:, None]", "test_rng.py"),
+    ("sampling.py", "room = np.maximum(room, 1)", "room = np.maximum(room - 1, 1)", "test_sampling.py"),
+    ("batch.py", "targets = op.targets(plan.args[name], targets)", "op.targets(plan.args[name], targets)", "test_mixing_loader.py"),
+    ("data/manifest.py", "column = self.table[name].take(pa.array(np.asarray(samples, np.int64)))",
+     "column = self.table[name].slice(0, len(samples))", "test_views.py"),
+    ("data/scan.py", "own = own.take(pa.array(positions, pa.int64()))", "own = own.slice(0, len(good))", "test_views.py"),
+    ("make.py", "samples[list(group)] = draws.integers", "samples[:1] = draws.integers", "test_bad_clips.py"),
+    ("make.py", "size = self.drawn.recipe.num_clips", "size = 1", "test_make.py"),
+    ("make.py", "range(i - i % size, ", "range(i, ", "test_make.py"),
+    ("make.py", "if loaded.fallback:", "if False:", "test_hybrid.py"),
+    ("make.py", "[plan.args[name][i] for name in self._crops]", "[plan.args[name][0] for name in self._crops]", "test_loader.py"),
+    ("make.py", 'if decoder == "dali":', "if True:", "test_hybrid.py"),
+    ("make.py", "int(pending.drawn.samples[i])", "int(pending.plan.samples[i])", "test_hybrid.py"),
+    ("make.py", 'if self._settings.decoder == "hybrid":', "if False:", "test_hybrid.py"),
+    ("make.py", 'self._load(pending.plan, i, "pyav")', 'self._load(pending.plan, 0, "pyav")', "test_hybrid.py"),
+    ("report.py", "(path, why, count + num_clips)", "(path, why, count + 1)", "test_make.py"),
+    ("loader.py", "if epoch == self._resumed_epoch:", "if False:", "test_make.py"),
+    ("settings.py", 'return ("pyav", why) if why else', 'return ("pyav", why) if False else', "test_hybrid.py"),
     ("ops/blend.py", "(1 - own) * targets[partner]", "(1 - own) * targets", "test_mixing_loader.py"),
     ("ops/blend.py", "skip = np.flatnonzero(is_neutral(rows)).tolist()", "skip = np.flatnonzero(~is_neutral(rows)).tolist()", "test_blend.py"),
+    ("ops/blend.py", "as_operator(fn, blend, clips, args, check_rows)", "as_operator(fn, blend, clips, args)", "test_operator.py"),
     ("ops/mix.py", "np.roll(order, -1)", "np.roll(order, 0)", "test_mix.py"),
     ("ops/mix.py", "common = draws if self.granularity", "common = draws.of_batch() if self.granularity", "test_mix.py"),
     ("ops/mix.py", "own >= 0.5, outside", "own < 0.5, outside", "test_mix.py"),
     ("ops/mix.py", "share**in_time)", "share)", "test_mix.py"),
     ("ops/erase.py", "(area * ratio, area / ratio)", "(area / ratio, area * ratio)", "test_erase.py"),
     ("ops/one_of.py", "rows[choice == i] = drawn[choice == i]", "rows[choice == i] = drawn[choice == 0][:1]", "test_mix.py"),
-    ("graph.py", 'mirrored = args["mirrored"]', "mirrored = None", "test_graph.py"),
+    ("ops/normalize.py", 'mirror=args["mirrored"] if "mirrored" in args else 0', "mirror=0", "test_graph.py"),
+    ("ops/flip.py", 'horizontal=args["mirrored"]',
+     'horizontal=args["mirrored"].gpu() if clips.device == "gpu" else args["mirrored"]', "test_gpu_graph.py"),
+    ("ops/crop.py", "return fn.slice(", 'return (fn.slice if clips.device == "cpu" else fn.slise)(', "test_gpu_graph.py"),
+    ("ops/randaugment.py", "num_ops=self.num_ops), clips, args, check_rows)", "num_ops=self.num_ops), clips, args)", "test_operator.py"),
+    ("ops/operator.py", "_on_dali_stream(function) if on_gpu else function", "function", "test_operator.py"),
+    ("ops/operator.py", "            stream.ptr = 0\n", "", "test_operator.py"),
+    ("ops/operator.py", "            cuda.runtime.setDevice(inputs[0][0].data.device_id)\n", "", "test_operator.py"),
+    ("ops/operator.py", "            with stream:\n", "            if True:\n", "test_operator.py"),
+    ("ops/operator.py", "partial(function, num_threads=args.num_threads)", "partial(function)", "test_operator.py"),
+    ("ops/operator.py", "rows.gpu() if on_gpu else rows", "rows", "test_gpu_graph.py"),
     ("kernels.py", "-(-int(part.max()) // _ROWS_PER_BLOCK)", "int(part.max()) // _ROWS_PER_BLOCK", "test_launch.py"),
-    ("kernels.py", "range(0, len(rows), _MOST_BLOCKS_DOWN)", "range(0, len(rows), _MOST_BLOCKS_DOWN + 1)", "test_launch.py"),
-    ("kernels.py", "rows[first : first + _MOST_BLOCKS_DOWN]", "rows[first : first + _MOST_BLOCKS_DOWN - 1]", "test_launch.py"),
+    ("kernels.py", "range(0, len(rows), _MAX_GRID_Y)", "range(0, len(rows), _MAX_GRID_Y + 1)", "test_launch.py"),
+    ("kernels.py", "rows[first : first + _MAX_GRID_Y]", "rows[first : first + _MAX_GRID_Y - 1]", "test_launch.py"),
     ("kernels.py", "clips[first * CLIP.itemsize :]", "clips[first:]", "test_launch.py"),
     ("kernels.py", "height * width * 3) > 2**30", "height * width) > 2**30", "test_launch.py"),
     ("kernels.py", "(part, np.int32(index))", "(part,)", "test_nvrtc.py"),
     ("kernels.py", "(part, np.int32(index))", "(np.int32(index), part)", "test_nvrtc.py"),
     ("kernels.py", "(part, np.int32(index))", "(part, np.int64(index))", "test_nvrtc.py"),
     ("kernels.py", '("src", "u8"),\n        ("dst", "u8"),', '("dst", "u8"),\n        ("src", "u8"),', "test_nvrtc.py"),
-    ("kernels.py", 'np.arange(len(clips)), len(clips)', 'np.arange(len(clips)), len(clips) + 1', "test_launch.py"),
+    ("kernels.py", "np.arange(len(clips)), len(clips)", "np.arange(len(clips)), len(clips) + 1", "test_launch.py"),
     ("kernels.py", "cupy.empty(size, np.uint8)", "cupy.empty(size, np.uint8, pinned=True)", "test_launch.py"),
-    ("kernels.py", "_on_dalis_stream(function) if on_gpu else function", "function", "test_launch.py"),
-    ("kernels.py", "            stream.ptr = 0\n", "", "test_launch.py"),
-    ("kernels.py", "            cuda.runtime.setDevice(inputs[0][0].data.device_id)\n", "", "test_launch.py"),
-    ("kernels.py", "            with stream:\n", "            if True:\n", "test_launch.py"),
-    ("ops/flip.py", 'horizontal=args["mirrored"]',
-     'horizontal=args["mirrored"].gpu() if clips.device == "gpu" else args["mirrored"]', "test_gpu_graph.py"),
-    ("ops/crop.py", "return fn.slice(", 'return (fn.slice if clips.device == "cpu" else fn.slise)(', "test_gpu_graph.py"),
-    ("graph.py", 'where = "mixed" if device == "gpu" else "cpu"', 'where = device', "test_gpu_graph.py"),
-    ("graph.py", 'return clips.gpu() if device == "gpu" else clips', "return clips", "test_gpu_graph.py"),
-    ("graph.py", "for name, op in zip(recipe.names[:num_folded], recipe.ops, strict=False):", "for name, op in ():", "test_hybrid.py"),
+    ("kernels.py", "num_threads or len(os.sched_getaffinity(0))", "len(os.sched_getaffinity(0))", "test_kernels.py"),
+    ("graph.py", 'where = "mixed" if self._settings.device == "gpu" else "cpu"', "where = self._settings.device", "test_gpu_graph.py"),
+    ("graph.py", 'return clips.gpu() if self._settings.device == "gpu" else clips', "return clips", "test_gpu_graph.py"),
+    ("graph.py", "flip or self._columns[name]", "self._columns[name]", "test_graph.py"),
+    ("graph.py", "for name, op in zip(self._recipe.names[: self._num_in_decoder], self._recipe.ops, strict=False):",
+     "for name, op in ():", "test_hybrid.py"),
     ("graph.py", "[file is not _NO_FILE for file in files]", "[file is _NO_FILE for file in files]", "test_hybrid.py"),
-    ("clip.py", 'if decoder == "dali":', "if True:", "test_hybrid.py"),
-    ("producer.py", "plan, attempt = self._collect(plan, i, job, media, origin, attempt)",
-     "plan, attempt = self._collect(plan, i, job, media, plan.row(i), attempt)", "test_hybrid.py"),
-    ("bitstream.py", "shown.append(not show_existing and show == 1)", "shown.append(show == 1)", "test_nvdec_cuts.py"),
-    ("bitstream.py", 'if mpeg4_picture(packet) == "B":', "if False:", "test_nvdec_cuts.py"),
-    ("settings.py", "None if reasons[f] else sizes.add(f)", "None", "test_doctor.py"),
-    ("nvdec.py", "heights - {height}", "heights", "test_doctor.py"),
-    ("nvdec.py", "widths | {width}", "[width]", "test_doctor.py"),
-    ("nvdec.py", ", self._coded.get(size))", ", None)", "test_doctor.py"),
     ("graph.py", "            self._done.synchronize()\n", "            pass\n", "test_streams.py"),
-    ("loader.py", 'media[i] = self._load(plan, i, "pyav", why)', "pass", "test_hybrid.py"),
-    ("settings.py", 'return ("pyav", why) if why else', 'return ("pyav", why) if False else', "test_hybrid.py"),
-    ("cut.py", "elif delay > NVDEC_DELAY_MAX:", "elif False:", "test_nvdec_cuts.py"),
-    ("kernels.py", "rows.gpu() if on_gpu else rows", "rows", "test_gpu_graph.py"),
-    ("ops/blend.py", "args.rows(check_rows)", "args.rows()", "test_launch.py"),
-    ("ops/randaugment.py", "args.rows(check_rows)", "args.rows()", "test_launch.py"),
-    ("graph.py", "columns.check(plan.args[name])", "pass", "test_launch.py"),
+    ("graph.py", "columns.check(plan.args[name])", "pass", "test_operator.py"),
+    ("device/decoders.py", "None if reasons[f] else sizes.add(f)", "None", "test_decoders.py"),
+    ("device/decoders.py", "_sent_to_nvdec[device_id] = sizes", "pass", "test_decoders.py"),
+    ("device/nvdec.py", "heights - {height}", "heights", "test_nvdec.py"),
+    ("device/nvdec.py", "widths | {width}", "[width]", "test_nvdec.py"),
+    ("device/nvdec.py", ", self._coded.get(size))", ", None)", "test_nvdec.py"),
+    ("commands/pictures.py", 'op.undo(clips) if hasattr(op, "undo") else clips', "clips", "test_pictures.py"),
 ]  # fmt: skip
+COPIED = (
+    "dali_vidaug",
+    "kernels",
+    "tests",
+    "docs",
+    "benchmarks",
+    "examples",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+)
 
 
-def plant(folder, file, old, new, tests):
-    """Run tests in a copy of the package that has a fault: their exit code, and what they printed."""
-    for name in ("dali_vidaug", "kernels", "tests"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "pyproject.toml", folder)
-    target = folder / "dali_vidaug" / file
-    text = target.read_text()
-    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {file}"
-    target.write_text(text.replace(old, new))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{tests}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": "."})
+def run_tests(folder, tests, file=None, old="", new=""):
+    """Run test files in a copy of the project, which may have a fault: their exit code, and what they printed."""
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder)
+    if file:
+        target = folder / "dali_vidaug" / file
+        text = target.read_text()
+        assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {file}"
+        target.write_text(text.replace(old, new))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
+    done = subprocess.run(
+        [*command, *(f"tests/{name}" for name in tests.split())], cwd=folder, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": str(folder)}, timeout=900, check=False,
+    )  # fmt: skip
     return done.returncode, done.stdout
 
 
 @pytest.fixture(scope="module")
 def runs(request, tmp_path_factory):
-    """The runs of all selected faults, side by side: by fault, a future."""
+    """The runs that the selected tests look at, several at the same time: by parameters, a future."""
     chosen = [item.callspec.params for item in request.session.items if item.path == Path(__file__)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {tuple(p.values()): pool.submit(plant, tmp_path_factory.mktemp("fault"), **p) for p in chosen}
+        yield {tuple(p.values()): pool.submit(run_tests, tmp_path_factory.mktemp("copy"), **p) for p in chosen}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tests", [" ".join(sorted({tests for *_, tests in MUTATIONS}))], ids=["all"])
+def test_without_a_fault_the_tests_pass(tests, runs):
+    """Otherwise a fault that nobody notices would seem to be noticed."""
+    code, printed = runs[(tests,)].result()
+    assert code == 0, printed[-2000:]
 
 
 @pytest.mark.slow

@@ -1,16 +1,24 @@
-"""Cuts for DALI's decoder on a GPU: which of them it would get wrong, known without a GPU."""
+"""Small files for DALI's decoder on a GPU: which of them it would get wrong, known without a GPU."""
 
 import io
 
 import av
 import numpy as np
 import pytest
-from conftest import write_numbered
-from test_decode import CASES, NUM_FRAMES, frame_lists, raw, remuxed_frames, video_of, videos  # noqa: F401 (fixture)
+from conftest import (
+    NUM_FRAMES,
+    VIDEO_CASES,
+    frame_digest,
+    frame_lists,
+    measured_video,
+    remuxed_frames,
+    write_numbered,
+)
 
-from dali_vidaug import cut
-from dali_vidaug.bitstream import is_one_shown_picture, presentation_order
-from dali_vidaug.cut import NotForNvdecError, remux
+from dali_vidaug.errors import NotForNvdecError
+from dali_vidaug.media import remux as remux_module
+from dali_vidaug.media.bitstream import is_one_shown_picture, presentation_order
+from dali_vidaug.media.remux import remux
 
 LOW_DELAY = {  # the same codecs without hidden pictures
     "vp9": ("v.webm", dict(codec="libvpx-vp9", options={"g": "20", "lag-in-frames": "0", "cpu-used": "8"})),
@@ -27,10 +35,10 @@ def packets_of(path):
         yield from ((packet, stream) for packet in container.demux(stream) if packet.size)
 
 
-def dalis_frames(data, places):
-    """Frames as DALI 2.4's frames_decoder_gpu.cc orders them: a picture for each packet, at its time, among eight."""
+def dalis_frames(data, positions):
+    """Frames as DALI 2.4's frames_decoder_gpu.cc orders them: a frame for each packet, at its time, among eight."""
     with av.open(io.BytesIO(data.tobytes())) as container:
-        pictures = {frame.pts: raw(frame) for frame in container.decode(video=0)}
+        pictures = {frame.pts: frame_digest(frame) for frame in container.decode(video=0)}
     with av.open(io.BytesIO(data.tobytes())) as container:
         times = [packet.pts for packet in container.demux(video=0) if packet.size]
     slots, shown = [], []
@@ -39,36 +47,36 @@ def dalis_frames(data, places):
             shown.append(slots.pop(slots.index(min(slots))))
         slots.append(time)
     shown += sorted(slots)
-    return [pictures[shown[i]] for i in places]
+    return [pictures[shown[i]] for i in positions]
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_gpu_cuts_give_the_right_frames_or_are_refused(case, videos):  # noqa: F811
-    video, refused = videos(case), 0
+@pytest.mark.parametrize("case", VIDEO_CASES)
+def test_small_files_for_a_gpu_give_the_right_frames_or_are_refused(case, case_video):
+    video, refused = case_video(case), 0
     for frames in frame_lists(video.num_frames):
         try:
-            data, places, _ = remux(video, frames, on_gpu=True)
+            data, positions, _ = remux(video, frames, on_gpu=True)
         except NotForNvdecError as error:
             assert REFUSED[case] in str(error)
             refused += 1
             continue
-        assert dalis_frames(data, places) == remuxed_frames(video, frames)
+        assert dalis_frames(data, positions) == remuxed_frames(video, frames)
     assert bool(refused) == (case in REFUSED)
 
 
 @pytest.mark.parametrize("codec", LOW_DELAY)
 def test_streams_without_hidden_pictures_are_not_refused(codec, tmp_path):
     name, options = LOW_DELAY[codec]
-    video = video_of(write_numbered(tmp_path / name, NUM_FRAMES, **options))
+    video = measured_video(write_numbered(tmp_path / name, NUM_FRAMES, **options))
     for frames in frame_lists(video.num_frames):
-        data, places, _ = remux(video, frames, on_gpu=True)
-        assert dalis_frames(data, places) == remuxed_frames(video, frames)
+        data, positions, _ = remux(video, frames, on_gpu=True)
+        assert dalis_frames(data, positions) == remuxed_frames(video, frames)
 
 
 @pytest.mark.parametrize("case, splitter", [("vp9", "vp9_superframe_split"), ("av1", "av1_frame_split")])
-def test_hidden_pictures_are_found_where_ffmpeg_splits_them_off(case, splitter, videos):  # noqa: F811
+def test_hidden_pictures_are_found_where_ffmpeg_splits_them_off(case, splitter, case_video):
     found, split, sizes, filtered = [], [], [], None
-    for packet, stream in packets_of(videos(case).path):
+    for packet, stream in packets_of(case_video(case).path):
         filtered = filtered or av.bitstream.BitStreamFilterContext(splitter, stream)
         found.append(not is_one_shown_picture(packet, stream, case))
         sizes.append(packet.size)
@@ -121,9 +129,9 @@ def test_presentation_order():
     assert presentation_order(kinds, "vp8") == list(range(9))
 
 
-def test_pictures_that_are_shown_too_late_are_refused(videos, monkeypatch):  # noqa: F811
-    video = videos("h264_bframes")
-    monkeypatch.setattr(cut, "NVDEC_DELAY_MAX", 1)  # this stream's pyramid has 2
-    with pytest.raises(NotForNvdecError, match="shown 2 pictures late"):
+def test_frames_that_are_shown_too_late_are_refused(case_video, monkeypatch):
+    video = case_video("h264_bframes")
+    monkeypatch.setattr(remux_module, "NVDEC_DELAY_MAX", 1)  # this stream's pyramid has 2
+    with pytest.raises(NotForNvdecError, match="a frame is shown 2 frames late"):
         remux(video, np.arange(40), on_gpu=True)
     remux(video, np.arange(40))  # on the CPU there is no such limit

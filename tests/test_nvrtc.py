@@ -1,4 +1,4 @@
-"""What can be known of the GPU's half without a GPU: the compiler's word, and what the launcher hands over."""
+"""What can be known of the GPU's half without a GPU: what the compiler says, and what the launcher passes."""
 
 import re
 from importlib import import_module
@@ -109,39 +109,34 @@ def test_swapped_fields_are_refused():
         build(kernels.source("randaugment", np.dtype([(name, args[name]) for name in names])), "compute_80")
 
 
-@pytest.fixture
-def device(monkeypatch):
-    yield from stand_in.in_place_of_cupy(monkeypatch)
-
-
-def given(argument):
-    """What the launcher gives: is it a pointer, and its bytes. CuPy passes scalars of NumPy at their own size."""
+def kind_of_argument(argument):
+    """Whether an argument of a launch is a pointer, and its bytes. CuPy passes NumPy's scalars at their own size."""
     if isinstance(argument, stand_in.Array):
         return True, 8
     assert type(argument) is np.int32, f"{argument!r}: Python's numbers are passed in 64 bits"
     return False, argument.nbytes
 
 
-def launch(name, device, shapes):
+def launch(name, fake_cupy, shapes):
     """Launch a kernel for clips of these shapes; the clips, rows and outputs."""
-    clips = [device._array(shape) for shape in shapes]
-    rows = [device._array([KERNELS[name].itemsize]) for _ in shapes]
+    clips = [fake_cupy._array(shape) for shape in shapes]
+    rows = [fake_cupy._array([KERNELS[name].itemsize]) for _ in shapes]
     return clips, rows, randaugment(clips, rows, 2) if name == "randaugment" else blend(clips, rows)
 
 
 @pytest.mark.parametrize("name", KERNELS)
-def test_the_launcher_hands_over_what_the_kernels_take(name, device):
+def test_the_launcher_passes_what_the_kernels_take(name, fake_cupy):
     shapes = [(16, 30, 40, 3)] * 3 if name == "blend" else [(16, 30, 40, 3), (4, 17, 23, 3), (1, 1, 1, 3)]
-    clips, rows, outputs = launch(name, device, shapes)
+    clips, rows, outputs = launch(name, fake_cupy, shapes)
     passes = 2 if name == "randaugment" else 1
-    assert [(entry, int(parameters[1])) for entry, _, _, parameters in device._launches] == [
+    assert [(entry, int(parameters[1])) for entry, _, _, parameters in fake_cupy._launches] == [
         (entry, index) for index in range(passes) for entry in ENTRIES[name]
     ]
-    assert set(device._texts) == {kernels.source(name, KERNELS[name])}
-    taken = entry_parameters(build(device._texts[0], "compute_80")[0].decode())
+    assert set(fake_cupy._texts) == {kernels.source(name, KERNELS[name])}
+    taken = entry_parameters(build(fake_cupy._texts[0], "compute_80")[0].decode())
     assert list(taken) == ENTRIES[name]
-    for entry, grid, block, parameters in device._launches:
-        assert [given(parameter) for parameter in parameters] == taken[entry]
+    for entry, grid, block, parameters in fake_cupy._launches:
+        assert [kind_of_argument(parameter) for parameter in parameters] == taken[entry]
         assert block == (kernels.THREADS,) and kernels.THREADS % 32 == 0 and kernels.THREADS <= 1024
         assert grid == (-(-16 * 30 // 32), 3)
         table = parameters[0]._values.view(kernels.CLIP)

@@ -2,21 +2,23 @@
 
 import numpy as np
 import pytest
-from conftest import assert_pixels
-from test_kernels import make_clip
+from conftest import SIGMAS, assert_pixels, make_plan, patterned_clip
+from nvidia.dali import fn, types
+from nvidia.dali.pipeline import Pipeline
 
+from dali_vidaug.graph import Graph
 from dali_vidaug.ops import RandAugment, RandAugmentT, TrivialAugment
 from dali_vidaug.ops.ramp import RAMPS
 from dali_vidaug.ops.randaugment import CODES, NAMES, RANGES, SUITES, randaugment
-from dali_vidaug.plan import Plan, draw_ops
+from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
+from dali_vidaug.settings import make_settings
 
 MANY = 20_000
-SIGMAS = 5
 
 
-def draw(op, samples=MANY, frames=8, height=120, width=160, seed=0):
+def draw_randaugment(op, samples=MANY, frames=8, height=120, width=160, seed=0):
     samples = np.arange(samples) if np.ndim(samples) == 0 else np.asarray(samples)
     return op.draw(Draws(seed, 0, samples, prefix="RandAugmentT"), frames, height, width)
 
@@ -33,16 +35,16 @@ def is_uniform(values, low=0.0, high=1.0):
 
 
 def magnitudes(ramp, frames=8, samples=MANY, magnitude=8.0, **options):
-    """(B, F) magnitudes, read back from turns, and their signs."""
+    """(B, F) magnitudes, read back from rotations, and their signs."""
     op = RandAugmentT(1, magnitude, 0.0, ramp=ramp, ops=("Rotate",), **options)
-    degrees = draw(op, samples, frames)["value"][:, 0].astype(float)
+    degrees = draw_randaugment(op, samples, frames)["value"][:, 0].astype(float)
     return np.abs(degrees) / 3, np.sign(degrees)
 
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_ops_are_drawn_evenly_with_replacement(suite):
     pool = SUITES[suite].ops
-    rows = draw(RandAugmentT(suite=suite))
+    rows = draw_randaugment(RandAugmentT(suite=suite))
     first, second = rows["op"][:, :2].T.astype(int)
     codes = sorted({CODES.index(name.removesuffix("Abs")) for name in pool})
     assert len(codes) == len(pool) and set(first) == set(codes) and not rows["op"][:, 2:].any()
@@ -51,13 +53,13 @@ def test_ops_are_drawn_evenly_with_replacement(suite):
     assert chi_square_holds(pairs, np.full(len(pairs), 1 / len(pairs)))
 
 
-def test_pools():
+def test_pools_of_the_suites():
     assert len(SUITES["monotonic"].ops) == 16 and len(SUITES["kim2020"].ops) == 15 and len(SUITES["wide"].ops) == 14
     assert set(NAMES) == set().union(*(suite.ops for suite in SUITES.values()))
 
 
 def test_probability_and_noise():
-    rows = draw(RandAugmentT(1, 5.0, 0.5, probability=0.3, ramp="constant", ops=("Rotate",)))
+    rows = draw_randaugment(RandAugmentT(1, 5.0, 0.5, probability=0.3, ramp="constant", ops=("Rotate",)))
     applied = rows["op"][:, 0] != 0
     assert abs(applied.mean() - 0.3) < SIGMAS * np.sqrt(0.3 * 0.7 / MANY)
     magnitude = np.abs(rows["value"][applied, 0, 0]) / 3
@@ -65,16 +67,16 @@ def test_probability_and_noise():
     assert abs(magnitude.std() - 0.5) < 0.02
     assert not rows["value"][~applied].any()
     assert magnitudes("constant", magnitude=10.0, samples=500)[0].max() <= 10
-    noisy = draw(RandAugmentT(1, 10.0, 3.0, ops=("Rotate",)))["value"]
+    noisy = draw_randaugment(RandAugmentT(1, 10.0, 3.0, ops=("Rotate",)))["value"]
     assert np.abs(noisy).max() <= 30 and (np.abs(noisy) == 30).any()
 
 
-def test_signs_are_fair_and_hold_through_the_clip():
+def test_signs_are_fair_and_the_same_through_a_clip():
     for ramp in RAMPS:
         _, sign = magnitudes(ramp)
         assert (sign.min(1) >= 0).sum() + (sign.max(1) <= 0).sum() >= MANY  # never both + and -
         assert abs((sign.sum(1) > 0).mean() - 0.5) < SIGMAS * 0.5 / np.sqrt(MANY)
-    both = np.sign(draw(RandAugmentT(2, ops=("ShearX",)))["value"][..., 0])
+    both = np.sign(draw_randaugment(RandAugmentT(2, ops=("ShearX",)))["value"][..., 0])
     assert abs((both[:, 0] == both[:, 1]).mean() - 0.5) < SIGMAS * 0.5 / np.sqrt(MANY)  # each op its own
 
 
@@ -94,7 +96,7 @@ def test_temporal_plus_and_mix():
     flat = (m == m[:, :1]).all(1)
     assert abs(flat.mean() - 0.5) < SIGMAS * 0.5 / np.sqrt(MANY)
     assert is_uniform((m[~flat, -1] - m[~flat, 0]) / 2, -3, 3)
-    rows = draw(RandAugmentT(3, 5.0, ramp="mix", ops=("Rotate",)))["value"]
+    rows = draw_randaugment(RandAugmentT(3, 5.0, ramp="mix", ops=("Rotate",)))["value"]
     assert np.isin((rows == rows[..., :1]).all(2).sum(1), (0, 3)).all()  # all ops of a clip or none
 
 
@@ -125,9 +127,11 @@ def test_fourier_is_a_mean_of_stretched_waves():
 
 @pytest.mark.parametrize("ramp", RAMPS)
 @pytest.mark.parametrize("suite", SUITES)
-def test_one_frame_is_safe_and_all_values_are_in_range(suite, ramp):
+def test_values_are_in_range_for_any_number_of_frames(suite, ramp):
     for frames in (1, 2, 7):
-        rows = draw(RandAugmentT(8, float(SUITES[suite].highest), ramp=ramp, suite=suite, ops=NAMES), 2000, frames)
+        rows = draw_randaugment(
+            RandAugmentT(8, float(SUITES[suite].highest), ramp=ramp, suite=suite, ops=NAMES), 2000, frames
+        )
         assert rows["value"].shape == (2000, 8, frames) and np.isfinite(rows["value"]).all()
         for name in ("Rotate", "Posterize", "Solarize", "Color"):
             values = rows["value"][rows["op"] == CODES.index(name)]
@@ -148,7 +152,7 @@ def test_clips_of_different_lengths():
 def test_monotonic_values():
     def value(name, magnitude):
         op = RandAugmentT(1, magnitude, 0.0, ramp="constant", ops=(name,))
-        return sorted({float(f"{v:.4g}") for v in draw(op, 64)["value"][:, 0, 0]})
+        return sorted({float(f"{v:.4g}") for v in draw_randaugment(op, 64)["value"][:, 0, 0]})
 
     assert value("Rotate", 10.0) == [-30, 30] and value("ShearY", 5.0) == [-0.15, 0.15]
     assert value("TranslateX", 10.0) == [-72, 72] and value("TranslateY", 10.0) == [-54, 54]  # of 160 x 120 pixels
@@ -161,7 +165,7 @@ def test_monotonic_values():
 def test_kim2020_values():
     def values(name, magnitude, **options):
         op = RandAugmentT(1, magnitude, 0.0, ops=(name,), suite="kim2020", **options)
-        return draw(op, 200)["value"][:, 0]
+        return draw_randaugment(op, 200)["value"][:, 0]
 
     assert np.allclose(values("Color", 15.0, ramp="constant"), 1) and np.allclose(
         values("Contrast", 5.0, ramp="constant"), 0.4
@@ -178,12 +182,12 @@ def test_kim2020_values():
 
 def test_a_draw_depends_on_its_address_alone():
     op = RandAugmentT(ramp="mix")
-    many, one = draw(op, [5, 9, 2]), draw(op, [9])
+    many, one = draw_randaugment(op, [5, 9, 2]), draw_randaugment(op, [9])
     assert many[1] == one[0]
-    assert (draw(op, 50) != draw(op, 50, seed=1)).any()
-    longer = draw(RandAugmentT(5, ramp="mix"), 50)  # more ops: the first ones stay
-    assert np.array_equal(longer["op"][:, :2], draw(op, 50)["op"][:, :2])
-    assert np.array_equal(longer["value"][:, :2], draw(op, 50)["value"])
+    assert (draw_randaugment(op, 50) != draw_randaugment(op, 50, seed=1)).any()
+    longer = draw_randaugment(RandAugmentT(5, ramp="mix"), 50)  # more ops: the first ones stay
+    assert np.array_equal(longer["op"][:, :2], draw_randaugment(op, 50)["op"][:, :2])
+    assert np.array_equal(longer["value"][:, :2], draw_randaugment(op, 50)["value"])
 
 
 PINNED = """
@@ -201,7 +205,7 @@ TranslateX 67.4 68.1 68.81 px, Color 1.9 1.786 1.671 times
 
 
 def test_ten_pinned_clips():
-    rows = draw(RandAugmentT(), 10, frames=3, seed=7)
+    rows = draw_randaugment(RandAugmentT(), 10, frames=3, seed=7)
     lines = [", ".join(RandAugmentT().describe(row)) for row in rows]
     assert lines == PINNED.strip().splitlines()
 
@@ -223,7 +227,7 @@ def test_ten_pinned_clips():
         (dict(suite="mine"), "suite must be one of"),
         (dict(statistics="batch"), "statistics must be one of"),
         (dict(interpolation="bicubic"), "interpolation must be one of"),
-        (dict(fill=(0, 0, 256)), "fill must be"),
+        (dict(fill=(0, 0, 256)), r"fill must be three numbers in \[0, 255\], got \(0, 0, 256\)"),
     ],
 )  # fmt: skip
 def test_bad_options_are_refused(bad, message):
@@ -231,35 +235,27 @@ def test_bad_options_are_refused(bad, message):
         RandAugmentT(**bad)
 
 
-def test_relatives():
+def test_randaugment_and_trivialaugment():
     assert RandAugment(3, 7.0) == RandAugmentT(3, 7.0, ramp="constant")
     op = TrivialAugment("temporal")
     assert (op.num_ops, op.ramp, op.suite) == (1, "temporal", "wide")
-    rows = draw(TrivialAugment(ops=("Rotate",)))
+    rows = draw_randaugment(TrivialAugment(ops=("Rotate",)))
     assert is_uniform(np.abs(rows["value"][:, 0, 0]), 0, 135)
     assert (rows["value"] == rows["value"][..., :1]).all()
 
 
 def test_defaults_of_the_suites():
-    rows = draw(RandAugmentT(), 2), draw(RandAugmentT(suite="kim2020"), 2)
+    rows = draw_randaugment(RandAugmentT(), 2), draw_randaugment(RandAugmentT(suite="kim2020"), 2)
     assert [[r[f].tolist() for r in rows[0][:1]] for f in ("fill", "bilinear", "per_clip")] == [[[128] * 3], [1], [1]]
     assert [[r[f].tolist() for r in rows[1][:1]] for f in ("fill", "bilinear", "per_clip")] == [[[0] * 3], [0], [0]]
-    other = draw(RandAugmentT(fill=(1, 2, 3), interpolation="nearest", statistics="frame"), 1)[0]
+    other = draw_randaugment(RandAugmentT(fill=(1, 2, 3), interpolation="nearest", statistics="frame"), 1)[0]
     assert other["fill"].tolist() == [1, 2, 3] and not other["bilinear"] and not other["per_clip"]
-
-
-def make_plan(recipe, clips, seed=0):
-    draws = Draws(seed, 0, np.arange(len(clips)))
-    sizes = np.array([clip.shape[:3] for clip in clips]).T
-    args, _, _ = draw_ops(recipe, draws, *sizes)
-    frames = np.zeros((len(clips), clips[0].shape[0]), np.int32)
-    return Plan(recipe, seed, 0, 0, 0, np.arange(len(clips)), frames, args)
 
 
 def test_plans_are_described_and_saved(tmp_path):
     recipe = Recipe(ops=(RandAugmentT(1, ramp="temporal+", ops=("Rotate",)), RandAugmentT(1, ops=("Invert",))))
     assert Recipe.parse(repr(recipe)) == recipe
-    plan = make_plan(recipe, [make_clip((3, 17, 23))])
+    plan = make_plan(recipe, [(3, 17, 23)])
     values = " ".join(f"{v:.4g}" for v in plan.args["RandAugmentT"]["value"][0, 0])
     text = plan.describe(0)
     assert f"RandAugmentT\n    Rotate {values} degrees\n" in text and text.endswith("RandAugmentT_2\n    Invert")
@@ -271,31 +267,28 @@ def test_plans_are_described_and_saved(tmp_path):
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_each_clip_of_a_graph_gets_its_row(interpolation):
-    graph = pytest.importorskip("dali_vidaug.graph", reason="needs DALI")
     recipe = Recipe(ops=(RandAugmentT(2, ramp="temporal+", interpolation=interpolation),))
-    clips = [make_clip((4, 17, 23))] * 5 + [make_clip((4, 30, 40))]  # five alike: they differ by their rows only
-    dtypes = {name: rows.dtype for name, rows in make_plan(recipe, clips).args.items()}
-    pipeline = graph.Graph(
-        recipe, dtypes, batch_size=6, device="cpu", device_id=None, num_threads=2, dtype="float32"
-    )  # fmt: skip
+    shapes = [(4, 17, 23)] * 5 + [(4, 30, 40)]
+    clips = list(map(patterned_clip, shapes))  # five alike: they differ by their rows only
+    graph = Graph(make_plan(recipe, shapes), make_settings(device="cpu", num_threads=2), batch_size=6)
     for seed in range(3):
-        plan = make_plan(recipe, clips, seed)
-        outputs = [np.asarray(out) for out in pipeline.run(plan, clips)]
+        plan = make_plan(recipe, shapes, seed)
+        outputs = [np.asarray(out) for out in graph.run(plan, clips)]
         expected = randaugment(clips, plan.args["RandAugmentT"], 2)
         assert len({e.tobytes() for e in expected}) == 6
         for out, one in zip(outputs, expected, strict=True):
             assert_pixels(out, one.transpose(3, 0, 1, 2))
 
 
-def test_the_graph_of_a_gpu_can_be_put_together():
+def test_the_graph_of_a_gpu_can_be_built():
     pytest.importorskip("cupy")
-    pipeline = pytest.importorskip("nvidia.dali.pipeline", reason="needs DALI")
-    from nvidia.dali import fn, types
 
-    class Rows:
+    class Args:
+        num_threads = 1
+
         def rows(self, check):
             return fn.external_source(name="rows", dtype=types.UINT8, ndim=1)
 
-    with pipeline.Pipeline(2, 1, 0):
+    with Pipeline(2, 1, 0):
         clips = fn.external_source(name="clips", dtype=types.UINT8, ndim=4, layout="FHWC").gpu()
-        assert RandAugmentT().build(fn, clips, Rows()).device == "gpu"
+        assert RandAugmentT().build(fn, clips, Args()).device == "gpu"

@@ -1,14 +1,14 @@
-"""Real files, each with its own trouble: DALI_VIDAUG_TEST_VIDEOS names the folder."""
+"""Real files, each with its own trouble, in the folder that DALI_VIDAUG_TEST_VIDEOS names."""
 
 import time
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from conftest import assert_pixels
-from test_decode import cut_frames, frame_lists, full_decode, remuxed_frames
+from conftest import assert_pixels, cut_frames, decode_fully, frame_lists, remuxed_frames
 
 import dali_vidaug as dv
-from dali_vidaug.decode import decode
+from dali_vidaug.media.decode import decode
 
 # Frames that FFmpeg outputs, counted with ffprobe -count_frames (the table that comes with the files).
 NUM_FRAMES = {
@@ -53,7 +53,7 @@ def test_deep_scan_agrees(real_videos, manifest):
 @pytest.mark.parametrize("name", NUM_FRAMES)
 def test_cuts_equal_a_full_decode(name, manifest, sample_of):
     video = manifest.video(sample_of[name])
-    full = full_decode(video.path)
+    full = decode_fully(video.path)
     assert len(full) == video.num_frames
     for frames in frame_lists(video.num_frames):
         expected = [full[i] for i in frames]
@@ -63,8 +63,6 @@ def test_cuts_equal_a_full_decode(name, manifest, sample_of):
 
 def test_both_decoders_agree(manifest, sample_of):
     """VP8, VP9 and MJPEG, which DALI decodes on the CPU too: equal, bit for bit."""
-    import pyarrow as pa
-
     names = ("100_0306.AVI", "bear-vp9-odd-dimensions.webm", "big_buck_bunny_432_433.webm", "no_duration.webm")
     for name in names:
         one = dv.Manifest(manifest.table.take(pa.array([sample_of[name]])), root=manifest.root)
@@ -74,17 +72,17 @@ def test_both_decoders_agree(manifest, sample_of):
         assert_pixels(clips[0], clips[1])
 
 
-def test_old_x264_faults_in_444_are_mended_in_every_cut(manifest, sample_of):
-    """m3v1mp4.mp4 says only in its first packet which x264 made it; without that its later groups decode wrongly."""
+def test_errors_of_old_x264_in_444_are_corrected_in_every_cut(manifest, sample_of):
+    """m3v1mp4.mp4 says only in its first packet which x264 made it; without that its later GOPs decode wrongly."""
     video = manifest.video(sample_of["m3v1mp4.mp4"])
     frames = np.arange(800, 804)
     whole = video._replace(keyframes=np.array([0], np.int32))  # decodes from the first packet on
     full = cut_frames(whole, frames)
     assert cut_frames(video, frames) == full
-    assert cut_frames(video._replace(pixel_format="yuv420p"), frames) != full  # what the note is for
+    assert cut_frames(video._replace(pixel_format="yuv420p"), frames) != full  # what the encoder's note is for
 
 
-def test_rotated_videos_stand_upright(manifest, sample_of):
+def test_rotated_videos_are_shown_upright(manifest, sample_of):
     video = manifest.video(sample_of["rotated_video.mp4"])
     pixels = decode(video, np.array([3])).pixels
     assert pixels.shape == (1, video.width, video.height, 3)

@@ -1,26 +1,18 @@
+"""Random numbers: known answers, addresses, distributions."""
+
 import itertools
 
 import numpy as np
 import pytest
+from conftest import PHILOX_ANSWERS, parse_words
 
 from dali_vidaug.rng import Draws, philox4x32
 
-# Known answers published with Random123 (kat_vectors, philox4x32 10): counter, key, result.
-KNOWN = [
-    ("00000000 00000000 00000000 00000000 00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
-    ("ffffffff ffffffff ffffffff ffffffff ffffffff ffffffff", "408f276d 41c83b0e a20bc7c6 6d5451fd"),
-    ("243f6a88 85a308d3 13198a2e 03707344 a4093822 299f31d0", "d16cfe09 94fdcceb 5001e420 24126ea1"),
-]
 
-
-def words(text):
-    return [int(word, 16) for word in text.split()]
-
-
-@pytest.mark.parametrize("inputs, expected", KNOWN)
+@pytest.mark.parametrize("inputs, expected", PHILOX_ANSWERS)
 def test_philox_known_answers(inputs, expected):
-    *counter, k0, k1 = words(inputs)
-    assert philox4x32(np.array(counter, np.uint32), (k0, k1)).tolist() == words(expected)
+    *counter, k0, k1 = parse_words(inputs)
+    assert philox4x32(np.array(counter, np.uint32), (k0, k1)).tolist() == parse_words(expected)
 
 
 def test_neighbouring_addresses_do_not_alias():
@@ -29,7 +21,7 @@ def test_neighbouring_addresses_do_not_alias():
     assert len(seen) == len(addresses)
 
 
-def test_a_draw_does_not_depend_on_its_company():
+def test_a_draw_does_not_depend_on_the_other_clips():
     many = Draws(7, 3, [5, 9, 2]).uniform("x", n=6)
     assert (Draws(7, 3, [9]).uniform("x", n=6) == many[1]).all()
     assert Draws(7, 3, [9]).uniform("x") == many[1, 0]
@@ -47,7 +39,18 @@ def test_uniform_and_integers_are_uniform_and_in_range():
 
 
 @pytest.mark.parametrize(
-    "bad", [dict(seed=-1), dict(seed=2**64), dict(epoch=2**24), dict(view=256), dict(samples=[-1])], ids=str
+    "bad",
+    [
+        dict(seed=-1),
+        dict(seed=2**64),
+        dict(epoch=2**24),
+        dict(views=256),
+        dict(views=[-1]),
+        dict(samples=[-1]),
+        dict(samples=[2**32]),
+        dict(batch=2**32),
+    ],
+    ids=str,
 )
 def test_addresses_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

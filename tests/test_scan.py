@@ -1,41 +1,20 @@
+"""Scanning: what a manifest says of videos, good and broken ones; what is measured again; manifest files."""
+
 import json
 import shutil
-import sys
 
 import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from conftest import numbered_frame, write_numbered
+from conftest import HEIGHT, WIDTH, numbered_frame, write_broken_files, write_numbered
 
 import dali_vidaug as dv
-
-scan_module = sys.modules["dali_vidaug.scan"]  # the name in the package is the function
+from dali_vidaug.data import scan as scan_module
 
 
 def scan(path, **options):
     return dv.scan(path, progress=False, **options)
-
-
-def make_broken(folder, source):
-    """Files that cannot be used, and a word of the reason for each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = source.read_bytes()
-    (folder / "empty.mp4").write_bytes(b"")
-    (folder / "text.mp4").write_text("not a video\n" * 100)
-    (folder / "no_index.mp4").write_bytes(whole[: len(whole) // 3])  # the index is at the end
-    with av.open(str(folder / "audio.mp4"), "w") as container:
-        stream = container.add_stream("aac", rate=8000)
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 8000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return {
-        "empty": "empty",
-        "text": "Invalid data",
-        "no_index": "Invalid data",
-        "audio": "no video stream, only audio",
-    }
 
 
 def test_folder_per_class(numbered, numbered_manifest):
@@ -66,7 +45,7 @@ def test_write_read_and_move(numbered_manifest, tmp_path):
 def test_broken_files_are_listed_with_a_reason(numbered, tmp_path):
     source = next((numbered / "even").glob("*.mp4"))
     shutil.copytree(numbered / "even", tmp_path / "good")
-    reasons = make_broken(tmp_path / "bad", source)
+    reasons = write_broken_files(tmp_path / "bad", source)
     shutil.copy(source, tmp_path / "bad" / "really_mp4.avi")
     shutil.copy(source, tmp_path / "beside.mp4")
     (tmp_path / "notes.txt").write_text("no video, and no video's name")
@@ -76,11 +55,11 @@ def test_broken_files_are_listed_with_a_reason(numbered, tmp_path):
     assert set(broken) == {*reasons, "beside"}
     for name, word in reasons.items():
         assert word in broken[name], (name, broken[name])
-    assert "beside the class folders" in broken["beside"]
+    assert broken["beside"] == "is not in one of the class folders"
     assert dv.Manifest.read(tmp_path / "m.parquet").broken == manifest.broken
 
 
-def test_a_file_cut_off_counts_what_decodes(numbered, tmp_path):
+def test_the_frames_of_a_truncated_file_that_decode_are_counted(numbered, tmp_path):
     source = next((numbered / "even").glob("*.mp4"))
     path = tmp_path / "a" / "cut.ts"
     path.parent.mkdir()
@@ -103,39 +82,6 @@ def test_a_file_cut_off_counts_what_decodes(numbered, tmp_path):
     assert video.num_frames == decoded < 40
 
 
-def test_csv(numbered, tmp_path):
-    (tmp_path / "list.csv").write_text(
-        "path, label, start, end\n"
-        "even/00.mp4, run, ,\n"
-        'odd/01.mp4, "jump, high", 0.4, 1.2\n'
-        "odd/03.mp4, run, 9, 10\n"
-        "odd/99.mp4, run, ,\n"
-    )
-    manifest = scan(tmp_path / "list.csv", root=numbered)
-    assert manifest.classes == ("jump, high", "run") and manifest.labels.tolist() == [1, 0]
-    assert [x.tolist() for x in manifest.frame_ranges([0, 1])] == [[0, 10], [40, 30]]  # 25 frames a second
-    assert {b.path.rsplit("/", 1)[1]: b.reason for b in manifest.broken} == {
-        "03.mp4": "no frame between 9.0 and 10.0 s (it lasts 1.84 s)",
-        "99.mp4": "the file does not exist",
-    }
-    plan = dv.draw_plan(manifest, dv.Recipe(dv.ClipSampling(8, 2), ()), [1] * 3, epoch=3)
-    assert plan.frames.min() >= 10 and plan.frames.max() < 30
-    assert dv.Manifest.from_csv(tmp_path / "list.csv", root=numbered, progress=False).table.equals(manifest.table)
-
-
-def test_kinetics_csv(numbered, tmp_path):
-    (tmp_path / "riding a bike").mkdir()
-    shutil.copy(numbered / "even" / "00.mp4", tmp_path / "riding a bike" / "abc-_123xyz_000010_000020.mp4")
-    shutil.copy(numbered / "odd" / "01.mp4", tmp_path / "whole_video.mp4")
-    (tmp_path / "train.csv").write_text(
-        "label,youtube_id,time_start,time_end,split,is_cc\n"
-        "riding a bike,abc-_123xyz,10,20,train,0\nyoga,whole_video,3,13,train,0\nyoga,gone,1,11,train,0\n"
-    )
-    manifest = scan(tmp_path / "train.csv")
-    assert manifest.classes == ("riding a bike", "yoga") and manifest.labels.tolist() == [0, 1]
-    assert [b.reason for b in manifest.broken] == ["not found as gone_000001_000011.* or gone.*"]
-
-
 def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch):
     shutil.copytree(numbered, tmp_path / "v")
     first = scan(tmp_path / "v", output=tmp_path / "m.parquet")
@@ -152,7 +98,7 @@ def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch)
     assert lengths["02.mp4"] == 31 and lengths["new.mp4"] == 33 and "03.mp4" not in lengths
 
 
-def test_an_interrupted_scan_goes_on(numbered, tmp_path, monkeypatch):
+def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
     real, measured = scan_module.measure, []
 
     def stops(path, deep):
@@ -179,9 +125,9 @@ def test_an_interrupted_scan_goes_on(numbered, tmp_path, monkeypatch):
 def test_deep_finds_damage_in_the_middle(tmp_path):
     path = write_numbered(tmp_path / "a" / "v.mp4", 75, options={"g": "15", "bf": "0"})
     with av.open(str(path)) as container:
-        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+        parts = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
     data = bytearray(path.read_bytes())
-    at, size = places[33]
+    at, size = parts[33]
     data[at + 4 : at + size] = bytes(size - 4)
     path.write_bytes(data)
     assert scan(path.parent).video(0).num_frames == 75  # the ends are whole
@@ -192,64 +138,44 @@ def test_header_counts_are_not_believed(tmp_path):
     """A stream whose last packet does not decode: header and packets say 41, a full decode gives 40."""
     path = write_numbered(tmp_path / "a" / "v.mp4", 41, options={"g": "100", "bf": "0"})
     with av.open(str(path)) as container:
-        places = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
-        assert container.streams.video[0].frames == len(places) == 41
+        parts = [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+        assert container.streams.video[0].frames == len(parts) == 41
     data = bytearray(path.read_bytes())
-    at, size = places[-1]
+    at, size = parts[-1]
     data[at : at + size] = bytes(size)
     path.write_bytes(data)
     assert scan(path.parent).video(0).num_frames == 40
 
 
-def test_cover_pictures_are_not_videos(tmp_path):
-    path = tmp_path / "a" / "v.mkv"
+@pytest.mark.parametrize("with_video", [True, False])
+def test_cover_pictures_are_not_videos(with_video, tmp_path):
+    """A picture beside a video is not counted, and a song with a cover is no video of one frame."""
+    path = tmp_path / "a" / "v.mp4"
     path.parent.mkdir()
     with av.open(str(path), "w") as container:
-        streams = [
-            container.add_stream("libx264", rate=25, width=64, height=48, options={"bf": "0"}),
-        ]
-        streams[0].pix_fmt = "yuv420p"
-        for i in range(5):
-            container.mux(streams[0].encode(av.VideoFrame.from_ndarray(numbered_frame(i)[:48, :64], format="rgb24")))
-        container.mux(streams[0].encode(None))
-    assert scan(path.parent).video(0).num_frames == 5
+        cover = container.add_stream("mjpeg", rate=1, width=WIDTH, height=HEIGHT)
+        cover.pix_fmt, cover.disposition = "yuvj420p", av.stream.Disposition.attached_pic
+        pictures = [av.VideoFrame.from_ndarray(numbered_frame(i), format="rgb24") for i in range(6)]
+        if with_video:
+            stream, frames = container.add_stream("libx264", rate=25, width=WIDTH, height=HEIGHT), pictures[:5]
+            stream.pix_fmt = "yuv420p"
+        else:
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            sound.sample_rate = 8000
+            stream, frames = container.add_stream("aac", rate=8000), [sound]
+        for encoder, inputs in ((cover, pictures[5:]), (stream, frames)):
+            for frame in (*inputs, None):
+                container.mux(encoder.encode(frame))
+    with av.open(str(path)) as container:
+        assert any(s.disposition & av.stream.Disposition.attached_pic for s in container.streams.video)
+    if with_video:
+        assert scan(path.parent).video(0).num_frames == 5
+    else:
+        with pytest.raises(ValueError, match="none of 1 videos can be used; the first: .*v.mp4: no video stream, only"):
+            scan(path.parent)
 
 
-@pytest.mark.parametrize(
-    "text, message",
-    [
-        ("", "the header must have path"),
-        ("file,label\na,b\n", "the header must have path.*it has file, label"),
-        ("path,label\n", "has a header, but no rows"),
-        ("path,label\na.mp4\n", "line 2: the number of fields"),
-        ("path,label\na.mp4,b,c\n", "line 2: the number of fields"),
-        ("path,start,end\na.mp4,one,2\n", "line 2: start and end must be seconds"),
-        ("path,label\n,x\n", "line 2: path is empty"),
-        ("label,youtube_id,time_start,time_end\na,b,c,d\n", "line 2: time_start and time_end must be seconds"),
-    ],
-)
-def test_csv_errors_name_file_and_line(text, message, tmp_path):
-    (tmp_path / "x.csv").write_text(text)
-    with pytest.raises(ValueError, match=message) as caught:
-        scan(tmp_path / "x.csv")
-    assert str(tmp_path / "x.csv") in str(caught.value)
-
-
-def test_nothing_to_scan(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder or file .*/gone"):
-        scan(tmp_path / "gone")
-    with pytest.raises(ValueError, match=f"no videos in {tmp_path}"):
-        scan(tmp_path)
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(ValueError, match="cannot be read as CSV"):
-        scan(tmp_path / "binary.csv")
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x.mp4").write_bytes(b"")
-    with pytest.raises(ValueError, match="none of 1 videos can be used; the first: .*x.mp4: the file is empty"):
-        scan(tmp_path)
-
-
-def test_what_is_no_manifest_is_refused(tmp_path, numbered_manifest):
+def test_files_that_are_no_manifests_are_refused(tmp_path, numbered_manifest):
     with pytest.raises(FileNotFoundError, match="no file"):
         dv.Manifest.read(tmp_path / "gone.parquet")
     (tmp_path / "x.parquet").write_text("hello")

@@ -1,3 +1,5 @@
+"""The order of an epoch, and how shards divide it."""
+
 from collections import Counter
 
 import numpy as np
@@ -18,14 +20,19 @@ def test_permute_of_a_part_agrees_with_the_whole_and_stays_in_range():
     assert permute(np.array([2**32 - 1, 0]), 2**32, keys).max() < 2**32
 
 
-def test_every_sample_comes_to_every_place():
-    """Over many epochs each of 20 samples stands at each of 20 places equally often, and pairs are independent."""
+def samples_of(schedule, epoch, index):
+    """The samples of a batch, when there is one clip of each."""
+    samples, views = schedule.batch(epoch, index)
+    assert len(views) == len(samples) and not views.any()
+    return samples.tolist()
+
+
+def test_every_sample_comes_to_every_position():
+    """Over many epochs each of 20 samples is at each of 20 positions equally often, and pairs are independent."""
     size, epochs = 20, 6000
-    orders = np.stack([Schedule(size, size, seed=3).batch(e, 0) for e in range(epochs)])
-    places = np.zeros((size, size))
-    for place in range(size):
-        places[place] = np.bincount(orders[:, place], minlength=size)
-    chi2 = ((places - epochs / size) ** 2 / (epochs / size)).sum()
+    orders = np.array([samples_of(Schedule(size, size, seed=3), e, 0) for e in range(epochs)])
+    counts = np.stack([np.bincount(orders[:, position], minlength=size) for position in range(size)])
+    chi2 = ((counts - epochs / size) ** 2 / (epochs / size)).sum()
     assert chi2 < 480, chi2  # 361 degrees of freedom: 1 in 30,000
     assert abs((orders[:, 0] < orders[:, 1]).mean() - 0.5) < 5 * 0.5 / np.sqrt(epochs)
     # neighbours in the manifest do not stay neighbours
@@ -33,7 +40,7 @@ def test_every_sample_comes_to_every_place():
 
 
 def epoch_of(shards, epoch=0):
-    return [[shard.batch(epoch, i).tolist() for i in range(shard.num_batches)] for shard in shards]
+    return [[samples_of(shard, epoch, i) for i in range(shard.num_batches)] for shard in shards]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
@@ -53,7 +60,7 @@ def test_shards_together_give_every_sample_once(num_samples, num_shards, shuffle
 def test_steps_hold_the_same_samples_for_any_number_of_shards():
     def step(num_shards, index):
         shards = [Schedule(100, 12 // num_shards, 1, num_shards=num_shards, shard_index=i) for i in range(num_shards)]
-        return [s for shard in shards for s in shard.batch(2, index).tolist()]
+        return [s for shard in shards for s in samples_of(shard, 2, index)]
 
     assert step(1, 3) == step(3, 3) == step(4, 3)
 
@@ -67,13 +74,13 @@ def test_drop_last_gives_full_batches_only():
 
 
 def test_epochs_and_seeds_differ():
-    orders = {tuple(Schedule(50, 50, seed).batch(epoch, 0).tolist()) for seed in range(3) for epoch in range(3)}
+    orders = {tuple(samples_of(Schedule(50, 50, seed), epoch, 0)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
-    assert Schedule(5, 5, shuffle=False).batch(9, 0).tolist() == [0, 1, 2, 3, 4]
+    assert samples_of(Schedule(5, 5, shuffle=False), 9, 0) == [0, 1, 2, 3, 4]
 
 
 def test_the_order_is_pinned():
-    assert Schedule(10, 10, seed=42).batch(1, 0).tolist() == [0, 3, 8, 9, 7, 6, 5, 1, 2, 4]
+    assert samples_of(Schedule(10, 10, seed=42), 1, 0) == [0, 3, 8, 9, 7, 6, 5, 1, 2, 4]
 
 
 @pytest.mark.parametrize(
@@ -85,6 +92,8 @@ def test_the_order_is_pinned():
         dict(shard_index=1),
         dict(seed=-1),
         dict(batch_size=11),
+        dict(num_clips=0),
+        dict(num_clips=257),
     ],
     ids=str,
 )

@@ -6,19 +6,20 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import RECIPE, make_plan, take_batches
 from nvidia.dali import backend, types
 from nvidia.dali.pipeline import Pipeline
-from test_loader import RECIPE, batches_of
 from torch.utils.dlpack import DLDeviceType
 
 import dali_vidaug as dv
 from dali_vidaug.graph import Graph
 from dali_vidaug.producer import Producer
+from dali_vidaug.settings import make_settings
 
 
 @pytest.mark.parametrize("prefetch", [1, 3])
-def test_batches_under_way_never_share_a_stream(prefetch, numbered_manifest, monkeypatch):
-    """Whoever waits for a batch must not wait for another: numbers stand in for streams, the CPU's graph takes none."""
+def test_unfinished_batches_never_share_a_stream(prefetch, numbered_manifest, monkeypatch):
+    """Whoever waits for a batch must not wait for another. Numbers stand in for streams, of which the CPU has none."""
     used, start, run = [], Producer.__init__, Graph.run
 
     def begin(self, *arguments):
@@ -26,13 +27,13 @@ def test_batches_under_way_never_share_a_stream(prefetch, numbered_manifest, mon
         assert set(self._streams) == {None}
         self._streams = deque(range(len(self._streams)))
 
-    def record(self, plan, media, stream=None):
+    def record(self, plan, inputs, stream=None):
         used.append(stream)
-        return run(self, plan, media)
+        return run(self, plan, inputs)
 
     monkeypatch.setattr(Producer, "__init__", begin)
     monkeypatch.setattr(Graph, "run", record)
-    batches_of(dv.VideoLoader(numbered_manifest, RECIPE, 2, prefetch=prefetch, device="cpu"), 12)
+    take_batches(dv.VideoLoader(numbered_manifest, RECIPE, 2, prefetch=prefetch, device="cpu"), 12)
     # ``prefetch`` are ready, one is being made, one was taken just now and its stream may still be asked for
     under_way = prefetch + 2
     assert len(used) >= 12 and all(isinstance(stream, int) for stream in used)
@@ -40,9 +41,10 @@ def test_batches_under_way_never_share_a_stream(prefetch, numbered_manifest, mon
 
 
 def test_a_batch_waits_for_the_one_before():
-    """DALI sends small inputs from a buffer that the next batch writes over. A list stands in for the stream."""
+    """DALI sends small inputs from a buffer that the next batch overwrites. A list stands in for the stream."""
     log = []
-    graph = Graph(dv.Recipe(ops=()), {}, batch_size=1, device="cpu", device_id=None, num_threads=1, dtype="float32")
+    plan = make_plan(dv.Recipe(ops=()), [(2, 4, 5)])
+    graph = Graph(plan, make_settings(device="cpu", num_threads=1), batch_size=1)
     run, share = graph.pipeline.schedule_run, graph.pipeline.share_outputs
 
     def mark():
@@ -52,11 +54,11 @@ def test_a_batch_waits_for_the_one_before():
     graph.pipeline.schedule_run = lambda: (log.append("run"), run())
     graph.pipeline.share_outputs = lambda stream: share()
     for _ in range(3):
-        graph.run(SimpleNamespace(args={}), [np.zeros((2, 4, 5, 3), np.uint8)], SimpleNamespace(record_event=mark))
+        graph.run(plan, [np.zeros((2, 4, 5, 3), np.uint8)], SimpleNamespace(record_event=mark))
     assert log == ["run", "wait for 1", "run", "wait for 2", "run"]
 
 
-def test_torch_knows_dalis_gpu_by_its_number():
+def test_torch_knows_dalis_device_types():
     """Only then torch.from_dlpack tells DALI the stream that is to wait."""
     assert backend.DLDeviceType.kDLCUDA in (DLDeviceType.kDLCUDA, DLDeviceType.kDLROCM)
     assert backend.DLDeviceType.kDLCPU not in (DLDeviceType.kDLCUDA, DLDeviceType.kDLROCM)
@@ -64,7 +66,7 @@ def test_torch_knows_dalis_gpu_by_its_number():
     assert "stream:" in exported and "A synchronization event might be inserted" in exported
 
 
-def test_dali_takes_torchs_streams():
+def test_dali_accepts_torch_streams():
     stream = type("Stream", (), {"cuda_stream": 0x5000})()
     assert types._raw_cuda_stream_ptr(stream).value == 0x5000 and types._raw_cuda_stream_ptr(None) is None
     assert "cuda_stream" in inspect.signature(Pipeline.share_outputs).parameters

@@ -1,4 +1,51 @@
-"""The augmentations, one file each: frozen dataclasses with ``draw`` (decide) and ``build`` (extend the graph)."""
+"""The augmentations, one file for each op or family; and the contract that an op keeps, a user's own included.
+
+An op is a frozen dataclass. It must have:
+
+``draw(draws, frames, height, width)``
+    Decide, for a batch, what happens to each clip. ``draws`` gives random numbers (``rng.Draws``); ``frames``,
+    ``height`` and ``width`` are (B,) int64, the sizes of the clips as the ops before leave them. Returns a (B,)
+    structured array, the op's *arguments*: one row for each clip, in physical units (pixels, frames, degrees, factors),
+    where a neutral row (factor 1, empty box) means that the op is not applied; or None when nothing is drawn. An op
+    that changes the size of clips says so in the fields ``out_height`` and ``out_width``, or ``out_frames``. All random
+    numbers are drawn whether or not the op is applied.
+
+``build(fn, clips, args)``
+    Extend DALI's graph. ``fn`` is nvidia.dali.fn, ``clips`` a node (F, H, W, 3) uint8; returns such a node. ``args``
+    gives the arguments as nodes on the CPU: ``args["factor"]`` is one value for each clip, ``args["top", "left"]`` one
+    float vector, ``args.rows()`` the whole rows as bytes (for kernels). ``args.dtype`` is DALI's type for normalised
+    clips, ``args.num_threads`` how many threads the graph has.
+
+It may have:
+
+``name``
+    What it is called in a recipe, in a plan and in the addresses of its draws; otherwise the name of its class.
+``targets(args, targets)``
+    Labels after the op, (B, K) float32, from its arguments and the labels before. For ops that mix clips or change
+    labels. Called for each batch, in the order of the recipe.
+``mixed_with(args)``
+    For ops that mix pairs of clips: for each clip the position of its partner in the batch, (B,) int, and the share of
+    its own label, (B,) float. This becomes ``batch.mix``.
+``describe(row)``
+    Lines of text for one row, for ``Plan.describe``.
+``matrices(args)``
+    Reserved for geometric ops: (B, F, 3, 3) float64, from output to input pixels. Nothing calls it yet.
+
+and may declare, as class attributes:
+
+``in_decoder = True``
+    The arguments are crops (``crop.CROP``), which PyAV can do in its conversion to RGB. Such ops at the beginning of a
+    recipe are done there.
+``blends = True``
+    The arguments are blends (``blend.BLEND``), and ``build`` is that of ``blend``: ``OneOf`` can choose among such ops.
+``mirrors = True``
+    The op does nothing except mirror the clips whose argument ``mirrored`` is 1.
+``mirrors_first = True``
+    ``build`` takes a flip over from the op before: when that op ``mirrors``, it is not built, and ``args`` has its
+    argument ``mirrored``.
+``channels_first = True``
+    ``build`` returns (3, F, H, W), so the op must be the last one.
+"""
 
 from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
@@ -16,8 +63,9 @@ from dali_vidaug.ops.mix import (
     MovingCutMix,
     VideoMix,
 )
+from dali_vidaug.ops.names import name_of, op_names
 from dali_vidaug.ops.normalize import Normalize
-from dali_vidaug.ops.one_of import OneOf, op_names
+from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
 from dali_vidaug.ops.smoothing import LabelSmoothing
 
@@ -48,5 +96,6 @@ __all__ = [
     "Resize",
     "TrivialAugment",
     "VideoMix",
+    "name_of",
     "op_names",
 ]

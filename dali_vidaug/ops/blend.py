@@ -1,14 +1,25 @@
-"""What mixing and erasing have in common: a clip with something laid over it, and what that makes of its label."""
+"""What mixing and erasing have in common: a clip blended with another clip, a colour or noise, and its label.
+
+``build``, ``targets``, ``mixed_with`` and ``describe`` are methods that the classes of such ops take over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from dali_vidaug.kernels import as_operator, launch
+from dali_vidaug.kernels import launch
+from dali_vidaug.ops.operator import as_operator
 
 _WHOLE = 32768  # weights are multiples of 1 / _WHOLE, so that pixels and labels are exact
-_MOST_FRAMES = 32768
-# A row: `partner`, or where that is -1 color and noise, is laid over the clip with the weight `inside` in the box and
-# `outside` around it. The box is [first, last) x [top, bottom) x [left, right), frames and pixels. Of two values the
-# first is the one in the clip's first frame, the other in its last; between, they go evenly. Zeros change nothing.
+_FRAMES_MAX = 32768
+# A row. The overlay, which is clip `partner` of the batch, or where that is -1 color and noise, is blended over the
+# clip with the weight `inside` in the box and `outside` around it. The box is [first, last) x [top, bottom) x [left,
+# right), in frames and pixels. Of two values, the first holds in the clip's first frame and the second in its last;
+# between them they change evenly. A row of zeros changes nothing.
 BLEND = np.dtype(
     [
         ("partner", "i4"),  # position in the batch
@@ -24,46 +35,42 @@ BLEND = np.dtype(
         ("inside", "f4", 2),  # in [0, 1]
         ("outside", "f4", 2),
         ("color", "f4", 3),  # R, G, B in [0, 255]: mean
-        ("spread", "f4", 3),  # and standard deviation of the noise; 0: one colour
+        ("spread", "f4", 3),  # and standard deviation of the noise; 0: a plain colour
         ("key", "u4", 2),  # of the noise
     ]
 )
 
 
-def new_rows(num_clips, frames, height, width):
+def new_rows(num_clips: int, frames: ArrayLike, height: ArrayLike, width: ArrayLike) -> np.ndarray:
     """(B,) BLEND that change nothing, for clips of these sizes. The box is the whole clip."""
     rows = np.zeros(num_clips, BLEND)
     rows["frames"], rows["height"], rows["width"] = frames, height, width
-    if num_clips and rows["frames"].max() > _MOST_FRAMES:
-        raise ValueError(f"clips may have {_MOST_FRAMES} frames at most, got {rows['frames'].max()}")
+    if num_clips and rows["frames"].max() > _FRAMES_MAX:
+        raise ValueError(f"clips may have {_FRAMES_MAX} frames at most, got {rows['frames'].max()}")
     rows["last"] = rows["frames"]
     rows["bottom"], rows["right"] = rows["height"][:, None], rows["width"][:, None]
     return rows
 
 
-def exact(weight):
+def exact(weight: ArrayLike) -> np.ndarray:
     """The multiple of 1 / 32768 nearest to a weight."""
     return np.floor(np.asarray(weight) * _WHOLE + 0.5) / _WHOLE
 
 
-def check_probability(op, probability):
-    if not 0 <= probability <= 1:
-        raise ValueError(f"{op}: probability must be in [0, 1], got {probability}")
-
-
-def blend(clips, rows):
-    """Lay over each clip what its row says.
+def blend(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+    """Blend each clip with the overlay of its row.
 
     Args:
         clips: B arrays (F, H, W, 3) uint8, NumPy's or CuPy's. Where rows have partners, all of one size.
-        rows: (B,) BLEND, or B arrays of their bytes, which lie where the clips do.
+        rows: (B,) BLEND, or B arrays of their bytes, on the device of the clips.
+        num_threads: as in ``kernels.launch``.
 
     Returns:
-        B arrays. On the CPU clips that stay as they are are not copied: they are returned themselves.
+        B arrays. On the CPU, clips that do not change are not copied: they are returned themselves.
 
     Raises:
         ValueError: a row's partner is not in the batch, or of another size than its clip. Rows on the GPU are not
-            looked at: there such a partner counts as none.
+            checked: there such a partner counts as none.
     """
     skip: list[int] = []
     if len(rows) and isinstance(rows[0], np.ndarray):
@@ -71,7 +78,7 @@ def blend(clips, rows):
     if isinstance(rows, np.ndarray):
         _check_partners(rows["partner"], [clip.shape for clip in clips])
         skip = np.flatnonzero(is_neutral(rows)).tolist()
-    return launch("blend", clips, rows, BLEND, skip=skip)
+    return launch("blend", clips, rows, BLEND, skip=skip, num_threads=num_threads)
 
 
 def _check_partners(partners, sizes):
@@ -82,25 +89,20 @@ def _check_partners(partners, sizes):
             raise ValueError(f"blend: clip {i} is {sizes[i]}, its partner {sizes[partner]}")
 
 
-def build_blend(fn, clips, args):
-    """``blend`` as an operator of the graph."""
-    return as_operator(fn, blend, clips, args.rows(check_rows))
-
-
-def check_rows(rows):
-    """Raise a ValueError for rows (B,) BLEND, of an edited plan say, whose partner is none or of another size."""
+def check_rows(rows: np.ndarray) -> None:
+    """Refuse rows (B,) BLEND, such as those of an edited plan, whose partner does not exist or has another size."""
     _check_partners(rows["partner"], rows[["frames", "height", "width"]].tolist())
 
 
-def is_neutral(rows):
-    """(B,) bool: nothing is laid over the clip."""
+def is_neutral(rows: np.ndarray) -> np.ndarray:
+    """(B,) bool: the row does not change its clip."""
     box = rows["first"] < rows["last"]
     for low, high in (("top", "bottom"), ("left", "right")):
         box = box & (rows[low] < rows[high]).any(1)
     return ~rows["outside"].any(1) & ~(box & rows["inside"].any(1))
 
 
-def own_share(rows):
+def own_share(rows: np.ndarray) -> np.ndarray:
     """How much of each clip is its own: 1 - the mean weight of the partner over all voxels, counted exactly.
 
     Args:
@@ -112,47 +114,47 @@ def own_share(rows):
     frames = rows["frames"].astype(np.int64)[:, None]
     frame = np.arange(frames.max(initial=1))[None]
 
-    def between(ends):
+    def ramped(ends):
         first, last = np.asarray(ends, np.int64).T[..., None]
         steps = np.maximum(frames - 1, 1)
         return (2 * (first * (steps - frame) + last * frame) + steps) // (2 * steps)
 
     def side(low, high, length):
         length = length.astype(np.int64)[:, None]
-        return np.maximum(np.minimum(between(high), length) - np.maximum(between(low), 0), 0)
+        return np.maximum(np.minimum(ramped(high), length) - np.maximum(ramped(low), 0), 0)
 
     area = side(rows["top"], rows["bottom"], rows["height"]) * side(rows["left"], rows["right"], rows["width"])
     area = area * ((rows["first"][:, None] <= frame) & (frame < rows["last"][:, None]))
     whole = (rows["height"].astype(np.int64) * rows["width"])[:, None]
-    inside, outside = (between(np.floor(rows[name] * np.float32(_WHOLE) + 0.5)) for name in ("inside", "outside"))
+    inside, outside = (ramped(np.floor(rows[name] * np.float32(_WHOLE) + 0.5)) for name in ("inside", "outside"))
     others = (area * inside + (whole - area) * outside).sum(1)
     return np.where(rows["partner"] < 0, 1.0, 1 - others / np.maximum(frames * whole * _WHOLE, 1)[:, 0])
 
 
-def mixed_with(rows):
-    """Whom each clip is mixed with: position in the batch (B,) int64, its own where it is alone; own share (B,)."""
+def partners_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The partner of each clip: position in the batch (B,) int64, its own when it has none; own share (B,) float64."""
     return np.where(rows["partner"] < 0, np.arange(len(rows)), rows["partner"]), own_share(rows)
 
 
-def mix_targets(rows, targets):
+def mix_targets(rows: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Labels of mixed clips: own share * own label + rest * partner's label.
 
     Args:
         rows: (B,) BLEND.
-        targets: (B, K) float, of the clips before they are mixed; one or many labels a clip.
+        targets: (B, K) float, of the clips before they are mixed; one label or several for each clip.
 
     Returns:
         (B, K) float32.
     """
-    partner, own = mixed_with(rows)
+    partner, own = partners_of(rows)
     own = own[:, None]
     return (own * targets + (1 - own) * targets[partner]).astype(np.float32)
 
 
-def describe_blend(row):
+def describe_blend(row: Any) -> list[str]:
     """What a row of BLEND does, as lines of text."""
     if is_neutral(row[None])[0]:
-        return ["as it is"]
+        return ["unchanged"]
 
     def ends(name):
         first, last = row[name].reshape(-1)[[0, -1]].tolist()
@@ -175,3 +177,26 @@ def describe_blend(row):
         return [what, f"weight {ends('outside' if box else 'inside')}"]
     around = f", {ends('outside')} around it" if row["outside"].any() else ""
     return [what, f"weight {ends('inside')} in {', '.join(box)}{around}"]
+
+
+# Methods
+
+
+def build(self: object, fn: Any, clips: Any, args: Any) -> Any:
+    """``blend`` as an operator of DALI's graph."""
+    return as_operator(fn, blend, clips, args, check_rows)
+
+
+def targets(self: object, args: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(B, K) float32: the labels of the mixed clips, from those before."""
+    return mix_targets(args, targets)
+
+
+def mixed_with(self: object, args: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each clip its partner, (B,) int64, and its own share, (B,) float64."""
+    return partners_of(args)
+
+
+def describe(self: object, row: Any) -> list[str]:
+    """A row as lines of text."""
+    return describe_blend(row)

@@ -1,8 +1,14 @@
 """Crop and resize: RandomResizedCrop (Szegedy et al. 2015, as in torchvision), Resize, CenterCrop; one box a clip."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from dali_vidaug.ops.check import check_range, check_size
+from dali_vidaug.rng import Draws
 
 CROP = np.dtype(
     [  # the box [top, bottom) x [left, right) of the frame, in pixels, is scaled to out_height x out_width
@@ -25,17 +31,12 @@ def _boxes(top, left, height, width, out_height, out_width):
     return args
 
 
-def _check_size(op, size, forms):
-    sides = size if isinstance(size, tuple) else (size,)
-    if not (len(sides) <= 2 and all(isinstance(side, int) and 1 <= side <= 16384 for side in sides)):
-        raise ValueError(f"{op}: size must be {forms}, sides in [1, 16384], got {size!r}")
-
-
 def _both(size):
     return size if isinstance(size, tuple) else (size, size)
 
 
-def _build_resize(fn, clips, args):
+def _build_resize(self, fn: Any, clips: Any, args: Any) -> Any:
+    """DALI's resize of the box, bilinear and antialiased."""
     return fn.resize(
         clips,
         roi_start=args["top", "left"],
@@ -49,8 +50,8 @@ def _build_resize(fn, clips, args):
 class RandomResizedCrop:
     """Crop a random box, the same in every frame, and scale it to ``size`` (bilinear, antialiased).
 
-    Ten boxes are drawn and the first that fits is taken; when none fits, the largest centred box whose aspect ratio
-    is in range. All ten are always drawn. Definition: torchvision's RandomResizedCrop.
+    Ten boxes are drawn and the first that fits is used; when none fits, the largest centred box whose aspect ratio is
+    in range. All ten are always drawn. Definition: torchvision's RandomResizedCrop.
 
     Attributes:
         size: height and width of the result: an int for a square, or (height, width).
@@ -66,19 +67,19 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
     ARGS = CROP
+    in_decoder = True
 
     def __post_init__(self):
-        _check_size("RandomResizedCrop", self.size, "an int or (height, width)")
-        if not (len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1):
-            raise ValueError(f"RandomResizedCrop: scale must be 0 < low <= high <= 1, got {self.scale}")
-        if not (len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1] < float("inf")):
-            raise ValueError(f"RandomResizedCrop: ratio must be 0 < low <= high, got {self.ratio}")
+        check_size("RandomResizedCrop", self.size, "an int or (height, width)")
+        check_range("RandomResizedCrop", "scale", self.scale, highest=1)
+        check_range("RandomResizedCrop", "ratio", self.ratio)
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) CROP: a box for each clip of (B,) sizes."""
         frame_height, frame_width = (np.asarray(x, np.int64)[:, None] for x in (height, width))
         area = draws.uniform("area", *self.scale, n=_TRIES) * frame_height * frame_width
-        ratio = np.exp(draws.uniform("ratio", *np.log(self.ratio), n=_TRIES))
+        low, high = np.log(self.ratio)
+        ratio = np.exp(draws.uniform("ratio", low, high, n=_TRIES))
         tries = np.stack([np.sqrt(area / ratio).round(), np.sqrt(area * ratio).round()], -1).astype(np.int64)
         fits: np.ndarray = (tries >= 1).all(-1) & (tries[..., 0] <= frame_height) & (tries[..., 1] <= frame_width)
         first = fits.argmax(1)
@@ -97,8 +98,7 @@ class RandomResizedCrop:
         box_width = np.where(width / height > high, np.round(height * high), width)
         return np.stack([np.clip(box_height, 1, height), np.clip(box_width, 1, width)], -1).astype(np.int64)
 
-    def build(self, fn, clips, args):
-        return _build_resize(fn, clips, args)
+    build = _build_resize
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,12 @@ class Resize:
     size: int | tuple[int, int] = 256
 
     ARGS = CROP
+    in_decoder = True
 
     def __post_init__(self):
-        _check_size("Resize", self.size, "an int (short side) or (height, width)")
+        check_size("Resize", self.size, "an int (short side) or (height, width)")
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) CROP: the whole of each frame."""
         if isinstance(self.size, tuple):
             out_height, out_width = self.size
@@ -131,13 +132,12 @@ class Resize:
         zero = np.zeros(len(draws), np.int64)
         return _boxes(zero, zero, height, width, out_height, out_width)
 
-    def build(self, fn, clips, args):
-        return _build_resize(fn, clips, args)
+    build = _build_resize
 
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """Cut the middle out of every frame.
+    """Crop the middle of every frame.
 
     Attributes:
         size: height and width of the result: an int for a square, or (height, width).
@@ -149,11 +149,12 @@ class CenterCrop:
     size: int | tuple[int, int] = 224
 
     ARGS = CROP
+    in_decoder = True
 
     def __post_init__(self):
-        _check_size("CenterCrop", self.size, "an int or (height, width)")
+        check_size("CenterCrop", self.size, "an int or (height, width)")
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) CROP: the middle of each frame, not scaled. For odd margins the left or top one is the smaller."""
         out_height, out_width = _both(self.size)
         short = (height < out_height) | (width < out_width)
@@ -167,7 +168,8 @@ class CenterCrop:
             (height - out_height) // 2, (width - out_width) // 2, out_height, out_width, out_height, out_width
         )
 
-    def build(self, fn, clips, args):
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """DALI's slice of the box."""
         return fn.slice(
             clips,
             args["top", "left"],

@@ -1,10 +1,15 @@
 """Erasing boxes of a clip: RandomErasing and the Cutout family, in space and time. Labels stay as they are."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import numpy as np
 
-from dali_vidaug.ops.blend import BLEND, build_blend, check_probability, describe_blend, new_rows
+from dali_vidaug.ops import blend
+from dali_vidaug.ops.blend import BLEND, new_rows
+from dali_vidaug.ops.check import check_choice, check_color, check_probability, check_range
+from dali_vidaug.rng import Draws
 
 FILLS = ("pixel", "channel", "constant")
 _TRIES = 10
@@ -14,14 +19,14 @@ _TRIES = 10
 class RandomErasing:
     """Cover a box, the same in every frame, with noise or a colour (Zhong et al., AAAI 2020; as timm and SlowFast).
 
-    Ten boxes are drawn and the first that is smaller than the frame is taken; when none is, nothing is erased.
-    timm and SlowFast erase after normalisation, with N(0, 1). Here it is done before: (mean + std * noise) * 255,
-    rounded and cut off at 0 and 255. The noise is the sum of uniform numbers, nearly normal, at most 3.5 standard
-    deviations away from the mean.
+    Ten boxes are drawn and the first that is smaller than the frame is used; when none is, nothing is erased. timm and
+    SlowFast erase after normalisation, with N(0, 1). Here it is done before: (mean + std * noise) * 255, rounded and
+    clamped to [0, 255]. The noise is the sum of uniform numbers, nearly normal, at most 3.5 standard deviations from
+    the mean.
 
     Attributes:
-        probability: of a clip to be erased.
-        area: of the box as a share of the frame's, uniform in [low, high).
+        probability: that a clip is erased.
+        area: of the box as a fraction of the frame's, uniform in [low, high).
         ratio: height / width of the box, log-uniform in [low, high).
         fill: "pixel": noise for each value of each frame; "channel": one random colour; "constant": ``mean``.
         mean, std: of R, G and B, for values in [0, 1]; give those of ``Normalize``.
@@ -38,24 +43,24 @@ class RandomErasing:
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
 
     ARGS = BLEND
+    blends = True
+    build, describe = blend.build, blend.describe
 
     def __post_init__(self):
         check_probability("RandomErasing", self.probability)
-        if not (len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1):
-            raise ValueError(f"RandomErasing: area must be 0 < low <= high <= 1, got {self.area}")
-        if not (len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1] < float("inf")):
-            raise ValueError(f"RandomErasing: ratio must be 0 < low <= high, got {self.ratio}")
-        if self.fill not in FILLS:
-            raise ValueError(f"RandomErasing: fill must be one of {', '.join(map(repr, FILLS))}, got {self.fill!r}")
+        check_range("RandomErasing", "area", self.area, highest=1)
+        check_range("RandomErasing", "ratio", self.ratio)
+        check_choice("RandomErasing", "fill", self.fill, FILLS)
         for field in ("mean", "std"):
-            _check_color("RandomErasing", field, getattr(self, field))
+            check_color("RandomErasing", field, getattr(self, field))
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) BLEND."""
         rows = new_rows(len(draws), frames, height, width)
         frame_height, frame_width = (rows[name].astype(np.int64)[:, None] for name in ("height", "width"))
         area = draws.uniform("area", *self.area, n=_TRIES) * frame_height * frame_width
-        ratio = np.exp(draws.uniform("ratio", *np.log(self.ratio), n=_TRIES))
+        lowest, highest = np.log(self.ratio)
+        ratio = np.exp(draws.uniform("ratio", lowest, highest, n=_TRIES))
         box_height, box_width = (np.round(np.sqrt(x)).astype(np.int64) for x in (area * ratio, area / ratio))
         fits = (box_height < frame_height) & (box_width < frame_width)
         tried = np.arange(len(draws)), fits.argmax(1)
@@ -63,7 +68,7 @@ class RandomErasing:
             ("top", "bottom", box_height[tried], frame_height[:, 0]),
             ("left", "right", box_width[tried], frame_width[:, 0]),
         ):
-            # Where no box fits the row is made neutral below; until then the numbers need only be defined.
+            # Where no box fits, the row is made neutral below; here the numbers only have to be valid.
             start = draws.integers(low, np.maximum(frame_length - length + 1, 1))
             rows[low], rows[high] = start[:, None], (start + length)[:, None]
         erased = (draws.uniform("apply") < self.probability) & fits.any(1)
@@ -74,26 +79,19 @@ class RandomErasing:
         rows["key"] = draws.words("key", 2)
         return _erase(rows, erased)
 
-    def build(self, fn, clips, args):
-        return build_blend(fn, clips, args)
-
-    def describe(self, row):
-        """A row as lines of text."""
-        return describe_blend(row)
-
 
 @dataclass(frozen=True)
 class Cutout:
-    """Cover a box of a clip with a colour. ``FrameCutout`` and ``CubeCutout`` are Cutouts with a box in time.
+    """Cover a box of a clip with a colour. ``FrameCutout`` and ``CubeCutout`` are Cutouts whose box is shorter in time.
 
     DeVries and Taylor (2017); in time Kim et al. (2020), whose code for it was not released. The box is uniform among
     those that lie inside the clip.
 
     Attributes:
-        side: sides of the box as a share of the frame's, rounded down to pixels; (0, 1].
-        span: length of the box as a share of the clip's, rounded down to frames; (0, 1].
-        probability: of a clip to be cut.
-        color: R, G, B in [0, 1]. The default is the mean of ``Normalize``'s defaults: 0 after it.
+        side: sides of the box as a fraction of the frame's, rounded down to pixels; (0, 1].
+        span: length of the box as a fraction of the clip's, rounded down to frames; (0, 1].
+        probability: that a clip is covered.
+        color: R, G, B in [0, 1]. The default is the default mean of ``Normalize``, which becomes 0.
 
     Raises:
         ValueError: an option is out of range.
@@ -105,22 +103,24 @@ class Cutout:
     color: tuple[float, float, float] = (0.45, 0.45, 0.45)
 
     ARGS = BLEND
+    blends = True
+    build, describe = blend.build, blend.describe
 
     def __post_init__(self):
         check_probability(self.name, self.probability)
         for field in ("side", "span"):
             if not 0 < getattr(self, field) <= 1:
                 raise ValueError(f"{self.name}: {field} must be in (0, 1], got {getattr(self, field)}")
-        _check_color(self.name, "color", self.color)
+        check_color(self.name, "color", self.color)
 
     @property
-    def name(self):
-        """What the op is called in a recipe: by which sides of the clip the box is smaller."""
+    def name(self) -> str:
+        """What the op is called in a recipe, which depends on the sides in which the box is smaller than the clip."""
         if self.span == 1:
             return "Cutout"
         return "FrameCutout" if self.side == 1 else "CubeCutout"
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) BLEND."""
         rows = new_rows(len(draws), frames, height, width)
         for purpose, length, share, low, high in (
@@ -137,21 +137,21 @@ class Cutout:
         rows["color"] = 255 * np.array(self.color)
         return _erase(rows, draws.uniform("apply") < self.probability)
 
-    def build(self, fn, clips, args):
-        return build_blend(fn, clips, args)
 
-    def describe(self, row):
-        """A row as lines of text."""
-        return describe_blend(row)
-
-
-def FrameCutout(span=0.5, probability=1.0, color=(0.45, 0.45, 0.45)):
-    """Cover a run of whole frames: a ``Cutout`` with ``side=1``."""
+def FrameCutout(
+    span: float = 0.5, probability: float = 1.0, color: tuple[float, float, float] = (0.45, 0.45, 0.45)
+) -> Cutout:
+    """Cover consecutive whole frames: a ``Cutout`` with ``side=1``."""
     return Cutout(1.0, span, probability, color)
 
 
-def CubeCutout(side=0.5, span=0.5, probability=1.0, color=(0.45, 0.45, 0.45)):
-    """Cover a box of a run of frames: a ``Cutout`` with a ``span``."""
+def CubeCutout(
+    side: float = 0.5,
+    span: float = 0.5,
+    probability: float = 1.0,
+    color: tuple[float, float, float] = (0.45, 0.45, 0.45),
+) -> Cutout:
+    """Cover a box in consecutive frames: a ``Cutout`` with a ``span``."""
     return Cutout(side, span, probability, color)
 
 
@@ -159,8 +159,3 @@ def _erase(rows, erased):
     rows["partner"] = -1
     rows["inside"] = erased[:, None]
     return rows
-
-
-def _check_color(op, field, color):
-    if not (len(color) == 3 and all(0 <= c <= 1 for c in color)):
-        raise ValueError(f"{op}: {field} must be three numbers in [0, 1], got {color}")

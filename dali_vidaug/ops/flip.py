@@ -1,10 +1,16 @@
 """Mirror a clip left to right."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-FLIP = np.dtype([("mirrored", "i4")])  # 1: left and right change places in every frame; 0: not
+from dali_vidaug.ops.check import check_probability
+from dali_vidaug.rng import Draws
+
+FLIP = np.dtype([("mirrored", "i4")])  # 1: left and right are swapped in every frame; 0: not
 
 
 @dataclass(frozen=True)
@@ -18,16 +24,17 @@ class RandomHorizontalFlip:
     probability: float = 0.5
 
     ARGS = FLIP
+    mirrors = True
 
     def __post_init__(self):
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"RandomHorizontalFlip: probability must be in [0, 1], got {self.probability}")
+        check_probability("RandomHorizontalFlip", self.probability)
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) FLIP."""
         args = np.zeros(len(draws), FLIP)
         args["mirrored"] = draws.uniform("apply") < self.probability
         return args
 
-    def build(self, fn, clips, args):
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """A flip in DALI's graph."""
         return fn.flip(clips, horizontal=args["mirrored"], vertical=0)

@@ -1,27 +1,23 @@
 """Mixing clips of a batch: the cut, mix-up and cut-mix-up families, in space and time, and VideoMix.
 
-Cut in frames and cubes, fades: Kim et al., "Learning Temporally Invariant and Localizable Features via Data
+Cuts of frames and of cubes, fades: Kim et al., "Learning Temporally Invariant and Localizable Features via Data
 Augmentation for Video Recognition" (2020). CutMix: Yun et al. (ICCV 2019), over video as VideoMix: Yun et al. (2020).
 MixUp: Zhang et al. (ICLR 2018).
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
-from dali_vidaug.ops.blend import (
-    BLEND,
-    build_blend,
-    check_probability,
-    describe_blend,
-    exact,
-    mix_targets,
-    mixed_with,
-    new_rows,
-)
+from dali_vidaug.ops import blend
+from dali_vidaug.ops.blend import BLEND, exact, new_rows
+from dali_vidaug.ops.check import check_choice, check_probability
+from dali_vidaug.rng import Draws
 
-_CUTS = {  # which power of the box's share its sides are, in frames and in rows and columns; None: all of them
+_CUTS = {  # the power of the box's share that gives its length and its sides; None: as long or wide as the clip
     "CutMix": (None, 1 / 2), "FrameCutMix": (1, None), "CubeCutMix": (1 / 3, 1 / 3), "MovingCutMix": (None, 1 / 2),
     "CutMixUp": (None, 1 / 2), "FrameCutMixUp": (1, None), "CubeCutMixUp": (1 / 3, 1 / 3),
 }  # fmt: skip
@@ -35,31 +31,32 @@ _TABLE = 8192
 
 @dataclass(frozen=True)
 class Mix:
-    """Lay another clip of the batch over each clip: one of the mixing families, by name.
+    """Blend another clip of the batch over each clip: one of the mixing families, by name.
 
-    Each clip has a partner; over the batch they form a random cycle, so nobody is its own partner when there are two
-    clips or more, and a clip alone is left as it is. With s the share of the partner, 1 - s ~ Beta(alpha, alpha):
+    Each clip has a partner. The partners of a batch form one random cycle, so that no clip is its own partner when
+    there are two clips or more; a batch of one clip is not mixed. With s the share of the partner, 1 - s ~ Beta(alpha,
+    alpha):
 
-    - "CutMix": a box with sides sqrt(s) of the frame's, in all frames. "MovingCutMix": its centre moves evenly from
-      one random place to another.
+    - "CutMix": a box with sides sqrt(s) of the frame's, in all frames. "MovingCutMix": its centre moves evenly from one
+      random position to another.
     - "FrameCutMix": s of the frames. "CubeCutMix": a box with sides s^(1/3) of the clip's, in time too.
-    - "MixUp": the whole clip, with the weight s. "FadeMixUp": with a weight that goes evenly from s - d to s + d,
+    - "MixUp": the whole clip, with the weight s. "FadeMixUp": with a weight that changes evenly from s - d to s + d,
       |d| ~ U[0, min(s, 1 - s)), either sign.
-    - "CutMixUp", "FrameCutMixUp", "CubeCutMixUp": the whole clip, with a weight w ~ Beta(2, 2); half of the time with a
-      box as above, in which the one of the two that weighs less outside stands alone.
+    - "CutMixUp", "FrameCutMixUp", "CubeCutMixUp": the whole clip, with a weight w ~ Beta(2, 2); with probability 1/2
+      also a box as above, which shows only the clip whose weight outside of it is smaller.
 
-    A box's centre is uniform over the clip, and what sticks out is cut off. The label is mixed by the share of voxels
-    and weights as they are, not by s. All clips of a batch must be of one size.
+    The centre of a box is uniform over the clip; the part of the box outside the clip is cut off. Labels are mixed by
+    the voxels and weights that result, not by s. All clips of a batch must be of one size.
 
-    What is drawn for a clip depends on its own address alone, but for the partner, which depends on the batch.
+    What is drawn for a clip depends on its own address alone, except for the partner, which depends on the batch.
 
     Attributes:
-        family: one of the above, in any case; "framemix", "cubemix", "framemixup" and "cubemixup" are other names of
-            FrameCutMix, CubeCutMix, FrameCutMixUp and CubeCutMixUp.
-        alpha: in (0, 1000]; 1: every share is as likely.
-        probability: of a clip to be mixed.
-        granularity: "clip": every clip has its own share, box and chance; "batch": the batch has them in common, as
-            in the papers' code.
+        family: one of the above, in upper or lower case; "framemix", "cubemix", "framemixup" and "cubemixup" are other
+            names of FrameCutMix, CubeCutMix, FrameCutMixUp and CubeCutMixUp.
+        alpha: in (0, 1000]; 1: all shares are equally likely.
+        probability: that a clip is mixed.
+        granularity: "clip": share, box and whether to mix are drawn for each clip; "batch": once for the batch, as in
+            the papers' code.
 
     Raises:
         ValueError: an option is out of range.
@@ -71,6 +68,8 @@ class Mix:
     granularity: str = "clip"
 
     ARGS = BLEND
+    blends = True
+    build, targets, mixed_with, describe = blend.build, blend.targets, blend.mixed_with, blend.describe
 
     def __post_init__(self):
         family = _SPELLINGS.get(str(self.family).lower())
@@ -80,15 +79,14 @@ class Mix:
         if not 0 < self.alpha <= 1000:
             raise ValueError(f"{family}: alpha must be in (0, 1000], got {self.alpha}")
         check_probability(family, self.probability)
-        if self.granularity not in ("clip", "batch"):
-            raise ValueError(f"{family}: granularity must be 'clip' or 'batch', got {self.granularity!r}")
+        check_choice(family, "granularity", self.granularity, ("clip", "batch"))
 
     @property
-    def name(self):
-        """The family: what the op is called in a recipe."""
+    def name(self) -> str:
+        """What the op is called in a recipe: the family."""
         return self.family
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) BLEND.
 
         Raises:
@@ -114,24 +112,9 @@ class Mix:
             rows[name][~np.broadcast_to(applied, len(draws))] = 0
         return rows
 
-    def build(self, fn, clips, args):
-        return build_blend(fn, clips, args)
 
-    def mix_targets(self, args, targets):
-        """(B, K) float32: the labels of the mixed clips, from theirs before."""
-        return mix_targets(args, targets)
-
-    def mixed_with(self, args):
-        """Partner (B,) int64 and own share (B,) of each clip."""
-        return mixed_with(args)
-
-    def describe(self, row):
-        """A row as lines of text."""
-        return describe_blend(row)
-
-
-def partners(draws):
-    """(B,) int64: positions in the batch, a random one of the cycles that go through all of it."""
+def partners(draws: Draws) -> np.ndarray:
+    """(B,) int64: positions in the batch, a random one of the cycles through all of it."""
     order = draws.of_batch().words("partner", len(draws))[0].argsort(kind="stable")
     partner = np.empty(len(draws), np.int64)
     partner[order] = np.roll(order, -1)
@@ -144,27 +127,27 @@ def _beta_table(alpha):
     power = min(alpha, 1.0)
     t = np.linspace(0, 0.5**power, _TABLE + 1)
     x = t ** (1 / power)
-    density = (4 * (1 - x) * (x if alpha > 1 else 1)) ** (alpha - 1)  # of t, but for a factor
+    density = (4 * (1 - x) * (x if alpha > 1 else 1)) ** (alpha - 1)  # of t, up to a factor
     mass = np.append(0.0, np.cumsum(density[1:] + density[:-1]))
     return t, 0.5 * mass / mass[-1], 1 / power
 
 
-def beta(uniform, alpha):
-    """Beta(alpha, alpha) from uniform numbers: the inverse of its distribution function, to some five digits."""
+def beta(uniform: np.ndarray, alpha: float) -> np.ndarray:
+    """Beta(alpha, alpha) from uniform numbers: the inverse of its distribution function, to about five digits."""
     t, mass, power = _beta_table(float(alpha))
     low = np.interp(np.minimum(uniform, 1 - uniform), mass, t) ** power
     return np.where(uniform < 0.5, low, 1 - low)
 
 
 def _span(draws, purpose, length, ratio, num_ends=1):
-    """[low, high) of a box along an axis: (B, num_ends) each. The centre is uniform, what sticks out is cut off."""
+    """[low, high) of a box along an axis: (B, num_ends) each. The centre is uniform, the part outside is cut off."""
     half = (length * ratio).astype(np.int64)[:, None] // 2
     centre = draws.integers(purpose, length, n=num_ends)
     return np.maximum(centre - half, 0), np.minimum(centre + half, length)
 
 
-def cut(rows, family, own, draws):
-    """Set the box of rows, which the partner fills; definition: Kim et al.'s code.
+def cut(rows: np.ndarray, family: str, own: np.ndarray, draws: Draws) -> None:
+    """Set the box of rows, which shows the partner; definition: Kim et al.'s code.
 
     Args:
         rows: (B,) BLEND, changed.
@@ -185,11 +168,11 @@ def cut(rows, family, own, draws):
     rows["inside"] = 1
 
 
-def mix_up(rows, family, own, draws):
-    """Set the weights of rows for families that blend; see ``cut``, which has set the box if there is one."""
+def mix_up(rows: np.ndarray, family: str, own: np.ndarray, draws: Draws) -> None:
+    """Set the weights of rows for families that blend. Arguments as in ``cut``, which has set the box, if any."""
     own = np.asarray(own, np.float64)
     if family in _CUTS:
-        # In the box: the partner if the clip prevails outside, else the clip.
+        # In the box: the partner if the clip has the larger weight outside, else the clip.
         own = exact(beta(draws.uniform("mixup"), _MIXUP_ALPHA))
         with_box = draws.uniform("box") < 0.5
         outside = 1 - own
@@ -204,52 +187,52 @@ def mix_up(rows, family, own, draws):
     rows["inside"] = rows["outside"] = exact(1 - own)
 
 
-def CutMix(alpha=1.0, probability=1.0, granularity="clip"):
+def CutMix(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
     """A box of each frame from another clip: ``Mix("CutMix")``."""
     return Mix("CutMix", alpha, probability, granularity)
 
 
-def MovingCutMix(alpha=1.0, probability=1.0, granularity="clip"):
-    """CutMix with a box that moves evenly from one place to another: ``Mix("MovingCutMix")``."""
+def MovingCutMix(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
+    """CutMix with a box that moves evenly from one position to another: ``Mix("MovingCutMix")``."""
     return Mix("MovingCutMix", alpha, probability, granularity)
 
 
-def FrameCutMix(alpha=1.0, probability=1.0, granularity="clip"):
-    """A run of frames from another clip: ``Mix("FrameCutMix")``."""
+def FrameCutMix(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
+    """Consecutive frames from another clip: ``Mix("FrameCutMix")``."""
     return Mix("FrameCutMix", alpha, probability, granularity)
 
 
-def CubeCutMix(alpha=1.0, probability=1.0, granularity="clip"):
-    """A box of a run of frames from another clip: ``Mix("CubeCutMix")``."""
+def CubeCutMix(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
+    """A box in consecutive frames from another clip: ``Mix("CubeCutMix")``."""
     return Mix("CubeCutMix", alpha, probability, granularity)
 
 
-def MixUp(alpha=1.0, probability=1.0, granularity="clip"):
+def MixUp(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
     """The weighted mean with another clip: ``Mix("MixUp")``."""
     return Mix("MixUp", alpha, probability, granularity)
 
 
-def FadeMixUp(alpha=1.0, probability=1.0, granularity="clip"):
-    """MixUp with a weight that changes evenly through the clip: ``Mix("FadeMixUp")``."""
+def FadeMixUp(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
+    """MixUp with a weight that changes evenly during the clip: ``Mix("FadeMixUp")``."""
     return Mix("FadeMixUp", alpha, probability, granularity)
 
 
-def CutMixUp(alpha=1.0, probability=1.0, granularity="clip"):
-    """MixUp, half of the time with a box in which only one clip stands: ``Mix("CutMixUp")``."""
+def CutMixUp(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
+    """MixUp, with probability 1/2 with a box that shows only one of the clips: ``Mix("CutMixUp")``."""
     return Mix("CutMixUp", alpha, probability, granularity)
 
 
-def FrameCutMixUp(alpha=1.0, probability=1.0, granularity="clip"):
-    """MixUp, half of the time with a run of frames from one clip alone: ``Mix("FrameCutMixUp")``."""
+def FrameCutMixUp(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
+    """MixUp, with probability 1/2 with frames that show only one of the clips: ``Mix("FrameCutMixUp")``."""
     return Mix("FrameCutMixUp", alpha, probability, granularity)
 
 
-def CubeCutMixUp(alpha=1.0, probability=1.0, granularity="clip"):
-    """MixUp, half of the time with a box in a run of frames from one clip alone: ``Mix("CubeCutMixUp")``."""
+def CubeCutMixUp(alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
+    """MixUp, with probability 1/2 with a box in some frames that shows only one clip: ``Mix("CubeCutMixUp")``."""
     return Mix("CubeCutMixUp", alpha, probability, granularity)
 
 
-def VideoMix(mode="S", alpha=1.0, probability=1.0, granularity="clip"):
+def VideoMix(mode: str = "S", alpha: float = 1.0, probability: float = 1.0, granularity: str = "clip") -> Mix:
     """VideoMix (Yun et al. 2020): cut in space "S" (CutMix), time "T" (FrameCutMix), or both "ST" (CubeCutMix)."""
     families = {"S": "CutMix", "T": "FrameCutMix", "ST": "CubeCutMix"}
     if mode not in families:

@@ -1,6 +1,13 @@
 """The end of a recipe: uint8 frames become normalised floats, channels first."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dali_vidaug.rng import Draws
 
 
 @dataclass(frozen=True)
@@ -18,23 +25,30 @@ class Normalize:
     mean: tuple[float, float, float] = (0.45, 0.45, 0.45)
     std: tuple[float, float, float] = (0.225, 0.225, 0.225)
 
+    mirrors_first = True
+    channels_first = True
+
     def __post_init__(self):
         if not (len(self.mean) == 3 and all(0 <= m <= 1 for m in self.mean)):
             raise ValueError(f"Normalize: mean must be three numbers in [0, 1], got {self.mean}")
         if not (len(self.std) == 3 and all(0 < s < float("inf") for s in self.std)):
             raise ValueError(f"Normalize: std must be three numbers > 0, got {self.std}")
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Nothing is drawn."""
         return
 
-    def build(self, fn, clips, args, dtype, mirrored=None):
-        """``dtype``: DALI's type of the result. ``mirrored``: a flip right before this op, done in the same pass."""
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """One pass over the pixels, which also does the flip of the op before, if there is one."""
         return fn.crop_mirror_normalize(
             clips,
-            dtype=dtype,
+            dtype=args.dtype,
             output_layout="CFHW",
             mean=[255 * m for m in self.mean],
             std=[255 * s for s in self.std],
-            mirror=0 if mirrored is None else mirrored,
+            mirror=args["mirrored"] if "mirrored" in args else 0,
         )
+
+    def undo(self, clips: np.ndarray) -> np.ndarray:
+        """Normalised clips (..., 3) as values in [0, 255], not rounded: for showing them."""
+        return 255 * (clips * np.array(self.std, np.float32) + np.array(self.mean, np.float32))

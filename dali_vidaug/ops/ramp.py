@@ -1,12 +1,18 @@
 """Magnitudes that change through a clip."""
 
+from __future__ import annotations
+
 import numpy as np
+
+from dali_vidaug.rng import Draws
 
 RAMPS = ("constant", "temporal", "temporal+", "mix", "fourier")
 _BASES = 3  # of "fourier"
 
 
-def draw_ramps(draws, kind, magnitude, highest, frames, num_frames):
+def draw_ramps(
+    draws: Draws, kind: str, magnitude: np.ndarray, highest: float, frames: np.ndarray, num_frames: int
+) -> np.ndarray:
     """Draw the magnitudes of each op in each frame.
 
     Args:
@@ -16,9 +22,9 @@ def draw_ramps(draws, kind, magnitude, highest, frames, num_frames):
             "temporal": U[0.1, m) to m.
             "temporal+": m - d to m + d or back, each with probability 1/2, d ~ U[0, m/2).
             "mix": "constant" or "temporal+", each with probability 1/2, the same for all ops of a clip.
-            "fourier" (DynaAugment): the weighted mean of three sine waves, with weights uniform on the simplex,
-            frequency U[0.2, 1.5) per clip length, phase one of the frames, each stretched to [m - a m, m + a m],
-            a ~ U[0, 1).
+            "fourier" (DynaAugment): the weighted mean of three sine waves with weights uniform on the simplex. The
+            frequency of each is U[0.2, 1.5) per clip length, its phase that of a random frame, and it is scaled to
+            [m - a m, m + a m], a ~ U[0, 1).
         magnitude: (B, S) float, of S ops.
         highest: magnitudes are clipped to [0, highest].
         frames: (B,) int, the clips' lengths.
@@ -41,13 +47,13 @@ def draw_ramps(draws, kind, magnitude, highest, frames, num_frames):
     if kind == "fourier":
         ramps = _fourier(draws, magnitude, frames, num_frames)
     else:
-        # Clipped before they are joined, so that a ramp has no kink.
+        # The ends are clipped, not the ramp: it has no kink.
         first, last = np.clip(ends, 0, highest)[..., None]
         ramps = first + (last - first) * position(frames, num_frames)[:, None]
     return np.clip(ramps, 0, highest)
 
 
-def position(frames, num_frames):
+def position(frames: np.ndarray, num_frames: int) -> np.ndarray:
     """(B, num_frames): 0 at a clip's first frame, 1 at its last and beyond; 0 in a clip of one frame."""
     return np.minimum(np.arange(num_frames) / np.maximum(frames - 1, 1)[:, None], np.minimum(frames - 1, 1)[:, None])
 
@@ -66,7 +72,7 @@ def _fourier(draws, magnitude, frames, num_frames):
     t = np.minimum(np.arange(num_frames), frames - 1)
     waves = np.sin(2 * np.pi * frequency * (t + offset) / np.maximum(frames - 1, 1))
     low, high = waves.min(-1, keepdims=True), waves.max(-1, keepdims=True)
-    # A flat wave (a clip of one frame) stands in the middle, at m.
+    # A flat wave (a clip of one frame) is at the middle, m.
     flat = high - low < 1e-12
     unit = np.where(flat, 0.5, (waves - low) / np.where(flat, 1.0, high - low))
     return (weights * (magnitude[:, :, None, None] * (1 + amplitude * (2 * unit - 1)))).sum(2)

@@ -1,18 +1,24 @@
-"""RandAugment-T: RandAugment (Cubuk et al. 2020) with magnitudes that change through the clip.
+"""RandAugment-T: RandAugment (Cubuk et al. 2020) with magnitudes that change during the clip.
 
 Ramps: Kim et al., "Learning Temporally Invariant and Localizable Features via Data Augmentation for Video Recognition"
 (2020), and DynaAugment (Kim et al., ICLR 2023). A clip's row of the plan holds the ops in order and, for each, its
 strength in every frame, in physical units.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dali_vidaug.kernels import as_operator, launch
+from dali_vidaug.kernels import launch
+from dali_vidaug.ops.check import check_choice, check_color, check_probability
+from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
+from dali_vidaug.rng import Draws
 
 MAX_OPS = 8
 FRAME_BYTES = 4696  # of struct RandaugmentFrame
@@ -25,8 +31,8 @@ UNITS = {
     "Posterize": "bits", "Solarize": "threshold", "SolarizeAdd": "added", "Rotate": "degrees",
     "ShearX": "px per px", "ShearY": "px per px", "TranslateX": "px", "TranslateY": "px",
 }  # fmt: skip
-# Name: value at magnitude 0, at the greatest, whether the difference gets a sign. Relative translations are shares of
-# the frame, those that end in Abs are pixels.
+# Name: value at magnitude 0, value at the highest magnitude, whether the difference gets a random sign. Translations
+# are fractions of the frame; those whose names end in Abs are pixels.
 _GEOMETRY: dict[str, tuple[float, float, bool]] = {
     "Rotate": (0, 30, True), "ShearX": (0, 0.3, True), "ShearY": (0, 0.3, True),
     "TranslateX": (0, 0.45, True), "TranslateY": (0, 0.45, True),
@@ -35,18 +41,18 @@ _GEOMETRY: dict[str, tuple[float, float, bool]] = {
 _ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")
 _STRENGTHENED = {**_GEOMETRY, "SolarizeAdd": (0, 110, False)}
 RANGES: dict[str, dict[str, tuple[float, float, bool]]] = {
-    # Magnitude 0 changes nothing and the greatest changes most, as in SlowFast and torchvision. Translations as in
-    # SlowFast; posterize as in torchvision and DALI, as SlowFast's ends in black frames.
+    # Magnitude 0 changes nothing and the highest changes most, as in SlowFast and torchvision. Translations as in
+    # SlowFast; posterize as in torchvision and DALI, because SlowFast's ends in black frames.
     "monotonic": {
         **_STRENGTHENED, "Posterize": (8, 4, False), "Solarize": (256, 0, False),
         **dict.fromkeys(_ENHANCE, (1, 1.9, True)),
     },
-    # Kim et al., on 160-pixel frames: the weakest enhancement is in the middle, Posterize and Solarize weaken.
+    # Kim et al., on 160-pixel frames: enhancements are weakest in the middle; Posterize and Solarize get weaker.
     "kim2020": {
         **_STRENGTHENED, "Posterize": (0, 4, False), "Solarize": (0, 256, False),
         **dict.fromkeys(_ENHANCE, (0.1, 1.9, False)),
     },
-    # TrivialAugment (Müller and Hutter 2021), "wide", with its translations of 32 pixels as a share of 224.
+    # TrivialAugment (Müller and Hutter 2021), "wide", with its translations of 32 pixels as a fraction of 224.
     "wide": {
         **_STRENGTHENED, "Rotate": (0, 135, True), "ShearX": (0, 0.99, True), "ShearY": (0, 0.99, True),
         "TranslateX": (0, 32 / 224, True), "TranslateY": (0, 32 / 224, True), "Posterize": (8, 2, False),
@@ -57,7 +63,7 @@ NAMES = (*CODES, "TranslateXAbs", "TranslateYAbs")  # what users type; another o
 
 
 class Suite(NamedTuple):
-    """A pool of ops, the greatest magnitude, and what an option that is None stands for."""
+    """A pool of ops, the highest magnitude, and the defaults of options that are None."""
 
     ops: tuple[str, ...]
     highest: int
@@ -79,8 +85,8 @@ SUITES = {
 }
 
 
-def args_dtype(num_ops, frames):
-    """The dtype of a row: ``num_ops`` ops with a value for each of ``frames`` frames. All zeros: nothing is done."""
+def args_dtype(num_ops: int, frames: int) -> np.dtype:
+    """The dtype of a row: ``num_ops`` ops, a value of each for ``frames`` frames. Zeros do not change the clip."""
     return np.dtype(
         [  # the same as struct RandaugmentArgs
             ("op", "u1", MAX_OPS),  # CODES, in order; Identity is 0
@@ -94,14 +100,15 @@ def args_dtype(num_ops, frames):
     )
 
 
-def randaugment(clips, rows, num_ops):
+def randaugment(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int | None = None) -> list[Any]:
     """Apply rows of the plan to clips.
 
     Args:
         clips: B arrays (F, H, W, 3) uint8, NumPy or CuPy.
-        rows: (B,) of dtype ``args_dtype(num_ops, frames)``, or each row's bytes as an array that lies where its clip
-            does. ``frames`` is at least the longest clip's F.
-        num_ops: ops a clip.
+        rows: (B,) of dtype ``args_dtype(num_ops, frames)``, or B arrays of their bytes, on the device of the clips.
+            ``frames`` is at least the longest clip's F.
+        num_ops: ops for each clip.
+        num_threads: as in ``kernels.launch``.
 
     Returns:
         B new arrays.
@@ -116,11 +123,12 @@ def randaugment(clips, rows, num_ops):
         "randaugment", clips, rows, args_dtype(num_ops, frames),
         entries=("randaugment_count", "randaugment_prepare", "randaugment_pixels"), passes=num_ops,
         work_bytes=lambda frames, height, width: frames * (FRAME_BYTES + (height * width * 3 if num_ops > 1 else 0)),
+        num_threads=num_threads,
     )  # fmt: skip
 
 
-def check_rows(rows):
-    """Raise a ValueError for rows (B,), of an edited plan say, by which the kernel would read past their values."""
+def check_rows(rows: np.ndarray) -> None:
+    """Refuse rows (B,), such as those of an edited plan, for which the kernel would read past the end of a row."""
     num_ops, frames = rows.dtype["value"].shape
     for i, row in enumerate(rows):
         if not 0 <= row["num_values"] <= frames:
@@ -134,25 +142,25 @@ def check_rows(rows):
 class RandAugmentT:
     """Apply ``num_ops`` ops, drawn uniformly and with replacement, each with a magnitude that may ramp over the frames.
 
-    Magnitudes of the suites "monotonic" and "wide" go from 0 to 10, as in timm and SlowFast (``rand-m9-mstd0.5-inc1``);
-    those of "kim2020" from 0 to 30 as in the paper, which used ``magnitude=5, magnitude_std=0``. The sign of a turn,
-    shear, translation or enhancement is drawn once for an op and clip: no ramp crosses zero.
+    Magnitudes of the suites "monotonic" and "wide" are in [0, 10], as in timm and SlowFast (``rand-m9-mstd0.5-inc1``);
+    those of "kim2020" in [0, 30] as in the paper, which used ``magnitude=5, magnitude_std=0``. The sign of a rotation,
+    shear, translation or enhancement is drawn once for each op of a clip: no ramp crosses zero.
 
     Attributes:
-        num_ops: ops a clip gets, [1, 8].
+        num_ops: ops for each clip, [1, 8].
         magnitude: the strength, or (low, high) to draw it uniformly for each op and clip.
         magnitude_std: standard deviation of (nearly normal) noise on the magnitude, for each op and clip.
-        probability: chance of each op to be applied.
+        probability: that an op is applied, for each op and clip.
         ramp: "constant", "temporal", "temporal+", "mix" (all Kim et al.) or "fourier" (DynaAugment); see
             ``ramp.draw_ramps``.
-        ops: names of the ops to draw from; None: all of the suite. One named twice is drawn twice as often.
-        suite: the ranges of the values: "monotonic" (0 leaves every pixel alone), "kim2020" (the paper's ops, ranges
+        ops: names of the ops to draw from; None: all of the suite. An op named twice is drawn twice as often.
+        suite: the ranges of the values: "monotonic" (magnitude 0 changes no pixel), "kim2020" (the paper's ops, ranges
             and resampling) or "wide" (TrivialAugment's).
-        statistics: whether AutoContrast, Equalize and Contrast look at each "frame" by itself, which may flicker, or
-            at the whole "clip". None: "frame" for "kim2020", else "clip".
+        statistics: whether AutoContrast, Equalize and Contrast measure each "frame" by itself, which may flicker, or
+            the whole "clip". None: "frame" for "kim2020", else "clip".
         interpolation: of the geometric ops, "nearest" or "bilinear". None: "nearest" for "kim2020", else "bilinear".
-        fill: R, G, B in [0, 255], shown where a geometric op looks outside the frame. None: black for "kim2020", else
-            grey (128).
+        fill: R, G, B in [0, 255], for pixels that a geometric op moves in from outside the frame. None: black for
+            "kim2020", else grey (128).
 
     Raises:
         ValueError: an option is out of range.
@@ -174,9 +182,7 @@ class RandAugmentT:
             ("suite", tuple(SUITES)), ("ramp", RAMPS), ("statistics", (None, "clip", "frame")),
             ("interpolation", (None, "nearest", "bilinear")),
         ):  # fmt: skip
-            if getattr(self, field) not in known:
-                words = ", ".join(map(repr, known))
-                raise ValueError(f"RandAugmentT: {field} must be one of {words}, got {getattr(self, field)!r}")
+            check_choice("RandAugmentT", field, getattr(self, field), known)
         if not (isinstance(self.num_ops, int) and 1 <= self.num_ops <= MAX_OPS):
             raise ValueError(f"RandAugmentT: num_ops must be in [1, {MAX_OPS}], got {self.num_ops}")
         highest = SUITES[self.suite].highest
@@ -187,17 +193,16 @@ class RandAugmentT:
             raise ValueError(f"RandAugmentT: magnitude must be in [0, {highest}], got {self.magnitude}")
         if not 0 <= self.magnitude_std <= highest:
             raise ValueError(f"RandAugmentT: magnitude_std must be in [0, {highest}], got {self.magnitude_std}")
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"RandAugmentT: probability must be in [0, 1], got {self.probability}")
+        check_probability("RandAugmentT", self.probability)
         if self.ops is not None:
             object.__setattr__(self, "ops", tuple(self.ops))
             unknown = sorted(set(self.ops) - set(NAMES))
             if unknown or not self.ops:
                 raise ValueError(f"RandAugmentT: ops must be some of {', '.join(NAMES)}, got {unknown or self.ops}")
-        if self.fill is not None and not (len(self.fill) == 3 and all(0 <= v <= 255 for v in self.fill)):
-            raise ValueError(f"RandAugmentT: fill must be three values in [0, 255], got {self.fill}")
+        if self.fill is not None:
+            check_color("RandAugmentT", "fill", self.fill, highest=255)
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) of dtype ``args_dtype(num_ops, F)``, F the longest clip's. A clip's ramps end at its own last frame."""
         suite, num_ops = SUITES[self.suite], self.num_ops
         pool = self.ops or suite.ops
@@ -236,7 +241,7 @@ class RandAugmentT:
         return args
 
     def _bits(self, values, frames, num_frames):
-        """Whole bits. Kim et al. make both ends of a ramp whole, at least 1, and round what lies between down."""
+        """Whole bits. Kim et al. truncate both ends of a ramp to at least 1, and round the values between them down."""
         if self.suite != "kim2020":
             return np.round(values)
         bits = np.maximum(np.trunc(values), 1)
@@ -245,10 +250,11 @@ class RandAugmentT:
         first, last = bits[..., :1], bits[..., -1:]
         return np.floor(first + (last - first) * position(frames, num_frames)[:, None] + 1e-9)
 
-    def build(self, fn, clips, args):
-        return as_operator(fn, partial(randaugment, num_ops=self.num_ops), clips, args.rows(check_rows))
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """The kernel as an operator of DALI's graph."""
+        return as_operator(fn, partial(randaugment, num_ops=self.num_ops), clips, args, check_rows)
 
-    def describe(self, row):
+    def describe(self, row: np.void) -> list[str]:
         """A line for each op of a row: its name and value, frame by frame where it changes."""
         lines = []
         for code, values in zip(row["op"], row["value"], strict=False):
@@ -259,16 +265,29 @@ class RandAugmentT:
 
 
 def RandAugment(
-    num_ops=2, magnitude=9.0, magnitude_std=0.5, probability=1.0, ops=None, suite="monotonic", statistics=None,
-    interpolation=None, fill=None,
-):  # fmt: skip
+    num_ops: int = 2,
+    magnitude: float | tuple[float, float] = 9.0,
+    magnitude_std: float = 0.5,
+    probability: float = 1.0,
+    ops: tuple[str, ...] | None = None,
+    suite: str = "monotonic",
+    statistics: str | None = None,
+    interpolation: str | None = None,
+    fill: tuple[int, int, int] | None = None,
+) -> RandAugmentT:
     """RandAugment, the same in every frame of a clip: a ``RandAugmentT`` with ``ramp="constant"``."""
     return RandAugmentT(
         num_ops, magnitude, magnitude_std, probability, "constant", ops, suite, statistics, interpolation, fill
     )
 
 
-def TrivialAugment(ramp="constant", ops=None, statistics=None, interpolation=None, fill=None):
-    """TrivialAugment, "wide": a ``RandAugmentT`` with one op, its magnitude uniform over all there are; any ramp."""
+def TrivialAugment(
+    ramp: str = "constant",
+    ops: tuple[str, ...] | None = None,
+    statistics: str | None = None,
+    interpolation: str | None = None,
+    fill: tuple[int, int, int] | None = None,
+) -> RandAugmentT:
+    """TrivialAugment, "wide": a ``RandAugmentT`` with one op, its magnitude uniform over the whole range; any ramp."""
     highest = float(SUITES["wide"].highest)
     return RandAugmentT(1, (0.0, highest), 0.0, 1.0, ramp, ops, "wide", statistics, interpolation, fill)

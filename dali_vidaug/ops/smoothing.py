@@ -1,19 +1,24 @@
 """Label smoothing."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from dali_vidaug.rng import Draws
 
 
 @dataclass(frozen=True)
 class LabelSmoothing:
     """Spread a part of each label over all classes (Szegedy et al. 2016); pixels stay as they are.
 
-    A target t becomes (1 - amount) * t + amount * sum / K, with sum that of the clip's K targets: 1 for one label, more
-    for several, 0 for none. Mixing and smoothing may come in either order: the targets are the same.
+    A target t becomes (1 - amount) * t + amount * sum / K, where sum is that of the clip's K targets: 1 for one label,
+    more for several, 0 for none. Mixing and smoothing may come in either order: the targets are the same.
 
     Attributes:
-        amount: [0, 1); 0.1 is what SlowFast and VideoMAE use beside mixing.
+        amount: [0, 1); SlowFast and VideoMAE combine 0.1 with mixing.
 
     Raises:
         ValueError: amount is out of range.
@@ -25,14 +30,15 @@ class LabelSmoothing:
         if not 0 <= self.amount < 1:
             raise ValueError(f"LabelSmoothing: amount must be in [0, 1), got {self.amount}")
 
-    def draw(self, draws, frames, height, width):
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Nothing is drawn."""
         return
 
-    def build(self, fn, clips, args):
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """The clips, unchanged."""
         return clips
 
-    def mix_targets(self, args, targets):
-        """(B, K) float32."""
+    def targets(self, args: None, targets: np.ndarray) -> np.ndarray:
+        """(B, K) float32: the smoothed labels."""
         mean = targets.sum(1, keepdims=True) / max(targets.shape[1], 1)
         return ((1 - self.amount) * targets + self.amount * mean).astype(np.float32)

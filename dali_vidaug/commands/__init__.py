@@ -1,0 +1,1 @@
+"""What users start from a shell. Nothing else in the package imports it."""

@@ -1,0 +1,119 @@
+"""Checks of the kernels and of DALI's graph: pixels of a device, compared with the CPU's. As in decoding.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dali_vidaug import ops
+from dali_vidaug.commands.checks.cases import make_clip
+from dali_vidaug.commands.checks.context import MB, Context, agree
+from dali_vidaug.commands.checks.device import to_host, upload
+from dali_vidaug.in_memory import augment
+from dali_vidaug.ops.blend import blend
+from dali_vidaug.ops.mix import FAMILIES
+from dali_vidaug.ops.randaugment import NAMES, SUITES, randaugment
+from dali_vidaug.rng import Draws
+
+SHAPES = ((1, 1, 1), (4, 17, 23), (2, 48, 64), (3, 5, 70))  # frames, height, width: a pixel, odd sizes, whole rows
+
+
+def compare_kernel(
+    what: str, context: Context, function: Callable, clips: Sequence[np.ndarray], rows: np.ndarray
+) -> int:
+    """A kernel gives the same bytes on the device and the CPU; returns how many."""
+    outputs = function([upload(clip, context.device) for clip in clips], rows)
+    for i, (out, expected) in enumerate(zip(outputs, function(clips, rows), strict=True)):
+        agree(f"{what}, clip {i}", to_host(out), expected)
+    return sum(clip.nbytes for clip in clips)
+
+
+def check_randaugment(num_ops: int, context: Context) -> str:
+    """RandAugment-T's kernel: each op alone, or chains of ops; all suites, interpolations and statistics."""
+    clips = [make_clip(i, *shape) for i, shape in enumerate(SHAPES * 3)]
+    sizes = np.array([clip.shape[:3] for clip in clips]).T
+    pools = [(name,) for name in NAMES] if num_ops == 1 else [None] * 6
+    calls = nbytes = 0
+    for suite, interpolation, statistics in product(SUITES, ("nearest", "bilinear"), ("frame", "clip")):
+        for seed, pool in enumerate(pools):
+            op = ops.RandAugmentT(
+                num_ops, (0.0, float(SUITES[suite].highest)), ops=pool, suite=suite, interpolation=interpolation,
+                statistics=statistics, fill=(200, 100, 7),
+            )  # fmt: skip
+            rows = op.draw(Draws(seed, num_ops, np.arange(len(clips))), *sizes)
+            what = f"{', '.join(pool or ['chains'])}; {suite}, {interpolation}, statistics per {statistics}"
+            nbytes += compare_kernel(what, context, partial(randaugment, num_ops=num_ops), clips, rows)
+            calls += 1
+    return f"{calls} batches of {len(clips)} clips, {nbytes / MB:.1f} MB, equal bit for bit"
+
+
+BLENDS: dict[str, Any] = {
+    **{family: ops.Mix(family) for family in FAMILIES},
+    **{f"RandomErasing, {fill}": ops.RandomErasing(1.0, fill=fill) for fill in ("pixel", "channel", "constant")},
+    "Cutout": ops.Cutout(), "FrameCutout": ops.FrameCutout(), "CubeCutout": ops.CubeCutout(),
+}  # fmt: skip
+
+
+def check_blend(context: Context) -> str:
+    """The kernel that mixes and erases: all families, boxes that move, weights that change, noise."""
+    calls = nbytes = 0
+    for (name, op), shape, seed in product(BLENDS.items(), (*SHAPES, (16, 56, 48)), range(1 if context.small else 4)):
+        clips = [make_clip(10 * seed + i, *shape) for i in range(6)]
+        rows = op.draw(Draws(seed, 0, np.arange(len(clips)), batch=seed), *shape)
+        nbytes += compare_kernel(f"{name} of {shape}", context, blend, clips, rows)
+        calls += 1
+    return f"{calls} batches, {nbytes / MB:.1f} MB, equal bit for bit"
+
+
+class Case(NamedTuple):
+    """A chain of ops, how much its results may differ between GPU and CPU, and their dtype when normalised."""
+
+    ops: tuple
+    limits: dict[str, Any] = {}  # noqa: RUF012 (not changed)
+    dtype: str = "float32"
+
+
+FLOAT = dict(within=1e-5)  # DALI's normalisation rounds in another order
+HALF = dict(within=2**-9)  # the spacing of float16 between 2 and 4
+RESIZED = dict(within=2, share=0.999)  # levels; DALI has other code for resizing on the GPU
+OPS = {
+    "CenterCrop": Case((ops.CenterCrop(33),)),
+    "Resize": Case((ops.Resize((40, 50)),), RESIZED),
+    "RandomResizedCrop": Case((ops.RandomResizedCrop(40),), RESIZED),
+    "RandomHorizontalFlip": Case((ops.RandomHorizontalFlip(),)),
+    "Normalize": Case((ops.Normalize(),), FLOAT),
+    "Normalize, float16": Case((ops.RandomHorizontalFlip(), ops.Normalize()), HALF, "float16"),
+    "RandAugment": Case((ops.RandAugment(),)),
+    **{f"RandAugmentT, {suite}": Case((ops.RandAugmentT(suite=suite),)) for suite in SUITES},
+    "TrivialAugment": Case((ops.TrivialAugment("fourier"),)),
+    "Mix": Case((ops.Mix(),)),
+    **{family: Case((getattr(ops, family)(),)) for family in FAMILIES},
+    "VideoMix": Case((ops.VideoMix("ST"),)),
+    "OneOf": Case((ops.OneOf(),)),
+    "RandomErasing": Case((ops.RandomErasing(1.0),)),
+    "Cutout": Case((ops.Cutout(),)),
+    "FrameCutout": Case((ops.FrameCutout(),)),
+    "CubeCutout": Case((ops.CubeCutout(),)),
+    "LabelSmoothing": Case((ops.OneOf(), ops.LabelSmoothing())),
+    "all in a row": Case(
+        (ops.CenterCrop(33), ops.RandAugmentT(), ops.OneOf(), ops.RandomErasing(), ops.RandomHorizontalFlip(),
+         ops.LabelSmoothing(), ops.Normalize()),
+        FLOAT,
+    ),
+}  # fmt: skip
+
+
+def check_op(name: str, context: Context) -> str:
+    """Ops in DALI's graph on the device and on the CPU: clips and labels."""
+    case, differences = OPS[name], []
+    for batch in range(3):
+        clips = [make_clip(10 * batch + i, 8, 48, 64) for i in range(6)]
+        options: dict[str, Any] = dict(targets=np.eye(6), seed=5, batch=batch, dtype=case.dtype)
+        out, expected = (augment(clips, case.ops, device=device, **options) for device in (context.device, "cpu"))
+        agree("labels", to_host(out.targets), to_host(expected.targets))
+        differences.append(agree(f"batch {batch}", to_host(out.clips), to_host(expected.clips), **case.limits))
+    return f"{len(differences)} batches; labels equal, clips: {max(differences)}"

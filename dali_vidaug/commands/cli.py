@@ -1,0 +1,269 @@
+"""The command dali-vidaug."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dali_vidaug as dv
+
+EPILOG = """examples:
+  dali-vidaug demo                               make a small data set, stream it, draw the clips
+  dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
+  dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
+  dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
+  dali-vidaug preview --mix all                  draw what the ops that mix and erase do
+  dali-vidaug doctor                             what works on this machine
+  dali-vidaug doctor --gpu                       check and time everything on its GPU
+
+exit codes: 0 done, 1 it failed (the reason is printed), 2 wrong options, 130 interrupted"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="dali-vidaug",
+        description="Video training batches at the speed of the decoder.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"dali-vidaug {dv.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_scan(commands)
+    _add_preview(commands)
+    doctor = commands.add_parser(
+        "doctor",
+        help="what works on this machine",
+        description="Reports which of Python, torch, DALI, PyAV, CuPy, the CUDA driver, its GPUs and NVDEC work here, "
+        "for which CUDA they are built, how many cores may be used, what device='auto' uses, and what to do "
+        "where something is missing (--) or broken (BAD). Exit code 1: the loader cannot run here.",
+    )
+    doctor.add_argument(
+        "--gpu",
+        action="store_true",
+        help="then check everything on the GPU, compared with the CPU, and time it: decoding, kernels, ops, order, "
+        "streams, memory. Takes a few minutes; exit code 1: a check failed. Skipped without a GPU, unless "
+        "DALI_VIDAUG_REQUIRE_GPU=1",
+    )
+    doctor.set_defaults(run=run_doctor)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except KeyboardInterrupt:
+        print("dali-vidaug: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+        print(f"dali-vidaug: {error}", file=sys.stderr)
+        return 1
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="stream a data set and draw the clips",
+        description="Makes a small labelled data set of moving shapes (or uses yours), streams one epoch of augmented "
+        "clips from it, prints how fast that was and where the time went, and draws a contact sheet.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--videos", metavar="DIR", help="your videos: a folder for each class, or a CSV or Parquet list")
+    demo.add_argument("-o", "--output", default="demo.png", metavar="PNG", help="where to draw the contact sheet")
+    demo.add_argument("--batch-size", type=int, default=8, help="clips in a batch")
+    demo.add_argument("--num-frames", type=int, default=16, help="frames in a clip")
+    demo.add_argument("--stride", type=int, default=2, help="distance between the frames of a clip")
+    demo.add_argument("--size", type=int, default=224, help="height and width of the clips")
+    demo.add_argument("--epochs", type=int, default=1, help="how often to stream the data set")
+    demo.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
+    demo.add_argument("--decoder", choices=("auto", "dali", "pyav", "hybrid"), default="auto")
+    demo.add_argument("--threads", type=int, help="decoding threads (default: all cores)")
+    demo.add_argument("--seed", type=int, default=0)
+    demo.set_defaults(run=run_demo)
+
+
+def _add_scan(commands: Any) -> None:
+    scan = commands.add_parser(
+        "scan",
+        help="measure videos and write a manifest",
+        description="Measures each video once: true number of frames, key frames, size, rotation, frame rate, codec. "
+        "Files that cannot be used are listed with the reason. Unchanged files are not measured again, and an "
+        "interrupted scan continues where it stopped.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    scan.add_argument(
+        "videos",
+        metavar="DIR|LIST",
+        help="a folder with a sub-folder for each class; or a CSV or Parquet list with path[, label, start, end], or "
+        "Kinetics' label, youtube_id, time_start, time_end",
+    )
+    scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
+    scan.add_argument(
+        "--root", metavar="DIR", help="folder that the list's paths are relative to (default: the list's)"
+    )
+    scan.add_argument("--deep", action="store_true", help="decode every frame, not only both ends of each video")
+    scan.add_argument("--threads", type=int, help="videos measured at the same time (default: all cores)")
+    scan.set_defaults(run=run_scan)
+
+
+def _add_preview(commands: Any) -> None:
+    preview = commands.add_parser(
+        "preview",
+        help="draw what the ops do",
+        description="Draws a strip of frames for each op of RandAugment-T, with the value that each frame gets; with "
+        "--mix, two clips and the result of an op that mixes or erases, with weights and label.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    preview.add_argument(
+        "--video", metavar="FILE", nargs="+", help="your video, two with --mix (default: painted ones)"
+    )
+    preview.add_argument("-o", "--output", default="preview.png", metavar="PNG", help="where to draw")
+    preview.add_argument("--magnitude", type=float, default=6.0, help="strength, 0 to 10 (kim2020: to 30)")
+    preview.add_argument("--ramp", choices=("constant", "temporal", "temporal+", "mix", "fourier"), default="temporal+")
+    preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide"), default="monotonic")
+    preview.add_argument("--mix", metavar="OP", help="an op that mixes or erases, such as CubeCutMix or Cutout; or all")
+    preview.add_argument("--num-frames", type=int, default=16, help="frames of the clip")
+    preview.add_argument("--seed", type=int, default=0)
+    preview.set_defaults(run=run_preview)
+
+
+def run_preview(args: argparse.Namespace) -> int:
+    """dali-vidaug preview."""
+    from dali_vidaug.commands.demo import example_clip
+    from dali_vidaug.commands.pictures import mix_picture, mixing_ops, ramp_picture
+    from dali_vidaug.media.decode import decode
+
+    if args.video and len(args.video) != (2 if args.mix else 1):
+        raise ValueError(f"--video: expected {'two files' if args.mix else 'one file'}, got {len(args.video)}")
+    ops = mixing_ops(args.mix) if args.mix else ()
+    op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
+    sampling = dv.ClipSampling(num_frames=args.num_frames, stride=2, start="center", short="shrink")
+    resize = dv.Resize((240, 320) if args.mix else 256)
+    day = example_clip(args.num_frames)
+    clips, labels = [day, 255 - day[:, :, ::-1]], ["day", "night"]
+    if args.video:
+        clips, labels = [], [Path(video).name for video in args.video]
+        for video in args.video:
+            manifest = dv.scan(video, progress=False)
+            plan = dv.draw_plan(manifest, dv.Recipe(sampling, (resize,)), [0])
+            clips.append(decode(manifest.video(0), plan.frames[0], plan.args["Resize"]).pixels)
+    picture = mix_picture(ops, clips, labels, seed=args.seed) if ops else ramp_picture(clips[0], op, seed=args.seed)
+    picture.save(args.output)
+    print(f"drew {args.output}")
+    return 0
+
+
+def run_scan(args: argparse.Namespace) -> int:
+    """dali-vidaug scan."""
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"--threads must be >= 1, got {args.threads}")
+    manifest = dv.scan(args.videos, root=args.root, output=args.output, deep=args.deep, num_threads=args.threads)
+    print(summary(manifest))
+    print(f"wrote {args.output}")
+    return 0
+
+
+def summary(manifest: dv.Manifest, broken_shown: int = 20) -> str:
+    """A manifest in a few lines."""
+    table = manifest.table
+    frames = table["num_frames"].to_numpy()
+    hours = sum(s or 0.0 for s in table["duration_seconds"].to_pylist()) / 3600
+    codecs = ", ".join(f"{name} {n}" for name, n in Counter(table["codec"].to_pylist()).most_common())
+    sizes = Counter(zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)).most_common()
+    shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes[:4]) + (
+        f" and {len(sizes) - 4} more" if sizes[4:] else ""
+    )
+    lines = [
+        f"{len(manifest)} videos, {len(manifest.classes)} classes, {hours:.2f} hours, {frames.sum()} frames "
+        f"({frames.min()} to {frames.max()} each)",
+        f"codecs: {codecs}; sizes: {shown}",
+        f"broken: {len(manifest.broken)}",
+    ]
+    lines += [f"  {b.path}: {b.reason}" for b in manifest.broken[:broken_shown]]
+    if len(manifest.broken) > broken_shown:
+        lines.append(f"  and {len(manifest.broken) - broken_shown} more, all in Manifest.read(...).broken")
+    return "\n".join(lines)
+
+
+def run_demo(args: argparse.Namespace) -> int:
+    """dali-vidaug demo."""
+    from tqdm import tqdm
+
+    from dali_vidaug.commands.demo import make_videos
+    from dali_vidaug.commands.pictures import contact_sheet
+
+    recipe = dv.Recipe(
+        sampling=dv.ClipSampling(num_frames=args.num_frames, stride=args.stride),
+        ops=(dv.RandomResizedCrop(args.size), dv.RandomHorizontalFlip(), dv.Normalize()),
+    )
+    if args.epochs < 1:
+        raise ValueError(f"--epochs must be >= 1, got {args.epochs}")
+    with tempfile.TemporaryDirectory(prefix="dali_vidaug-demo-") as folder:
+        if args.videos is None:
+            make_videos(folder)
+        videos = Path(args.videos or folder)
+        manifest = dv.Manifest.read(videos) if videos.suffix == ".parquet" else dv.scan(videos)
+        print(summary(manifest))
+        with dv.VideoLoader(
+            manifest, recipe, args.batch_size, seed=args.seed, device=args.device, decoder=args.decoder,
+            num_threads=args.threads, drop_last=False,
+        ) as loader:  # fmt: skip
+            print(loader)
+            clips, seconds = 0, 0.0
+            batches: list[dv.Batch] = []
+            for epoch in range(args.epochs):
+                started = time.perf_counter()
+                for batch in tqdm(loader, desc=f"epoch {epoch}", unit=" batches", leave=False):
+                    clips += len(batch)
+                    batches = batches or [batch]
+                seconds += time.perf_counter() - started
+            report = loader.report()
+        contact_sheet(batches[0]).save(args.output)
+    print(f"device {loader.device}, decoder {loader.decoder}, {loader.num_threads} threads")
+    print(f"{clips} clips in {seconds:.1f} s: {clips / seconds:.1f} clips/s, start included")
+    print(report)
+    print("first clip:", batch_line(batches[0]))
+    print(f"contact sheet: {args.output}")
+    return 0
+
+
+def batch_line(batch: Any) -> str:
+    """Shape and plan of a batch's first clip."""
+    return f"{tuple(batch.clips.shape[1:])} {batch.clips.dtype}, plan:\n{batch.plan.describe(0)}"
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    """dali-vidaug doctor."""
+    from dali_vidaug.commands.doctor import BAD, examine
+
+    rows = examine()
+    for state, subject, finding in rows:
+        print(f"{state:3}  {subject:12} {finding}")
+    bad = [subject for state, subject, _ in rows if state == BAD]
+    print(f"the loader cannot run: {', '.join(bad)}" if bad else "the loader runs on this machine")
+    return 1 if bad or (args.gpu and run_gpu_checks()) else 0
+
+
+def run_gpu_checks() -> int:
+    """What ``dali-vidaug doctor --gpu`` adds: prints a table of checks, returns the exit code."""
+    from dali_vidaug.commands.checks import run
+    from dali_vidaug.device import gpu
+
+    reason, required = gpu.problem(), os.environ.get("DALI_VIDAUG_REQUIRE_GPU") == "1"
+    if reason:
+        print(f"the GPU is not checked: {reason}{'; DALI_VIDAUG_REQUIRE_GPU=1 requires one' if required else ''}")
+        return 1 if required else 0
+    # Row by row: if a library of the driver ends the process, it is clear where.
+    rows = run.run_checks("gpu", show=lambda row: print(run.line(row), flush=True))
+    print(run.summary(rows))
+    late = required and any(row.finding == run.SKIPPED for row in rows)
+    return 1 if late or any(row.state == run.BAD for row in rows) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""Pictures of a batch, of RandAugment-T's ramps, of mixing and erasing: all are strips of frames with text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from dali_vidaug.ops import CubeCutout, Cutout, FrameCutout, Mix, RandAugmentT, RandomErasing, name_of
+from dali_vidaug.ops.blend import blend, describe_blend, own_share, partners_of
+from dali_vidaug.ops.mix import FAMILIES
+from dali_vidaug.ops.randaugment import SUITES, UNITS, randaugment
+from dali_vidaug.rng import Draws
+
+if TYPE_CHECKING:
+    from dali_vidaug.batch import Batch
+
+MARGIN, GAP, LINE, SIDE = 8, 3, 16, 150  # pixels: around strips, between frames, of a line of text, of the side panel
+_INK, _PAPER, _AXIS, _CURVE = (32, 32, 36), (255, 255, 255), (200, 200, 204), (214, 84, 36)
+_DRAWS = 50  # of an op; the one that shows best what it does is drawn
+
+
+class Strip(NamedTuple):
+    """Frames of a clip side by side, with text.
+
+    Attributes:
+        frames: (F, H, W, 3) uint8.
+        lines: text above the frames.
+        captions: text above each frame, one for each of the F; or none.
+        title, unit: text at the left.
+        values: (F,) a curve at the left; or None.
+    """
+
+    frames: np.ndarray
+    lines: Sequence[str] = ()
+    captions: Sequence[str] = ()
+    title: str = ""
+    unit: str = ""
+    values: np.ndarray | None = None
+
+
+def draw_strips(strips: Sequence[Strip], height: int, num_frames: int) -> Image.Image:
+    """Draw strips, one below the other.
+
+    Args:
+        strips: at least one. Frames are scaled to one size, the shape of the first strip's.
+        height: of a frame in the picture, pixels.
+        num_frames: frames shown of each strip at most, evenly chosen.
+    """
+    width = round(height * strips[0].frames.shape[2] / strips[0].frames.shape[1])
+    left = MARGIN + (SIDE if any(strip.title for strip in strips) else 0)
+    tops = [MARGIN]
+    for strip in strips:
+        tops.append(tops[-1] + LINE * (len(strip.lines) + bool(strip.captions)) + height + MARGIN)
+    columns = min(num_frames, max(len(strip.frames) for strip in strips))
+    picture = Image.new("RGB", (left + columns * (width + GAP) - GAP + MARGIN, tops[-1]), _PAPER)
+    pen = ImageDraw.Draw(picture)
+    for strip, top in zip(strips, tops, strict=False):
+        for line in strip.lines:
+            pen.text((left, top), line, _INK, font_size=12)
+            top += LINE
+        _draw_side(pen, strip, top, height)
+        shown = np.linspace(0, len(strip.frames) - 1, min(columns, len(strip.frames))).round().astype(int)
+        for column, t in enumerate(shown):
+            x = left + column * (width + GAP)
+            if strip.captions:
+                pen.text((x, top), strip.captions[t], _INK, font_size=12)
+            frame = Image.fromarray(strip.frames[t]).resize((width, height), Image.Resampling.BILINEAR)
+            picture.paste(frame, (x, top + LINE * bool(strip.captions)))
+    return picture
+
+
+def _draw_side(pen, strip, top, height):
+    pen.text((MARGIN, top), strip.title, _INK, font_size=16)
+    pen.text((MARGIN, top + 20), strip.unit, _INK, font_size=12)
+    if strip.values is None:
+        return
+    high_y, low_y = top + 44, top + height
+    low, high = float(strip.values.min()), float(strip.values.max())
+    share = (strip.values - low) / (high - low) if high > low else np.full(len(strip.values), 0.5)
+    points = [
+        (MARGIN + (SIDE - 24) * t / max(len(share) - 1, 1), low_y - (low_y - high_y) * float(s))
+        for t, s in enumerate(share)
+    ]
+    pen.line([(MARGIN, low_y + 4), (MARGIN + SIDE - 24, low_y + 4)], _AXIS)
+    pen.line(points if len(points) > 1 else points * 2, _CURVE, width=2)
+
+
+def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height: int = 112) -> Image.Image:
+    """Draw clips of a batch, a strip each, with label, file and frames. Normalisation is undone.
+
+    Args:
+        batch: of a ``VideoLoader``.
+        num_clips, num_frames: shown at most.
+        height: of a frame, pixels.
+    """
+    clips = batch.clips[:num_clips].float().cpu().numpy().transpose(0, 2, 3, 4, 1)  # (B, F, H, W, 3)
+    for op in batch.plan.recipe.ops[-1:]:
+        clips = op.undo(clips) if hasattr(op, "undo") else clips
+    clips = (clips + 0.5).clip(0, 255).astype(np.uint8)
+    strips = []
+    for i, clip in enumerate(clips):
+        sample, frames, manifest = int(batch.samples[i]), batch.plan.frames[i], batch.manifest
+        text = f"frames {frames[0]:g} to {frames[-1]:g}   sample {sample}"
+        if manifest is not None:
+            label = int(manifest.labels[sample])
+            name = manifest.classes[label] if label >= 0 else "no label"
+            text = f"{name}   {Path(manifest.path(sample)).name}   {text}"
+        strips.append(Strip(clip, [text]))
+    return draw_strips(strips, height, num_frames)
+
+
+def ramp_picture(
+    clip: np.ndarray,
+    op: RandAugmentT | None = None,
+    ops: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    num_frames: int = 8,
+    height: int = 96,
+) -> Image.Image:
+    """Draw what each op of RandAugment-T does to a clip, with the value that each frame gets.
+
+    Args:
+        clip: (F, H, W, 3) uint8.
+        op: its options (magnitude, ramp, suite, ...) are used. Of many draws, the one whose value changes most is
+            shown.
+        ops: names of the ops; default: all of the suite, without Identity.
+        seed: of the draws.
+        num_frames: shown at most.
+        height: of a frame, pixels.
+    """
+    op = RandAugmentT(magnitude=6.0) if op is None else op
+    fields = {name: getattr(op, name) for name in ("magnitude", "ramp", "suite", "statistics", "interpolation", "fill")}
+    strips = []
+    for name in ops or [name for name in SUITES[op.suite].ops if name != "Identity"]:
+        single = RandAugmentT(num_ops=1, magnitude_std=0.0, ops=(name,), **fields)
+        rows = single.draw(Draws(seed, 0, np.arange(_DRAWS), prefix=f"preview.{name}"), *clip.shape[:3])
+        row = rows[np.ptp(rows["value"], axis=-1).argmax()][None]
+        (frames,) = randaugment([clip], row, 1)
+        if name in ("AutoContrast", "Equalize", "Invert"):  # they have no value
+            strips.append(Strip(frames, captions=[""] * len(clip), title=name))
+        else:
+            values = row["value"][0, 0]
+            captions = [f"{value:.3g}" for value in values]
+            unit = UNITS.get(name.removesuffix("Abs"), "times")
+            strips.append(Strip(frames, captions=captions, title=name, unit=unit, values=values))
+    return draw_strips(strips, height, num_frames)
+
+
+def mix_picture(
+    ops: Sequence[Any],
+    clips: Sequence[np.ndarray],
+    labels: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    num_frames: int = 8,
+    height: int = 112,
+) -> Image.Image:
+    """Draw clips, and what ops that mix or erase make of the first of them.
+
+    Args:
+        ops: ``Mix`` of any family, ``RandomErasing``, ``Cutout``, ``OneOf``. Of many draws of an op, the one is shown
+            that keeps about 60 % of the clip, or as near to that as the op comes.
+        clips: two clips or more, (F, H, W, 3) uint8, of one size.
+        labels: their names. Default: A, B, ...
+        seed: of the draws.
+        num_frames: shown at most.
+        height: of a frame, pixels.
+    """
+    labels = labels or [chr(ord("A") + i) for i in range(len(clips))]
+    clips = [np.ascontiguousarray(clip) for clip in clips]
+    results, used = [], {0}
+    for op in ops:
+        name = name_of(op)
+        draws = [Draws(seed, epoch, np.arange(len(clips)), prefix=name) for epoch in range(_DRAWS)]
+        rows = min((op.draw(draw, *clips[0].shape[:3]) for draw in draws), key=_rank)
+        partner, own = (column[0] for column in partners_of(rows))
+        used.add(int(partner))
+        what = ", ".join(describe_blend(rows[0])).replace(f"clip {partner} of the batch", labels[partner])
+        label = f"label {own:.3f} {labels[0]}" + (f" + {1 - own:.3f} {labels[partner]}" if partner else "")
+        results.append(Strip(blend(clips, rows)[0], [f"{name}: {what}", label]))
+    return draw_strips([*(Strip(clips[i], [labels[i]]) for i in sorted(used)), *results], height, num_frames)
+
+
+def _rank(rows):
+    """Lower for rows that show an op better: the first clip keeps about 0.6 of itself, and weights differ much."""
+    row = rows[:1].copy()
+    row["partner"] = 0  # erased pixels count like those of a partner
+    return round(abs(own_share(row)[0] - 0.6), 1), -np.ptp([row["inside"], row["outside"]])
+
+
+def mixing_ops(name: str) -> list[Any]:
+    """The op called ``name`` that mixes or erases, or with "all" each of them.
+
+    Raises:
+        ValueError: there is no such op.
+    """
+    makers = (RandomErasing, Cutout, FrameCutout, CubeCutout)
+    erasing = {maker.__name__.lower(): maker(probability=1.0) for maker in makers}
+    if name.lower() == "all":
+        return [*(Mix(family) for family in FAMILIES), *erasing.values()]
+    return [erasing[name.lower()] if name.lower() in erasing else Mix(name)]

@@ -1,0 +1,221 @@
+"""The list of videos, measured once: where each is, how long, how large, its key frames, its label."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dali_vidaug.device.nvdec import Files, Format
+from dali_vidaug.media.video import Video, frame_times
+from dali_vidaug.sampling import Videos
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+MANIFEST_VERSION = 1
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),  # relative to the manifest's root
+        ("label", pa.int32()),  # index into the manifest's classes, -1: none
+        ("first_frame", pa.int32()),  # clips are drawn from frames [first_frame, last_frame)
+        ("last_frame", pa.int32()),
+        ("num_frames", pa.int32()),  # frames that a full decode gives
+        ("width", pa.int32()),  # as stored, before rotation
+        ("height", pa.int32()),
+        ("rotation", pa.int32()),  # degrees clockwise by which the stored frame is rotated to show it: 0, 90, 180, 270
+        ("fps", pa.float64()),  # average over the video
+        ("duration_seconds", pa.float64()),
+        ("codec", pa.dictionary(pa.int32(), pa.string())),
+        ("pixel_format", pa.dictionary(pa.int32(), pa.string())),
+        ("keyframes", pa.list_(pa.int32())),  # frames where decoding can begin; 0 means the start of the stream
+        # Frame i is shown at pts_first + i * pts_step (to a quarter of a step) or, when that is null, at pts[i],
+        # in ticks of time_base seconds; when both are null, time stamps are useless and frames are counted.
+        ("time_base", pa.float64()),
+        ("pts_first", pa.int64()),
+        ("pts_step", pa.float64()),
+        ("pts", pa.list_(pa.int64())),
+        ("bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that is not in the manifest, and why."""
+
+    path: str
+    reason: str
+
+
+class Manifest:
+    """Videos and what is known about them; rows are samples.
+
+    Attributes:
+        table: a pyarrow table with the columns of ``SCHEMA``, and after them your own.
+        classes: names of the classes; ``label`` is an index into them.
+        root: folder that the paths are relative to.
+        broken: files that were found but cannot be used.
+        labels: (N,) int32, the column ``label``.
+
+    Raises:
+        ValueError: a column is missing, or a row contradicts itself.
+    """
+
+    def __init__(
+        self,
+        table: pa.Table,
+        classes: Iterable[str] = (),
+        root: str | os.PathLike[str] = ".",
+        broken: Iterable[Broken] = (),
+    ):
+        missing = [name for name in SCHEMA.names if name not in table.column_names]
+        if missing:
+            raise ValueError(f"not a manifest: the columns {', '.join(missing)} are missing")
+        own = [name for name in table.column_names if name not in SCHEMA.names]
+        self.table = table.select(SCHEMA.names).cast(SCHEMA)
+        for name in own:
+            self.table = self.table.append_column(table.schema.field(name), table[name])
+        self.classes: tuple[str, ...] = tuple(classes)
+        self.root = str(root)
+        self.broken = tuple(broken)
+        self.labels: np.ndarray = self._numbers("label")
+        self._first, self._last = self._numbers("first_frame"), self._numbers("last_frame")
+        sideways = self._numbers("rotation") % 180 == 90
+        width, height = self._numbers("width"), self._numbers("height")
+        self._height, self._width = np.where(sideways, width, height), np.where(sideways, height, width)
+        if len(self) and not (self.labels.min() >= -1 and self.labels.max() < max(1, len(self.classes))):
+            raise ValueError(f"manifest: labels go from {self.labels.min()} to {self.labels.max()}, "
+                             f"but there are {len(self.classes)} classes")  # fmt: skip
+        bad = np.flatnonzero(~((self._first >= 0) & (self._last > self._first)))
+        if len(bad):
+            raise ValueError(f"manifest: row {bad[0]} ({self.path(int(bad[0]))}) has no frames")
+
+    def _numbers(self, name):
+        return self.table[name].to_numpy()
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __repr__(self) -> str:
+        return f"<Manifest: {len(self)} videos, {len(self.classes)} classes, {len(self.broken)} broken, {self.root}>"
+
+    def path(self, sample: int) -> str:
+        """The complete path of a sample's file."""
+        return os.path.join(self.root, self.table["path"][sample].as_py())  # noqa: PTH118 (called for every clip)
+
+    def video(self, sample: int) -> Video:
+        """What the decoder needs to know of a sample."""
+        row = {name: self.table[name][sample].as_py() for name in Video._fields if name != "path"}
+        row["keyframes"] = np.array(row["keyframes"], np.int32)
+        row["pts"] = None if row["pts"] is None else np.array(row["pts"], np.int64)
+        return Video(path=self.path(sample), **row)
+
+    def videos(self, samples: ArrayLike) -> Videos:
+        """What a sampler may know of some samples."""
+        samples = np.asarray(samples, np.int64)
+
+        def times_of(i):
+            names = ("num_frames", "fps", "time_base", "pts_step", "pts")
+            return frame_times({name: self.table[name][int(samples[i])].as_py() for name in names})
+
+        first, last = (column[samples].astype(np.int64) for column in (self._first, self._last))
+        fps = self.table["fps"].take(pa.array(samples)).to_numpy()
+        return Videos(first, last, fps, times_of)
+
+    def frame_sizes(self, samples: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """Heights and widths as shown, rotation applied: two (B,) int32 arrays."""
+        return self._height[samples], self._width[samples]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of your own columns: what the list had besides path and label."""
+        return tuple(self.table.column_names[len(SCHEMA) :])
+
+    def rows(self, name: str, samples: ArrayLike) -> np.ndarray:
+        """A column, your own or a measured one, for some samples.
+
+        Returns:
+            (B,): numbers and truth values as they are; else, and where a value is missing, objects: str, list, None.
+
+        Raises:
+            ValueError: there is no such column.
+        """
+        if name not in self.table.column_names:
+            raise ValueError(f"manifest: no column {name!r}; there are {', '.join(self.table.column_names)}")
+        column = self.table[name].take(pa.array(np.asarray(samples, np.int64)))
+        kind = column.type
+        if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            return column.to_numpy()
+        if not column.null_count and pa.types.is_boolean(kind):
+            return np.array(column.to_pylist(), bool)
+        values = np.empty(len(column), object)
+        values[:] = column.to_pylist()
+        return values
+
+    def any_rotated(self) -> bool:
+        """Whether any video is shown rotated."""
+        return bool((self._numbers("rotation") != 0).any())
+
+    def formats(self) -> dict[Format, Files]:
+        """For each format that occurs, how many files have it, and the path of one."""
+        names = list(Format._fields)
+        groups = self.table.select([*names, "path"]).group_by(names, use_threads=False)
+        rows = groups.aggregate([("path", "count"), ("path", "first")]).to_pylist()
+        return {Format(*(row[name] for name in names)): Files(row["path_count"], row["path_first"]) for row in rows}
+
+    def unique_sizes(self) -> np.ndarray:
+        """A sample for each frame size that occurs: (N,) int64."""
+        keys = self._height.astype(np.int64) << 32 | self._width
+        return np.unique(keys, return_index=True)[1]
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the manifest as one Parquet file, whole or not at all."""
+        header = {
+            "version": MANIFEST_VERSION,
+            "classes": self.classes,
+            "root": self.root,
+            "broken": [[b.path, b.reason] for b in self.broken],
+        }
+        table = self.table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
+        partial = Path(f"{path}.{os.getpid()}")
+        pq.write_table(table, partial, row_group_size=65536)  # reading takes memory for one group at a time
+        partial.replace(path)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> Manifest:
+        """Read a manifest that ``write`` or ``dali-vidaug scan`` wrote.
+
+        Args:
+            path: the Parquet file.
+            root: folder that holds the videos now, if they were moved.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is not a manifest.
+        """
+        try:
+            # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
+            table = pq.ParquetFile(path).read(use_threads=False)
+            header = json.loads((table.schema.metadata or {})[b"dali_vidaug"])
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"manifest: no file {path}") from error
+        except (pa.ArrowException, OSError, KeyError) as error:
+            raise ValueError(f"{path} is not a manifest written by dali-vidaug scan ({error})") from error
+        if header["version"] != MANIFEST_VERSION:
+            raise ValueError(
+                f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
+            )
+        broken = [Broken(*b) for b in header["broken"]]
+        manifest = cls(table, header["classes"], header["root"] if root is None else root, broken)
+        pa.default_memory_pool().release_unused()
+        return manifest

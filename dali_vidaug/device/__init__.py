@@ -1,0 +1,1 @@
+"""The GPU and its driver: what is there, what is missing, and what its video decoder accepts."""

@@ -1,0 +1,41 @@
+"""The package's own exceptions, and any exception as one line of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dali_vidaug.plan import Plan
+
+_LONGEST_LINE = 400  # characters
+
+
+class ClipError(RuntimeError):
+    """A clip could not be read or decoded.
+
+    Attributes:
+        path: the file.
+        sample: its row of the manifest.
+        epoch: the epoch that the clip was for.
+        plan: the clip's plan, of one row.
+        reason: what went wrong, one line.
+    """
+
+    def __init__(self, path: str, plan: Plan, reason: str):
+        self.path, self.plan, self.reason = path, plan, reason
+        self.sample, self.epoch = int(plan.samples[0]), plan.epoch
+        super().__init__(f"{path} (sample {self.sample}, epoch {self.epoch}): {reason}")
+
+    def __reduce__(self):
+        return ClipError, (self.path, self.plan, self.reason)
+
+
+class NotForNvdecError(ValueError):
+    """DALI's decoder on a GPU would get this clip wrong; PyAV decodes it on the CPU."""
+
+
+def one_line(error: BaseException) -> str:
+    """Put an exception into one line, without the path and number that operating system errors begin with."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 3]}..."

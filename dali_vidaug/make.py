@@ -1,0 +1,277 @@
+"""The one way for a clip: a plan in, clips out.
+
+Each clip is loaded in a pool of threads or processes, by PyAV or as a small file for DALI; the DALI graph makes the
+batch. A clip that cannot be loaded, or that DALI cannot decode, goes to the other decoder, is replaced, or ends with a
+``ClipError``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.errors import ClipError, NotForNvdecError, one_line
+from dali_vidaug.graph import Encoded, Graph, num_in_decoder
+from dali_vidaug.media.cut import READ_ERRORS
+from dali_vidaug.media.decode import decode
+from dali_vidaug.media.remux import remux
+from dali_vidaug.media.video import Video
+from dali_vidaug.plan import Plan, draw_plan
+from dali_vidaug.recipe import Recipe
+from dali_vidaug.report import RunningReport
+from dali_vidaug.rng import Draws
+from dali_vidaug.settings import Settings
+
+REPLACEMENTS_MAX = 20  # for one sample of a batch; after that something is wrong with the data set, not with one file
+
+
+class Loaded(NamedTuple):
+    """A clip as a decoding thread returns it.
+
+    Attributes:
+        clip: its input of the graph.
+        num_decoded: frames that are decoded for it.
+        seconds: processor time by stage.
+        fallback: why PyAV decoded it although DALI was asked to, or None.
+    """
+
+    clip: Any
+    num_decoded: int
+    seconds: dict[str, float]
+    fallback: str | None = None
+
+
+def load_clip(
+    decoder: str, on_gpu: bool, video: Video, frames: np.ndarray, crops: Sequence[np.void], why: str | None
+) -> Loaded:
+    """Load one clip; runs in a decoding thread or process.
+
+    Args:
+        decoder: "dali" cuts it out for DALI; "pyav" decodes it; "hybrid" does the first if DALI gets it right.
+        on_gpu: where DALI runs.
+        video: its row of the manifest.
+        frames: (F,) int, frame indices.
+        crops: rows of ``ops.CROP``, which PyAV applies.
+        why: why PyAV decodes it although DALI was asked to, or None.
+
+    Raises:
+        EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad, or only DALI may decode it and would get
+            it wrong.
+    """
+    if decoder != "pyav":
+        try:
+            data, positions, seconds = remux(video, frames, on_gpu=on_gpu)
+            return Loaded(Encoded(data, positions, video), int(positions.max()) + 1, {"read": seconds})
+        except NotForNvdecError as error:
+            if decoder == "dali":
+                raise ValueError(f"{error}; use decoder='hybrid'") from error
+            why = str(error)
+    clip = decode(video, frames, crops)
+    return Loaded(clip.pixels, clip.num_decoded, clip.seconds, why)
+
+
+@dataclass
+class Pending:
+    """A batch whose clips are being loaded.
+
+    Attributes:
+        plan: of the clips as they are now, replacements included.
+        drawn: the plan at the start.
+        jobs: for each clip, the future of its ``Loaded``.
+        inputs: for each clip, its input of the graph; None until it is there.
+        attempts: for each clip, how often it has been replaced.
+    """
+
+    plan: Plan
+    drawn: Plan
+    jobs: list[Future]
+    inputs: list[Any]
+    attempts: list[int]
+
+    def group(self, i: int) -> range:
+        """The clips that are made of the same sample as clip ``i``, which are next to each other."""
+        size = self.drawn.recipe.num_clips
+        return range(i - i % size, min(i - i % size + size, len(self.plan)))
+
+    def cancel(self) -> None:
+        """Drop the clips that are not being loaded yet."""
+        for job in self.jobs:
+            job.cancel()
+
+
+class Maker:
+    """Makes batches of clips from plans.
+
+    Args:
+        manifest: where the videos are.
+        recipe: of the plans.
+        settings: how.
+        batch_size: the largest number of clips in a batch.
+        report: what was done is counted there.
+        pool: where clips are loaded.
+    """
+
+    def __init__(
+        self, manifest: Manifest, recipe: Recipe, settings: Settings, batch_size: int, report: RunningReport, pool: Any
+    ):
+        self.manifest, self.recipe, self.report = manifest, recipe, report
+        self._settings, self._batch_size, self._pool = settings, batch_size, pool
+        self._crops = recipe.names[: num_in_decoder(recipe, settings)]
+        self._graph: Graph | None = None
+        self._retry_graph: Graph | None = None
+
+    def start(self, plan: Plan) -> Pending:
+        """Begin to load the clips of a plan.
+
+        Raises:
+            ValueError: a position is between two frames, or a sample is not in the manifest.
+        """
+        for i, sample in enumerate(plan.samples.tolist()):
+            if not 0 <= sample < len(self.manifest):
+                raise ValueError(f"clip {i} is of sample {sample}, but the manifest has {len(self.manifest)} rows")
+            between = plan.frames[i] != np.floor(plan.frames[i])
+            if between.any():
+                position = plan.frames[i][between][0]
+                raise ValueError(f"clip {i}: frame {position:g} is between two frames; positions must be whole numbers")
+        size = len(plan)
+        return Pending(plan, plan, [self._load(plan, i) for i in range(size)], [None] * size, [0] * size)
+
+    def finish(self, pending: Pending, stream: Any = None) -> tuple[Plan, Any]:
+        """Wait for the clips of a batch, replace bad ones, run the graph.
+
+        Args:
+            pending: from ``start``.
+            stream: as in ``Graph.run``.
+
+        Returns:
+            The plan of the clips that are in the batch, and a DALI tensor list.
+
+        Raises:
+            ClipError: a clip is bad and must not be replaced, or too many replacements are bad too.
+        """
+        try:
+            self._collect(pending, range(len(pending.plan)))
+            before = time.perf_counter()
+            clips = self._run(pending, stream)
+        except BaseException:
+            pending.cancel()
+            raise
+        self.report.add_seconds("graph", time.perf_counter() - before)
+        return pending.plan, clips
+
+    def close(self) -> None:
+        """Free the graphs."""
+        self._graph = self._retry_graph = None
+
+    def _run(self, pending, stream):
+        self._graph = self._graph or self._make_graph(pending.plan)
+        try:
+            clips = self._graph.run(pending.plan, pending.inputs, stream)
+        except RuntimeError as error:
+            return self._run_again(pending, stream, error)
+        self._retry_graph = None  # frees its memory
+        return clips
+
+    def _make_graph(self, plan):
+        return Graph(plan, self._settings, self._batch_size, rotated=self.manifest.any_rotated())
+
+    def _load(self, plan: Plan, i: int, decoder: str | None = None) -> Future:
+        """Have clip ``i`` loaded, by the decoder that suits its video or by the one that is given."""
+        video = self.manifest.video(int(plan.samples[i]))
+        chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
+        frames, crops = plan.frames[i].astype(np.int32), [plan.args[name][i] for name in self._crops]
+        return self._pool.submit(load_clip, chosen, self._settings.device == "gpu", video, frames, crops, why)
+
+    def _collect(self, pending: Pending, clips: range) -> None:
+        """Put clips into ``pending.inputs``, or others in place of bad ones."""
+        waiting = list(clips)
+        while waiting:
+            i = waiting.pop(0)
+            try:
+                loaded = pending.jobs[i].result()
+            except READ_ERRORS as error:
+                group = self._replace(pending, i, one_line(error), error)
+                waiting = [*group, *(k for k in waiting if k not in group)]
+                continue
+            pending.inputs[i] = loaded.clip
+            self.report.add_clip(loaded.num_decoded, loaded.seconds)
+            if loaded.fallback:
+                self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), loaded.fallback)
+
+    def _replace(self, pending: Pending, i: int, why: str, error: BaseException) -> range:
+        """Take another sample in place of a bad one, drawn at the address of the sample that was there at first.
+
+        All clips that are made of a sample are replaced together.
+
+        Returns:
+            The positions of the new clips, which are being loaded.
+        """
+        group, attempt, bad = pending.group(i), pending.attempts[i], pending.plan.row(i)
+        sample, first = int(bad.samples[0]), int(pending.drawn.samples[i])
+        path = self.manifest.path(sample)
+        if self._settings.on_error == "raise" or attempt == REPLACEMENTS_MAX:
+            if attempt:
+                why = f"{why} (the last of {attempt} replacements for sample {first}, all bad)"
+            raise ClipError(path, bad, why) from error
+        self.report.add_bad(sample, path, bad.epoch, why, len(group))
+        drawn = pending.drawn
+        draws = Draws(drawn.seed, drawn.epoch, [first], drawn.views[group[0]], "replacement")
+        samples = pending.plan.samples.copy()
+        samples[list(group)] = draws.integers(f"sample.{attempt}", len(self.manifest))[0]
+        # The plans of the other clips do not depend on this one's.
+        pending.plan = draw_plan(self.manifest, self.recipe, samples, drawn.seed, drawn.epoch, drawn.views, drawn.batch)
+        for k in group:
+            pending.attempts[k] += 1
+            pending.jobs[k] = self._load(pending.plan, k)
+        return group
+
+    def _run_again(self, pending: Pending, stream: Any, error: RuntimeError) -> Any:
+        """DALI fails a whole batch for one clip: find the bad ones, each alone, and run once more without them.
+
+        Clips that DALI cannot decode go to PyAV if the settings allow it; otherwise they are replaced.
+        """
+        if not any(isinstance(clip, Encoded) for clip in pending.inputs):
+            raise error
+        self._retry_graph = self._retry_graph or self._make_graph(pending.plan)
+        waiting = list(range(len(pending.plan)))
+        while waiting:
+            i = waiting.pop(0)
+            why = _dali_problem(self._retry_graph, pending.plan.row(i), pending.inputs[i])
+            if why is None:
+                continue
+            group = range(i, i + 1)
+            if self._settings.decoder == "hybrid":
+                self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), why)
+                pending.jobs[i] = self._load(pending.plan, i, "pyav")
+            else:
+                group = self._replace(pending, i, why, error)
+            # A new clip may be bad for PyAV, too, or for DALI. This ends, because attempts are counted on.
+            self._collect(pending, group)
+            waiting = [*pending.group(i), *(k for k in waiting if k not in pending.group(i))]
+        return self._retry_graph.run(pending.plan, pending.inputs, stream)
+
+
+def _dali_problem(graph: Graph, plan: Plan, clip: Any) -> str | None:
+    """Why DALI cannot decode a clip, one line; None if it can, or does not have to.
+
+    Args:
+        graph: for batches of the clip's recipe.
+        plan: the clip's, of one row.
+        clip: its input of the graph.
+    """
+    if not isinstance(clip, Encoded):
+        return None
+    try:
+        graph.run(plan, [clip])
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        words = ("error", "failed", "assert", "supported")
+        telling = [line for line in lines if any(word in line.lower() for word in words)]
+        return f"DALI could not decode it: {(telling or lines or ['no message'])[-1]}"
+    return None

@@ -1,0 +1,21 @@
+"""What ops are called in a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def name_of(op: object) -> str:
+    """The ``name`` of an op or a sampler, or that of its class: its draws are addressed by it."""
+    return getattr(op, "name", type(op).__name__)
+
+
+def op_names(ops: Iterable[object]) -> list[str]:
+    """A name for each op of a recipe; the second and later ops of one name get _2, _3, ..."""
+    seen: dict[str, int] = {}
+    names = []
+    for op in ops:
+        word = name_of(op)
+        seen[word] = seen.get(word, 0) + 1
+        names.append(word if seen[word] == 1 else f"{word}_{seen[word]}")
+    return names

@@ -1,0 +1,69 @@
+"""A pool of threads, or of processes, that loads clips."""
+
+from __future__ import annotations
+
+import multiprocessing
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
+
+
+class ThreadPool:
+    """Threads that work through jobs in the order in which they were submitted.
+
+    The threads are daemons, unlike those of ``concurrent.futures``: when the program ends, it waits for the clips that
+    are being decoded at that moment, not for all that are queued.
+    """
+
+    def __init__(self, num_threads: int):
+        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        self._lock, self._closed = threading.Lock(), False
+        self._threads = [
+            threading.Thread(target=self._work, name=f"dali_vidaug-decode-{i}", daemon=True) for i in range(num_threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, function: Callable, *arguments: Any) -> Future:
+        """Queue ``function(*arguments)``. The future of a job that comes after ``shutdown`` is cancelled."""
+        future: Future = Future()
+        with self._lock:
+            if self._closed:
+                future.cancel()
+            else:
+                self._jobs.put((future, function, arguments))
+        return future
+
+    def _work(self):
+        while (job := self._jobs.get()) is not None:
+            future, function, arguments = job
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function(*arguments))
+                except BaseException as error:
+                    future.set_exception(error)
+            del job, future, arguments  # do not hold the result until the next job arrives
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                while cancel_futures and not self._jobs.empty():
+                    try:
+                        self._jobs.get_nowait()[0].cancel()
+                    except queue.Empty:
+                        break
+                for _ in self._threads:
+                    self._jobs.put(None)
+        for thread in self._threads if wait else ():
+            thread.join()
+
+
+def open_pool(num_threads: int, workers: int) -> ThreadPool | ProcessPoolExecutor:
+    """Start a pool: ``num_threads`` threads, or, when ``workers`` is not 0, so many processes instead."""
+    if workers:
+        return ProcessPoolExecutor(workers, multiprocessing.get_context("forkserver"))
+    return ThreadPool(num_threads)

@@ -1,0 +1,192 @@
+"""Imports go one way: every module of the package is in the list below, and imports only from modules before it."""
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import dali_vidaug
+
+PACKAGE = Path(dali_vidaug.__file__).parent
+ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
+    "ground": "errors rng threads sampling schedule kernels report",
+    "device": "device device.driver device.gpu device.nvdec device.decoders",
+    "media": "media media.bitstream media.video media.cut media.remux media.decode media.measure media.encode",
+    "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.flip ops.normalize ops.smoothing ops.blend "
+    "ops.erase ops.mix ops.one_of ops.randaugment ops",
+    "data": "data data.manifest data.lists data.scan",
+    "plan": "recipe plan settings graph",
+    "make": "make",
+    "producer": "batch producer",
+    "loader": "loader in_memory",
+    "package": "",
+    "commands": "commands commands.demo commands.pictures commands.doctor commands.checks commands.checks.context "
+    "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
+    "commands.checks.pixels commands.checks.loading commands.checks.run commands.cli",
+}
+ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
+UPWARD = {("errors", "plan")}  # for type checkers alone
+LAZY = {  # imports inside functions, and why
+    ("", "batch"): "needs DALI and torch, which planning and scanning do without",
+    ("", "loader"): "the same",
+    ("", "in_memory"): "the same",
+    ("commands.cli", "commands.demo"): "a command imports what it runs: --help answers at once",
+    ("commands.cli", "commands.pictures"): "the same",
+    ("commands.cli", "commands.doctor"): "the same",
+    ("commands.cli", "commands.checks.run"): "the same",
+    ("commands.cli", "device.gpu"): "the same",
+    ("commands.cli", "media.decode"): "the same",
+    ("commands.doctor", "in_memory"): "fails where DALI is missing, which doctor reports",
+    ("commands.doctor", "ops"): "the same",
+    ("commands.doctor", "data.scan"): "fails where PyAV is missing or too old, which doctor reports",
+    ("commands.doctor", "media.decode"): "the same",
+    ("commands.doctor", "media.encode"): "the same",
+}
+
+
+def modules_of(package):
+    """Path of each module by name."""
+    names = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package).with_suffix("").parts
+        names[".".join(part for part in parts if part != "__init__")] = path
+    return names
+
+
+def imported(node, name, path, modules):
+    """The modules of the package that an import statement, or a call of import_module, imports."""
+    if isinstance(node, ast.Import):
+        found = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        base = node.module or ""
+        if node.level:
+            parts = ["dali_vidaug", *name.split(".")] if name else ["dali_vidaug"]
+            parts = parts[: len(parts) - node.level + (path.name == "__init__.py")]
+            base = ".".join([*parts, *([base] if base else [])])
+        # from package import x is of x if that is a module, else of the package
+        found = [f"{base}.{alias.name}" for alias in node.names]
+    elif isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in (
+        "import_module", "__import__",
+    ):  # fmt: skip
+        text = ast.unparse(node.args[0]).lstrip("f").strip("'\"") if node.args else ""
+        if text == "dali_vidaug.{_LAZY[name]}":
+            return sorted(set(dali_vidaug._LAZY.values()))
+        found = [text]
+    else:
+        return []
+    targets = []
+    for full in found:
+        if full.split(".")[0] != "dali_vidaug":
+            continue
+        target = full.removeprefix("dali_vidaug").lstrip(".")
+        while target and target not in modules:
+            target = target.rpartition(".")[0]
+        targets.append(target)
+    return targets
+
+
+def faults(package):
+    """Every import that goes the wrong way, every lazy import that is not named, every module that is not listed."""
+    modules = modules_of(package)
+    for name in modules:
+        if name not in ORDER:
+            yield f"{name} is in no room"
+    for name in ORDER:
+        if name not in modules:
+            yield f"{name} is in a room, but there is no such module"
+    for name, path in modules.items():
+        if name not in ORDER:
+            continue
+        tree = ast.parse(path.read_text())
+        checked_only = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        lazy = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            for target in imported(node, name, path, modules):
+                typed_only = id(node) in checked_only and (name, target) in UPWARD
+                if target != name and ORDER.index(target) > ORDER.index(name) and not typed_only:
+                    yield f"{name} imports {target}, which is above it (line {node.lineno})"
+                if id(node) in lazy and (name, target) not in LAZY:
+                    yield f"{name} imports {target} inside a function (line {node.lineno})"
+
+
+def test_imports_go_one_way():
+    assert list(faults(PACKAGE)) == []
+
+
+def test_lazy_imports_that_are_allowed_exist():
+    modules = modules_of(PACKAGE)
+    found = {
+        (name, target)
+        for name, path in modules.items()
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        for target in imported(node, name, path, modules)
+    }
+    assert found == set(LAZY)
+
+
+@pytest.mark.parametrize(
+    "file, line, expected",
+    [
+        ("media/cut.py", "from dali_vidaug.loader import VideoLoader", "media.cut imports loader, which is above it"),
+        ("ops/crop.py", "import dali_vidaug.graph", "ops.crop imports graph, which is above it"),
+        ("rng.py", "def f():\n    from dali_vidaug.plan import Plan", "rng imports plan, which is above it"),
+        ("schedule.py", "from dali_vidaug import producer", "schedule imports producer, which is above it"),
+        ("plan.py", "from dali_vidaug import VideoLoader", "plan imports , which is above it"),
+        ("data/scan.py", "from ..make import Maker", "data.scan imports make, which is above it"),
+        ("device/gpu.py", "from importlib import import_module\nimport_module('dali_vidaug.ops')",
+         "device.gpu imports ops, which is above it"),
+        ("extra.py", "", "extra is in no room"),
+        ("media/extra.py", "from dali_vidaug.loader import VideoLoader", "media.extra is in no room"),
+        ("loader.py", "from dali_vidaug.commands.demo import make_videos",
+         "loader imports commands.demo, which is above it"),
+        ("make.py", "from dali_vidaug.commands import checks", "make imports commands.checks, which is above it"),
+        ("graph.py", "def f():\n    import dali_vidaug.ops.crop", "graph imports ops.crop inside a function"),
+        ("media/remux.py", "if TYPE_CHECKING:\n    from dali_vidaug.plan import Plan",
+         "media.remux imports plan, which is above it"),
+    ],
+)  # fmt: skip
+def test_a_planted_import_is_found(file, line, expected, tmp_path):
+    package = tmp_path / "dali_vidaug"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    with (package / file).open("a") as target:
+        target.write(f"\n{line}\n")
+    assert any(fault.startswith(expected) for fault in faults(package)), list(faults(package))
+
+
+def test_a_circle_within_a_room_is_found(tmp_path):
+    package = tmp_path / "dali_vidaug"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    with (package / "data" / "lists.py").open("a") as target:
+        target.write("\nfrom dali_vidaug.data.scan import scan\n")
+    assert list(faults(package)) == [f for f in faults(package) if "data.lists imports data.scan" in f] != []
+
+
+def test_files_and_functions_are_short():
+    for path in modules_of(PACKAGE).values():
+        assert len(path.read_text().splitlines()) <= 300, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno - node.lineno + 1 <= 60, f"{path}: {node.name}"
+
+
+def test_architecture_names_every_file():
+    """In an order in which imports go down only."""
+    page = PACKAGE.parent / "docs" / "architecture.md"
+    table = re.findall(r"^\| `([\w/]+\.py)` \| .*\|$", page.read_text(), re.MULTILINE)
+    files = {name: path.relative_to(PACKAGE).as_posix() for name, path in modules_of(PACKAGE).items()}
+    assert sorted(table) == sorted(files.values())
+    assert table == [files[name] for name in reversed(ORDER)]

@@ -1,0 +1,112 @@
+"""Pictures: frames are where they are said to be, as the kernels made them."""
+
+import numpy as np
+import pytest
+from conftest import RECIPE, assert_pixels, numbered_frame, patterned_clip
+
+import dali_vidaug as dv
+from dali_vidaug.commands.pictures import (
+    GAP,
+    LINE,
+    MARGIN,
+    SIDE,
+    Strip,
+    contact_sheet,
+    draw_strips,
+    mix_picture,
+    mixing_ops,
+    ramp_picture,
+)
+from dali_vidaug.ops import CubeCutout, Cutout, Mix, OneOf, RandAugmentT, RandomErasing, name_of
+from dali_vidaug.ops.blend import blend, own_share
+from dali_vidaug.ops.mix import FAMILIES
+from dali_vidaug.rng import Draws
+
+
+def frame_at(picture, top, left, height, width):
+    """A part of a picture, (height, width, 3)."""
+    return np.asarray(picture)[top : top + height, left : left + width]
+
+
+def test_frames_of_a_strip_are_evenly_chosen_and_below_its_text():
+    clip = np.stack([numbered_frame(i) for i in range(9)])
+    picture = draw_strips([Strip(clip, ["one", "two"]), Strip(clip[:3], captions=["a", "b", "c"])], 96, 5)
+    assert picture.size == (2 * MARGIN + 5 * 160 + 4 * GAP, 3 * MARGIN + 3 * LINE + 2 * 96)
+    for top, frames in ((MARGIN + 2 * LINE, clip[::2]), (2 * MARGIN + 3 * LINE + 96, clip[:3])):
+        for i, frame in enumerate(frames):
+            assert (frame_at(picture, top, MARGIN + i * (160 + GAP), 96, 160) == frame).all()
+        assert np.ptp(frame_at(picture, top - LINE, MARGIN, LINE, 160)) > 100  # text
+
+
+@pytest.mark.parametrize("suite, strips", [("monotonic", 15), ("kim2020", 14)])
+def test_ramps_have_a_strip_for_each_op(suite, strips):
+    clip = patterned_clip((5, 30, 40))
+    picture = ramp_picture(clip, RandAugmentT(suite=suite, magnitude=5.0), num_frames=4, height=60)
+    assert picture.size == (SIDE + 2 * MARGIN + 4 * 80 + 3 * GAP, MARGIN + strips * (LINE + 60 + MARGIN))
+
+
+def test_ramps_show_what_the_kernels_make():
+    clip = patterned_clip((5, 30, 40))
+    picture = ramp_picture(clip, ops=("Invert",), num_frames=5, height=30)
+    assert picture.height == MARGIN + LINE + 30 + MARGIN
+    for i in range(5):  # at their own size
+        frame = frame_at(picture, MARGIN + LINE, SIDE + MARGIN + i * (40 + GAP), 30, 40)
+        assert (frame == 255 - clip[i]).all()
+    assert np.ptp(frame_at(picture, MARGIN, MARGIN, LINE, SIDE - MARGIN)) > 100  # the name of the op
+
+
+def kept_share(rows):
+    """How much of the first clip is still there; erased pixels count like those of a partner."""
+    row = rows[:1].copy()
+    row["partner"] = 0
+    return own_share(row)[0]
+
+
+@pytest.mark.parametrize("op", [*map(Mix, FAMILIES), RandomErasing(1.0), CubeCutout(), OneOf()], ids=str)
+def test_mixing_shows_the_clips_and_the_result(op):
+    clips = [np.stack([numbered_frame(10 * k + i) for i in range(6)]) for k in range(3)]
+    draws = [Draws(5, epoch, np.arange(3), prefix=name_of(op)) for epoch in range(50)]
+    candidates = [op.draw(draw, 6, 96, 160) for draw in draws]
+    picture = mix_picture([op], clips, ["boxing", "juggling", "rowing"], seed=5, num_frames=6, height=96)
+    assert picture.width == 2 * MARGIN + 6 * 160 + 5 * GAP
+
+    def frames_at(top):
+        return np.stack([frame_at(picture, top, MARGIN + i * (160 + GAP), 96, 160) for i in range(6)])
+
+    result = frames_at(picture.height - MARGIN - 96)
+    rows = next(rows for rows in candidates if (blend(clips, rows)[0] == result).all())
+    assert abs(kept_share(rows) - 0.6) <= min(abs(kept_share(other) - 0.6) for other in candidates) + 0.1
+    partner, top = rows["partner"][0], MARGIN
+    for clip in (clips[0], *([clips[partner]] if partner > 0 else [])):
+        assert (frames_at(top + LINE) == clip).all()
+        top += LINE + 96 + MARGIN
+    assert picture.height == top + 2 * LINE + 96 + MARGIN
+
+
+def test_several_ops_are_shown_below_each_other():
+    clips = [np.full((4, 20, 30, 3), level, np.uint8) for level in (50, 200)]
+    ops = mixing_ops("all")
+    assert len(ops) == len(FAMILIES) + 4 == 13
+    picture = mix_picture(ops, clips, num_frames=4, height=20)
+    assert picture.height == MARGIN + 2 * (LINE + 20 + MARGIN) + 13 * (2 * LINE + 20 + MARGIN)
+
+
+def test_ops_that_mix_and_erase_are_found_by_name():
+    assert mixing_ops("cubemix") == [Mix("CubeCutMix")] and mixing_ops("CUTOUT") == [Cutout()]
+    assert mixing_ops("RandomErasing") == [RandomErasing(1.0)]
+    with pytest.raises(ValueError, match="family must be one of CutMix, .* got 'nomix'"):
+        mixing_ops("nomix")
+
+
+def test_a_contact_sheet_shows_frames_of_a_batch_with_their_colours(numbered_manifest):
+    """Normalisation is undone; there is a strip for each clip."""
+    ops = (dv.Resize((96, 160)), dv.Normalize((0.4, 0.5, 0.6), (0.1, 0.2, 0.3)))
+    with dv.VideoLoader(numbered_manifest, dv.Recipe(RECIPE.sampling, ops), 3, device="cpu") as loader:
+        batch = next(iter(loader))
+        plain = loader.apply(dv.draw_plan(numbered_manifest, dv.Recipe(RECIPE.sampling, ops[:1]), batch.samples))
+    picture = contact_sheet(batch, num_clips=2, num_frames=4, height=96)
+    assert picture.size == (2 * MARGIN + 4 * 160 + 3 * GAP, MARGIN + 2 * (LINE + 96 + MARGIN))
+    for i in range(2):
+        for t in range(4):
+            shown = frame_at(picture, MARGIN + LINE + i * (LINE + 96 + MARGIN), MARGIN + t * (160 + GAP), 96, 160)
+            assert_pixels(shown, plain.clips[i, :, t].permute(1, 2, 0).numpy())
