@@ -9,9 +9,9 @@ INSTALLED := $(VENV)/installed-$(EXTRA)
 
 help:
 	@echo "make demo       make a small data set, stream it, draw demo.png"
-	@echo "make test       linters, types and the tests (under five minutes)"
+	@echo "make test       linters, types and the tests (under six minutes)"
 	@echo "make test-slow  the long tests"
-	@echo "make bench      the loader beside bare decoding (VIDEOS=folder of class folders)"
+	@echo "make bench      the loader compared with decoding alone (VIDEOS=folder of class folders)"
 	@echo "make setup      only install into .venv; EXTRA=cuda13 (default), cuda12 or cpu"
 
 setup: $(INSTALLED)

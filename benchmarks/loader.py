@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +25,9 @@ import torch
 
 import dali_vidaug as dv
 from dali_vidaug.media.cut import frame_index, is_counted, open_video, read_cuts
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from conftest import import_torchvision
 
 PEER_THREADS = 1  # torchcodec's threads in each worker
 
@@ -64,8 +68,7 @@ class PeerDataset(torch.utils.data.Dataset):
         return len(self.samples)
 
     def __getitem__(self, i):
-        from torchvision.transforms import v2
-
+        _, v2, _ = import_torchvision()
         sample = int(self.samples[i])
         clip = decode_with_peer(self.manifest.path(sample), self.frames[i])
         steps = [v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()]
@@ -76,8 +79,7 @@ class PeerDataset(torch.utils.data.Dataset):
 
     def collate(self, items):
         """Stack; for "full" with CutMix."""
-        from torchvision.transforms import v2
-
+        _, v2, _ = import_torchvision()
         clips, labels = torch.utils.data.default_collate(items)
         if self.name != "full":
             return clips, labels
@@ -186,8 +188,8 @@ def main():
         with loader:
             rates.setdefault("dali_vidaug", []).append(time_batches(iter(loader), count, args.batch_size))
         try:
-            import torchvision  # noqa: F401
-        except (ImportError, RuntimeError) as error:
+            import_torchvision()
+        except ImportError as error:
             print(f"no torchvision ({error}): no peer")
         else:
             samples = np.concatenate([plan.samples for plan in plans])

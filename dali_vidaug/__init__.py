@@ -37,6 +37,7 @@ from dali_vidaug.ops import (
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report
+from dali_vidaug.rng import Draws
 from dali_vidaug.sampling import ClipSampling, Videos
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ __all__ = [
     "CutMix",
     "CutMixUp",
     "Cutout",
+    "Draws",
     "FadeMixUp",
     "FrameCutMix",
     "FrameCutMixUp",

@@ -26,7 +26,7 @@ class ClipError(RuntimeError):
         self.sample, self.epoch = int(plan.samples[0]), plan.epoch
         super().__init__(f"{path} (sample {self.sample}, epoch {self.epoch}): {reason}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[ClipError], tuple[str, Plan, str]]:
         return ClipError, (self.path, self.plan, self.reason)
 
 

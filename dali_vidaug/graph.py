@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import nvidia.dali.fn
 import nvidia.dali.types
+from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
+from dali_vidaug.columns import Columns, EncodedColumns, split
 from dali_vidaug.media.video import Video
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
@@ -18,14 +20,6 @@ from dali_vidaug.settings import Settings
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
 fn: Any = nvidia.dali.fn  # the stubs do not have the conditional operators
 
-_DALI_TYPES = {
-    np.dtype(kind): getattr(types, name)
-    for kind, name in (
-        ("u1", "UINT8"), ("i1", "INT8"), ("u2", "UINT16"), ("i2", "INT16"), ("u4", "UINT32"), ("i4", "INT32"),
-        ("u8", "UINT64"), ("i8", "INT64"), ("f2", "FLOAT16"), ("f4", "FLOAT"), ("f8", "FLOAT64"),
-    )
-}  # fmt: skip
-_CLIP_TYPES = {"float32": types.FLOAT, "float16": types.FLOAT16}
 _ROTATIONS = {  # degrees clockwise: matrix from output to input, for a stored frame of width w and height h
     0: lambda w, h: ((1, 0, 0), (0, 1, 0)),
     90: lambda w, h: ((0, 1, 0), (-1, 0, h)),
@@ -53,82 +47,11 @@ _NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 
 
-class Columns:
-    """An op's arguments as nodes of the graph, one value for each clip: what ``build`` gets as ``args``.
-
-    ``args["top"]`` is a field of the op's arguments; ``args["top", "left"]`` several as one float vector (for
-    DALI's arguments that need one); ``args.rows()`` the whole rows as bytes, for kernels. All are on the CPU.
-
-    Attributes:
-        dtype: DALI's type of normalised clips.
-        num_threads: of the graph.
-    """
-
-    def __init__(self, name: str, dtype: np.dtype | None, settings: Settings):
-        self._name, self._fields = name, dtype if dtype is not None else np.dtype([])
-        self.dtype, self.num_threads = _CLIP_TYPES[settings.dtype], settings.num_threads
-        self._nodes: dict[str, Any] = {}
-        self._extract: dict[str, Callable] = {}  # by input of the pipeline: what it is fed, from the rows of a batch
-        self._checks: list[Callable] = []
-
-    def _node(self, key, kind, ndim, extract):
-        if key not in self._nodes:
-            name = f"{self._name}.{key}"
-            self._nodes[key] = fn.external_source(name=name, dtype=_DALI_TYPES[kind], ndim=ndim, device="cpu")
-            self._extract[name] = extract
-        return self._nodes[key]
-
-    def __contains__(self, field: str) -> bool:
-        return field in (self._fields.names or ())
-
-    def __getitem__(self, fields: str | tuple[str, ...]) -> Any:
-        names = fields if isinstance(fields, tuple) else (fields,)
-        for name in names:
-            if name not in self:
-                known = ", ".join(self._fields.names or ()) or "none"
-                raise KeyError(f"{self._name}: no argument {name!r}; there are {known}")
-        if isinstance(fields, tuple):
-            return self._node(
-                "+".join(names), np.dtype("f4"), 1, lambda rows: np.stack([rows[n] for n in names], 1).astype("f4")
-            )
-        field = self._fields[fields]
-        return self._node(fields, field.base, len(field.shape), lambda rows: np.ascontiguousarray(rows[fields]))
-
-    def rows(self, check: Callable[[np.ndarray], None] | None = None) -> Any:
-        """The whole rows, (itemsize,) uint8 each. ``check(rows)`` raises for those that a kernel must not get."""
-        if check is not None:
-            self._checks.append(check)
-        return self._node(
-            "rows", np.dtype("u1"), 1, lambda rows: np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
-        )
-
-    def check(self, rows: np.ndarray) -> None:
-        """Refuse the rows of a batch, such as those of an edited plan, before anything is fed."""
-        for check in self._checks:
-            check(rows)
-
-    def feed(self, pipeline: Pipeline, rows: np.ndarray) -> None:
-        """Give the rows of a batch to the pipeline."""
-        for name, extract in self._extract.items():
-            pipeline.feed_input(name, extract(rows))
-
-
-class _EncodedColumns:
-    """As ``Columns``, with the arguments of only those clips of a batch that DALI decodes."""
-
-    def __init__(self, args, encoded):
-        self._args, self._encoded = args, encoded
-
-    def __getitem__(self, fields):
-        return _split(self._args[fields], self._encoded)[0]
-
-
-def _split(node, predicate):
-    """The clips for which ``predicate`` holds, and the others: two smaller batches, either of which may be empty.
-
-    DALI's own conditional statements are made of this and of merge.
-    """
-    return fn._conditional.split(node, predicate=predicate)
+def _built(name, op, clips, args):
+    built = op.build(fn, clips, args)
+    if not isinstance(built, DataNode):
+        raise TypeError(f"{name}.build must return one node of DALI's graph, got {built!r}")
+    return built
 
 
 def num_in_decoder(recipe: Recipe, settings: Settings) -> int:
@@ -176,19 +99,19 @@ class Graph:
         encoded = fn.external_source(name="encoded?", dtype=types.BOOL, ndim=0)
         clips = self._decoded(encoded)
         for name, op in zip(self._recipe.names[: self._num_in_decoder], self._recipe.ops, strict=False):
-            clips = op.build(fn, clips, _EncodedColumns(self._columns[name], encoded))
+            clips = _built(name, op, clips, EncodedColumns(self._columns[name], encoded))
         return fn._conditional.merge(clips, self._frames(encoded), predicate=encoded)
 
     def _frames(self, encoded=None):
         clips = fn.external_source(name="clips", dtype=types.UINT8, ndim=4, layout="FHWC", no_copy=True)
         if encoded is not None:
-            clips = _split(clips, encoded)[1]
+            clips = split(clips, encoded)[1]
         return clips.gpu() if self._settings.device == "gpu" else clips
 
     def _decoded(self, encoded=None):
         def source(name, dtype, ndim, **options):
             node = fn.external_source(name=name, dtype=dtype, ndim=ndim, **options)
-            return node if encoded is None else _split(node, encoded)[0]
+            return node if encoded is None else split(node, encoded)[0]
 
         data = source("encoded", types.UINT8, 1, no_copy=True)
         # Each index once, rising: otherwise DALI starts to read the file again. No padding: an index past the end is an
@@ -216,7 +139,7 @@ class Graph:
             if getattr(op, "mirrors", False) and getattr(following, "mirrors_first", False):
                 flip = self._columns[name]
             else:
-                clips, flip = op.build(fn, clips, flip or self._columns[name]), None
+                clips, flip = _built(name, op, clips, flip or self._columns[name]), None
         done = bool(ops) and getattr(ops[-1][1], "channels_first", False)
         return clips if done else fn.transpose(clips, perm=[3, 0, 1, 2])
 
@@ -233,7 +156,8 @@ class Graph:
 
         Raises:
             RuntimeError: DALI could not decode or process a clip; later batches are not affected.
-            ValueError: the plan's arguments of an op contradict each other; later batches are not affected.
+            TypeError: the arguments of an op are of another dtype than before.
+            ValueError: an op has changed the size of a clip without saying so in its arguments.
         """
         for name, columns in self._columns.items():
             columns.check(plan.args[name])
@@ -253,6 +177,7 @@ class Graph:
         (clips,) = self.pipeline.share_outputs(stream)
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()
+        _check_shapes(clips.shape(), plan, inputs)
         return clips
 
     def _feed_encoded(self, inputs):
@@ -269,3 +194,22 @@ class Graph:
             sizes = [np.array((w, h) if rotation % 180 else (h, w), np.float32) for rotation, w, h in shapes]
             self.pipeline.feed_input("rotation", matrices)
             self.pipeline.feed_input("rotated_size", sizes)
+
+
+def _check_shapes(shapes, plan, inputs):
+    """The clips that leave the graph are as large as the arguments of the ops say. Labels are mixed by that."""
+    for i, (clip, shape) in enumerate(zip(inputs, shapes, strict=True)):
+        if isinstance(clip, Encoded):
+            size = [len(clip.positions), *clip.video.shown_size]
+        else:
+            size = list(clip.shape[:3])
+        for rows in plan.args.values():
+            for side, field in enumerate(("out_frames", "out_height", "out_width")):
+                if rows is not None and field in rows.dtype.names:
+                    size[side] = int(rows[field][i])
+        if tuple(shape) != (3, *size):
+            raise ValueError(
+                f"clip {i} leaves the ops {', '.join(plan.recipe.names)} as {tuple(shape)} (channels, frames, height, "
+                f"width), but their arguments say {(3, *size)}: an op that changes the size says so in out_frames, or "
+                "out_height and out_width"
+            )

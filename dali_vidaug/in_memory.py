@@ -13,7 +13,7 @@ from dali_vidaug.batch import Batch, make_batch
 from dali_vidaug.graph import Graph
 from dali_vidaug.plan import Plan, draw_ops
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.rng import Draws
+from dali_vidaug.rng import Draws, whole_numbers
 from dali_vidaug.settings import make_settings
 
 
@@ -55,7 +55,7 @@ def augment(
         if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or 0 in clip.shape:
             raise ValueError(f"augment: clip {i} must be (F, H, W, 3) uint8, got {clip.shape} {clip.dtype}")
     size = len(arrays)
-    samples = np.arange(size) if samples is None else np.asarray(samples, np.int64)
+    samples = np.arange(size) if samples is None else whole_numbers("augment: samples", samples)
     if samples.shape != (size,):
         raise ValueError(f"augment: samples must be ({size},), one for each clip, got {samples.shape}")
     soft = _soft_labels(targets, size)

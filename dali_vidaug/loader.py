@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +23,7 @@ from dali_vidaug.report import Report, RunningReport
 from dali_vidaug.rng import MAX_EPOCH, Draws
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import find_shard, make_settings
-from dali_vidaug.threads import open_pool
+from dali_vidaug.threads import name_pool_errors, open_pool
 
 log = logging.getLogger("dali_vidaug")
 
@@ -44,7 +45,7 @@ class VideoLoader:
             CPU), "hybrid": dali for each clip that it decodes correctly, pyav for the others; or "auto": hybrid on a
             GPU, otherwise pyav.
         shuffle: a new order in each epoch, or the manifest's.
-        drop_last: leave out the last batches of an epoch that are not full.
+        drop_last: skip the last batches of an epoch that are not full.
         num_shards, shard_index: share the epoch with other ranks. Default: those of torch.distributed when it is
             initialised, otherwise the environment's WORLD_SIZE and RANK, otherwise one shard.
         num_threads: decoding threads, DALI's threads, and those of the kernels on the CPU; default: the cores that this
@@ -60,7 +61,7 @@ class VideoLoader:
     Attributes:
         manifest, recipe: as given.
         schedule: which samples make up which batch.
-        settings: the other options, checked; may be replaced while no batch is being made.
+        settings: the other options, checked; may be replaced before the first batch, or after ``close()``.
 
     Raises:
         ValueError: an option is out of range, or the recipe does not suit the videos.
@@ -85,9 +86,8 @@ class VideoLoader:
             on_error=on_error, resize_in_decoder=resize_in_decoder, formats=manifest.formats(),
         )  # fmt: skip
         self._report = RunningReport()
-        self._open = ExitStack()  # what close() closes: the pool, the producer
-        self._pool: Any = None
-        self._producer: Producer | None = None
+        self._background = _Background()
+        weakref.finalize(self, self._background.close)
         self._position = (0, 0)  # of the next batch
         self._begins_here = True  # the next loop begins at _position, even in the middle of an epoch
         self._resumed_epoch: int | None = None  # the epoch of a loaded state, until a loop continues it
@@ -128,26 +128,21 @@ class VideoLoader:
 
     def _next(self):
         self._report.start()
-        if self._producer is None or self._producer.next_position != self._position:
-            self.close()
+        producer = self._background.producer
+        if producer is None or producer.next_position != self._position:
+            self._background.stop_producer()
             size = self.schedule.batch_size * self.recipe.num_clips
-            maker = Maker(self.manifest, self.recipe, self.settings, size, self._report, self._open_pool())
-            self._producer = Producer(maker, self.schedule, self.settings, *self._position)
-            self._open.callback(self._producer.close)
+            pool = self._background.open_pool(self.settings)
+            maker = Maker(self.manifest, self.recipe, self.settings, size, self._report, pool)
+            producer = Producer(maker, self.schedule, self.settings, *self._position)
+            self._background.producer = producer
         try:
-            made = self._producer.next()
+            made = producer.next()
         except BaseException:
             self.close()
             raise
-        self._position = self._producer.next_position
+        self._position = producer.next_position
         return self._batch(made)
-
-    def _open_pool(self):
-        if self._pool is None:
-            self._pool = open_pool(self.settings.num_threads, self.settings.workers)
-            self._open.callback(self._pool.shutdown, cancel_futures=True)
-            weakref.finalize(self, self._open.close)
-        return self._pool
 
     def _batch(self, made):
         clips = torch.from_dlpack(made.clips.as_tensor())
@@ -195,6 +190,7 @@ class VideoLoader:
             "shuffle": s.shuffle,
             "drop_last": s.drop_last,
             "recipe": repr(self.recipe),
+            "num_clips": self.recipe.num_clips,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -225,17 +221,25 @@ class VideoLoader:
 
         Raises:
             ClipError: a clip cannot be decoded.
-            ValueError: the plan does not suit the manifest, or contradicts itself.
+            RuntimeError: a decoding process died, or the loader was closed meanwhile.
+            TypeError, ValueError: the plan does not suit the manifest, or contradicts itself.
         """
+        self._report.start()
         settings = replace(self.settings, on_error="raise")
-        maker = Maker(self.manifest, plan.recipe, settings, len(plan), self._report, self._open_pool())
-        plan, clips = maker.finish(maker.start(plan), settings.stream())
+        pool = self._background.open_pool(self.settings)
+        maker = Maker(self.manifest, plan.recipe, settings, len(plan), self._report, pool)
+        try:
+            with name_pool_errors():
+                plan, clips = maker.finish(maker.start(plan), settings.stream())
+        except RuntimeError as error:
+            if isinstance(error.__cause__, BrokenProcessPool):
+                self.close()  # the next batch starts new processes
+            raise
         return self._batch(Produced(plan.epoch, -1, plan, clips))
 
     def close(self) -> None:
         """Stop the background threads. The loader can be used again: it continues where it is."""
-        self._open.close()
-        self._pool = self._producer = None
+        self._background.close()
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -244,13 +248,43 @@ class VideoLoader:
         self.close()
 
 
+class _Background:
+    """What a loader has started: the pool that loads clips, the producer of the current position."""
+
+    def __init__(self):
+        self._lock, self._pool = threading.Lock(), None
+        self.producer: Producer | None = None
+
+    def open_pool(self, settings):
+        with self._lock:
+            self._pool = self._pool or open_pool(settings.num_threads, settings.workers)
+            return self._pool
+
+    def stop_producer(self):
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            producer.close()
+
+    def close(self):
+        self.stop_producer()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
+
+
 def _check_sizes(manifest, recipe, seed):
     """Draw once for every frame size that occurs, so that a recipe that does not suit the videos fails here."""
     samples = manifest.unique_sizes()
     height, width = manifest.frame_sizes(samples)
     draws = Draws(seed, 0, samples)
-    num_frames = draw_frames(manifest, recipe, draws).shape[1]
-    _, frames, height, width = draw_ops(recipe, draws, np.full(len(samples), num_frames), height, width)
+    drawn = draw_frames(manifest, recipe, draws)
+    if (drawn != np.floor(drawn)).any():
+        raise ValueError(
+            f"VideoLoader: {recipe.sampling!r} draws positions between two frames, such as "
+            f"{drawn[drawn != np.floor(drawn)][0]:g}, which cannot be decoded yet"
+        )
+    _, frames, height, width = draw_ops(recipe, draws, drawn.shape[1], height, width)
     shapes = np.stack(np.broadcast_arrays(height, width, frames), 1)
     differs = (shapes != shapes[0]).any(1)
     if differs.any():

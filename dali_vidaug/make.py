@@ -130,8 +130,11 @@ class Maker:
         """Begin to load the clips of a plan.
 
         Raises:
-            ValueError: a position is between two frames, or a sample is not in the manifest.
+            TypeError, ValueError: a position is between two frames, a sample is not in the manifest, or the arguments
+                of an op contradict each other or the video's size.
         """
+        if not len(plan):
+            raise ValueError("the plan has no clips")
         for i, sample in enumerate(plan.samples.tolist()):
             if not 0 <= sample < len(self.manifest):
                 raise ValueError(f"clip {i} is of sample {sample}, but the manifest has {len(self.manifest)} rows")
@@ -139,6 +142,7 @@ class Maker:
             if between.any():
                 position = plan.frames[i][between][0]
                 raise ValueError(f"clip {i}: frame {position:g} is between two frames; positions must be whole numbers")
+        plan.check(*self.manifest.frame_sizes(plan.samples))
         size = len(plan)
         return Pending(plan, plan, [self._load(plan, i) for i in range(size)], [None] * size, [0] * size)
 
@@ -163,6 +167,7 @@ class Maker:
             pending.cancel()
             raise
         self.report.add_seconds("graph", time.perf_counter() - before)
+        self.report.add_batch(len(pending.plan))
         return pending.plan, clips
 
     def close(self) -> None:
@@ -251,7 +256,8 @@ class Maker:
                 pending.jobs[i] = self._load(pending.plan, i, "pyav")
             else:
                 group = self._replace(pending, i, why, error)
-            # A new clip may be bad for PyAV, too, or for DALI. This ends, because attempts are counted on.
+            # A new clip may be bad for PyAV, too, or for DALI. This ends: PyAV's clips are not DALI's to decode, and
+            # attempts to replace a clip are counted on.
             self._collect(pending, group)
             waiting = [*pending.group(i), *(k for k in waiting if k not in pending.group(i))]
         return self._retry_graph.run(pending.plan, pending.inputs, stream)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.ops import name_of
+from dali_vidaug.ops.sizes import sizes_after
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.rng import Draws
+from dali_vidaug.rng import MAX_VIEW, Draws, whole_numbers
 
 if TYPE_CHECKING:
     import os
@@ -53,11 +54,20 @@ class Plan:
 
     def __post_init__(self):
         for name in ("samples", "views"):
-            object.__setattr__(self, name, np.asarray(getattr(self, name), np.int64))
+            object.__setattr__(self, name, whole_numbers(f"Plan: {name}", getattr(self, name)))
+        if not ((self.views >= 0) & (self.views < MAX_VIEW)).all():
+            raise ValueError(f"Plan: views must be in [0, {MAX_VIEW}), got {self.views.min()} to {self.views.max()}")
         frames = np.asarray(self.frames)
-        if frames.dtype.kind != "f" and frames.size and not -(2**31) <= frames.min() <= frames.max() < 2**31:
-            raise ValueError(f"Plan: frames must fit into int32, got {frames.min()} to {frames.max()}")
+        if frames.dtype.kind not in "iuf":
+            raise ValueError(f"Plan: frames must be numbers, got {frames.dtype}")
+        if not (np.abs(frames) < 2**31).all():  # NaN is not, either
+            raise ValueError(f"Plan: frames must be finite and fit into int32, got {frames.min()} to {frames.max()}")
         object.__setattr__(self, "frames", frames.astype(np.float64 if frames.dtype.kind == "f" else np.int32))
+        if set(self.args) != set(self.recipe.names):
+            raise ValueError(
+                f"Plan: it has arguments for {', '.join(self.args) or 'no op'}, but the recipe's ops are "
+                f"{', '.join(self.recipe.names) or 'none'}"
+            )
         columns = {"views": self.views, "frames": self.frames, **self.args}
         for name, column in columns.items():
             if column is not None and len(column) != len(self.samples):
@@ -77,6 +87,20 @@ class Plan:
                 rows["partner"] = np.minimum(rows["partner"], 0)
         part = slice(i, i + 1)
         return replace(self, samples=self.samples[part], views=self.views[part], frames=self.frames[part], args=args)
+
+    def check(self, height: ArrayLike, width: ArrayLike) -> None:
+        """Refuse a plan, such as an edited one, whose arguments contradict each other or the clips.
+
+        Args:
+            height, width: (B,) int, the sizes of the clips before the first op.
+
+        Raises:
+            TypeError, ValueError: the arguments of an op are of another kind than it draws, or out of range.
+        """
+        frames = np.full(len(self), self.frames.shape[1])
+        sizes = np.stack(np.broadcast_arrays(frames, height, width), 1).astype(np.int64)
+        for name, op in zip(self.recipe.names, self.recipe.ops, strict=True):
+            sizes = sizes_after(name, op, self.args[name], sizes)
 
     def describe(self, i: int) -> str:
         """What clip ``i`` gets, as text."""
@@ -130,16 +154,16 @@ class Plan:
         try:
             document = json.loads(Path(path).read_text())
             if (number := document.get("format", 1)) not in (1, PLAN_FORMAT):
-                raise ValueError(f"plan format {number}; this release reads 1 and {PLAN_FORMAT}")
-            samples = document["samples"]
+                raise ValueError(f"plan format {number!r}; this release reads 1 and {PLAN_FORMAT}")
+            samples, frames = document["samples"], document["frames"]
             return cls(
                 recipe=Recipe.parse(document["recipe"], classes),
                 seed=document["seed"],
                 epoch=document["epoch"],
                 batch=document["batch"],
-                samples=np.array(samples, np.int64),
-                views=np.array(document["views"] if number > 1 else [document["view"]] * len(samples), np.int64),
-                frames=np.array(document["frames"]).reshape(len(samples), -1),
+                samples=samples,
+                views=document["views"] if number > 1 else np.full(len(samples), document["view"]),
+                frames=np.array(frames) if frames else np.zeros((0, 1), np.int32),
                 args={name: _read_rows(op) for name, op in document["args"].items()},
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
@@ -149,9 +173,14 @@ class Plan:
 def _read_rows(op):
     if op is None:
         return None
-    names = [n for n, _, _ in op["dtype"]]
     dtype = np.dtype([(n, kind, tuple(shape)) for n, kind, shape in op["dtype"]])
-    return np.array([tuple(row[n] for n in names) for row in op["rows"]], dtype)
+    rows = np.zeros(len(op["rows"]), dtype)
+    for name in dtype.names or ():
+        for i, row in enumerate(op["rows"]):
+            rows[name][i] = row[name]
+            if dtype[name].base.kind in "iu" and (rows[name][i] != np.asarray(row[name])).any():
+                raise ValueError(f"{name} of row {i} must be whole numbers, got {row[name]}")
+    return rows
 
 
 def _text(value):
@@ -189,21 +218,14 @@ def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike,
 
     Raises:
         TypeError: an op returns something that is not arguments.
+        ValueError: they contradict each other or the clips.
     """
-    frames, height, width = (np.asarray(x, np.int64) for x in (frames, height, width))
-    args = {}
+    sides = [np.broadcast_to(np.asarray(side, np.int64), len(draws)) for side in (frames, height, width)]
+    sizes, args = np.stack(sides, 1), {}
     for name, op in zip(recipe.names, recipe.ops, strict=True):
-        rows = op.draw(draws.named(name), frames, height, width)
-        if rows is not None and not (isinstance(rows, np.ndarray) and rows.dtype.names and len(rows) == len(draws)):
-            raise TypeError(f"{name}.draw must return None or a structured array of {len(draws)} rows, got {rows!r}")
-        args[name] = rows
-        if rows is None:
-            continue
-        if "out_frames" in rows.dtype.names:
-            frames = rows["out_frames"].astype(np.int64)
-        if "out_height" in rows.dtype.names:
-            height, width = rows["out_height"].astype(np.int64), rows["out_width"].astype(np.int64)
-    return DrawnOps(args, frames, height, width)
+        args[name] = op.draw(draws.named(name), *sizes.T)
+        sizes = sizes_after(name, op, args[name], sizes)
+    return DrawnOps(args, *sizes.T)
 
 
 def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
@@ -216,7 +238,11 @@ def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
         TypeError, ValueError: the sampler returns something else, or a position outside [first, last) of a video.
     """
     name, videos = name_of(recipe.sampling), manifest.videos(draws.samples)
-    frames = np.asarray(recipe.sampling.draw(draws.named(name), videos))
+    drawn = recipe.sampling.draw(draws.named(name), videos)
+    try:
+        frames = np.asarray(drawn)
+    except ValueError as error:
+        raise TypeError(f"{name}.draw must return as many frames for each clip: {error}") from error
     if frames.ndim != 2 or len(frames) != len(draws) or not frames.shape[1] or frames.dtype.kind not in "iuf":
         raise TypeError(
             f"{name}.draw must return the frames of {len(draws)} clips, (B, F) integers or float64, "
@@ -261,7 +287,7 @@ def draw_plan(
     Raises:
         ValueError: a number is out of range, or the recipe does not suit a video.
     """
-    samples = np.asarray(samples, np.int64)
+    samples = whole_numbers("samples", samples)
     draws = Draws(seed, epoch, samples, views, batch=batch)
     height, width = manifest.frame_sizes(samples)
     frames = draw_frames(manifest, recipe, draws)

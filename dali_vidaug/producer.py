@@ -6,7 +6,6 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +14,7 @@ from dali_vidaug.make import Maker, Pending
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
+from dali_vidaug.threads import name_pool_errors
 
 
 class Produced(NamedTuple):
@@ -83,14 +83,8 @@ class Producer:
 
     def _run(self):
         try:
-            self._produce()
-        except BrokenProcessPool as error:
-            died = RuntimeError(
-                "a decoding process died. If that was at once: programs that use workers > 0 must start under "
-                "if __name__ == '__main__':"
-            )
-            died.__cause__ = error
-            self._ready.put(died)
+            with name_pool_errors():
+                self._produce()
         except BaseException as error:  # goes to the thread that asks for the batch
             self._ready.put(error)
         finally:
@@ -124,5 +118,4 @@ class Producer:
         """Make a batch; on a GPU without waiting for it: it will be ready on a stream that no other batch uses."""
         self._streams.rotate()
         plan, clips = self._maker.finish(pending, self._streams[0])
-        self._maker.report.add_batch(len(plan))
         return Produced(epoch, index, plan, clips)

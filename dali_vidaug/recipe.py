@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,14 +18,14 @@ class Recipe:
 
     Attributes:
         sampling: which frames of a video make a clip: ``ClipSampling``, or a sampler of your own (see ``sampling.py``).
-        ops: applied in order; ``Normalize``, if present, comes last. Without it the clips stay uint8.
+        ops: applied in order (kept as a tuple); ``Normalize``, if present, comes last. Without it the clips stay uint8.
 
     Raises:
         ValueError: the sampler is not one, something among the ops is not an op, or ``Normalize`` is not the last.
     """
 
     sampling: Any = field(default_factory=ClipSampling)
-    ops: tuple[Any, ...] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
+    ops: Sequence[Any] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
 
     def __post_init__(self):
         object.__setattr__(self, "ops", tuple(self.ops))
@@ -37,6 +37,8 @@ class Recipe:
         for op in self.ops:
             if isinstance(op, type) or not (hasattr(op, "draw") and hasattr(op, "build")):
                 raise ValueError(f"Recipe: an op needs draw and build, got {op!r}")
+            if hasattr(op, "mix_targets"):
+                raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
         for name, op in zip(self.names[:-1], self.ops, strict=False):
             if getattr(op, "channels_first", False):
                 raise ValueError(f"Recipe: {name} must be the last op, and only once")
@@ -57,13 +59,15 @@ class Recipe:
 
         Args:
             text: what ``repr`` gave.
-            classes: your own ops and samplers that may appear in it.
+            classes: your own ops and samplers that may appear in it. One that has the name of an op of this package
+                is used in its place.
 
         Raises:
             ValueError: the text contains anything else.
         """
-        known = {c.__name__: c for c in (cls, *SAMPLERS, *classes)}
+        known: dict[str, Any] = {c.__name__: c for c in (cls, *SAMPLERS)}
         known |= {name: getattr(_ops, name) for name in _ops.__all__ if isinstance(getattr(_ops, name), type)}
+        known |= {c.__name__: c for c in classes}
 
         def value(node):
             if isinstance(node, ast.Tuple):

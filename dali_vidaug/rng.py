@@ -49,6 +49,20 @@ def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
+def whole_numbers(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
+    """Values as int64.
+
+    Raises:
+        ValueError: they are not whole numbers, or their array has another number of dimensions; named ``name``.
+    """
+    array = np.asarray(values)
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu" or array.ndim != ndim:
+        raise ValueError(f"{name} must be {ndim}-dimensional integers, got {array.dtype} {array.shape}")
+    return array.astype(np.int64)
+
+
 class Draws:
     """The random numbers of the clips of a batch.
 
@@ -70,7 +84,9 @@ class Draws:
         for name, value, limit in (("seed", seed, MAX_SEED), ("epoch", epoch, MAX_EPOCH), ("batch", batch, MAX_SAMPLE)):
             if not 0 <= value < limit:
                 raise ValueError(f"{name} must be in [0, {limit}), got {value}")
-        samples, views = np.asarray(samples, np.int64), np.asarray(views, np.int64)
+        samples, views = whole_numbers("samples", samples), whole_numbers("views", views, np.ndim(views))
+        if views.shape not in ((), samples.shape):
+            raise ValueError(f"views must be one number, or one for each of {len(samples)} samples, got {views.shape}")
         for name, column, limit in (("samples", samples, MAX_SAMPLE), ("views", views, MAX_VIEW)):
             if column.size and not (column.min() >= 0 and column.max() < limit):
                 raise ValueError(f"{name} must be in [0, {limit}), got {column.min()} to {column.max()}")
@@ -98,7 +114,7 @@ class Draws:
         counter[..., 2] = self.samples[:, None]
         counter[..., 3] = self.epoch << 8 | self.views[:, None]
         words = philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))
-        return words.reshape(len(self), -1)[:, :n]
+        return words.reshape(len(self), 4 * blocks)[:, :n]
 
     def uniform(self, purpose: str, low: float = 0.0, high: float = 1.0, n: int | None = None) -> np.ndarray:
         """Uniform numbers in [low, high): (B,) float64, or (B, n) when n is given."""

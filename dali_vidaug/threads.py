@@ -5,8 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -60,6 +62,20 @@ class ThreadPool:
                     self._jobs.put(None)
         for thread in self._threads if wait else ():
             thread.join()
+
+
+@contextmanager
+def name_pool_errors() -> Iterator[None]:
+    """Turn the errors of a pool that has gone into a ``RuntimeError`` that says what happened."""
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a decoding process died. If that was at once: programs that use workers > 0 must start under "
+            "if __name__ == '__main__':"
+        ) from error
+    except CancelledError as error:
+        raise RuntimeError("the loader was closed while clips were being loaded") from error
 
 
 def open_pool(num_threads: int, workers: int) -> ThreadPool | ProcessPoolExecutor:

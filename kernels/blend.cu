@@ -37,7 +37,7 @@ DEVICE int32_t clamp(int32_t value, int32_t low, int32_t high) {
 
 // Bytes [begin, end) of a row.
 DEVICE void blend_clip(const uint8_t* __restrict__ own, const uint8_t* __restrict__ other, uint8_t* __restrict__ dst,
-                     int32_t begin, int32_t end, int32_t weight) {
+                       int32_t begin, int32_t end, int32_t weight) {
   if (weight == 0 || weight == WHOLE) {
     const uint8_t* __restrict__ from = weight ? other : own;
     for (int32_t i = begin + LANE; i < end; i += LANES) dst[i] = from[i];
@@ -64,7 +64,7 @@ DEVICE uint8_t mixed(int32_t own, int32_t other, int32_t weight) {
 
 // Pixels [begin, end) of a row.
 DEVICE void blend_color(const uint8_t* __restrict__ own, uint8_t* __restrict__ dst, int32_t begin, int32_t end,
-                      int32_t weight, const BlendArgs& args, int32_t frame, int32_t y) {
+                        int32_t weight, const BlendArgs& args, int32_t frame, int32_t y) {
   if (weight == 0) {
     for (int32_t i = 3 * begin + LANE; i < 3 * end; i += LANES) dst[i] = own[i];
     return;

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import doctest
 import inspect
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,37 @@ def test_every_public_name_is_there_and_documented():
     assert sorted(dv.__all__) == dv.__all__
     with pytest.raises(AttributeError, match="no attribute 'VideoLoder'"):
         _ = dv.VideoLoder
+
+
+def public_functions():
+    """Functions and methods that a user can call, by name: the public names, and what the classes among them have."""
+    for module in (dv, ops):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if not inspect.isclass(thing):
+                found = [(name, thing)] if callable(thing) else []
+            else:
+                found = [(f"{name}.{key}", value) for key, value in inspect.getmembers(thing) if key.isidentifier()]
+            for label, value in found:
+                value = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
+                private = label.split(".")[-1].startswith("_") and not label.endswith("__")
+                written = inspect.isfunction(value) and value.__code__.co_filename.startswith(str(PACKAGE))
+                if written and not private:  # what dataclass generates is not written
+                    yield label, value
+
+
+def test_what_users_call_has_types_and_docstrings():
+    functions, faults = dict(public_functions()), []
+    for name, function in functions.items():
+        signature, special = inspect.signature(function), name.endswith("__")
+        faults += [f"{name}: {p} has no type" for p, parameter in signature.parameters.items()
+                   if parameter.annotation is parameter.empty and p != "self" and p != "cls"]  # fmt: skip
+        if signature.return_annotation is signature.empty and not name.endswith(("__init__", "__post_init__")):
+            faults.append(f"{name}: its result has no type")
+        if not special and not inspect.getdoc(function):
+            faults.append(f"{name}: no docstring")
+    assert not faults, faults
+    assert len(functions) > 100 and {"scan", "VideoLoader.apply", "Manifest.read", "Batch.views"} <= set(functions)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -50,8 +82,13 @@ def test_ops_are_frozen_dataclasses_with_draw_and_build(name):
         assert isinstance(op.ARGS, np.dtype) and op.ARGS.names
 
 
-def test_modules_import():
+def test_modules_import_and_their_examples_are_true():
+    attempted = 0
     for path in FILES:
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         module = import_module(".".join(p for p in parts if p != "__init__"))
         assert module.__file__ == str(path)
+        result = doctest.testmod(module)
+        assert result.failed == 0, path
+        attempted += result.attempted
+    assert attempted >= 8

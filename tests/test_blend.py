@@ -142,8 +142,15 @@ def test_bad_partners_are_refused():
     with pytest.raises(ValueError, match="clip 1 has partner 2, but there are 2 clips"):
         blend(clips, rows)
     rows["partner"] = [1, 0]
-    with pytest.raises(ValueError, match=r"clip 0 is \(2, 3, 4, 3\), its partner \(2, 4, 4, 3\)"):
+    rows["inside"] = 0.5
+    with pytest.raises(ValueError, match="clip 1 is 2x4x4, but its arguments are for 2x3x4"):
         blend([clips[0], np.zeros((2, 4, 4, 3), np.uint8)], rows)
+    rows["height"][1] = 4
+    with pytest.raises(ValueError, match="clip 0 is 2x3x4, its partner 2x4x4"):
+        blend([clips[0], np.zeros((2, 4, 4, 3), np.uint8)], rows)
+    rows["inside"] = 0  # changes nothing
+    rows["partner"] = -1
+    assert blend(clips, rows)[1] is clips[1]
     with pytest.raises(ValueError, match="32768 frames at most, got 32769"):
         new_rows(1, 32769, 1, 1)
 
@@ -153,6 +160,7 @@ def test_a_partner_that_is_not_possible_counts_as_none(monkeypatch):
     clips = extreme_clips((2, 17, 5), 6)
     clips[3] = extreme_clips((2, 5, 17), 2)[1]
     rows = blend_rows((2, 17, 5), 6, 1)
+    rows["height"][3], rows["width"][3] = 5, 17
     rows["outside"] = np.maximum(rows["outside"], 0.25)
     rows["partner"] = [1, 3, 5, 0, 2**31 - 1, -2]
     expected = rows.copy()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dali_vidaug import kernels
-from dali_vidaug.ops.blend import BLEND, blend
+from dali_vidaug.ops.blend import BLEND, blend, new_rows
 from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
 
 TEAM = 32  # threads of a warp, which share a row of pixels
@@ -144,7 +144,7 @@ def test_functions_are_made_once(fake_cupy):
 
 
 def test_rows_from_numpy_are_copied_to_the_gpu(fake_cupy):
-    rows = np.arange(3 * BLEND.itemsize, dtype=np.uint8).view(BLEND)
+    rows = new_rows(3, 2, 3, 4)
     rows["partner"] = -1
     blend([fake_cupy._array((2, 3, 4, 3)) for _ in rows], rows)
     table = fake_cupy._launches[0][3][0]._values.view(kernels.CLIP)

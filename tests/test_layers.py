@@ -14,10 +14,10 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng threads sampling schedule kernels report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.bitstream media.video media.cut media.remux media.decode media.measure media.encode",
-    "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.flip ops.normalize ops.smoothing ops.blend "
-    "ops.erase ops.mix ops.one_of ops.randaugment ops",
+    "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.sizes ops.flip ops.normalize ops.smoothing "
+    "ops.blend ops.erase ops.mix ops.one_of ops.randaugment ops",
     "data": "data data.manifest data.lists data.scan",
-    "plan": "recipe plan settings graph",
+    "plan": "recipe plan settings columns graph",
     "make": "make",
     "producer": "batch producer",
     "loader": "loader in_memory",

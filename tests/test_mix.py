@@ -109,7 +109,7 @@ def test_fade_mix_up():
     (row,) = draw(FadeMixUp(), 2)[:1]
     clips = [np.zeros((16, 1, 1, 3), np.uint8), np.full((16, 1, 1, 3), 255, np.uint8)]
     rows = np.stack([row, row])
-    rows["partner"] = [1, 0]
+    rows["partner"], rows["height"], rows["width"] = [1, 0], 1, 1
     own = 1 - row["outside"].astype(float)
     expected = 255 * (1 - np.linspace(own[0], own[1], 16))
     assert np.abs(blend(clips, rows)[0][:, 0, 0, 0] - expected).max() < 0.51

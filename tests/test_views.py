@@ -94,7 +94,7 @@ def test_a_view_of_format_1_is_that_of_every_clip(tmp_path):
     [
         ({"format": 3}, "plan format 3; this release reads 1 and 2"),
         ({"views": [0]}, "2 samples, but 1 rows of views"),
-        ({"frames": [[2**40] * 3] * 2}, "frames must fit into int32"),
+        ({"frames": [[2**40] * 3] * 2}, "frames must be finite and fit into int32, got 1099511627776"),
         ({"frames": [1, 2, 3]}, "is not a plan"),
         ({"samples": 3}, "is not a plan"),
         ({"args": {"OneOf": 3}}, "is not a plan"),
@@ -138,11 +138,9 @@ def test_frames_may_lie_between_two(tmp_path, numbered_manifest):
     again = dv.Plan.load(tmp_path / "p.json", [OneEachHalfSecond])
     assert again.frames.dtype == np.float64 and (again.frames == plan.frames).all() and again.recipe == recipe
     assert f"frames {plan.frames[0, 0]:g}, " in plan.describe(0)
-    with (
-        dv.VideoLoader(numbered_manifest, recipe, 2, device="cpu") as loader,
-        pytest.raises(ValueError, match="is between two frames; positions must be whole numbers"),
-    ):
-        next(iter(loader))
+    message = r"OneEachHalfSecond\(.*\) draws positions between two frames, such as [\d.]+, which cannot be decoded yet"
+    with pytest.raises(ValueError, match=message):
+        dv.VideoLoader(numbered_manifest, recipe, 2, device="cpu")
 
 
 @dataclass(frozen=True)
@@ -328,7 +326,7 @@ def test_a_lists_own_columns_stay_with_their_rows(kind, numbered, tmp_path):
             assert batch.rows("caption").tolist() == [captions[s] for s in batch.samples.tolist()]
         with pytest.raises(ValueError, match="no column 'captions'; there are path, label, .*caption, subject"):
             batch.rows("captions")
-    with pytest.raises(ValueError, match="clips in memory have no column 'caption'"):
+    with pytest.raises(ValueError, match="no column 'caption': clips in memory and batches that were pick"):
         dv.augment(np.zeros((1, 2, 4, 4, 3), np.uint8), ()).rows("caption")
 
 

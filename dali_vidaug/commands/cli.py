@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dali_vidaug as dv
+from dali_vidaug.data.manifest import is_manifest
 
 EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
@@ -65,15 +66,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to the help of an option, unless there is none or the help says it."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="stream a data set and draw the clips",
         description="Makes a small labelled data set of moving shapes (or uses yours), streams one epoch of augmented "
         "clips from it, prints how fast that was and where the time went, and draws a contact sheet.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
-    demo.add_argument("--videos", metavar="DIR", help="your videos: a folder for each class, or a CSV or Parquet list")
+    demo.add_argument(
+        "--videos",
+        metavar="DIR|LIST|MANIFEST",
+        help="your videos: a folder with a sub-folder for each class, a CSV or Parquet list, or a manifest that "
+        "dali-vidaug scan wrote",
+    )
     demo.add_argument("-o", "--output", default="demo.png", metavar="PNG", help="where to draw the contact sheet")
     demo.add_argument("--batch-size", type=int, default=8, help="clips in a batch")
     demo.add_argument("--num-frames", type=int, default=16, help="frames in a clip")
@@ -94,7 +107,7 @@ def _add_scan(commands: Any) -> None:
         description="Measures each video once: true number of frames, key frames, size, rotation, frame rate, codec. "
         "Files that cannot be used are listed with the reason. Unchanged files are not measured again, and an "
         "interrupted scan continues where it stopped.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     scan.add_argument(
         "videos",
@@ -117,7 +130,7 @@ def _add_preview(commands: Any) -> None:
         help="draw what the ops do",
         description="Draws a strip of frames for each op of RandAugment-T, with the value that each frame gets; with "
         "--mix, two clips and the result of an op that mixes or erases, with weights and label.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Help,
     )
     preview.add_argument(
         "--video", metavar="FILE", nargs="+", help="your video, two with --mix (default: painted ones)"
@@ -207,7 +220,7 @@ def run_demo(args: argparse.Namespace) -> int:
         if args.videos is None:
             make_videos(folder)
         videos = Path(args.videos or folder)
-        manifest = dv.Manifest.read(videos) if videos.suffix == ".parquet" else dv.scan(videos)
+        manifest = dv.Manifest.read(videos) if is_manifest(videos) else dv.scan(videos)
         print(summary(manifest))
         with dv.VideoLoader(
             manifest, recipe, args.batch_size, seed=args.seed, device=args.device, decoder=args.decoder,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dali_vidaug.data.manifest import SCHEMA
+from dali_vidaug.data.manifest import SCHEMA, is_manifest
 
 EXTENSIONS = frozenset(
     ".3gp .asf .avi .divx .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv .y4m".split()
@@ -131,7 +132,7 @@ def read_parquet(path: Path) -> Rows:
         table = pq.ParquetFile(path).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
-    if b"dali_vidaug" in (table.schema.metadata or {}):
+    if is_manifest(path):
         raise ValueError(f"{path} is a manifest already: read it with dv.Manifest.read")
     _check_columns(path, table.column_names)
     return Rows(table.replace_schema_metadata(None), [f"{path}, row {i}" for i in range(len(table))])
@@ -183,8 +184,10 @@ def _own_names(path, names):
 
 
 def _stripped(value: Any) -> str | None:
-    """A value as text without spaces around it; None for empty."""
-    return None if value is None else str(value).strip() or None
+    """A value as text without spaces around it; None for empty and NaN."""
+    if value is None or value != value:
+        return None
+    return (os.fsdecode(value) if isinstance(value, bytes) else str(value)).strip() or None
 
 
 def _entry(place, row, root):

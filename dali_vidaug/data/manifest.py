@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.video import Video, frame_times
+from dali_vidaug.rng import whole_numbers
 from dali_vidaug.sampling import Videos
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ class Broken:
 
     path: str
     reason: str
+
+
+def is_manifest(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a manifest, of any version."""
+    try:
+        return b"dali_vidaug" in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
 
 
 class Manifest:
@@ -145,15 +154,21 @@ class Manifest:
         """A column, your own or a measured one, for some samples.
 
         Returns:
-            (B,): numbers and truth values as they are; else, and where a value is missing, objects: str, list, None.
+            (B,): numbers and truth values as they are, times as datetime64 and timedelta64; else, and where a value is
+            missing, objects: str, list, None.
 
         Raises:
-            ValueError: there is no such column.
+            ValueError: there is no such column, or ``samples`` are not rows of the manifest.
         """
         if name not in self.table.column_names:
             raise ValueError(f"manifest: no column {name!r}; there are {', '.join(self.table.column_names)}")
-        column = self.table[name].take(pa.array(np.asarray(samples, np.int64)))
+        samples = whole_numbers("samples", samples)
+        if not ((samples >= 0) & (samples < len(self))).all():
+            raise ValueError(f"manifest: samples must be in [0, {len(self)}), got {samples.min()} to {samples.max()}")
+        column = self.table[name].take(pa.array(samples))
         kind = column.type
+        if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+            return column.to_numpy()
         if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             return column.to_numpy()
         if not column.null_count and pa.types.is_boolean(kind):

@@ -13,7 +13,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from dali_vidaug.data.lists import Entry, Listing, list_videos
-from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest
+from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest, is_manifest
 from dali_vidaug.media.measure import measure
 from dali_vidaug.media.video import frame_times
 
@@ -51,8 +51,10 @@ def scan(
 
     Raises:
         FileNotFoundError: no such folder or file.
-        ValueError: the folder has no videos, or the list cannot be read.
+        ValueError: the folder has no videos, the list cannot be read, or ``output`` is there and is not a manifest.
     """
+    if output is not None:
+        _check_output(Path(output))
     listing = list_videos(Path(path), None if root is None else Path(root))
     known = _Known(output, listing.root, deep)
     try:
@@ -64,6 +66,14 @@ def scan(
         manifest.write(output)
         known.forget()
     return manifest
+
+
+def _check_output(output):
+    """Nothing that is not a manifest is overwritten, and no time is spent on what cannot be written."""
+    if output.exists() and not is_manifest(output):
+        raise ValueError(f"scan: the output {output} is there already, and is not a manifest; choose another name")
+    if not output.resolve().parent.is_dir():
+        raise ValueError(f"scan: there is no folder {output.resolve().parent} for the output")
 
 
 def _measure(listing: Listing, known: _Known, deep: bool, num_threads: int, progress: bool) -> dict[str, Any]:

@@ -26,6 +26,11 @@ class Video(NamedTuple):
     pts: np.ndarray | None
 
     @property
+    def shown_size(self) -> tuple[int, int]:
+        """(height, width) of its frames as shown."""
+        return (self.width, self.height) if self.rotation % 180 else (self.height, self.width)
+
+    @property
     def format(self) -> Format:
         """What a decoder must accept to decode it."""
         return Format(self.codec, self.pixel_format, self.width, self.height)

@@ -25,7 +25,10 @@ It may have:
     labels. Called for each batch, in the order of the recipe.
 ``mixed_with(args)``
     For ops that mix pairs of clips: for each clip the position of its partner in the batch, (B,) int, and the share of
-    its own label, (B,) float. This becomes ``batch.mix``.
+    its own label, (B,) float in [0, 1]. This becomes ``batch.mix``.
+``check(args, frames, height, width)``
+    Raise a ``ValueError`` when arguments contradict each other or the sizes of the clips, which are as in ``draw``.
+    Called for what is drawn, and for plans that a user has edited, before any pixel is touched.
 ``describe(row)``
     Lines of text for one row, for ``Plan.describe``.
 ``matrices(args)``
@@ -39,7 +42,7 @@ and may declare, as class attributes:
 ``blends = True``
     The arguments are blends (``blend.BLEND``), and ``build`` is that of ``blend``: ``OneOf`` can choose among such ops.
 ``mirrors = True``
-    The op does nothing except mirror the clips whose argument ``mirrored`` is 1.
+    The op does nothing except mirror the clips whose argument ``mirrored``, which it always draws, is 1.
 ``mirrors_first = True``
     ``build`` takes a flip over from the op before: when that op ``mirrors``, it is not built, and ``args`` has its
     argument ``mirrored``.

@@ -69,29 +69,35 @@ def blend(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> li
         B arrays. On the CPU, clips that do not change are not copied: they are returned themselves.
 
     Raises:
-        ValueError: a row's partner is not in the batch, or of another size than its clip. Rows on the GPU are not
-            checked: there such a partner counts as none.
+        ValueError: a row is for another size than its clip's, or its partner is not in the batch, or of another size
+            than its clip. Rows on the GPU are not checked: there such a partner counts as none.
     """
     skip: list[int] = []
     if len(rows) and isinstance(rows[0], np.ndarray):
         rows = np.stack(rows).view(BLEND)[:, 0]
     if isinstance(rows, np.ndarray):
-        _check_partners(rows["partner"], [clip.shape for clip in clips])
+        sizes = np.array([clip.shape[:3] for clip in clips], np.int64).reshape(-1, 3)
+        _check_sizes(rows, sizes)
         skip = np.flatnonzero(is_neutral(rows)).tolist()
     return launch("blend", clips, rows, BLEND, skip=skip, num_threads=num_threads)
 
 
-def _check_partners(partners, sizes):
-    for i, partner in enumerate(partners.tolist()):
+def _check_sizes(rows, sizes):
+    """The rows (B,) BLEND are for clips of ``sizes``, (B, 3), or change nothing; and their partners exist."""
+    planned = np.stack([rows["frames"], rows["height"], rows["width"]], 1)
+    others = (planned != sizes).any(1) & ~is_neutral(rows)
+    if others.any():
+        i = int(others.argmax())
+        raise ValueError(f"blend: clip {i} is {_size(sizes[i])}, but its arguments are for {_size(planned[i])}")
+    for i, partner in enumerate(rows["partner"].tolist()):
         if partner >= len(sizes):
             raise ValueError(f"blend: clip {i} has partner {partner}, but there are {len(sizes)} clips")
-        if partner >= 0 and sizes[partner] != sizes[i]:
-            raise ValueError(f"blend: clip {i} is {sizes[i]}, its partner {sizes[partner]}")
+        if partner >= 0 and (sizes[partner] != sizes[i]).any():
+            raise ValueError(f"blend: clip {i} is {_size(sizes[i])}, its partner {_size(sizes[partner])}")
 
 
-def check_rows(rows: np.ndarray) -> None:
-    """Refuse rows (B,) BLEND, such as those of an edited plan, whose partner does not exist or has another size."""
-    _check_partners(rows["partner"], rows[["frames", "height", "width"]].tolist())
+def _size(size):
+    return "x".join(map(str, size.tolist()))
 
 
 def is_neutral(rows: np.ndarray) -> np.ndarray:
@@ -184,7 +190,17 @@ def describe_blend(row: Any) -> list[str]:
 
 def build(self: object, fn: Any, clips: Any, args: Any) -> Any:
     """``blend`` as an operator of DALI's graph."""
-    return as_operator(fn, blend, clips, args, check_rows)
+    return as_operator(fn, blend, clips, args)
+
+
+def check(self: object, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
+    """Refuse arguments, such as those of an edited plan, that are not for clips of these sizes."""
+    _check_sizes(args, np.stack([frames, height, width], 1))
+    for name in ("inside", "outside"):
+        if not ((args[name] >= 0) & (args[name] <= 1)).all():
+            raise ValueError(f"blend: {name} must be in [0, 1], got {args[name].min()} to {args[name].max()}")
+    if not (np.isfinite(args["color"]).all() and np.isfinite(args["spread"]).all()):
+        raise ValueError("blend: color and spread must be finite")
 
 
 def targets(self: object, args: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -31,6 +31,20 @@ def _boxes(top, left, height, width, out_height, out_width):
     return args
 
 
+def check_crops(name: str, args: np.ndarray, sizes: np.ndarray) -> None:
+    """Refuse boxes (B,) CROP of an op that are not inside frames of ``sizes``, (B, 3): frames, height, width."""
+    top, left, bottom, right = (args[field].astype(np.int64) for field in ("top", "left", "bottom", "right"))
+    inside = (
+        (0 <= top) & (top < bottom) & (bottom <= sizes[:, 1]) & (0 <= left) & (left < right) & (right <= sizes[:, 2])
+    )
+    if not inside.all():
+        i = int(inside.argmin())
+        raise ValueError(
+            f"{name}: the box of clip {i}, rows [{top[i]}, {bottom[i]}) and columns [{left[i]}, {right[i]}), is not in "
+            f"its {sizes[i, 1]}x{sizes[i, 2]} frames (height x width)"
+        )
+
+
 def _both(size):
     return size if isinstance(size, tuple) else (size, size)
 

@@ -69,7 +69,8 @@ class Mix:
 
     ARGS = BLEND
     blends = True
-    build, targets, mixed_with, describe = blend.build, blend.targets, blend.mixed_with, blend.describe
+    build, check, describe = blend.build, blend.check, blend.describe
+    targets, mixed_with = blend.targets, blend.mixed_with
 
     def __post_init__(self):
         family = _SPELLINGS.get(str(self.family).lower())

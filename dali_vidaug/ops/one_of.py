@@ -34,7 +34,8 @@ class OneOf:
 
     ARGS = BLEND
     blends = True
-    build, targets, mixed_with, describe = blend.build, blend.targets, blend.mixed_with, blend.describe
+    build, check, describe = blend.build, blend.check, blend.describe
+    targets, mixed_with = blend.targets, blend.mixed_with
 
     def __post_init__(self):
         object.__setattr__(self, "ops", tuple(self.ops))

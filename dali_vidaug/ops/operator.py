@@ -7,12 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
 
-
-def as_operator(
-    fn: Any, function: Callable, clips: Any, args: Any, check_rows: Callable[[np.ndarray], None] | None = None
-) -> Any:
+def as_operator(fn: Any, function: Callable, clips: Any, args: Any) -> Any:
     """Make a kernel an operator of DALI's graph.
 
     Args:
@@ -21,12 +17,11 @@ def as_operator(
             Returns B clips.
         clips: a node of the graph, (F, H, W, 3) uint8.
         args: the op's arguments, as its ``build`` gets them.
-        check_rows: raises a ValueError for rows, such as those of an edited plan, that the kernel must not get.
 
     Returns:
         A node of the graph, on the device of ``clips``.
     """
-    rows, on_gpu = args.rows(check_rows), clips.device == "gpu"
+    rows, on_gpu = args.rows(), clips.device == "gpu"
     function = partial(function, num_threads=args.num_threads)
     return fn.python_function(
         clips, rows.gpu() if on_gpu else rows, function=_on_dali_stream(function) if on_gpu else function,

@@ -127,17 +127,6 @@ def randaugment(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int 
     )  # fmt: skip
 
 
-def check_rows(rows: np.ndarray) -> None:
-    """Refuse rows (B,), such as those of an edited plan, for which the kernel would read past the end of a row."""
-    num_ops, frames = rows.dtype["value"].shape
-    for i, row in enumerate(rows):
-        if not 0 <= row["num_values"] <= frames:
-            raise ValueError(f"RandAugmentT: num_values of row {i} must be in [0, {frames}], got {row['num_values']}")
-        if row["op"][num_ops:].any() or row["op"].max() >= len(CODES):
-            codes = row["op"].tolist()
-            raise ValueError(f"RandAugmentT: row {i} must have {num_ops} ops, [0, {len(CODES)}), then 0, got {codes}")
-
-
 @dataclass(frozen=True)
 class RandAugmentT:
     """Apply ``num_ops`` ops, drawn uniformly and with replacement, each with a magnitude that may ramp over the frames.
@@ -252,7 +241,24 @@ class RandAugmentT:
 
     def build(self, fn: Any, clips: Any, args: Any) -> Any:
         """The kernel as an operator of DALI's graph."""
-        return as_operator(fn, partial(randaugment, num_ops=self.num_ops), clips, args, check_rows)
+        return as_operator(fn, partial(randaugment, num_ops=self.num_ops), clips, args)
+
+    def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
+        """Refuse arguments, such as those of an edited plan, for which the kernel would read past the end of a row."""
+        most = int(frames.max(initial=0))
+        num_values = args["value"].shape[-1] if "value" in (args.dtype.names or ()) else 0
+        if args.dtype != args_dtype(self.num_ops, num_values) or num_values < most:
+            raise ValueError(f"RandAugmentT: arguments must have {self.num_ops} ops with values for {most} frames")
+        for i, row in enumerate(args):
+            if row["num_values"] != num_values:
+                raise ValueError(f"RandAugmentT: num_values of row {i} must be {num_values}, got {row['num_values']}")
+            if row["op"][self.num_ops :].any() or row["op"].max() >= len(CODES):
+                codes = row["op"].tolist()
+                raise ValueError(
+                    f"RandAugmentT: row {i} must have {self.num_ops} ops, [0, {len(CODES)}), then 0, got {codes}"
+                )
+        if not np.isfinite(args["value"]).all():
+            raise ValueError("RandAugmentT: values must be finite")
 
     def describe(self, row: np.void) -> list[str]:
         """A line for each op of a row: its name and value, frame by frame where it changes."""
