@@ -286,7 +286,7 @@ def test_the_graph_of_a_gpu_can_be_built():
     class Args:
         num_threads = 1
 
-        def rows(self, check):
+        def rows(self):
             return fn.external_source(name="rows", dtype=types.UINT8, ndim=1)
 
     with Pipeline(2, 1, 0):

@@ -20,18 +20,18 @@ from dali_vidaug.settings import make_settings
 @pytest.mark.parametrize("prefetch", [1, 3])
 def test_unfinished_batches_never_share_a_stream(prefetch, numbered_manifest, monkeypatch):
     """Whoever waits for a batch must not wait for another. Numbers stand in for streams, of which the CPU has none."""
-    used, start, run = [], Producer.__init__, Graph.run
+    used, produce, run = [], Producer._run, Graph.run
 
-    def begin(self, *arguments):
-        start(self, *arguments)
+    def begin(self):
         assert set(self._streams) == {None}
         self._streams = deque(range(len(self._streams)))
+        produce(self)
 
     def record(self, plan, inputs, stream=None):
         used.append(stream)
         return run(self, plan, inputs)
 
-    monkeypatch.setattr(Producer, "__init__", begin)
+    monkeypatch.setattr(Producer, "_run", begin)
     monkeypatch.setattr(Graph, "run", record)
     take_batches(dv.VideoLoader(numbered_manifest, RECIPE, 2, prefetch=prefetch, device="cpu"), 12)
     # ``prefetch`` are ready, one is being made, one was taken just now and its stream may still be asked for
