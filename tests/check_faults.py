@@ -1,10 +1,10 @@
 """Do files with known faults give the right frames: ``python tests/check_faults.py FOLDER``.
 
-FOLDER is that of ``faults/``, whose README gives the right number of frames of each file. The right frames are those of a
-decode of the whole file by PyAV alone, turned by the display matrix. Each file is scanned plainly and deeply; then every
-frame alone, runs of frames, frames in any order, crops, and small files made for DALI must give the right frames. A clip
-that fails counts as reported, but these are good files: all of them should load. Prints a line for each file, and exits
-with 1 if anything is not right.
+FOLDER is that of ``faults/``, whose README gives the right number of frames of each file. The right frames are those of
+a decode of the whole file by PyAV alone, turned by the display matrix. Each file is scanned plainly and deeply; then
+every frame alone, runs of frames, frames in any order, crops, and small files made for DALI must give the right frames.
+A clip that fails counts as reported, but these are good files: all of them should load. Prints a line for each file,
+and exits with 1 if anything is not right.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ RIGHT = {  # file: (number of frames, height, width as shown), from the README t
     "joined_ts/cam2.ts": (100, None, None),
     "joined_ts/later_first.ts": (100, None, None),
     "starts_mid_gop/closed.ts": (50, None, None),
-    "starts_mid_gop/hevc.ts": (81, None, None),
+    "starts_mid_gop/hevc.ts": (
+        75,
+        None,
+        None,
+    ),  # ffmpeg 5.1: 81; six refer to frames that are not there, newer ones drop them
     "tracks/preview_first.mkv": (100, 120, 160),
 }
 BORDER = 2  # pixels; colour is interpolated from beyond the edge of a crop, where the crop itself has nothing

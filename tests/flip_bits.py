@@ -2,9 +2,9 @@
 
 Of each flipped file, scanned plainly and deeply, clips are drawn and decoded. A frame that is delivered must look like
 the frame of the same index of the unharmed file, or like its neighbour; otherwise the clip must be reported. For clips
-that are wrong without a report, the flipped file is decoded again by PyAV alone, which tells whether the decoder noticed
-anything between the key frame before the clip and its last frame. Prints a table, and exits with 1 if any clip is wrong
-in which the decoder had noticed something.
+that are wrong without a report, the flipped file is decoded again by PyAV alone, which tells whether the decoder
+noticed anything between the key frame before the clip and its last frame. Prints a table, and exits with 1 if any clip
+is wrong in which the decoder had noticed something.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The oracle of the tests of dirty files: every frame of a file, as PyAV alone gives it from the first packet.
 
-Nothing of the package is used here, and nothing seeks. A packet that cannot be decoded is skipped, as the ffmpeg program
-does, and the track is the one that FFmpeg takes for the best. Frame i is the i-th frame that comes out.
+Nothing of the package is used here, and nothing seeks. A packet that cannot be decoded is skipped, as the ffmpeg
+program does, and the track is the one that FFmpeg takes for the best. Frame i is the i-th frame that comes out.
 """
 
 from __future__ import annotations
