@@ -49,7 +49,7 @@ def _boxes(change):
         edit_boxes(base, lambda boxes: said.append(change(rng, boxes)), target)
         return said[0]
 
-    mutate.__name__ = change.__name__
+    mutate.__name__, mutate.__wrapped__ = change.__name__, change
     return mutate
 
 
