@@ -9,6 +9,7 @@ Frame i is always the i-th frame of a full decode, in presentation order.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import av
 import av.logging
 import numpy as np
 
-from dali_vidaug.media.bitstream import encoder_note, is_reference
+from dali_vidaug.media.bitstream import encoder_note, is_fresh_start, is_reference
 from dali_vidaug.media.video import Video
 
 SEEK_DISTANCE = 64  # frames; a key frame closer than this is reached by reading on
@@ -135,6 +136,11 @@ def is_counted(video: Video) -> bool:
     return video.pts is None and video.pts_step is None
 
 
+def needs_note(video: Video) -> bool:
+    """Whether the decoder needs the message of the encoder, which is in the first packet only: see ``encoder_note``."""
+    return video.codec == "h264" and "444" in video.pixel_format
+
+
 def read_cuts(container: Any, stream: Any, video: Video, frames: np.ndarray, *, one_cut: bool = False) -> list[Cut]:
     """Read what is needed to decode some frames.
 
@@ -167,7 +173,7 @@ def read_cuts(container: Any, stream: Any, video: Video, frames: np.ndarray, *, 
     if one_cut:
         keys = np.broadcast_to(keys[0], keys.shape)
     cuts, position, note = [], -1, b""
-    if video.codec == "h264" and "444" in video.pixel_format and keys[-1] > 0:
+    if needs_note(video) and keys[-1] > 0:
         first = next(packets)
         note = encoder_note(first, stream)
         packets = chain([first], packets)
@@ -232,7 +238,7 @@ def _read_cut(packets, video, stream, key, wanted):
 
     ``wanted`` is None for a video that is not regular: then the packets have no end, and none of them is left out.
     """
-    chosen, frames, missing = [], [], set(wanted or ())
+    chosen, frames, missing, opening = [], [], set(wanted or ()), -math.inf
     started = key == FROM_START
     for packet in packets:
         index = frame_index(video, packet.pts)
@@ -242,8 +248,10 @@ def _read_cut(packets, video, stream, key, wanted):
             started = index == key and packet.is_keyframe
             if not started:
                 continue
-        elif 0 <= index < key:
-            continue  # a leading picture
+        elif 0 <= index < key or (index < 0 and packet.pts is not None and packet.pts < opening):
+            continue  # a leading picture, or a hidden one that cannot be decoded from here
+        if not chosen and packet.pts is not None and not is_fresh_start(packet, stream):
+            opening = packet.pts
         if wanted is None:
             return Cut(chain([packet], _without_leading(packets, video, key)), [])
         if index in wanted or is_reference(packet, stream):

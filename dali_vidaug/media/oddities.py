@@ -23,7 +23,7 @@ from dali_vidaug.media.headers import AV1_SEQUENCE, av1_pictures, av1_units, is_
 _INTRA_ONLY = frozenset("mjpeg prores dnxhd dvvideo jpeg2000 rawvideo huffyuv ffvhuff utvideo png v210 cfhd".split())
 READABLE = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "av1")) | _INTRA_ONLY
 _H264_SETS, _HEVC_SETS = {7: "SPS", 8: "PPS"}, {32: "VPS", 33: "SPS", 34: "PPS"}
-_MPEG4_NOT_CODED_MAX = 10  # bytes; longer packets have a picture that is coded
+_LEAST = {"mpeg4": 11, "mpeg1video": 16, "mpeg2video": 16, **dict.fromkeys(_INTRA_ONLY, 32)}  # bytes of a coded picture
 _EXTENSION, _PICTURE_CODING, _FRAME = b"\0\0\1\xb5", 8, 3  # ISO/IEC 13818-2: picture_structure 3 is a whole frame
 _HOLE = bytes(64)  # no coded picture of these codecs has as many zeros in a row
 
@@ -42,7 +42,9 @@ def oddity(packet: Any, stream: Any) -> str | None:
             return "a packet has no picture, or several"
         if any(unit[0] & 31 == 7 and is_interlaced(unit) for unit in nal_units(packet, stream) if codec == "h264"):
             return "its frames may be pairs of fields"
-    if codec == "mpeg4" and (data.count(MPEG4_PICTURE) != 1 or len(data) <= _MPEG4_NOT_CODED_MAX):
+    if len(data) < _LEAST.get(codec, 0):
+        return "a packet is too short for a coded picture"
+    if codec == "mpeg4" and data.count(MPEG4_PICTURE) != 1:
         return "a packet has no coded picture, or several"
     if codec in ("mpeg1video", "mpeg2video") and not _is_one_mpeg2_frame(data):
         return "a packet is not one frame"

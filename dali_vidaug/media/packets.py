@@ -7,13 +7,29 @@ from itertools import pairwise
 from typing import Any
 
 import av
+import numpy as np
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import is_random_access
 from dali_vidaug.media.cut import read_packets
 from dali_vidaug.media.oddities import Settings, oddity
 
-_SECOND_GOP_PACKETS = 8  # of which the first frames are decoded, to see whether decoding may begin at a key frame
+_REPEATED_MIN = 64  # bytes; shorter packets may be equal, where nothing moves
+_REGULAR_SHARE, _GAP = 0.8, 1.5  # of the steps between time stamps that are as usual; a step that is not, by the usual
+_SECOND_GOP_PACKETS = 4  # of which the first frames are decoded, to see whether decoding may begin at a key frame
+
+
+def has_gaps(pts: np.ndarray) -> bool:
+    """Whether time stamps, rising, are on a regular grid of which some places are empty.
+
+    Of a variable frame rate that cannot be known.
+    """
+    steps = np.diff(pts)
+    if not len(steps):
+        return False
+    usual = np.median(steps)
+    regular = np.abs(steps - usual) <= max(1, usual / 10)  # a tick: stamps are rounded
+    return bool(_REGULAR_SHARE <= regular.mean() < 1 and (steps[~regular] >= _GAP * usual).any())
 
 
 class Packets:
@@ -41,6 +57,7 @@ class Packets:
         self._hidden: list[int] = []
         self._settings = Settings(stream)
         self._num_gops = 0
+        self._previous = b""
         self._latest, self._latest_before = float("-inf"), float("-inf")  # stamps, of this GOP and of those before it
         try:
             for packet in read_packets(container, stream):
@@ -70,11 +87,22 @@ class Packets:
             if packet.pts <= self._latest_before:
                 self.odd_stamps = "time stamps do not rise from GOP to GOP"
             self._latest = max(self._latest, packet.pts)
+            if packet.dts is not None and packet.pts < packet.dts:
+                self.odd_stamps = "a packet is shown before it is decoded"
         self.pts.append(packet.pts)
         if packet.is_discard and packet.pts is not None:
             self._hidden.append(packet.pts)
         if self.odd_packets is None:
-            self.odd_packets = oddity(packet, stream) or ("parameter sets change" if self._settings.changed else None)
+            self.odd_packets = oddity(packet, stream) or self._contradiction(packet)
+
+    def _contradiction(self, packet):
+        """What is odd about a packet after those before it, or None."""
+        previous, self._previous = self._previous, bytes(packet)
+        if self._settings.changed:
+            return "parameter sets change"
+        if len(previous) >= _REPEATED_MIN and self._previous == previous:
+            return "a packet comes twice"
+        return None
 
     def _look_at_stamps(self):
         if self.pts and not self.has_stamps():
@@ -83,6 +111,8 @@ class Packets:
             first, last = min(shown), max(shown)
             if any(first < pts < last for pts in self._hidden):
                 self.odd_stamps = "an edit list hides frames in the middle"
+        if not self.oddity and has_gaps(np.sort([pts for pts in self.pts if pts is not None])):
+            self.odd_packets = "frames are missing in the middle, by their time stamps"
 
     @property
     def oddity(self) -> str | None:

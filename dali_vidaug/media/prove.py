@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
+from math import inf
 from typing import Any, NamedTuple
 
 import av
@@ -12,7 +14,7 @@ import numpy as np
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.cut import READ_ERRORS, is_counted, open_video, read_cuts
-from dali_vidaug.media.decode import decode_cut
+from dali_vidaug.media.decode import decode_cut, strict_decoder
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.video import Video
 
@@ -51,8 +53,14 @@ class Decoded(NamedTuple):
     problem: str | None
 
 
-def decode_packets(codec: Any, packets: Iterable[Any], digests: bool) -> Decoded:
-    """Decode packets as they come. Those that cannot be decoded are left out; an error in the file is its end."""
+def decode_packets(codec: Any, packets: Iterable[Any], digests_from: float = inf) -> Decoded:
+    """Decode packets as they come. Those that cannot be decoded are left out; an error in the file is its end.
+
+    Args:
+        codec: a codec context, ready for other packets afterwards.
+        packets: av.Packets.
+        digests_from: frames with this time stamp or a later one get a digest; -inf: all.
+    """
     frames, problem = [], None
     packets = iter(packets)
     while True:
@@ -64,15 +72,16 @@ def decode_packets(codec: Any, packets: Iterable[Any], digests: bool) -> Decoded
             shown = codec.decode(packet)
         except av.error.FFmpegError as error:
             shown, problem = [], problem or one_line(error)
-        frames += [_frame(one, digests) for one in shown]
+        frames += [_frame(one, digests_from) for one in shown]
         if packet is None:
             codec.flush_buffers()
             return Decoded(frames, problem)
 
 
-def _frame(frame, digests):
+def _frame(frame, digests_from):
     look = Look(frame.width, frame.height, *orientation_of(frame))
-    return Frame(frame.pts, look, frame.format.name, digest_of(frame) if digests else None, bool(frame.is_corrupt))
+    wanted = digests_from == -inf or (frame.pts is not None and frame.pts >= digests_from)
+    return Frame(frame.pts, look, frame.format.name, digest_of(frame) if wanted else None, bool(frame.is_corrupt))
 
 
 def digest_of(frame: Any) -> int:
@@ -104,19 +113,23 @@ class Failure(NamedTuple):
     reason: str
 
 
-def compare(video: Video, frames: Sequence[int], truth: Sequence[Frame] | Mapping[int, Frame]) -> Failure | None:
+def compare(
+    video: Video, frames: Sequence[int], truth: Sequence[Frame] | Mapping[int, Frame], opened: Any = None
+) -> Failure | None:
     """Decode frames as a clip's are, and compare them with those of a full decode; None if they are the same.
 
     Args:
         video: a row of a manifest that may not be right.
         frames: indices, rising.
         truth: the frames of a full decode, with digests.
+        opened: the file, container and stream; default: open it.
     """
     wanted, wrong = set(frames), []
     try:
-        with open_video(video.path, video.stream) as (container, stream):
+        with nullcontext(opened) if opened else open_video(video.path, video.stream) as (container, stream):
+            codec = strict_decoder(stream)
             for cut in read_cuts(container, stream, video, np.array(frames)):
-                for frame, index in decode_cut(stream.codec_context, cut, video, wanted):
+                for frame, index in decode_cut(codec, cut, video, wanted):
                     if index in wanted:
                         wanted.discard(index)
                         wrong += [index] if digest_of(frame) != truth[index].digest else []
