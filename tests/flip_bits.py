@@ -164,8 +164,9 @@ def main() -> int:
     parser.add_argument("--flips", default="3,10,100", help="numbers of bits to flip (default: 3,10,100)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--payload-only", action="store_true", help="leave out flips outside the video's packets")
+    parser.add_argument("--only", default="", help="only files whose name contains this")
     arguments = parser.parse_args()
-    files = [arguments.videos / name for name in FILES]
+    files = [arguments.videos / name for name in FILES if arguments.only in name]
     if missing := [path.name for path in files if not path.exists()]:
         parser.error(f"not in {arguments.videos}: {', '.join(missing)}")
     places = (False,) if arguments.payload_only else (False, True)
