@@ -14,7 +14,7 @@ import numpy as np
 
 HEIGHT, WIDTH, FPS = 48, 64, 25
 os.environ.setdefault("SVT_LOG", "1")  # the AV1 encoder says what it does, unless it is told to report errors alone
-LEAF_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"}
+PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts"}
 
 
 def picture(index: int, height: int = HEIGHT, width: int = WIDTH, seed: int = 0) -> np.ndarray:
@@ -42,12 +42,12 @@ class Encoding:
     frames: int = 40
 
 
-def _x264(**params):
+def x264_options(**params):
     text = ":".join(f"{k}={v}" for k, v in {"keyint": 10, "scenecut": 0, "bframes": 2, **params}.items())
     return (("x264-params", text.replace("_", "-")), ("preset", "veryfast"))
 
 
-def _x265(**params):
+def x265_options(**params):
     base = {"keyint": 10, "min-keyint": 10, "scenecut": 0, "bframes": 2, "log-level": "none", "pools": 1}
     return (("x265-params", ":".join(f"{k.replace('_', '-')}={v}" for k, v in {**base, **params}.items())),)
 
@@ -56,20 +56,20 @@ _ANY, _MP = ("mp4", "mov", "mkv", "avi", "ts", "flv"), ("mp4", "mov", "mkv", "ts
 _AV1 = (("preset", "12"), ("g", "10"))
 _GOP = (("g", "10"), ("b", "600k"))
 ENCODINGS = {
-    "h264": Encoding("libx264", _ANY, _x264()),
-    "h264_open": Encoding("libx264", _MP, _x264(open_gop=1, bframes=3)),
-    "h264_pyramid": Encoding("libx264", _MP, _x264(bframes=5, b_pyramid="normal", ref=4)),
-    "h264_no_b": Encoding("libx264", _ANY, _x264(bframes=0)),
-    "h264_one_key": Encoding("libx264", _MP, _x264(keyint=300)),
-    "h264_refresh": Encoding("libx264", _MP, _x264(intra_refresh=1)),
-    "h264_tff": Encoding("libx264", _MP, _x264(tff=1)),
-    "h264_bff": Encoding("libx264", _MP, _x264(bff=1, bframes=0)),
-    "h264_fake": Encoding("libx264", _MP, _x264(fake_interlaced=1)),
-    "h264_444": Encoding("libx264", ("mp4", "mkv", "ts"), _x264(), "yuv444p"),
-    "h264_10": Encoding("libx264", ("mp4", "mkv"), _x264(), "yuv420p10le"),
-    "hevc": Encoding("libx265", _MP, _x265(open_gop=0)),
-    "hevc_open": Encoding("libx265", _MP, _x265(open_gop=1, bframes=3)),
-    "hevc_layers": Encoding("libx265", ("mp4", "mkv"), _x265(bframes=4, temporal_layers=2)),
+    "h264": Encoding("libx264", _ANY, x264_options()),
+    "h264_open": Encoding("libx264", _MP, x264_options(open_gop=1, bframes=3)),
+    "h264_pyramid": Encoding("libx264", _MP, x264_options(bframes=5, b_pyramid="normal", ref=4)),
+    "h264_no_b": Encoding("libx264", _ANY, x264_options(bframes=0)),
+    "h264_one_key": Encoding("libx264", _MP, x264_options(keyint=300)),
+    "h264_refresh": Encoding("libx264", _MP, x264_options(intra_refresh=1)),
+    "h264_tff": Encoding("libx264", _MP, x264_options(tff=1)),
+    "h264_bff": Encoding("libx264", _MP, x264_options(bff=1, bframes=0)),
+    "h264_fake": Encoding("libx264", _MP, x264_options(fake_interlaced=1)),
+    "h264_444": Encoding("libx264", ("mp4", "mkv", "ts"), x264_options(), "yuv444p"),
+    "h264_10": Encoding("libx264", ("mp4", "mkv"), x264_options(), "yuv420p10le"),
+    "hevc": Encoding("libx265", _MP, x265_options(open_gop=0)),
+    "hevc_open": Encoding("libx265", _MP, x265_options(open_gop=1, bframes=3)),
+    "hevc_layers": Encoding("libx265", ("mp4", "mkv"), x265_options(bframes=4, temporal_layers=2)),
     "mpeg4": Encoding("mpeg4", ("mp4", "mov", "mkv", "avi", "ts"), (("bf", "0"), *_GOP)),
     "mpeg4_b": Encoding("mpeg4", ("mp4", "mov", "mkv", "avi"), (("bf", "2"), *_GOP)),
     "mpeg2": Encoding("mpeg2video", ("mpg", "ts", "mkv", "mp4", "mxf"), (("bf", "2"), *_GOP)),
@@ -130,7 +130,11 @@ def read_coded(path: Path) -> tuple[list[Coded], bytes]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         packets = [Coded(bytes(p), p.pts, p.dts, p.is_keyframe, p.time_base) for p in container.demux(stream) if p.size]
-        return packets, bytes(stream.codec_context.extradata or b"")
+        extradata = bytes(stream.codec_context.extradata or b"")
+    for i in range(len(packets) - 2, -1, -1):  # Matroska has no decoding times; FFmpeg does not guess the first ones
+        if packets[i].dts is None and packets[i + 1].dts is not None:
+            packets[i] = replace(packets[i], dts=packets[i + 1].dts - round(1 / FPS / packets[i].time_base))
+    return packets, extradata
 
 
 def write_coded(path: Path, template: Path, packets: Sequence[Coded], matrix: Sequence[int] | None = None) -> Path:
@@ -212,7 +216,7 @@ def parse_boxes(data: bytes) -> list[list]:
             size, head = struct.unpack_from(">Q", data, at + 8)[0], 16
         size = size or len(data) - at
         body = data[at + head : at + size]
-        found.append([kind, parse_boxes(body) if kind in LEAF_PARENTS else body])
+        found.append([kind, parse_boxes(body) if kind in PARENTS else body])
         at += max(size, 8)
     return found
 

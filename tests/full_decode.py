@@ -146,7 +146,9 @@ def _decoded(container, stream):
                     pass
                 except (av.error.FFmpegError, OSError, ValueError) as error:
                     reason = f"decoding: {error}"
-        if lines and reason is None:
+        if reason is None and packet is not None and packet.is_corrupt:
+            reason = "the packet is marked as corrupt"
+        if reason is None and lines:
             reason = f"FFmpeg: {lines[0][2].strip()}"
         yield reason, found
         if packet is None:

@@ -138,7 +138,15 @@ def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
         for way in ("decode", "crop", "remux"):
             region = box if way == "crop" else None
             wrong, reason = wrong_frames(Loader(video, way, region), full, frames, region)
-            outcome = "reported" if reason else f"WRONG{clean}" if wrong else "right"
+            outcome = (
+                "cannot be packed"
+                if reason and "does not support" in reason
+                else "reported"
+                if reason
+                else f"WRONG{clean}"
+                if wrong
+                else "right"
+            )
             outcomes[f"{way}, {depth}", outcome] += 1
             if wrong:
                 details.append(f"WRONG{clean}: {way} after a {depth} scan, frames {wrong[:8]} of {frames.tolist()}")
