@@ -21,7 +21,7 @@ from dali_vidaug.data.manifest import SCHEMA, Manifest
 from dali_vidaug.device import driver, gpu, nvdec
 from dali_vidaug.media import cut as cut_module
 from dali_vidaug.media.cut import open_video, read_cuts
-from dali_vidaug.media.decode import decode_cut, strict_decoder
+from dali_vidaug.media.decode import decode_cut, decoder_of
 from dali_vidaug.media.encode import write_video
 from dali_vidaug.media.measure import measure
 from dali_vidaug.media.remux import remux
@@ -213,7 +213,7 @@ def cut_frames(video, frames):
     """Frames decoded from cuts: digests."""
     found = {}
     with open_video(video.path) as (container, stream):
-        codec = strict_decoder(stream)
+        codec = decoder_of(stream)
         for cut in read_cuts(container, stream, video, frames):
             for frame, index in decode_cut(codec, cut, video):
                 found[index] = frame_digest(frame)

@@ -249,7 +249,7 @@ def test_edit_list_that_goes_back(base, tmp_path):
     timescale = 12800
     parts = [(800, timescale * 15 // 25, 1), (800, 0, 1)]
     path = edit_boxes(base("h264", "mp4"), lambda boxes: set_edits(boxes, parts), tmp_path / "v.mp4")
-    assert full_decode(path, pixels=False).num_frames >= 39
+    assert full_decode(path, pixels=False).num_frames > 30
     assert_right(path)
 
 

@@ -238,7 +238,8 @@ def _read_cut(packets, video, stream, key, wanted):
 
     ``wanted`` is None for a video that is not regular: then the packets have no end, and none of them is left out.
     """
-    chosen, frames, missing, opening = [], [], set(wanted or ()), -math.inf
+    chosen: list = []
+    frames, missing, opening = [], set(wanted or ()), -math.inf
     started = key == FROM_START
     for packet in packets:
         index = frame_index(video, packet.pts)

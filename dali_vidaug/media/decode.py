@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import nullcontext
 from fractions import Fraction
 from itertools import chain
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of
-from dali_vidaug.media.cut import Cut, frame_index, is_counted, open_video, read_cuts
+from dali_vidaug.media.cut import REORDER_MAX, Cut, frame_index, is_counted, open_video, read_cuts
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
 from dali_vidaug.media.video import Video
 
@@ -58,32 +59,62 @@ def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = ()) -> C
     convert = Converter(video, crops)
     pixels: Any = None
     num_decoded = 0
-    with open_video(video.path, video.stream) as (container, stream):
-        cuts, codec = read_cuts(container, stream, video, frames), strict_decoder(stream)
-        seconds["read"] = clock() - started
-        for cut in cuts:
-            if not wanted:  # the cut before had this one's key frame too, because frames shown before it refer to it
-                break
-            for frame, index in decode_cut(codec, cut, video, wanted):
-                num_decoded += 1
-                if index not in wanted:
-                    continue
-                before = clock()
-                picture = convert(frame)
-                if pixels is None:
-                    pixels = np.empty((len(frames), *picture.shape), np.uint8)
-                for position in np.flatnonzero(frames == index):
-                    pixels[position] = picture
-                wanted.discard(index)
-                seconds["convert"] += clock() - before
+    for frame, index in decode_frames(video, wanted, seconds):
+        num_decoded += 1
+        if index not in wanted:
+            continue
+        before = clock()
+        picture = convert(frame)
+        if pixels is None:
+            pixels = np.empty((len(frames), *picture.shape), np.uint8)
+        for position in np.flatnonzero(frames == index):
+            pixels[position] = picture
+        wanted.discard(index)
+        seconds["convert"] += clock() - before
     if wanted:
         raise ValueError(f"frame {min(wanted)} did not come out of the decoder")
     seconds["decode"] = clock() - started - seconds["read"] - seconds["convert"]
     return Clip(pixels, num_decoded, seconds)
 
 
-def strict_decoder(stream: Any) -> Any:
-    """A codec context for a stream that reports damage rather than hides it.
+class _OpeningError(ValueError):
+    """The decoder reports an error soon after it began at a key frame that is not a fresh start."""
+
+
+def decode_frames(
+    video: Video, wanted: AbstractSet[int], seconds: MutableMapping[str, float], opened: Any = None
+) -> Iterator[tuple[Any, int]]:
+    """Decode what some frames need: yields (av.VideoFrame, index of the frame or -1), frames that are not wanted too.
+
+    Args:
+        video: its row of the manifest.
+        wanted: indices of frames; whoever takes them out of the set ends the decoding when it is empty.
+        seconds: processor time for reading is added to "read".
+        opened: the file, container and stream; default: open it.
+
+    Raises:
+        EOFError, ValueError, av.error.FFmpegError: as ``decode``.
+    """
+    for strict in (True, False):
+        before = time.thread_time()
+        try:
+            with nullcontext(opened) if opened else open_video(video.path, video.stream) as (container, stream):
+                cuts, codec = read_cuts(container, stream, video, np.array(sorted(wanted))), decoder_of(stream, strict)
+                seconds["read"] += time.thread_time() - before
+                for cut in cuts:
+                    if not wanted:  # the cut before had this one's key frame, because frames shown before refer to it
+                        break
+                    yield from decode_cut(codec, cut, video, wanted)
+            return
+        except _OpeningError:
+            # Where H.264 does not begin with an IDR picture, packets may ask the decoder to forget frames from before.
+            # Being strict, it calls that an error. Other damage is flagged without strictness, but for little.
+            if not strict or video.codec != "h264" or opened:
+                raise
+
+
+def decoder_of(stream: Any, strict: bool = True) -> Any:
+    """A codec context for a stream; one that is strict reports damage rather than hides it.
 
     Of damaged VP9, libvpx reports nearly all, FFmpeg's own decoder almost nothing; their frames are the same, bit for
     bit, and neither is faster.
@@ -99,7 +130,7 @@ def strict_decoder(stream: Any) -> Any:
     if codec_of(stream) == "vp9" and eight_bits and "libvpx-vp9" in av.codecs_available:
         codec = av.CodecContext.create("libvpx-vp9", "r")
         codec.extradata, codec.thread_count = stream.codec_context.extradata, 1
-    if not codec.is_open:
+    if strict and not codec.is_open:
         codec.options = {"err_detect": "explode"}
     return codec
 
@@ -108,7 +139,7 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
     """Decode a cut: yields (av.VideoFrame, index of the frame or -1) in presentation order.
 
     Args:
-        codec: from ``strict_decoder``; ready for another cut afterwards.
+        codec: from ``decoder_of``; ready for another cut afterwards.
         cut: what to decode.
         video: its row of the manifest.
         wanted: frames that are still wanted; whoever takes them out of it ends a cut without an end. All frames that
@@ -119,13 +150,14 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
     """
     counted, number = is_counted(video), 0
     endless = not isinstance(cut.packets, list)
-    for packet in chain(cut.packets, [None]):
+    for i, packet in enumerate(chain(cut.packets, [None])):
         done = endless and wanted is not None and not wanted
         try:
             decoded = codec.decode(None if done else packet)
         except av.error.FFmpegError as error:
             where = "the file" if counted or packet is None else _named(frame_index(video, packet.pts))
-            raise ValueError(f"{where} is damaged: {one_line(error)}") from error
+            kind = _OpeningError if i < REORDER_MAX else ValueError
+            raise kind(f"{where} is damaged: {one_line(error)}") from error
         for frame in decoded:
             index = number if counted else frame_index(video, frame.pts)
             number += 1

@@ -28,7 +28,7 @@ def has_gaps(pts: np.ndarray) -> bool:
     if not len(steps):
         return False
     usual = np.median(steps)
-    regular = np.abs(steps - usual) <= max(1, usual / 10)  # a tick: stamps are rounded
+    regular = np.abs(steps - usual) <= min(max(1, usual / 10), usual / 4)  # a tick: stamps are rounded
     return bool(_REGULAR_SHARE <= regular.mean() < 1 and (steps[~regular] >= _GAP * usual).any())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from itertools import pairwise
 from math import inf
 from typing import Any, NamedTuple
@@ -13,8 +12,8 @@ import av
 import numpy as np
 
 from dali_vidaug.errors import one_line
-from dali_vidaug.media.cut import READ_ERRORS, is_counted, open_video, read_cuts
-from dali_vidaug.media.decode import decode_cut, strict_decoder
+from dali_vidaug.media.cut import READ_ERRORS, is_counted
+from dali_vidaug.media.decode import decode_frames
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.video import Video
 
@@ -126,13 +125,10 @@ def compare(
     """
     wanted, wrong = set(frames), []
     try:
-        with nullcontext(opened) if opened else open_video(video.path, video.stream) as (container, stream):
-            codec = strict_decoder(stream)
-            for cut in read_cuts(container, stream, video, np.array(frames)):
-                for frame, index in decode_cut(codec, cut, video, wanted):
-                    if index in wanted:
-                        wanted.discard(index)
-                        wrong += [index] if digest_of(frame) != truth[index].digest else []
+        for frame, index in decode_frames(video, wanted, {"read": 0.0}, opened):
+            if index in wanted:
+                wanted.discard(index)
+                wrong += [index] if digest_of(frame) != truth[index].digest else []
     except READ_ERRORS as error:
         return Failure(min([*wanted, *wrong], default=frames[-1]), not wrong, one_line(error))
     if wrong:
