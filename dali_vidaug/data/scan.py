@@ -20,7 +20,7 @@ from dali_vidaug.data.labels import Labels, compare_with_neighbours, index_label
 from dali_vidaug.data.lists import list_videos
 from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest, is_manifest
 from dali_vidaug.data.names import restore_name, store_name
-from dali_vidaug.data.segments import find_segment
+from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
 from dali_vidaug.media.first_bytes import what_it_is
 from dali_vidaug.media.measure import measure
@@ -48,8 +48,7 @@ def scan(
     Args:
         path: a folder, a list in a CSV or Parquet file, or one video. In a folder each sub-folder is a class and every
             video below it one of its samples; a folder that contains videos directly and no class folders gives samples
-            without labels. A list has a column with paths and, if wanted, ``label``, ``start`` and ``end``;
-            docs/lists.md has the other names that are known, Kinetics' annotations, and what becomes of other columns.
+            without labels. A list has a column with paths and, if wanted, ``label``, ``start``, ``end``: docs/lists.md.
         root: folder that relative paths of a list are in; default: the folder of the list.
         output: Parquet file to write. Files that it already has and that did not change (path, size, modification time)
             are not measured again, and an interrupted scan continues where it stopped.
@@ -71,16 +70,12 @@ def scan(
         ValueError: the folder has no videos, the list cannot be read, a label is not among the classes, or ``output``
             is there and is not a manifest.
     """
-    given, several = _read_agreement(classes, like)
-    columns = _check_label_options(multi_label, label_columns)
     if output is not None:
         _check_output(Path(output))
+    given, several = _read_agreement(classes, like)
+    columns = _check_label_options(multi_label, label_columns)
     listing = list_videos(Path(path), None if root is None else Path(root), multi_label, columns)
-    if several is not None and several != listing.several:
-        raise ValueError(
-            f"scan: like= has {'several labels' if several else 'one label'} a sample, so multi_label= or several "
-            f"label_columns= must {'' if several else 'not '}be given"
-        )
+    _check_several(listing, several)
     labels = index_labels(listing, given)
     known = _Known(output, listing.root, deep)
     try:
@@ -103,6 +98,14 @@ def _read_agreement(classes, like) -> tuple[Classes | None, bool | None]:
     manifest = like if isinstance(like, Manifest) else Manifest.read(like)
     given = read_given_classes(manifest)
     return given._replace(source=given.source if like is manifest else str(like)), manifest.multi_label
+
+
+def _check_several(listing, several):
+    if several is not None and several != listing.several:
+        raise ValueError(
+            f"scan: like= has {'several labels' if several else 'one label'} a sample, so multi_label= or several "
+            f"label_columns= must {'' if several else 'not '}be given"
+        )
 
 
 def _check_label_options(multi_label, label_columns) -> tuple[str, ...] | None:
@@ -218,12 +221,13 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
     own = listing.own.take(pa.array(positions, pa.int64()))
     for name in own.column_names:
         table = table.append_column(own.schema.field(name), own[name])
-    parts = [f"{len(places)} rows {remark}: {name_some(places)}" for remark, places in said.items()]
+    sayings = {remark: f"{len(places)} rows {remark}: {name_some(places)}" for remark, places in said.items()}
+    expected = [sayings.pop(WHOLE)] if WHOLE in sayings else []
     others = [] if output is None else compare_with_neighbours(output, labels.classes)
-    warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *parts, *others)]
+    warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *sayings.values(), *others)]
     for text in warnings:
         log.warning("scan: %s", text)
-    return Manifest(table, labels.classes, root, broken, (*warnings, *map(printable, listing.notes)))
+    return Manifest(table, labels.classes, root, broken, (*warnings, *map(printable, (*listing.notes, *expected))))
 
 
 def _reason(path: Path, row: dict[str, Any]) -> str | None:

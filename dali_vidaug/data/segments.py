@@ -21,6 +21,7 @@ CLIPPED = "end after their video does, and are cut short"
 EARLY = "start before their video does, and are cut short"
 CUT = "are in files that hold this part alone, by their duration: start and end are not applied to them"
 WHOLE = "are in files that hold more than this part: start and end are applied to them"
+_ROUNDING = 1e-6  # seconds, of floating-point numbers: a segment from the very middle of a frame on has that frame
 _CUT_SLACK = 1.0  # seconds by which a file that was cut to a part may be longer or shorter than the part,
 _CUT_SLACK_MAX = 5.0  # and longer if it ends before the part begins in the whole video: cuts at key frames are longer
 _END_SLACK = 0.5  # seconds by which the annotated end may be after the video's
@@ -99,7 +100,7 @@ def find_segment(row: Mapping[str, Any], entry: Entry) -> Segment:
         length, slack = float(times[-1] + shown[-1]), float(shown[-1])
         if entry.may_be_cut and _is_cut(length, start, end):
             return Segment(0, num_frames, CUT)
-        first, last = np.searchsorted(times + shown / 2, (start, end)).tolist()
+        first, last = np.searchsorted(times + shown / 2 + _ROUNDING, (start, end)).tolist()
     if last <= first:
         lasts = f"it has {num_frames}" if entry.in_frames else f"it lasts {row['duration_seconds']} s"
         raise ValueError(f"no frame between {entry.start} and {entry.end} {unit} ({lasts})")
