@@ -98,3 +98,12 @@ def test_nothing_is_said_of_a_video(kind, videos, tmp_path):
 def test_a_bare_header(kind, name, videos, tmp_path):
     (tmp_path / "v").write_bytes(videos[kind][:100])
     assert what_it_is(tmp_path / "v") == f"the header of a file in {name} and nothing more (100 bytes)"
+
+
+@pytest.mark.parametrize("case", ["zeros", "html", "lfs", "zip", "pdf"])
+@pytest.mark.parametrize("name", ["list.csv", "list.parquet"])
+def test_lists_that_are_none(case, name, tmp_path):
+    data, words = CASES[case]
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(ValueError, match=f"{name} cannot be read as a list: the file is {words}"):
+        dv.scan(tmp_path / name)

@@ -46,7 +46,7 @@ MUTATIONS = [
     ("batch.py", "targets = _checked_targets(", "_checked_targets(", "test_mixing_loader.py"),
     ("data/manifest.py", "column = self.table[name].take(pa.array(samples))",
      "column = self.table[name].slice(0, len(samples))", "test_views.py"),
-    ("data/scan.py", "own = own.take(pa.array(positions, pa.int64()))", "own = own.slice(0, len(good))", "test_views.py"),
+    ("data/scan.py", "listing.own.take(pa.array(positions, pa.int64()))", "listing.own.slice(0, len(good))", "test_views.py"),
     ("data/labels.py", "largest = max(numbers.values())", "largest = len(numbers) - 1", "test_labels.py"),
     ("data/labels.py", "or whole_number(text) == -1", "", "test_labels.py"),
     ("data/labels.py", "index_of[text] for text in row", "index_of[text] for text in row[:1]", "test_labels.py"),

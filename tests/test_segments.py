@@ -141,7 +141,7 @@ def test_known_spellings_in_frames(header, numbered, tmp_path, caplog):
     manifest = scan(tmp_path / "l.csv", root=numbered)
     assert ranges(manifest) == [(10, 30), (35, 40)]
     assert "are read as frames [first, last): counted from 0, the last not included" in caplog.text
-    assert "1 rows end after their video does" in caplog.text
+    assert "rows that end after their video does, and are cut short: 1 (" in caplog.text
     (tmp_path / "l.csv").write_text(f"path,{header}\neven/00.mp4,10,30.5\n")
     with pytest.raises(ValueError, match="line 2: .* must be numbers of frames .*got 30.5"):
         scan(tmp_path / "l.csv", root=numbered)
@@ -172,8 +172,9 @@ def test_odd_segments_are_told_or_broken(numbered, tmp_path, caplog):
         "no frame between -2.0 and -1.0 s (it lasts 1.6 s)",
         "no frame between 5.0 and 6.0 s (it lasts 1.6 s)",
     ]
-    assert "1 rows end after their video does, and are cut short" in caplog.text and "line 2" in caplog.text
-    assert "1 rows start before their video does" in caplog.text and "2 of 8 rows lack start or end" in caplog.text
+    assert "rows that end after their video does, and are cut short: 1 (" in caplog.text and "line 2)" in caplog.text
+    assert "rows that start before their video does, and are cut short: 1 (" in caplog.text
+    assert "rows without start or end, which begin or end with their video: 2 of 8" in caplog.text
 
 
 # ---- Kinetics: the file may be the whole video, or the part alone
@@ -182,7 +183,7 @@ def test_odd_segments_are_told_or_broken(numbered, tmp_path, caplog):
 def test_real_untrimmed_kinetics():
     manifest = scan(_real("faults") / "kinetics_untrimmed" / "val.csv")
     assert ranges(manifest) == [(70, 170), (330, 430)] and manifest.classes == ("cracking knuckles", "cracking neck")
-    assert any("hold more than this part" in remark for remark in manifest.remarks)
+    assert any("holds more than this part" in remark for remark in manifest.remarks)
     with av.open(manifest.path(0)) as container:  # the grey level rises by about 4.7 a second
         grey = np.array([frame.to_ndarray(format="rgb24").mean() for frame in container.decode(video=0)])
     assert grey[-1] > 250 and (np.diff(grey[::10]) > 0).all()

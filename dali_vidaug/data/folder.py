@@ -117,16 +117,16 @@ class _Walk:
         shown = [f"{kind} {len(names)} ({name_some(names, 1)})" for kind, names in kinds[:_EXTENSIONS_NAMED]]
         more = f" and {len(kinds) - len(shown)} more extensions" if len(kinds) > len(shown) else ""
         count = sum(map(len, self._passed.values()))
-        yield f"passed over {count} files that have no video's extension: {', '.join(shown)}{more}"
+        yield f"files passed over, whose extension is no video's: {count}: {', '.join(shown)}{more}"
 
     def left_out(self):
         """Sentences on links and hidden files."""
         if self._links:
-            yield f"followed {len(self._links)} symbolic links to folders: {name_some(self._links)}"
+            yield f"symbolic links to folders followed: {len(self._links)} ({name_some(self._links)})"
         if self._again:
-            yield f"not read again, because the class has the same folder already: {name_some(self._again)}"
+            yield f"folders that their class has already, not read again: {len(self._again)} ({name_some(self._again)})"
         if self._hidden:
-            yield f"passed over {len(self._hidden)} hidden videos: {name_some(self._hidden)}"
+            yield f"hidden videos passed over: {len(self._hidden)} ({name_some(self._hidden)})"
 
 
 def _suspect_classes(folder, files):

@@ -25,6 +25,7 @@ from dali_vidaug.data.labels import is_missing
 from dali_vidaug.data.manifest import SCHEMA, is_manifest
 from dali_vidaug.data.names import is_utf8, restore_name, store_name
 from dali_vidaug.data.segments import read_frame, read_seconds
+from dali_vidaug.media.first_bytes import what_it_is
 
 _ROWS_LOOKED_AT = 1000  # for what is in a column
 _KINETICS_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
@@ -43,6 +44,9 @@ def list_videos(
             return list_folder(path)
         return Listing(path.resolve().parent, [Entry(path.name, path.name)], {"": [()]}, no_columns(1))
     folder = path.resolve().parent if root is None else root.resolve()
+    what = what_it_is(path)
+    if what not in (None, "empty", "text", "a Parquet file"):
+        raise ValueError(f"{path} cannot be read as a list: the file is {what}")
     rows = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else read_csv(path)
     return list_rows(path, folder, rows, multi_label, label_columns)
 
@@ -257,6 +261,6 @@ def _suspect_segments(header: Header, entries):
     missing = sum(None in (entry.start, entry.end) for entry in entries)
     if header.start and header.end and 0 < missing < len(entries) and not header.kinetics:
         yield (
-            f"{missing} of {len(entries)} rows lack {header.start} or {header.end}: their clips are drawn from the "
-            "video's beginning or to its end"
+            f"rows without {header.start} or {header.end}, which begin or end with their video: {missing} of "
+            f"{len(entries)}"
         )

@@ -221,7 +221,7 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
     own = listing.own.take(pa.array(positions, pa.int64()))
     for name in own.column_names:
         table = table.append_column(own.schema.field(name), own[name])
-    sayings = {remark: f"{len(places)} rows {remark}: {name_some(places)}" for remark, places in said.items()}
+    sayings = {remark: f"{remark}: {len(places)} ({name_some(places)})" for remark, places in said.items()}
     expected = [sayings.pop(WHOLE)] if WHOLE in sayings else []
     others = [] if output is None else compare_with_neighbours(output, labels.classes)
     warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *sayings.values(), *others)]

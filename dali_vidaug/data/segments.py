@@ -16,11 +16,11 @@ import numpy as np
 from dali_vidaug.data.entry import Entry
 from dali_vidaug.media.video import frame_times
 
-# What is said of a list's segments, and of how many.
-CLIPPED = "end after their video does, and are cut short"
-EARLY = "start before their video does, and are cut short"
-CUT = "are in files that hold this part alone, by their duration: start and end are not applied to them"
-WHOLE = "are in files that hold more than this part: start and end are applied to them"
+# What is said of rows of a list, with how many there are.
+CLIPPED = "rows that end after their video does, and are cut short"
+EARLY = "rows that start before their video does, and are cut short"
+CUT = "rows whose file, by its duration, holds this part alone, so that start and end are not applied"
+WHOLE = "rows whose file, by its duration, holds more than this part, so that start and end are applied"
 _ROUNDING = 1e-6  # seconds, of floating-point numbers: a segment from the very middle of a frame on has that frame
 _CUT_SLACK = 1.0  # seconds by which a file that was cut to a part may be longer or shorter than the part,
 _CUT_SLACK_MAX = 5.0  # and longer if it ends before the part begins in the whole video: cuts at key frames are longer
