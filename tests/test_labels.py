@@ -84,6 +84,23 @@ def test_any_mixture_of_whole_numbers(seed, grey, tmp_path):
     assert all(row.sum() == (n >= 0) and (n < 0 or row[n] == 1) for row, (n, _) in zip(targets, spelled, strict=True))
 
 
+@pytest.mark.parametrize("kind", ["words", "mixed"])
+@pytest.mark.parametrize("seed", range(6))
+def test_any_words_are_sorted_as_text(seed, kind, grey, tmp_path):
+    """Property: the index of a word is its position among those that occur, for a validation list made like it too."""
+    rng = random.Random(seed)
+    words = ["run", "Run", "jump, high", "a b", "\u00e9t\u00e9", "10a", "none", "v1.5"] + ["7", "10", "2"] * (
+        kind == "mixed"
+    )
+    labels = ["run", *(["7"] if kind == "mixed" else []), *rng.choices(words, k=12)]
+    expected = sorted(set(labels))
+    manifest = scan_labels(grey, tmp_path, labels)
+    assert manifest.classes == tuple(expected)
+    assert manifest.labels.tolist() == [expected.index(label) for label in labels]
+    some = rng.sample(labels, 4)
+    assert scan_labels(grey, tmp_path, some, like=manifest).labels.tolist() == [expected.index(label) for label in some]
+
+
 @pytest.mark.parametrize("kind", [pa.int64(), pa.int8(), pa.float32(), pa.float64(), pa.string()], ids=str)
 def test_parquet_columns(kind, grey, tmp_path):
     numbers = [10, 9, None, 2]

@@ -112,7 +112,7 @@ def _look_up(place_of, group, classes: Classes) -> dict[str, int]:
     """The index of each label among given classes."""
     known = {name: i for i, name in enumerate(classes.names)}
     found = {}
-    by_number = not group and classes.numbers and not any(whole_number(name) is not None for name in classes.names)
+    by_number = not group and not any(whole_number(name) is not None for name in classes.names)
     by_number = by_number and all(whole_number(text) is not None for text in place_of)
     for text, place in place_of.items():
         number = whole_number(text)
