@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -81,9 +82,8 @@ class _Walk:
             if item.name.startswith("."):
                 if is_video_name(item.name):
                     self._hidden.append(name)
-            elif not Path(item.path).exists():  # a link that leads nowhere, or in a circle by itself
-                target = os.readlink(item.path) if item.is_symlink() else item.name  # noqa: PTH115
-                self.unusable.append(Entry(name, name, error=f"a symbolic link to {target}, which does not exist"))
+            elif problem := _problem(item):
+                self.unusable.append(Entry(name, name, error=problem))
             elif item.is_dir():
                 self._enter(item, name, seen if relative else {self._identity(self._folder)})
             elif is_video_name(item.name):
@@ -127,6 +127,18 @@ class _Walk:
             yield f"folders that their class has already, not read again: {len(self._again)} ({name_some(self._again)})"
         if self._hidden:
             yield f"hidden videos passed over: {len(self._hidden)} ({name_some(self._hidden)})"
+
+
+def _problem(item):
+    """Why an item of a folder cannot be used, or None."""
+    try:
+        item.stat()
+    except OSError as error:
+        if not item.is_symlink():
+            return f"it cannot be read: {error.strerror}"
+        why = "does not exist" if error.errno in (errno.ENOENT, errno.ELOOP) else f"cannot be read: {error.strerror}"
+        return f"a symbolic link to {os.readlink(item.path)}, which {why}"  # noqa: PTH115
+    return None
 
 
 def _suspect_classes(folder, files):
