@@ -30,8 +30,8 @@ class ClipError(RuntimeError):
         return ClipError, (self.path, self.plan, self.reason)
 
 
-class NotForNvdecError(ValueError):
-    """DALI's decoder on a GPU would get this clip wrong; PyAV decodes it on the CPU."""
+class NotForDaliError(ValueError):
+    """DALI would get this clip wrong; PyAV decodes it on the CPU."""
 
 
 def printable(path: str) -> str:

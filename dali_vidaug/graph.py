@@ -12,6 +12,7 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
 from dali_vidaug.columns import Columns, EncodedColumns, split
+from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
@@ -19,13 +20,6 @@ from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
 fn: Any = nvidia.dali.fn  # the stubs do not have the conditional operators
-
-_ROTATIONS = {  # degrees clockwise: matrix from output to input, for a stored frame of width w and height h
-    0: lambda w, h: ((1, 0, 0), (0, 1, 0)),
-    90: lambda w, h: ((0, 1, 0), (-1, 0, h)),
-    180: lambda w, h: ((-1, 0, w), (0, -1, h)),
-    270: lambda w, h: ((0, -1, w), (1, 0, 0)),
-}
 
 
 class Encoded(NamedTuple):
@@ -74,11 +68,11 @@ class Graph:
         plan: of any batch: the graph is for its recipe and for arguments with its dtypes.
         settings: device, decoder, dtype, number of threads.
         batch_size: the largest number of clips in a batch.
-        rotated: whether some of the encoded files are shown rotated.
+        oriented: whether some of the encoded files are shown otherwise than as stored.
     """
 
-    def __init__(self, plan: Plan, settings: Settings, batch_size: int, rotated: bool = False):
-        self._recipe, self._settings, self._rotated = plan.recipe, settings, rotated and settings.decoder != "pyav"
+    def __init__(self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False):
+        self._recipe, self._settings, self._oriented = plan.recipe, settings, oriented and settings.decoder != "pyav"
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
         self._columns = {
@@ -120,11 +114,11 @@ class Graph:
         frames = source("frames", types.INT32, 1)
         clips = fn.decoders.video(data, device=where, frames=frames, pad_mode="none", affine=False)
         clips = fn.sequence_rearrange(clips, new_order=source("order", types.INT32, 1))
-        if self._rotated:
+        if self._oriented:
             clips = fn.warp_affine(
                 clips,
-                matrix=source("rotation", types.FLOAT, 2),
-                size=source("rotated_size", types.FLOAT, 1),
+                matrix=source("orientation", types.FLOAT, 2),
+                size=source("shown_size", types.FLOAT, 1),
                 interp_type=types.INTERP_NN,
                 inverse_map=True,  # the matrix maps output to input
             )
@@ -188,12 +182,11 @@ class Graph:
         self.pipeline.feed_input("encoded", [data for data, _, _ in files])
         self.pipeline.feed_input("frames", [frames.astype(np.int32) for frames, _ in unique])
         self.pipeline.feed_input("order", [order.astype(np.int32) for _, order in unique])
-        if self._rotated:
-            shapes = [(video.rotation, video.width, video.height) if video else (0, 1, 1) for _, _, video in files]
-            matrices = [np.array(_ROTATIONS[rotation](w, h), np.float32) for rotation, w, h in shapes]
-            sizes = [np.array((w, h) if rotation % 180 else (h, w), np.float32) for rotation, w, h in shapes]
-            self.pipeline.feed_input("rotation", matrices)
-            self.pipeline.feed_input("rotated_size", sizes)
+        if self._oriented:
+            videos = [(video.orientation, video.width, video.height) if video else (1, 1, 1) for _, _, video in files]
+            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for _, _, video in files]
+            self.pipeline.feed_input("orientation", [to_stored(*video) for video in videos])
+            self.pipeline.feed_input("shown_size", sizes)
 
 
 def _check_shapes(shapes, plan, inputs):

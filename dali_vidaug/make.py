@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.errors import ClipError, NotForNvdecError, one_line
+from dali_vidaug.errors import ClipError, NotForDaliError, one_line
 from dali_vidaug.graph import Encoded, Graph, num_in_decoder
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode
@@ -68,7 +68,7 @@ def load_clip(
         try:
             data, positions, seconds = remux(video, frames, on_gpu=on_gpu)
             return Loaded(Encoded(data, positions, video), int(positions.max()) + 1, {"read": seconds})
-        except NotForNvdecError as error:
+        except NotForDaliError as error:
             if decoder == "dali":
                 raise ValueError(f"{error}; use decoder='hybrid'") from error
             why = str(error)
@@ -184,7 +184,7 @@ class Maker:
         return clips
 
     def _make_graph(self, plan):
-        return Graph(plan, self._settings, self._batch_size, rotated=self.manifest.any_rotated())
+        return Graph(plan, self._settings, self._batch_size, oriented=self.manifest.any_oriented())
 
     def _load(self, plan: Plan, i: int, decoder: str | None = None) -> Future:
         """Have clip ``i`` loaded, by the decoder that suits its video or by the one that is given."""

@@ -136,7 +136,7 @@ def test_wrong_frames_are_found(cpu, monkeypatch):
 
 
 def test_clips_in_another_order_and_wrong_frames_of_mixed_batches_are_found(cpu, monkeypatch):
-    for name, words in (("both decoders", "clip 0, rotated by 0, shows frames"), ("fallback", "] show [[")):
+    for name, words in (("both decoders", "clip 0, in orientation 1, shows frames"), ("fallback", "] show [[")):
         with monkeypatch.context() as patch:
             change(patch, decoding, "to_host", 1, lambda clips: clips[::-1])
             row = run_check(f"decode, {name}", cpu)

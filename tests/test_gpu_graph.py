@@ -32,7 +32,7 @@ def graph_of(name, decoder, device="gpu"):
         device=device, device_id=None, decoder=decoder, num_threads=1, workers=0, prefetch=1, dtype="float16",
         on_error="raise", resize_in_decoder=True,
     )  # fmt: skip
-    return Graph(make_plan(dv.Recipe(ops=RECIPES[name]), [(16, 256, 320)]), settings, batch_size=2, rotated=True)
+    return Graph(make_plan(dv.Recipe(ops=RECIPES[name]), [(16, 256, 320)]), settings, batch_size=2, oriented=True)
 
 
 def operators(pipeline):

@@ -97,11 +97,11 @@ def test_the_same_batches_for_any_threads_and_after_resuming(manifest):
     assert same_batch(take_batches(resumed, 1)[0], expected[4])
 
 
-def test_rotated_videos(manifest):
+def test_videos_of_three_orientations(manifest):
     """Rotation is done by the graph for the one kind and by PyAV for the other."""
     table = manifest.table
-    rotation = np.arange(len(table)) % 3 * 90  # both kinds get 0, 90 and 180
-    table = table.set_column(table.column_names.index("rotation"), "rotation", pa.array(rotation, pa.int32()))
+    orientation = np.array([1, 6, 3])[np.arange(len(table)) % 3]  # both kinds get each
+    table = table.set_column(table.column_names.index("orientation"), "orientation", pa.array(orientation, pa.int32()))
     manifest = dv.Manifest(table, manifest.classes, manifest.root)
     plan = dv.draw_plan(manifest, OWN_SIZE, range(12))
     clips = [

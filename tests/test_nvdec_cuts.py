@@ -15,7 +15,7 @@ from conftest import (
     write_numbered,
 )
 
-from dali_vidaug.errors import NotForNvdecError
+from dali_vidaug.errors import NotForDaliError
 from dali_vidaug.media import remux as remux_module
 from dali_vidaug.media.bitstream import is_one_shown_picture, presentation_order
 from dali_vidaug.media.remux import remux
@@ -56,7 +56,7 @@ def test_small_files_for_a_gpu_give_the_right_frames_or_are_refused(case, case_v
     for frames in frame_lists(video.num_frames):
         try:
             data, positions, _ = remux(video, frames, on_gpu=True)
-        except NotForNvdecError as error:
+        except NotForDaliError as error:
             assert REFUSED[case] in str(error)
             refused += 1
             continue
@@ -132,6 +132,6 @@ def test_presentation_order():
 def test_frames_that_are_shown_too_late_are_refused(case_video, monkeypatch):
     video = case_video("h264_bframes")
     monkeypatch.setattr(remux_module, "NVDEC_DELAY_MAX", 1)  # this stream's pyramid has 2
-    with pytest.raises(NotForNvdecError, match="a frame is shown 2 frames late"):
+    with pytest.raises(NotForDaliError, match="a frame is shown 2 frames late"):
         remux(video, np.arange(40), on_gpu=True)
     remux(video, np.arange(40))  # on the CPU there is no such limit

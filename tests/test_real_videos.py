@@ -25,7 +25,7 @@ NUM_FRAMES = {
     "test_video_66x50.mov": 82, "v_ApplyEyeMakeup_g01_c01.avi": 164, "v_SoccerJuggling_g23_c01.avi": 240,
     "video_180.mov": 3, "video_90.mov": 3,
 }  # fmt: skip
-ROTATION = {"rotated_hdr_video.mov": 90, "rotated_video.mp4": 90, "video_180.mov": 180, "video_90.mov": 90}
+ORIENTATION = {"rotated_hdr_video.mov": 6, "rotated_video.mp4": 6, "video_180.mov": 3, "video_90.mov": 6}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def sample_of(manifest):
 def test_every_file_is_known_and_measured(manifest, sample_of):
     assert set(sample_of) == set(NUM_FRAMES) and not manifest.broken
     assert {name: manifest.video(i).num_frames for name, i in sample_of.items()} == NUM_FRAMES
-    assert {n: manifest.video(i).rotation for n, i in sample_of.items() if manifest.video(i).rotation} == ROTATION
+    assert {n: o for n, i in sample_of.items() if (o := manifest.video(i).orientation) != 1} == ORIENTATION
 
 
 def test_deep_scan_agrees(real_videos, manifest):
@@ -86,7 +86,7 @@ def test_rotated_videos_are_shown_upright(manifest, sample_of):
     video = manifest.video(sample_of["rotated_video.mp4"])
     pixels = decode(video, np.array([3])).pixels
     assert pixels.shape == (1, video.width, video.height, 3)
-    stored = decode(video._replace(rotation=0), np.array([3])).pixels[0]
+    stored = decode(video._replace(orientation=1), np.array([3])).pixels[0]
     assert_pixels(pixels[0], np.rot90(stored, -1))
 
 

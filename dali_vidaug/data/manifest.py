@@ -23,7 +23,7 @@ from dali_vidaug.sampling import Videos
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 SCHEMA = pa.schema(
     [
@@ -33,20 +33,27 @@ SCHEMA = pa.schema(
         ("first_frame", pa.int32()),  # clips are drawn from frames [first_frame, last_frame)
         ("last_frame", pa.int32()),
         ("num_frames", pa.int32()),  # frames that a full decode gives
-        ("width", pa.int32()),  # as stored, before rotation
+        ("stream", pa.int32()),  # which stream of the file
+        ("width", pa.int32()),  # as stored, before it is turned
         ("height", pa.int32()),
-        ("rotation", pa.int32()),  # degrees clockwise by which the stored frame is rotated to show it: 0, 90, 180, 270
+        ("orientation", pa.int32()),  # how the stored frame is shown: 1 to 8, as in EXIF; see media/orientation.py
         ("fps", pa.float64()),  # average over the video
         ("duration_seconds", pa.float64()),
         ("codec", pa.dictionary(pa.int32(), pa.string())),
         ("pixel_format", pa.dictionary(pa.int32(), pa.string())),
-        ("keyframes", pa.list_(pa.int32())),  # frames where decoding can begin; 0 means the start of the stream
+        ("keyframes", pa.list_(pa.int32())),  # frames where decoding can begin; those before, from the first packet on
         # Frame i is shown at pts_first + i * pts_step (to a quarter of a step) or, when that is null, at pts[i],
         # in ticks of time_base seconds; when both are null, time stamps are useless and frames are counted.
         ("time_base", pa.float64()),
         ("pts_first", pa.int64()),
         ("pts_step", pa.float64()),
         ("pts", pa.list_(pa.int64())),
+        (
+            "regular",
+            pa.bool_(),
+        ),  # each packet is a frame, with the settings of the first; other files do not go to DALI
+        ("damaged", pa.list_(pa.int32())),  # frames that cannot be used: first, last, first, last, ...
+        ("notes", pa.string()),  # what is odd about the file, for people; null: nothing
         ("bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
     ]
@@ -106,7 +113,7 @@ class Manifest:
         self._labels = self._numbers("label")
         self.multi_label = self.table["labels"].null_count < len(self)
         self._first, self._last = self._numbers("first_frame"), self._numbers("last_frame")
-        sideways = self._numbers("rotation") % 180 == 90
+        sideways = self._numbers("orientation") >= 5
         width, height = self._numbers("width"), self._numbers("height")
         self._height, self._width = np.where(sideways, width, height), np.where(sideways, height, width)
         used = np.concatenate([self._labels, *(part.flatten().to_numpy() for part in self.table["labels"].chunks)])
@@ -181,7 +188,7 @@ class Manifest:
         return Videos(first, last, fps, times_of)
 
     def frame_sizes(self, samples: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """Heights and widths as shown, rotation applied: two (B,) int32 arrays."""
+        """Heights and widths as shown, orientation applied: two (B,) int32 arrays."""
         return self._height[samples], self._width[samples]
 
     @property
@@ -216,9 +223,9 @@ class Manifest:
         values[:] = [restore_name(v) for v in column.to_pylist()] if name == "path" else column.to_pylist()
         return values
 
-    def any_rotated(self) -> bool:
-        """Whether any video is shown rotated."""
-        return bool((self._numbers("rotation") != 0).any())
+    def any_oriented(self) -> bool:
+        """Whether any video is shown otherwise than as it is stored: turned, or mirrored."""
+        return bool((self._numbers("orientation") != 1).any())
 
     def formats(self) -> dict[Format, Files]:
         """For each format that occurs, how many files have it, and the path of one."""

@@ -8,12 +8,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from dali_vidaug.media.headers import Bits, av1_pictures, vp9_pictures
+
 # ITU-T H.264, table 7-1 and annex D.2.8; ITU-T H.265, table 7-1. Numbers are types of NAL units.
 _H264_SLICES, _H264_IDR, _H264_SEI, _RECOVERY_POINT = {1, 2, 5}, 5, 6, 6
 _HEVC_SLICES = range(32)
 _HEVC_FRESH = range(16, 21)  # BLA and IDR; leading pictures of 21, CRA, refer to what came before it
+_HEVC_RANDOM_ACCESS = range(16, 22)
+_INTRA = (2, 4, 7, 9)  # slice_type of I and SI slices
 MPEG4_PICTURE = b"\0\0\1\xb6"  # ISO/IEC 14496-2: start code of a video object plane; the next two bits are I, P, B or S
-_AV1_FRAME_HEADERS = (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
+MPEG2_PICTURE = b"\0\0\1\0"  # ISO/IEC 13818-2: ten bits of temporal reference follow, then three bits of type, 1 is I
+MPEG2_SEQUENCE = b"\0\0\1\xb3"
+
+
+def codec_of(stream: Any) -> str:
+    """The codec's name as FFmpeg has it, whatever its decoder is called."""
+    return stream.codec_context.codec.canonical_name
+
+
+def is_whole(packet: Any, stream: Any) -> bool:
+    """Whether the lengths of the NAL units of an H.264 or H.265 packet add up to its own."""
+    size, data, at = _length_size(stream), bytes(packet), 0
+    while size and at + size <= len(data):
+        at += size + int.from_bytes(data[at : at + size], "big")
+    return not size or at == len(data)
 
 
 def nal_units(packet: Any, stream: Any) -> list[bytes]:
@@ -85,13 +103,46 @@ def is_fresh_start(packet: Any, stream: Any) -> bool:
 
 
 def is_random_access(packet: Any, stream: Any) -> bool:
-    """Whether decoding from this key frame gives the frames of a full decode from there on, in presentation order."""
-    if stream.codec_context.name != "h264" or is_fresh_start(packet, stream):
-        return packet.is_keyframe
-    # H.264 without IDR: containers also mark points from which the picture is only gradually refreshed.
-    return packet.is_keyframe and any(
-        unit[0] & 31 == _H264_SEI and _is_exact_recovery(unit[1:]) for unit in nal_units(packet, stream)
-    )
+    """Whether decoding from this packet gives the frames of a full decode from there on, in presentation order.
+
+    The container must mark it as a key frame and, where the codec is one that is read here, the packet must be one.
+    """
+    if not packet.is_keyframe:
+        return False
+    codec, data = codec_of(stream), bytes(packet)
+    if codec == "h264":
+        return is_fresh_start(packet, stream) or _h264_recovers(nal_units(packet, stream))
+    if codec == "hevc":
+        return any(unit[0] >> 1 & 63 in _HEVC_RANDOM_ACCESS for unit in nal_units(packet, stream))
+    if codec == "mpeg4":
+        pictures = data.split(MPEG4_PICTURE)[1:]
+        return bool(pictures) and bool(pictures[0]) and pictures[0][0] >> 6 == 0
+    if codec in ("mpeg1video", "mpeg2video"):
+        pictures = data.split(MPEG2_PICTURE)[1:]
+        ready = MPEG2_SEQUENCE in data or MPEG2_SEQUENCE in (stream.codec_context.extradata or b"")
+        return ready and len(pictures) > 0 and len(pictures[0]) > 1 and pictures[0][1] >> 3 & 7 == 1
+    if codec == "vp8":
+        return data[0] & 1 == 0
+    if codec in ("vp9", "av1"):
+        coded = vp9_pictures(data) if codec == "vp9" else av1_pictures(data)
+        return bool(coded) and coded[0].key and coded[0].shown
+    return True
+
+
+def _h264_recovers(units):
+    """Whether decoding may begin here although there is no IDR picture.
+
+    Containers also mark points from which the picture is only gradually refreshed.
+    """
+    exact = any(unit[0] & 31 == _H264_SEI and _is_exact_recovery(unit[1:]) for unit in units)
+    return exact and all(_slice_type(unit) in _INTRA for unit in units if unit[0] & 31 in _H264_SLICES)
+
+
+def _slice_type(unit):
+    """slice_type of an H.264 slice."""
+    bits = Bits(unit[1:12])
+    bits.unsigned()  # first_mb_in_slice
+    return bits.unsigned()
 
 
 def _is_exact_recovery(messages):
@@ -132,36 +183,10 @@ def is_one_shown_picture(packet: Any, stream: Any, codec: str) -> bool:
     if codec == "vp8":
         return bool(data) and data[0] >> 4 & 1 == 1
     if codec == "vp9":
-        return _vp9_is_shown(data)
+        return [picture[1:] for picture in vp9_pictures(data)] == [(True, False)]
     if codec == "av1":
-        return _av1_pictures(data) == [True]
+        return [picture[1:] for picture in av1_pictures(data)] == [(True, False)]
     return codec == "mjpeg"
-
-
-def _vp9_is_shown(data):
-    """One coded picture of profile 0, 1 or 2 that is shown. Of several in a packet (a superframe) only the last is."""
-    if not data or (data[-1] >> 5 == 0b110 and data[-1] & 7):
-        return False
-    marker, show_existing, show = data[0] >> 6, data[0] >> 3 & 1, data[0] >> 1 & 1
-    return marker == 2 and not show_existing and show == 1
-
-
-def _av1_pictures(data):
-    """For each frame header of an AV1 temporal unit, whether it belongs to a coded picture that is shown."""
-    shown, at = [], 0
-    while at < len(data):
-        kind, extended, sized = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
-        at += 1 + extended
-        size, shift = (0, 0) if sized else (len(data) - at, 0)
-        while sized and at < len(data):  # seven bits per byte, the lowest first; the eighth says that more follow
-            size, shift, at, more = size | (data[at] & 127) << shift, shift + 7, at + 1, data[at] >> 7
-            if not more:
-                break
-        if kind in _AV1_FRAME_HEADERS and at < len(data):
-            show_existing, show = data[at] >> 7, data[at] >> 4 & 1
-            shown.append(not show_existing and show == 1)
-        at += size
-    return shown
 
 
 def presentation_order(packets: list, codec: str) -> list[int]:

@@ -10,9 +10,9 @@ Frame i is always the i-th frame of a full decode, in presentation order.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import av
@@ -23,6 +23,7 @@ from dali_vidaug.media.bitstream import encoder_note, is_reference
 from dali_vidaug.media.video import Video
 
 SEEK_DISTANCE = 64  # frames; a key frame closer than this is reached by reading on
+FROM_START = -1  # in place of a key frame: from the first packet of the stream
 REORDER_MAX = 17  # packets; no codec delays a picture by more than 16 others
 READ_ERRORS = (OSError, ValueError, EOFError, av.error.FFmpegError)  # what a bad file raises
 
@@ -36,32 +37,55 @@ class Cut(NamedTuple):
     """Packets that can be decoded on their own.
 
     Attributes:
-        packets: in decoding order; the first is a key frame, or the first of the stream.
-        frames: for each packet the index of its frame, -1 when it has none (it is hidden).
+        packets: in decoding order; the first is a key frame, or the first of the stream. A list or, for a video that is
+            not regular, an iterator that reads the file on.
+        frames: for each packet of a list the index of its frame, -1 when it has none (it is hidden).
     """
 
-    packets: list
+    packets: Iterable[Any]
     frames: list[int]
 
 
 @contextmanager
-def open_video(path: str | os.PathLike[str]) -> Iterator[tuple[Any, Any]]:
-    """Open a file: a context manager that gives (container, first video stream).
+def open_video(path: str | os.PathLike[str], stream_index: int | None = None) -> Iterator[tuple[Any, Any]]:
+    """Open a file: a context manager that gives (container, video stream).
+
+    Args:
+        path: the file.
+        stream_index: which stream of the file; default: the one that FFmpeg would play.
 
     Raises:
         av.error.FFmpegError, OSError: the file cannot be opened.
-        ValueError: it has no video.
+        ValueError: it has no video, or no such stream.
     """
     with av.open(str(path), **ANY_TAGS) as container:
-        streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not streams:
-            kinds = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
-            raise ValueError(f"no video stream, only {kinds}")
-        if streams[0].codec_context is None:
+        stream = container.streams.best("video") if stream_index is None else _stream(container, stream_index)
+        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
+            kinds = sorted({_kind(other) for other in container.streams})
+            raise ValueError(f"no video stream, only {', '.join(kinds) or 'nothing'}")
+        if stream.codec_context is None:
             raise ValueError("no decoder for its codec")
-        streams[0].codec_context.thread_count = 1
-        streams[0].codec_context.thread_type = "NONE"  # clips are decoded in parallel, each by one thread
-        yield container, streams[0]
+        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_type = "NONE"  # clips are decoded in parallel, each by one thread
+        yield container, stream
+
+
+def _stream(container, index):
+    """Stream ``index`` of a file, which must be of video."""
+    if not (index < len(container.streams) and container.streams[index].type == "video"):
+        raise ValueError(f"stream {index} is not a video stream; there are {len(container.streams)} streams")
+    return container.streams[index]
+
+
+def _kind(stream):
+    """What a stream is; a cover picture is a video stream for FFmpeg."""
+    cover = stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic
+    return "a cover picture" if cover else stream.type
+
+
+def video_streams(container: Any) -> list[int]:
+    """The indices of the video streams of a file, cover pictures left out."""
+    return [s.index for s in container.streams if _kind(s) == "video"]
 
 
 def read_packets(container: Any, stream: Any) -> Iterator[Any]:
@@ -122,7 +146,8 @@ def read_cuts(container: Any, stream: Any, video: Video, frames: np.ndarray, *, 
             a cut for each key frame that a wanted frame depends on.
 
     Returns:
-        The cuts, in presentation order.
+        The cuts, in presentation order. Of a video that is not regular, one cut without an end: its packets are read
+        until whoever decodes them has all frames.
 
     Raises:
         EOFError: the file ends before a wanted frame.
@@ -134,11 +159,14 @@ def read_cuts(container: Any, stream: Any, video: Video, frames: np.ndarray, *, 
         raise ValueError(f"frames {wanted[0]} to {wanted[-1]} are not all in [0, {video.num_frames})")
     packets = read_packets(container, stream)
     if is_counted(video):
-        return [_read_counted(packets, int(wanted[-1]))]
-    keys = video.keyframes[np.searchsorted(video.keyframes, wanted, "right") - 1]
+        return [Cut(packets if not video.regular else _read_counted(packets, int(wanted[-1])), [])]
+    before = np.searchsorted(video.keyframes, wanted, "right") - 1
+    keys = np.where(before < 0, FROM_START, video.keyframes[before] if len(video.keyframes) else FROM_START)
+    if not video.regular:
+        return [_seek_cut(container, stream, video, int(keys[0]), None)[0]]
     if one_cut:
         keys = np.broadcast_to(keys[0], keys.shape)
-    cuts, position, note = [], 0, b""
+    cuts, position, note = [], -1, b""
     if video.codec == "h264" and "444" in video.pixel_format and keys[-1] > 0:
         first = next(packets)
         note = encoder_note(first, stream)
@@ -150,7 +178,7 @@ def read_cuts(container: Any, stream: Any, video: Video, frames: np.ndarray, *, 
         if cut is None:
             cut, packets = _seek_cut(container, stream, video, key, group)
         if note and key > 0:
-            cut.packets[0] = _with_prefix(note, cut.packets[0])
+            cut = cut._replace(packets=[_with_prefix(note, cut.packets[0]), *cut.packets[1:]])
         cuts.append(cut)
         position = max(group)
     return cuts
@@ -159,16 +187,30 @@ def read_cuts(container: Any, stream: Any, video: Video, frames: np.ndarray, *, 
 def _seek_cut(container, stream, video, key, wanted):
     """Seek key frame ``key`` and read its cut; returns the cut, and the packets that come after it.
 
-    In some formats a seek lands one or two GOPs after its target: then an earlier key frame is the target.
+    In some formats a seek lands one or two GOPs after its target: then an earlier key frame is the target. Where no
+    seek succeeds, the file is read from its start.
     """
     position = int(np.searchsorted(video.keyframes, key))
-    for target in (*(video.keyframes[max(0, position - n)] for n in (0, 1, 3)), 0):
-        container.seek(_frame_pts(video, target), stream=stream)
-        packets = read_packets(container, stream)
-        cut = _read_cut(packets, video, stream, key, wanted)
+    targets = [int(video.keyframes[max(0, position - n)]) for n in (0, 1, 3)] if key > 0 else []
+    for target in dict.fromkeys(targets):
+        try:
+            container.seek(_frame_pts(video, target), stream=stream)
+            packets = read_packets(container, stream)
+            cut = _read_cut(packets, video, stream, key, wanted)
+        except (av.error.FFmpegError, OSError):  # there may be no index, or nothing to seek
+            continue
         if cut is not None:
             return cut, packets
-    raise EOFError(f"key frame {key} is not in the file")
+    packets = _packets_from_start(video)
+    cut = _read_cut(packets, video, stream, key, wanted)
+    if cut is None:
+        raise EOFError(f"key frame {key} is not in the file")
+    return cut, packets
+
+
+def _packets_from_start(video):
+    with open_video(video.path, video.stream) as (container, stream):
+        yield from read_packets(container, stream)
 
 
 def _with_prefix(prefix, packet):
@@ -181,19 +223,17 @@ def _with_prefix(prefix, packet):
 
 
 def _read_counted(packets, last):
-    """The packets from the start of the stream that the frames up to ``last`` may need."""
-    chosen = []
-    for packet in packets:
-        chosen.append(packet)
-        if len(chosen) > last + REORDER_MAX:
-            break
-    return Cut(chosen, [-1] * len(chosen))
+    """The packets from the start of the stream that the frames up to ``last`` may need, each packet being a frame."""
+    return list(islice(packets, last + 1 + REORDER_MAX))
 
 
 def _read_cut(packets, video, stream, key, wanted):
-    """The packets from key frame ``key`` on that the frames ``wanted`` need, or None if the key frame does not come."""
-    chosen, frames, missing = [], [], set(wanted)
-    started = key == 0
+    """The packets from key frame ``key`` on that the frames ``wanted`` need, or None if the key frame does not come.
+
+    ``wanted`` is None for a video that is not regular: then the packets have no end, and none of them is left out.
+    """
+    chosen, frames, missing = [], [], set(wanted or ())
+    started = key == FROM_START
     for packet in packets:
         index = frame_index(video, packet.pts)
         if not started:
@@ -204,6 +244,8 @@ def _read_cut(packets, video, stream, key, wanted):
                 continue
         elif 0 <= index < key:
             continue  # a leading picture
+        if wanted is None:
+            return Cut(chain([packet], _without_leading(packets, video, key)), [])
         if index in wanted or is_reference(packet, stream):
             chosen.append(packet)
             frames.append(index)
@@ -213,3 +255,13 @@ def _read_cut(packets, video, stream, key, wanted):
     if not started:
         return None
     raise EOFError(f"the file ends before frame {min(missing)}; the manifest says {video.num_frames} frames")
+
+
+def _without_leading(packets, video, key):
+    """The packets that follow key frame ``key``, without those of frames before it: a packet each, or one a field."""
+    leading = False
+    for packet in packets:
+        index = frame_index(video, packet.pts)
+        leading = 0 <= index < key or (leading and index < 0)  # a second field has no frame of its own
+        if not leading:
+            yield packet

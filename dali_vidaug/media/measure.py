@@ -1,25 +1,27 @@
-"""Measure one video: what a full decode would give, from its packets and from decoding its two ends."""
+"""Measure one video: how many frames it gives, when each is shown, where decoding can begin."""
 
 from __future__ import annotations
 
-from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import av
 import numpy as np
 
 from dali_vidaug.errors import one_line
-from dali_vidaug.media.bitstream import is_random_access
-from dali_vidaug.media.cut import READ_ERRORS, open_video, read_packets
+from dali_vidaug.media.bitstream import codec_of
+from dali_vidaug.media.cut import READ_ERRORS, open_video, read_packets, video_streams
+from dali_vidaug.media.packets import Packets
+from dali_vidaug.media.prove import Decoded, compare, decode_packets, join, odd_frames, prove
+from dali_vidaug.media.video import Video
 
 
-def measure(path: Path, deep: bool = False) -> dict[str, Any]:
+def measure(path: Path, deep: bool = False, stream: int | None = None) -> dict[str, Any]:
     """Measure one video.
 
     Args:
         path: the file.
-        deep: decode all of it.
+        deep: decode all of it, and load every frame as a clip does.
+        stream: index of a video stream of the file; default: the one that FFmpeg would play.
 
     Returns:
         The measured columns of a manifest by name, or ``{"error": reason}``.
@@ -28,127 +30,127 @@ def measure(path: Path, deep: bool = False) -> dict[str, Any]:
         stat = path.stat()
         if stat.st_size == 0:
             return {"error": "the file is empty"}
-        return {**_measure(path, deep), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        return {**_measure(path, deep, stream), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     except FileNotFoundError:
         return {"error": "the file does not exist"}
     except READ_ERRORS as error:
         return {"error": one_line(error)}
 
 
-def _measure(path, deep):
-    with open_video(path) as (container, stream):
-        packets = _Packets(container, stream)
+def _measure(path, deep, stream_index):
+    with open_video(path, stream_index) as (container, stream):
+        facts, notes = _stream_facts(stream), []
+        streams = video_streams(container)
+        if len(streams) > 1:
+            notes.append(f"it has the video streams {', '.join(map(str, streams))}; {stream.index} is used")
+        packets = Packets(container, stream)
         if not packets.pts:
             raise ValueError(f"no video packets{packets.note}")
-        whole = deep or not packets.usable()
-        if not whole:
-            # Only decoding tells how many frames the ends of a stream give; the GOPs between them are not decoded.
-            codec, parts = stream.codec_context, [packets.first_gop, packets.last_gop]
-            results = [_decode(codec, part) for part in parts if part]
-            lost = set()
-            for part, result in zip(parts, results, strict=False):
-                key = part[0].pts if part is packets.last_gop else None
-                lost |= _lost(part, result, key)
-            whole = not all(_rising(result.pts) and set(result.pts) <= packets.shown for result in results)
-        info = _stream_facts(stream)
-    if whole:
-        with open_video(path) as (container, stream):
-            results = [_decode(stream.codec_context, read_packets(container, stream))]
-        frames = results[0].pts
-        counted = not (packets.usable() and _rising(frames) and set(frames) <= packets.shown)
-    else:
-        frames, counted = sorted(packets.shown - lost), False
-    if not frames or results[0].look is None:
-        problem = next((r.problem for r in results if r.problem), None)
-        raise ValueError(f"no frame can be decoded{f' ({problem})' if problem else packets.note}")
-    index_of = {} if counted else {pts: i for i, pts in enumerate(frames)}
-    starts = {0, *(index_of[pts] for pts in packets.random_access if pts in index_of)}
+        row = None if deep or packets.oddity else _from_ends(path, stream, packets, facts)
+    if row is None:
+        row = _from_all(path, packets, facts, notes, deep)
+    notes += [f"it ends with an error{packets.note}"] if packets.note else []
+    return {**row, "notes": "; ".join(notes) or None}
+
+
+def _from_ends(path, stream, packets, facts):
+    """The row of a file whose packets are as they should be: only its ends are decoded.
+
+    Only decoding tells how many frames the ends of a stream give. The second GOP is reached from the first one, and
+    from its key frame; the frames must be the same.
+
+    Returns:
+        The row, or None if something is odd.
+    """
+    codec, last_gop = stream.codec_context, packets.last_gop
+    first = decode_packets(codec, [*packets.first_gop, *packets.second_gop], digests=bool(last_gop))
+    key = last_gop[0].pts if last_gop else 0
+    last = decode_packets(codec, [packet for packet in last_gop if packet.pts >= key], digests=False)
+    if not first.frames or (last_gop and not last.frames):
+        return None
+    pts = [frame.pts for frame in (*first.frames, *last.frames)]
+    odd = odd_frames([*first.frames, *last.frames], ())
+    if first.problem or last.problem or odd or not set(pts) <= packets.shown:
+        return None
+    for decoded in (first, last):
+        if not packets.name_frames([frame.pts for frame in decoded.frames]):
+            return None
+    fed = {packet.pts for packet in (*packets.first_gop, *packets.second_gop)}
+    fed |= {packet.pts for packet in last_gop if packet.pts >= key}
+    frames = sorted(packets.shown - (fed - set(pts)))
+    row = _row(first, frames, facts, packets.random_access)
+    if last_gop:
+        of = {frame.pts: frame for frame in first.frames}
+        truth = {i: of[pts] for i, pts in enumerate(frames) if pts in of and pts >= packets.second_gop[0].pts}
+        if not truth or compare(_video(path, row), sorted(truth)[:3], truth):
+            return None
+    return row
+
+
+def _from_all(path, packets, facts, notes, deep):
+    """The row of a file of which all frames are decoded. What was found goes to ``notes``."""
+    with open_video(path, facts["stream"]) as (container, stream):
+        decoded = decode_packets(stream.codec_context, read_packets(container, stream), digests=True)
+    frames = decoded.frames
+    if not frames:
+        raise ValueError(f"no frame can be decoded{f' ({decoded.problem})' if decoded.problem else packets.note}")
+    notes += [text for text in (packets.oddity, decoded.problem, frames[0].look.note) if text]
+    pts = [frame.pts for frame in frames]
+    named = packets.name_frames(pts)
+    row = _row(decoded, [one for one in pts if one is not None] if named else None, facts, packets.random_access)
+    countable = packets.odd_stamps is None if named else len(frames) == len(packets.pts) and not packets.is_hiding
+    row["regular"] = decoded.problem is None and packets.odd_packets is None and countable
+    proven = prove(_video(path, row), frames, deep)
+    notes += [proven.note] if proven.note else []
+    kept = proven.video.keyframes.tolist()
+    row |= {name: getattr(proven.video, name) for name in ("pts", "pts_first", "pts_step", "regular")}
+    row["pts"] = None if row["pts"] is None else row["pts"].tolist()
+    row["regular"] &= len(kept) == len(row["keyframes"])
+    row["keyframes"] = kept
+    row["damaged"] = [i for part in join([*proven.damaged, *odd_frames(frames, kept)]) for i in part]
+    if row["damaged"]:
+        notes.append(f"the frames {_ranges(row['damaged'])} cannot be used")
+        if row["damaged"] == [0, len(frames)]:
+            raise ValueError(f"every frame is damaged ({'; '.join(notes)})")
+    return row
+
+
+def _ranges(limits):
+    return ", ".join(f"[{first}, {last})" for first, last in zip(limits[::2], limits[1::2], strict=True))
+
+
+def _row(decoded: Decoded, pts: list[int] | None, facts: dict[str, Any], random_access: list[int]) -> dict[str, Any]:
+    """The measured columns of a file whose frames have these time stamps, or none that are of use."""
+    look, num_frames = decoded.frames[0].look, len(decoded.frames) if pts is None else len(pts)
+    index_of = {} if pts is None else {one: i for i, one in enumerate(pts)}
     return {
-        **info,
-        **results[0].look,
-        **_timing(None if counted else frames, len(frames), info),
-        "num_frames": len(frames),
-        "keyframes": sorted(starts),
+        **facts,
+        "width": look.width,
+        "height": look.height,
+        "orientation": look.orientation,
+        "pixel_format": decoded.frames[0].pixel_format,
+        **_timing(pts, num_frames, facts),
+        "num_frames": num_frames,
+        "keyframes": sorted({index_of[one] for one in random_access if one in index_of}),
+        "regular": True,
+        "damaged": [],
     }
 
 
-class _Packets:
-    """What demuxing gives: the time stamps of all packets, and the packets of the first and the last GOP."""
-
-    def __init__(self, container, stream):
-        self.pts, self.random_access, self.note = [], [], ""
-        self.shown: set = set()
-        self._num_shown = 0
-        self.first_gop: list = []
-        self.last_gop: list = []  # empty when there is only one
-        try:
-            for packet in read_packets(container, stream):
-                self._add(packet, stream)
-        except (av.error.FFmpegError, OSError) as error:  # truncated: what came before still counts
-            self.note = f" ({one_line(error)})"
-
-    def _add(self, packet, stream):
-        if self.pts and is_random_access(packet, stream) and packet.pts is not None:
-            self.last_gop = [packet]
-        elif self.last_gop:
-            self.last_gop.append(packet)
-        else:
-            self.first_gop.append(packet)
-        if is_random_access(packet, stream):
-            self.random_access.append(packet.pts)
-        self.pts.append(packet.pts)
-        if not packet.is_discard:
-            self.shown.add(packet.pts)
-            self._num_shown += 1
-
-    def usable(self):
-        """Whether every packet has a time stamp of its own."""
-        return None not in self.pts and len(self.shown) == self._num_shown
-
-
-class _Decoded(NamedTuple):
-    pts: list  # of the frames that came out, in that order
-    look: dict | None  # size, rotation and pixel format of the first frame
-    problem: str | None  # the first error
-
-
-def _decode(codec, packets):
-    """Decode packets; skip those that cannot be decoded."""
-    pts, look, problem = [], None, None
-    for packet in chain(packets, [None]):
-        try:
-            frames = codec.decode(packet)
-        except av.error.FFmpegError as error:
-            problem = problem or one_line(error)
-            continue
-        for frame in frames:
-            pts.append(frame.pts)
-            if look is None:
-                look = {
-                    "width": frame.width,
-                    "height": frame.height,
-                    "rotation": round(-frame.rotation) % 360,
-                    "pixel_format": frame.format.name,
-                }
-    codec.flush_buffers()
-    return _Decoded(pts, look, problem)
-
-
-def _lost(part, decoded, key):
-    """Time stamps of packets that gave no frame. Those before ``key``, of leading pictures, are not counted."""
-    expected = {packet.pts for packet in part if not packet.is_discard and (key is None or packet.pts >= key)}
-    return expected - set(decoded.pts)
-
-
-def _rising(values):
-    return None not in values and all(a < b for a, b in pairwise(values))
+def _video(path, row):
+    """A row as the decoder needs it."""
+    values = {name: row[name] for name in Video._fields if name != "path"}
+    values["keyframes"] = np.array(row["keyframes"], np.int32)
+    values["pts"] = None if row["pts"] is None else np.array(row["pts"], np.int64)
+    return Video(path=str(path), **values)
 
 
 def _stream_facts(stream):
     rate = stream.average_rate or stream.guessed_rate
     return {
         "fps": float(rate) if rate else None,
-        "codec": stream.codec_context.codec.canonical_name,
+        "codec": codec_of(stream),
+        "stream": stream.index,
         "time_base": float(stream.time_base),
     }
 

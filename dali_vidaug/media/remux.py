@@ -11,7 +11,7 @@ import av
 import av.bitstream
 import numpy as np
 
-from dali_vidaug.errors import NotForNvdecError
+from dali_vidaug.errors import NotForDaliError
 from dali_vidaug.media.bitstream import (
     MPEG4_PICTURE,
     is_fresh_start,
@@ -49,17 +49,19 @@ def remux(video: Video, frames: np.ndarray, on_gpu: bool = False) -> Remuxed:
 
     Raises:
         EOFError, ValueError, av.error.FFmpegError: the file cannot be read.
-        NotForNvdecError: with ``on_gpu``: DALI would give other frames on a GPU.
+        NotForDaliError: DALI would give other frames: on a GPU or, if the video is not regular, anywhere.
     """
+    if not video.regular:
+        raise NotForDaliError("not for DALI's decoder: its packets are not one frame each, with the same settings")
     started = time.thread_time()
     frames = np.asarray(frames)
-    with open_video(video.path) as (container, stream):
+    with open_video(video.path, video.stream) as (container, stream):
         cuts = read_cuts(container, stream, video, frames)
         # Frames of one GOP may refer to the next GOP where that does not begin afresh: cuts then cannot be joined.
-        joinable = all(is_fresh_start(cut.packets[0], stream) for cut in cuts[1:])
+        joinable = all(is_fresh_start(next(iter(cut.packets)), stream) for cut in cuts[1:])
         if joinable:
             return _pack(stream, cuts, video, frames, on_gpu, started)
-    with open_video(video.path) as (container, stream):
+    with open_video(video.path, video.stream) as (container, stream):
         cuts = read_cuts(container, stream, video, frames, one_cut=True)
         return _pack(stream, cuts, video, frames, on_gpu, started)
 
@@ -71,7 +73,7 @@ def _pack(stream, cuts, video, frames, on_gpu, started):
         packets, order, positions = _order_packets(cuts, frames)
     delay = max(i - rank for i, rank in enumerate(order))
     if on_gpu and (why := _nvdec_problem(stream, cuts, packets, delay, video)):
-        raise NotForNvdecError(f"not for DALI's decoder on a GPU: {why}")
+        raise NotForDaliError(f"not for DALI's decoder on a GPU: {why}")
     data = _write(stream, packets, order, delay, video)
     return Remuxed(data, np.asarray(positions, np.int32), time.thread_time() - started)
 

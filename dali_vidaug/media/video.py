@@ -8,27 +8,30 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.device.nvdec import Format
+from dali_vidaug.media.orientation import is_transposed
 
 
 class Video(NamedTuple):
     """One row of a manifest, as the decoder needs it. Fields as in ``data.manifest.SCHEMA``; ``path`` is complete."""
 
     path: str
+    stream: int
     num_frames: int
     width: int
     height: int
-    rotation: int
+    orientation: int
     codec: str
     pixel_format: str
     keyframes: np.ndarray
     pts_first: int | None
     pts_step: float | None
     pts: np.ndarray | None
+    regular: bool
 
     @property
     def shown_size(self) -> tuple[int, int]:
         """(height, width) of its frames as shown."""
-        return (self.width, self.height) if self.rotation % 180 else (self.height, self.width)
+        return (self.width, self.height) if is_transposed(self.orientation) else (self.height, self.width)
 
     @property
     def format(self) -> Format:

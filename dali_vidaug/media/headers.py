@@ -1,0 +1,132 @@
+"""What the first bits of coded pictures and parameter sets say."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+AV1_SEQUENCE, _AV1_FRAME_HEADERS = 1, (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
+_H264_LONG_PROFILES = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)  # ITU-T H.264, 7.3.2.1.1
+
+
+class Picture(NamedTuple):
+    """A coded picture of VP9 or AV1.
+
+    Attributes:
+        key: it is a key frame.
+        shown: it becomes a frame.
+        repeated: it is an earlier picture that is only shown again.
+    """
+
+    key: bool
+    shown: bool
+    repeated: bool
+
+
+class Bits:
+    """Reads the bits of a NAL unit, from after its header. Past the end they are 0."""
+
+    def __init__(self, data: bytes):
+        data = data.replace(b"\0\0\3", b"\0\0")  # emulation prevention
+        self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
+
+    def read(self, count: int) -> int:
+        """The next bits as a number."""
+        self._left -= count
+        return self._value >> self._left & ((1 << count) - 1) if self._left >= 0 else 0
+
+    def unsigned(self) -> int:
+        """The next exponential-Golomb code, ue(v)."""
+        zeros = 0
+        while not self.read(1):
+            zeros += 1
+            if self._left <= 0 or zeros > 32:
+                return 0
+        return (1 << zeros) - 1 + self.read(zeros)
+
+    def signed(self) -> int:
+        """The next exponential-Golomb code, se(v)."""
+        code = self.unsigned()
+        return (code + 1) // 2 if code % 2 else -(code // 2)
+
+
+def vp9_pictures(data: bytes) -> list[Picture]:
+    """The coded pictures of a VP9 packet: one or, in a superframe (annex B of the specification), several."""
+    parts, marker = [data], data[-1] if data else 0
+    count, width = (marker & 7) + 1, (marker >> 3 & 3) + 1
+    index = data[-2 - count * width : -1]
+    if marker >> 5 == 0b110 and len(index) == 1 + count * width and index[0] == marker:
+        sizes = [int.from_bytes(index[1 + i * width : 1 + (i + 1) * width], "little") for i in range(count)]
+        ends = [sum(sizes[: i + 1]) for i in range(count)]
+        parts = [data[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+    return [_vp9_picture(part) for part in parts if part]
+
+
+def _vp9_picture(data):
+    profile_3 = data[0] >> 4 & 3 == 3  # has one more bit
+    header = data[0] << profile_3
+    show_existing, inter, show = header >> 3 & 1, header >> 2 & 1, header >> 1 & 1
+    valid = data[0] >> 6 == 2
+    return Picture(
+        valid and not show_existing and not inter, valid and bool(show_existing or show), bool(show_existing)
+    )
+
+
+def av1_pictures(data: bytes) -> list[Picture]:
+    """The coded pictures of an AV1 temporal unit, one for each frame header."""
+    pictures = []
+    for kind, header in av1_units(data):
+        if kind in _AV1_FRAME_HEADERS and header:
+            show_existing, frame_type, show = header[0] >> 7, header[0] >> 5 & 3, header[0] >> 4 & 1
+            pictures.append(
+                Picture(not show_existing and frame_type == 0, bool(show_existing or show), bool(show_existing))
+            )
+    return pictures
+
+
+def av1_units(data: bytes) -> list[tuple[int, bytes]]:
+    """The units (OBU) of an AV1 temporal unit: type and content of each."""
+    units, at = [], 0
+    while at < len(data):
+        kind, extended, sized = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
+        at += 1 + extended
+        size, shift = (0, 0) if sized else (len(data) - at, 0)
+        while sized and at < len(data):  # seven bits per byte, the lowest first; the eighth says that more follow
+            size, shift, at, more = size | (data[at] & 127) << shift, shift + 7, at + 1, data[at] >> 7
+            if not more:
+                break
+        units.append((kind, data[at : at + size]))
+        at += size
+    return units
+
+
+def is_interlaced(parameter_set: bytes) -> bool:
+    """Whether a sequence parameter set of H.264 allows pictures that are fields: frame_mbs_only_flag is 0."""
+    profile, bits = parameter_set[1], Bits(parameter_set[4:])
+    bits.unsigned()  # seq_parameter_set_id
+    if profile in _H264_LONG_PROFILES:
+        chroma = bits.unsigned()
+        if chroma == 3:
+            bits.read(1)  # separate_colour_plane_flag
+        bits.unsigned(), bits.unsigned(), bits.read(1)  # bit depths, qpprime_y_zero_transform_bypass_flag
+        if bits.read(1):  # seq_scaling_matrix_present_flag
+            for i in range(12 if chroma == 3 else 8):
+                if bits.read(1):
+                    _skip_scaling_list(bits, 16 if i < 6 else 64)
+    bits.unsigned()  # log2_max_frame_num_minus4
+    kind = bits.unsigned()  # pic_order_cnt_type
+    if kind == 0:
+        bits.unsigned()
+    elif kind == 1:
+        bits.read(1), bits.signed(), bits.signed()
+        for _ in range(min(bits.unsigned(), 255)):
+            bits.signed()
+    bits.unsigned(), bits.read(1), bits.unsigned(), bits.unsigned()  # reference frames, gaps, width, height
+    return not bits.read(1)
+
+
+def _skip_scaling_list(bits, size):
+    last = following = 8
+    for _ in range(size):
+        if following:
+            following = (last + bits.signed()) % 256
+        last = following or last

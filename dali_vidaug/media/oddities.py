@@ -1,0 +1,104 @@
+"""What in a packet makes the container's claims unreliable: then a file is measured by decoding all of it.
+
+A container says which packets are key frames, when each is shown, and that each is a frame. For the codecs that are
+read here, most of that can be checked without decoding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dali_vidaug.media.bitstream import (
+    MPEG2_PICTURE,
+    MPEG2_SEQUENCE,
+    MPEG4_PICTURE,
+    codec_of,
+    is_one_shown_picture,
+    is_whole,
+    nal_units,
+)
+from dali_vidaug.media.headers import AV1_SEQUENCE, av1_pictures, av1_units, is_interlaced, vp9_pictures
+
+# Codecs all of whose frames are key frames, each of them one packet.
+_INTRA_ONLY = frozenset("mjpeg prores dnxhd dvvideo jpeg2000 rawvideo huffyuv ffvhuff utvideo png v210 cfhd".split())
+READABLE = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "av1")) | _INTRA_ONLY
+_H264_SETS, _HEVC_SETS = {7: "SPS", 8: "PPS"}, {32: "VPS", 33: "SPS", 34: "PPS"}
+_MPEG4_NOT_CODED_MAX = 10  # bytes; longer packets have a picture that is coded
+_EXTENSION, _PICTURE_CODING, _FRAME = b"\0\0\1\xb5", 8, 3  # ISO/IEC 13818-2: picture_structure 3 is a whole frame
+_HOLE = bytes(64)  # no coded picture of these codecs has as many zeros in a row
+
+
+def oddity(packet: Any, stream: Any) -> str | None:
+    """Why a packet may not be one frame, or None."""
+    codec, data = codec_of(stream), bytes(packet)
+    if codec not in READABLE:
+        return f"the packets of {codec} are not read"
+    if packet.is_corrupt:
+        return "a packet is marked as damaged"
+    if codec != "rawvideo" and (_HOLE in data or not data.strip(b"\0")):
+        return "a packet has a hole of zeros"
+    if codec in ("h264", "hevc"):
+        if not is_whole(packet, stream) or not is_one_shown_picture(packet, stream, codec):
+            return "a packet has no picture, or several"
+        if any(unit[0] & 31 == 7 and is_interlaced(unit) for unit in nal_units(packet, stream) if codec == "h264"):
+            return "its frames may be pairs of fields"
+    if codec == "mpeg4" and (data.count(MPEG4_PICTURE) != 1 or len(data) <= _MPEG4_NOT_CODED_MAX):
+        return "a packet has no coded picture, or several"
+    if codec in ("mpeg1video", "mpeg2video") and not _is_one_mpeg2_frame(data):
+        return "a packet is not one frame"
+    if codec == "vp8" and not data[0] >> 4 & 1:
+        return "a picture is hidden"
+    if codec in ("vp9", "av1"):
+        pictures = vp9_pictures(data) if codec == "vp9" else av1_pictures(data)
+        if sum(picture.shown for picture in pictures) != 1:
+            return "a packet has no picture that is shown, or several"
+    return None
+
+
+def _is_one_mpeg2_frame(data):
+    structures = [
+        part[2] & 3 for part in data.split(_EXTENSION)[1:] if len(part) > 2 and part[0] >> 4 == _PICTURE_CODING
+    ]
+    return data.count(MPEG2_PICTURE) == 1 and all(structure == _FRAME for structure in structures)
+
+
+def parameter_sets(packet: Any, stream: Any) -> dict[bytes, str]:
+    """The parameter sets in a packet, which hold for all that follows: their kinds by their bytes."""
+    codec = codec_of(stream)
+    if codec in ("h264", "hevc"):
+        kinds, shift, mask = (_H264_SETS, 0, 31) if codec == "h264" else (_HEVC_SETS, 1, 63)
+        units = ((unit, unit[0] >> shift & mask) for unit in nal_units(packet, stream))
+        return {unit.rstrip(b"\0"): kinds[kind] for unit, kind in units if kind in kinds}
+    data = bytes(packet)
+    if codec == "av1":
+        return {content: "sequence header" for kind, content in av1_units(data) if kind == AV1_SEQUENCE}
+    if codec in ("mpeg1video", "mpeg2video"):
+        return {part.split(b"\0\0\1")[0]: "sequence header" for part in data.split(MPEG2_SEQUENCE)[1:]}
+    if codec == "mpeg4":
+        parts = data.split(b"\0\0\1")[1:]
+        return {part: "video object layer" for part in parts if part and 0x20 <= part[0] <= 0x2F}
+    return {}
+
+
+class Settings:
+    """The parameter sets that are in force while the packets of a stream are read.
+
+    Attributes:
+        changed: whether they have changed since the first packet.
+    """
+
+    def __init__(self, stream: Any):
+        self._extradata = stream.codec_context.extradata or b""
+        self._first: dict[bytes, str] | None = None
+        self._kinds: set[str] = set()
+        self.changed = False
+
+    def add(self, packet: Any, stream: Any) -> bool:
+        """Look at the next packet; returns whether decoding can begin there as far as parameter sets are concerned."""
+        sets = parameter_sets(packet, stream)
+        if self._first is None:
+            self._first = sets
+        self._kinds |= set(sets.values())
+        known = all(one in self._first or one in self._extradata for one in sets)
+        self.changed |= not known or packet.has_sidedata("new_extradata")
+        return not self.changed or (bool(sets) and set(sets.values()) == self._kinds)

@@ -1,0 +1,110 @@
+"""What demuxing tells of a file, without decoding it: time stamps, key frames, and what is odd."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+from typing import Any
+
+import av
+
+from dali_vidaug.errors import one_line
+from dali_vidaug.media.bitstream import is_random_access
+from dali_vidaug.media.cut import read_packets
+from dali_vidaug.media.oddities import Settings, oddity
+
+_SECOND_GOP_PACKETS = 8  # of which the first frames are decoded, to see whether decoding may begin at a key frame
+
+
+class Packets:
+    """The packets of a stream, looked at one by one.
+
+    Attributes:
+        pts: of all packets, in decoding order; None where there is none.
+        random_access: time stamps of the packets where decoding can begin as far as is known without decoding.
+        odd_packets: why some of them may not be one frame each, or be other than they seem; or None.
+        odd_stamps: why time stamps do not tell which frame a packet is, or None.
+        note: how the file ends, if it ends with an error; otherwise empty.
+        first_gop, last_gop: packets; the last is empty when there is only one.
+        second_gop: the first packets of the second GOP.
+    """
+
+    def __init__(self, container: Any, stream: Any):
+        self.pts: list[int | None] = []
+        self.random_access: list[int] = []
+        self.odd_packets: str | None = None
+        self.odd_stamps: str | None = None
+        self.note = ""
+        self.first_gop: list = []
+        self.second_gop: list = []
+        self.last_gop: list = []
+        self._hidden: list[int] = []
+        self._settings = Settings(stream)
+        self._num_gops = 0
+        self._latest, self._latest_before = float("-inf"), float("-inf")  # stamps, of this GOP and of those before it
+        try:
+            for packet in read_packets(container, stream):
+                self._add(packet, stream)
+        except (av.error.FFmpegError, OSError) as error:  # truncated: what came before still counts
+            self.note = f" ({one_line(error)})"
+        self._look_at_stamps()
+
+    def _add(self, packet, stream):
+        ready = self._settings.add(packet, stream)
+        begins = ready and packet.pts is not None and is_random_access(packet, stream)
+        if not self.pts and not begins:
+            self.odd_packets = "it does not begin with a key frame"
+        if begins:
+            self._num_gops += 1
+            self._latest_before = self._latest
+            self.random_access.append(packet.pts)
+        if begins and self.pts:
+            self.last_gop = [packet]
+        elif self.last_gop:
+            self.last_gop.append(packet)
+        else:
+            self.first_gop.append(packet)
+        if self._num_gops == 2 and len(self.second_gop) < _SECOND_GOP_PACKETS:
+            self.second_gop.append(packet)
+        if packet.pts is not None:
+            if packet.pts <= self._latest_before:
+                self.odd_stamps = "time stamps do not rise from GOP to GOP"
+            self._latest = max(self._latest, packet.pts)
+        self.pts.append(packet.pts)
+        if packet.is_discard and packet.pts is not None:
+            self._hidden.append(packet.pts)
+        if self.odd_packets is None:
+            self.odd_packets = oddity(packet, stream) or ("parameter sets change" if self._settings.changed else None)
+
+    def _look_at_stamps(self):
+        if self.pts and not self.has_stamps():
+            self.odd_stamps = "some packets have no time stamp of their own"
+        elif self._hidden and (shown := self.shown):
+            first, last = min(shown), max(shown)
+            if any(first < pts < last for pts in self._hidden):
+                self.odd_stamps = "an edit list hides frames in the middle"
+
+    @property
+    def oddity(self) -> str | None:
+        """Why all frames must be decoded to be counted, or None."""
+        return self.odd_packets or self.odd_stamps
+
+    @property
+    def shown(self) -> set[int]:
+        """Time stamps of the packets that an edit list does not hide."""
+        return {pts for pts in self.pts if pts is not None} - set(self._hidden)
+
+    @property
+    def is_hiding(self) -> bool:
+        """Whether an edit list hides packets."""
+        return bool(self._hidden)
+
+    def has_stamps(self) -> bool:
+        """Whether every packet has a time stamp of its own."""
+        return None not in self.pts and len(set(self.pts)) == len(self.pts)
+
+    def name_frames(self, pts: list[int | None]) -> bool:
+        """Whether these, of frames in presentation order, rise, and each is the time stamp of one packet."""
+        counts = Counter(self.pts)
+        stamps = [one for one in pts if one is not None and counts[one] == 1]
+        return len(stamps) == len(pts) and all(a < b for a, b in pairwise(stamps))

@@ -1,0 +1,225 @@
+"""Whether clips are what a full decode gives: decoding both ways, and comparing."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+
+from dali_vidaug.errors import one_line
+from dali_vidaug.media.cut import READ_ERRORS, is_counted, open_video, read_cuts
+from dali_vidaug.media.decode import decode_cut
+from dali_vidaug.media.orientation import orientation_of
+from dali_vidaug.media.video import Video
+
+
+class Look(NamedTuple):
+    """What must be the same for all frames of a clip: size as stored, and orientation (with a note)."""
+
+    width: int
+    height: int
+    orientation: int
+    note: str | None
+
+
+class Frame(NamedTuple):
+    """A decoded frame.
+
+    Attributes:
+        pts: its time stamp.
+        look: see there.
+        pixel_format: FFmpeg's name.
+        digest: of its pixels, or None.
+        damaged: the decoder says so.
+    """
+
+    pts: int | None
+    look: Look
+    pixel_format: str
+    digest: int | None
+    damaged: bool
+
+
+class Decoded(NamedTuple):
+    """Frames in presentation order, and the first error, or None."""
+
+    frames: list[Frame]
+    problem: str | None
+
+
+def decode_packets(codec: Any, packets: Iterable[Any], digests: bool) -> Decoded:
+    """Decode packets as they come. Those that cannot be decoded are left out; an error in the file is its end."""
+    frames, problem = [], None
+    packets = iter(packets)
+    while True:
+        try:
+            packet = next(packets, None)
+        except (av.error.FFmpegError, OSError) as error:
+            packet, problem = None, problem or one_line(error)
+        try:
+            shown = codec.decode(packet)
+        except av.error.FFmpegError as error:
+            shown, problem = [], problem or one_line(error)
+        frames += [_frame(one, digests) for one in shown]
+        if packet is None:
+            codec.flush_buffers()
+            return Decoded(frames, problem)
+
+
+def _frame(frame, digests):
+    look = Look(frame.width, frame.height, *orientation_of(frame))
+    return Frame(frame.pts, look, frame.format.name, digest_of(frame) if digests else None, bool(frame.is_corrupt))
+
+
+def digest_of(frame: Any) -> int:
+    """A checksum of a frame's pixels, without the padding of their rows."""
+    planes, components = frame.planes, frame.format.components
+    checksum = zlib.crc32(frame.format.name.encode())
+    for i, plane in enumerate(planes):
+        if len(planes) == 1:
+            size = -(-plane.width * frame.format.padded_bits_per_pixel // 8)
+        else:
+            size = plane.width * sum(-(-one.bits // 8) for one in components if one.plane == i)
+        rows = np.frombuffer(plane, np.uint8)
+        rows = rows[: plane.height * plane.line_size].reshape(plane.height, plane.line_size)
+        checksum = zlib.crc32(np.ascontiguousarray(rows[:, :size]).data, checksum)
+    return checksum
+
+
+class Failure(NamedTuple):
+    """A clip that is not what a full decode gives.
+
+    Attributes:
+        frame: the first wanted frame that did not come, or is another.
+        is_reported: loading the clip fails with an error; otherwise it would be wrong without a word.
+        reason: one line.
+    """
+
+    frame: int
+    is_reported: bool
+    reason: str
+
+
+def compare(video: Video, frames: Sequence[int], truth: Sequence[Frame] | Mapping[int, Frame]) -> Failure | None:
+    """Decode frames as a clip's are, and compare them with those of a full decode; None if they are the same.
+
+    Args:
+        video: a row of a manifest that may not be right.
+        frames: indices, rising.
+        truth: the frames of a full decode, with digests.
+    """
+    wanted, wrong = set(frames), []
+    try:
+        with open_video(video.path, video.stream) as (container, stream):
+            for cut in read_cuts(container, stream, video, np.array(frames)):
+                for frame, index in decode_cut(stream.codec_context, cut, video, wanted):
+                    if index in wanted:
+                        wanted.discard(index)
+                        wrong += [index] if digest_of(frame) != truth[index].digest else []
+    except READ_ERRORS as error:
+        return Failure(min([*wanted, *wrong], default=frames[-1]), not wrong, one_line(error))
+    if wrong:
+        return Failure(wrong[0], False, "decoding from a key frame gives other pixels")
+    return Failure(min(wanted), True, "it does not come out of the decoder") if wanted else None
+
+
+class Proven(NamedTuple):
+    """What remains of a file after clips of it were compared with a full decode.
+
+    Attributes:
+        video: its row, with the key frames where decoding can begin.
+        damaged: (N, 2) frames [first, last) of which clips fail.
+        note: what was found, or None.
+    """
+
+    video: Video
+    damaged: list[tuple[int, int]]
+    note: str | None
+
+
+_FRAMES_COMPARED = 3  # after each key frame; all with ``deep``
+
+
+def prove(video: Video, truth: Sequence[Frame], deep: bool) -> Proven:
+    """Compare clips that begin at each key frame with a full decode; leave out key frames that are none.
+
+    Args:
+        video: as its container and packets describe it.
+        truth: the frames of a full decode, with digests.
+        deep: compare all frames, and find those that cannot be loaded.
+
+    Raises:
+        ValueError: the file does not give the same frames twice.
+    """
+    proven, kept, damaged, note = video, [], [], None
+    limits = [*video.keyframes.tolist(), video.num_frames]
+    for key, end in pairwise(limits):
+        failure = compare(video, range(key, end if deep else min(end, key + _FRAMES_COMPARED)), truth)
+        if failure is None or (failure.frame > key and failure.is_reported):
+            kept.append(key)
+        else:
+            note = f"frame {key} is not a key frame where decoding can begin ({failure.reason})"
+    proven = video._replace(keyframes=np.array(kept, np.int32))
+    if deep:
+        damaged = _find_damage(proven, truth)
+    else:
+        some = sorted({0, video.num_frames // 2, video.num_frames - 1})
+        clips = [some] if is_counted(video) else [[i] for i in some]
+        failures = [failure for clip in clips if (failure := compare(proven, clip, truth))]
+        if any(not failure.is_reported for failure in failures):
+            return _count(video, truth, failures[0])
+    return Proven(proven, damaged, note)
+
+
+def _count(video, truth, failure):
+    """The last resort: a file of which frames are counted from its first packet."""
+    if is_counted(video):
+        raise ValueError(f"decoding it twice gives different frames (frame {failure.frame})")
+    counted = video._replace(keyframes=np.zeros(0, np.int32), pts=None, pts_first=None, pts_step=None, regular=False)
+    wrong = compare(counted, [video.num_frames - 1], truth)
+    if wrong and not wrong.is_reported:
+        raise ValueError(f"decoding it twice gives different frames (frame {wrong.frame})")
+    return Proven(counted, [], f"clips from key frames are wrong ({failure.reason}): frames are counted from the start")
+
+
+def _find_damage(video, truth):
+    """The frames [first, last) of which clips fail, each part up to the next key frame."""
+    keys = video.keyframes.tolist()
+    starts = keys if keys[:1] == [0] else [0, *keys]
+    damaged = []
+    for start, end in zip(starts, [*starts[1:], video.num_frames], strict=True):
+        last = end
+        while last > start and (failure := compare(video, range(start, last), truth)):
+            if not failure.is_reported:
+                raise ValueError(f"decoding it twice gives different frames (frame {failure.frame})")
+            last = failure.frame if failure.frame < last else start
+        if last < end:
+            damaged.append((last, end))
+    return damaged
+
+
+def join(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Ranges [first, last), rising, those that touch or overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], last))
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def odd_frames(frames: Sequence[Frame], keyframes: Sequence[int]) -> list[tuple[int, int]]:
+    """The frames [first, last) that clips cannot have: damaged ones and what follows up to the next key frame, and
+    those of another size or orientation than the first."""
+    ranges, keys = [], [*keyframes, len(frames)]
+    for i, frame in enumerate(frames):
+        if frame.damaged:
+            ranges.append((i, next(key for key in keys if key > i)))
+        elif frame.look[:3] != frames[0].look[:3]:
+            ranges.append((i, i + 1))
+    return join(ranges)
