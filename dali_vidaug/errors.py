@@ -24,7 +24,7 @@ class ClipError(RuntimeError):
     def __init__(self, path: str, plan: Plan, reason: str):
         self.path, self.plan, self.reason = path, plan, reason
         self.sample, self.epoch = int(plan.samples[0]), plan.epoch
-        super().__init__(f"{path} (sample {self.sample}, epoch {self.epoch}): {reason}")
+        super().__init__(f"{printable(path)} (sample {self.sample}, epoch {self.epoch}): {reason}")
 
     def __reduce__(self) -> tuple[type[ClipError], tuple[str, Plan, str]]:
         return ClipError, (self.path, self.plan, self.reason)
@@ -32,6 +32,11 @@ class ClipError(RuntimeError):
 
 class NotForDaliError(ValueError):
     """DALI would get this clip wrong; PyAV decodes it on the CPU."""
+
+
+def printable(path: str) -> str:
+    r"""A path that can be printed and logged: bytes of it that are not UTF-8 as ``\xe9``."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def one_line(error: BaseException) -> str:

@@ -146,10 +146,7 @@ class VideoLoader:
 
     def _batch(self, made):
         clips = torch.from_dlpack(made.clips.as_tensor())
-        labels = self.manifest.labels[made.plan.samples]
-        targets = np.zeros((len(labels), len(self.manifest.classes)), np.float32)
-        known = np.flatnonzero(labels >= 0)
-        targets[known, labels[known]] = 1.0
+        targets = self.manifest.targets(made.plan.samples)
         return make_batch(clips, targets, made.plan, made.batch_index, self.manifest)
 
     def set_epoch(self, epoch: int) -> None:

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import cache
 
+from dali_vidaug.errors import printable
+
 _REASONS_SHOWN = 8  # in the text
 
 log = logging.getLogger("dali_vidaug")
@@ -98,6 +100,7 @@ class RunningReport:
 
     def add_bad(self, sample: int, path: str, epoch: int, why: str, num_clips: int = 1) -> None:
         """Count clips of a bad sample that are replaced; log the first of each sample."""
+        path = printable(path)
         with self._lock:
             count = self._report.bad.get(sample, (path, why, 0))[2]
             self._report.bad[sample] = (path, why, count + num_clips)
@@ -106,6 +109,7 @@ class RunningReport:
 
     def add_fallback(self, path: str, why: str) -> None:
         """Count a clip that PyAV decodes in place of DALI; log the first for each reason."""
+        path = printable(path)
         with self._lock:
             first, count = self._report.fallbacks.get(why, (path, 0))
             self._report.fallbacks[why] = (first, count + 1)

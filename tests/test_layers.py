@@ -14,16 +14,18 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng threads sampling schedule kernels report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.bitstream media.orientation media.video media.cut media.remux media.decode "
-    "media.oddities media.packets media.prove media.measure media.encode",
+    "media.oddities media.packets media.prove media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.sizes ops.flip ops.normalize ops.smoothing "
     "ops.blend ops.erase ops.mix ops.one_of ops.randaugment ops",
-    "data": "data data.manifest data.lists data.scan",
+    "data": "data data.names data.manifest data.entry data.segments data.header data.folder data.classes data.labels "
+    "data.lists data.scan",
     "plan": "recipe plan settings columns graph",
     "make": "make",
     "producer": "batch producer",
     "loader": "loader in_memory",
     "package": "",
-    "commands": "commands commands.demo commands.pictures commands.doctor commands.checks commands.checks.context "
+    "commands": "commands commands.demo commands.summary commands.pictures commands.doctor commands.checks "
+    "commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.cli",
 }

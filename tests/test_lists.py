@@ -52,7 +52,7 @@ def test_kinetics_csv(numbered, tmp_path):
     "text, message",
     [
         ("", "the header must have path"),
-        ("file,label\na,b\n", "the header must have path.*it has file, label"),
+        ("name,label\na,b\n", "the header must have path.*it has name, label"),
         ("path,label\n", "has a header, but no rows"),
         ("path,label\na.mp4\n", "line 2: 1 fields, but the header has 2"),
         ("path,label\na.mp4,b,c\n", "line 2: 3 fields, but the header has 2"),

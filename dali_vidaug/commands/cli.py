@@ -7,12 +7,12 @@ import os
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import dali_vidaug as dv
+from dali_vidaug.commands.summary import summary
 from dali_vidaug.data.manifest import is_manifest
 
 EPILOG = """examples:
@@ -113,12 +113,20 @@ def _add_scan(commands: Any) -> None:
         "videos",
         metavar="DIR|LIST",
         help="a folder with a sub-folder for each class; or a CSV or Parquet list with path[, label, start, end], or "
-        "Kinetics' label, youtube_id, time_start, time_end",
+        "Kinetics' label, youtube_id, time_start, time_end (docs/lists.md has other names of columns)",
     )
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     scan.add_argument(
         "--root", metavar="DIR", help="folder that the list's paths are relative to (default: the list's)"
     )
+    scan.add_argument(
+        "--like", metavar="MANIFEST", help="take the classes of this manifest: --like train.parquet for validation"
+    )
+    scan.add_argument("--classes", metavar="FILE", help="the classes: a name, or a number and a name, in each line")
+    scan.add_argument(
+        "--multi-label", metavar="SEPARATOR", help='what separates several labels of a sample, such as ";"'
+    )
+    scan.add_argument("--label-columns", metavar="NAME", nargs="+", help="columns of a list with labels")
     scan.add_argument("--deep", action="store_true", help="decode every frame, not only both ends of each video")
     scan.add_argument("--threads", type=int, help="videos measured at the same time (default: all cores)")
     scan.set_defaults(run=run_scan)
@@ -175,32 +183,13 @@ def run_scan(args: argparse.Namespace) -> int:
     """dali-vidaug scan."""
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads must be >= 1, got {args.threads}")
-    manifest = dv.scan(args.videos, root=args.root, output=args.output, deep=args.deep, num_threads=args.threads)
+    manifest = dv.scan(
+        args.videos, root=args.root, output=args.output, classes=args.classes, like=args.like,
+        multi_label=args.multi_label, label_columns=args.label_columns, deep=args.deep, num_threads=args.threads,
+    )  # fmt: skip
     print(summary(manifest))
     print(f"wrote {args.output}")
     return 0
-
-
-def summary(manifest: dv.Manifest, broken_shown: int = 20) -> str:
-    """A manifest in a few lines."""
-    table = manifest.table
-    frames = table["num_frames"].to_numpy()
-    hours = sum(s or 0.0 for s in table["duration_seconds"].to_pylist()) / 3600
-    codecs = ", ".join(f"{name} {n}" for name, n in Counter(table["codec"].to_pylist()).most_common())
-    sizes = Counter(zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)).most_common()
-    shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes[:4]) + (
-        f" and {len(sizes) - 4} more" if sizes[4:] else ""
-    )
-    lines = [
-        f"{len(manifest)} videos, {len(manifest.classes)} classes, {hours:.2f} hours, {frames.sum()} frames "
-        f"({frames.min()} to {frames.max()} each)",
-        f"codecs: {codecs}; sizes: {shown}",
-        f"broken: {len(manifest.broken)}",
-    ]
-    lines += [f"  {b.path}: {b.reason}" for b in manifest.broken[:broken_shown]]
-    if len(manifest.broken) > broken_shown:
-        lines.append(f"  and {len(manifest.broken) - broken_shown} more, all in Manifest.read(...).broken")
-    return "\n".join(lines)
 
 
 def run_demo(args: argparse.Namespace) -> int:

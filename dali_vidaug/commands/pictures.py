@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dali_vidaug.errors import printable
 from dali_vidaug.ops import CubeCutout, Cutout, FrameCutout, Mix, RandAugmentT, RandomErasing, name_of
 from dali_vidaug.ops.blend import blend, describe_blend, own_share, partners_of
 from dali_vidaug.ops.mix import FAMILIES
@@ -106,9 +107,8 @@ def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height:
         sample, frames, manifest = int(batch.samples[i]), batch.plan.frames[i], batch.manifest
         text = f"frames {frames[0]:g} to {frames[-1]:g}   sample {sample}"
         if manifest is not None:
-            label = int(manifest.labels[sample])
-            name = manifest.classes[label] if label >= 0 else "no label"
-            text = f"{name}   {Path(manifest.path(sample)).name}   {text}"
+            names = [manifest.classes[k] for k in np.flatnonzero(manifest.targets([sample])[0])]
+            text = f"{', '.join(names) or 'no label'}   {printable(Path(manifest.path(sample)).name)}   {text}"
         strips.append(Strip(clip, [text]))
     return draw_strips(strips, height, num_frames)
 

@@ -13,7 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dali_vidaug.data.names import restore_name
 from dali_vidaug.device.nvdec import Files, Format
+from dali_vidaug.errors import printable
 from dali_vidaug.media.video import Video, frame_times
 from dali_vidaug.rng import whole_numbers
 from dali_vidaug.sampling import Videos
@@ -25,8 +27,9 @@ MANIFEST_VERSION = 2
 
 SCHEMA = pa.schema(
     [
-        ("path", pa.string()),  # relative to the manifest's root
-        ("label", pa.int32()),  # index into the manifest's classes, -1: none
+        ("path", pa.string()),  # relative to the manifest's root, as data.names.store_name writes it
+        ("label", pa.int32()),  # index into the manifest's classes; -1: none, or several
+        ("labels", pa.list_(pa.int32())),  # where samples may have several labels: their indices; else null
         ("first_frame", pa.int32()),  # clips are drawn from frames [first_frame, last_frame)
         ("last_frame", pa.int32()),
         ("num_frames", pa.int32()),  # frames that a full decode gives
@@ -81,7 +84,8 @@ class Manifest:
         classes: names of the classes; ``label`` is an index into them.
         root: folder that the paths are relative to.
         broken: files that were found but cannot be used.
-        labels: (N,) int32, the column ``label``.
+        remarks: what the scan left out, assumed, or found suspect, sentences.
+        multi_label: whether samples may have several labels; then ``targets`` are multi-hot.
 
     Raises:
         ValueError: a column is missing, or a row contradicts itself.
@@ -93,6 +97,7 @@ class Manifest:
         classes: Iterable[str] = (),
         root: str | os.PathLike[str] = ".",
         broken: Iterable[Broken] = (),
+        remarks: Iterable[str] = (),
     ):
         missing = [name for name in SCHEMA.names if name not in table.column_names]
         if missing:
@@ -104,13 +109,16 @@ class Manifest:
         self.classes: tuple[str, ...] = tuple(classes)
         self.root = str(root)
         self.broken = tuple(broken)
-        self.labels: np.ndarray = self._numbers("label")
+        self.remarks = tuple(remarks)
+        self._labels = self._numbers("label")
+        self.multi_label = self.table["labels"].null_count < len(self)
         self._first, self._last = self._numbers("first_frame"), self._numbers("last_frame")
         sideways = self._numbers("orientation") >= 5
         width, height = self._numbers("width"), self._numbers("height")
         self._height, self._width = np.where(sideways, width, height), np.where(sideways, height, width)
-        if len(self) and not (self.labels.min() >= -1 and self.labels.max() < max(1, len(self.classes))):
-            raise ValueError(f"manifest: labels go from {self.labels.min()} to {self.labels.max()}, "
+        used = np.concatenate([self._labels, *(part.flatten().to_numpy() for part in self.table["labels"].chunks)])
+        if len(used) and not (used.min() >= -1 and used.max() < max(1, len(self.classes))):
+            raise ValueError(f"manifest: labels go from {used.min()} to {used.max()}, "
                              f"but there are {len(self.classes)} classes")  # fmt: skip
         bad = np.flatnonzero(~((self._first >= 0) & (self._last > self._first)))
         if len(bad):
@@ -125,9 +133,40 @@ class Manifest:
     def __repr__(self) -> str:
         return f"<Manifest: {len(self)} videos, {len(self.classes)} classes, {len(self.broken)} broken, {self.root}>"
 
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int32: the index of each sample's class, -1 for none.
+
+        Raises:
+            ValueError: samples may have several labels.
+        """
+        if self.multi_label:
+            raise ValueError("manifest: samples have several labels; targets(samples) has them, (B, K) multi-hot")
+        return self._labels
+
+    def targets(self, samples: ArrayLike) -> np.ndarray:
+        """(B, K) float32: 1 for each class of a sample, else 0; zeros for a sample without a label."""
+        samples = np.asarray(samples, np.int64)
+        targets = np.zeros((len(samples), len(self.classes)), np.float32)
+        if self.multi_label:
+            for row, labels in zip(targets, self.table["labels"].take(pa.array(samples)).to_pylist(), strict=True):
+                row[labels or []] = 1.0
+            return targets
+        labels = self._labels[samples]
+        known = np.flatnonzero(labels >= 0)
+        targets[known, labels[known]] = 1.0
+        return targets
+
+    def class_counts(self) -> np.ndarray:
+        """(K,) int64: how many samples each class has."""
+        several = [part.flatten().to_numpy() for part in self.table["labels"].chunks]
+        labels = np.concatenate([self._labels[self._labels >= 0], *several])
+        return np.bincount(labels, minlength=len(self.classes))
+
     def path(self, sample: int) -> str:
         """The complete path of a sample's file."""
-        return os.path.join(self.root, self.table["path"][sample].as_py())  # noqa: PTH118 (called for every clip)
+        name = restore_name(self.table["path"][sample].as_py())
+        return os.path.join(self.root, name)  # noqa: PTH118 (called for every clip)
 
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""
@@ -154,7 +193,7 @@ class Manifest:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of your own columns: what the list had besides path and label."""
+        """Names of your own columns: what the list had besides path and labels."""
         return tuple(self.table.column_names[len(SCHEMA) :])
 
     def rows(self, name: str, samples: ArrayLike) -> np.ndarray:
@@ -181,7 +220,7 @@ class Manifest:
         if not column.null_count and pa.types.is_boolean(kind):
             return np.array(column.to_pylist(), bool)
         values = np.empty(len(column), object)
-        values[:] = column.to_pylist()
+        values[:] = [restore_name(v) for v in column.to_pylist()] if name == "path" else column.to_pylist()
         return values
 
     def any_oriented(self) -> bool:
@@ -193,7 +232,10 @@ class Manifest:
         names = list(Format._fields)
         groups = self.table.select([*names, "path"]).group_by(names, use_threads=False)
         rows = groups.aggregate([("path", "count"), ("path", "first")]).to_pylist()
-        return {Format(*(row[name] for name in names)): Files(row["path_count"], row["path_first"]) for row in rows}
+        return {
+            Format(*(row[name] for name in names)): Files(row["path_count"], printable(restore_name(row["path_first"])))
+            for row in rows
+        }
 
     def unique_sizes(self) -> np.ndarray:
         """A sample for each frame size that occurs: (N,) int64."""
@@ -207,6 +249,7 @@ class Manifest:
             "classes": self.classes,
             "root": self.root,
             "broken": [[b.path, b.reason] for b in self.broken],
+            "remarks": self.remarks,
         }
         table = self.table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
         partial = Path(f"{path}.{os.getpid()}")
@@ -238,6 +281,7 @@ class Manifest:
                 f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
             )
         broken = [Broken(*b) for b in header["broken"]]
-        manifest = cls(table, header["classes"], header["root"] if root is None else root, broken)
+        root = header["root"] if root is None else root
+        manifest = cls(table, header["classes"], root, broken, header["remarks"])
         pa.default_memory_pool().release_unused()
         return manifest

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from dali_vidaug.data.lists import Entry, Listing, list_videos
+from dali_vidaug.data.classes import Classes, read_given_classes
+from dali_vidaug.data.entry import Listing, name_some
+from dali_vidaug.data.labels import Labels, compare_with_neighbours, index_labels
+from dali_vidaug.data.lists import list_videos
 from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest, is_manifest
+from dali_vidaug.data.names import restore_name, store_name
+from dali_vidaug.data.segments import WHOLE, find_segment
+from dali_vidaug.errors import printable
+from dali_vidaug.media.first_bytes import what_it_is
 from dali_vidaug.media.measure import measure
-from dali_vidaug.media.video import frame_times
 
-_MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "first_frame", "last_frame")]
+_MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
+
+log = logging.getLogger("dali_vidaug")
 
 
 def scan(
@@ -25,6 +35,10 @@ def scan(
     *,
     root: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
+    classes: Iterable[object] | str | os.PathLike[str] | Manifest | None = None,
+    like: str | os.PathLike[str] | Manifest | None = None,
+    multi_label: str | None = None,
+    label_columns: Iterable[str] | None = None,
     deep: bool = False,
     num_threads: int | None = None,
     progress: bool = True,
@@ -34,14 +48,16 @@ def scan(
     Args:
         path: a folder, a list in a CSV or Parquet file, or one video. In a folder each sub-folder is a class and every
             video below it one of its samples; a folder that contains videos directly and no class folders gives samples
-            without labels. A list has the columns ``path`` and, if wanted, ``label``, ``start`` and ``end`` (seconds:
-            clips are drawn from this part), or Kinetics' ``label``, ``youtube_id``, ``time_start``, ``time_end`` (the
-            files are looked for as ID_SSSSSS_EEEEEE.* and ID.*, in the root and in its label folders). Its other
-            columns are kept in the manifest: those of a CSV as text, those of Parquet with their types; a column with
-            the name of a measured one, such as ``fps``, as ``list_fps``.
+            without labels. A list has a column with paths and, if wanted, ``label``, ``start``, ``end``: docs/lists.md.
         root: folder that relative paths of a list are in; default: the folder of the list.
         output: Parquet file to write. Files that it already has and that did not change (path, size, modification time)
             are not measured again, and an interrupted scan continues where it stopped.
+        classes: names of the classes in the order of their indices, a file of them, or a manifest. Default: the labels
+            that occur, sorted; labels that are all whole numbers are the indices themselves.
+        like: a manifest that this one is to agree with, as the one for validation with the one for training: its
+            classes, and whether samples may have several labels.
+        multi_label: what separates the labels of a sample in a list, such as ";". Targets are then multi-hot.
+        label_columns: columns of a list with labels. Several give several labels to a sample; default: ``label``.
         deep: decode every frame of every video, rather than its first and last GOP.
         num_threads: videos measured at the same time; default: the cores of this process.
         progress: show a progress bar.
@@ -51,21 +67,56 @@ def scan(
 
     Raises:
         FileNotFoundError: no such folder or file.
-        ValueError: the folder has no videos, the list cannot be read, or ``output`` is there and is not a manifest.
+        ValueError: the folder has no videos, the list cannot be read, a label is not among the classes, or ``output``
+            is there and is not a manifest.
     """
     if output is not None:
         _check_output(Path(output))
-    listing = list_videos(Path(path), None if root is None else Path(root))
+    given, several = _read_agreement(classes, like)
+    columns = _check_label_options(multi_label, label_columns)
+    listing = list_videos(Path(path), None if root is None else Path(root), multi_label, columns)
+    _check_several(listing, several)
+    labels = index_labels(listing, given)
     known = _Known(output, listing.root, deep)
     try:
         rows = _measure(listing, known, deep, num_threads or len(os.sched_getaffinity(0)), progress)
     finally:
         known.close()
-    manifest = _assemble(listing, rows)
+    manifest = _assemble(listing, labels, rows, None if output is None else Path(output))
     if output is not None:
         manifest.write(output)
         known.forget()
     return manifest
+
+
+def _read_agreement(classes, like) -> tuple[Classes | None, bool | None]:
+    """The classes that are fixed, and whether samples must have several labels, must not, or may (None)."""
+    if classes is not None and like is not None:
+        raise ValueError("scan: classes and like are two ways to fix the classes; give one of them")
+    if like is None:
+        return (None if classes is None else read_given_classes(classes)), None
+    manifest = like if isinstance(like, Manifest) else Manifest.read(like)
+    given = read_given_classes(manifest)
+    return given._replace(source=given.source if like is manifest else str(like)), manifest.multi_label
+
+
+def _check_several(listing, several):
+    if several is not None and several != listing.several:
+        raise ValueError(
+            f"scan: like= has {'several labels' if several else 'one label'} a sample, so multi_label= or several "
+            f"label_columns= must {'' if several else 'not '}be given"
+        )
+
+
+def _check_label_options(multi_label, label_columns) -> tuple[str, ...] | None:
+    if multi_label is not None and not (isinstance(multi_label, str) and multi_label):
+        raise ValueError(f'scan: multi_label must be what separates labels, such as ";", got {multi_label!r}')
+    if label_columns is None:
+        return None
+    columns = () if isinstance(label_columns, str) else tuple(label_columns)
+    if not columns or len(set(columns)) < len(columns):
+        raise ValueError(f"scan: label_columns must be a tuple of names that differ, got {label_columns!r}")
+    return columns
 
 
 def _check_output(output):
@@ -78,7 +129,7 @@ def _check_output(output):
 
 def _measure(listing: Listing, known: _Known, deep: bool, num_threads: int, progress: bool) -> dict[str, Any]:
     """What is measured of each file, by path."""
-    names = sorted({entry.path for entry in listing.entries})
+    names = sorted({entry.path for entry in listing.entries if entry.error is None})
     rows = {name: known.get(name) for name in names}
     with ThreadPoolExecutor(num_threads, "scan") as pool:
         jobs = {pool.submit(measure, listing.root / name, deep): name for name in names if rows[name] is None}
@@ -105,7 +156,7 @@ class _Known:
         if Path(output).is_file() and not deep:
             old = Manifest.read(output)
             for row in old.table.select(["path", *_MEASURED]).to_pylist():
-                self._rows[row.pop("path")] = row
+                self._rows[restore_name(row.pop("path"))] = row
         if self._file.is_file():
             for line in self._file.read_text().splitlines():
                 try:
@@ -139,54 +190,50 @@ class _Known:
         self._file.unlink(missing_ok=True)
 
 
-def _assemble(listing: Listing, rows: dict[str, Any]) -> Manifest:
+def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Path | None) -> Manifest:
     """The manifest of a list whose files are measured: ``rows`` by path."""
-    root, entries, own = listing
-    classes = sorted({entry.label for entry in entries if entry.label is not None})
-    labels = {name: i for i, name in enumerate(classes)}
+    root, entries = listing.root, listing.entries
     good, positions, broken = [], [], []
-    for i, entry in enumerate(entries):
-        row = rows[entry.path]
-        first, last = 0, 0
-        error = entry.error or row.get("error")
+    said: dict[str, list[str]] = defaultdict(list)
+    for i, (entry, indices) in enumerate(zip(entries, labels.indices, strict=True)):
+        row = rows.get(entry.path, {})
+        error = entry.error or _reason(root / entry.path, row)
         if error is None:
             try:
-                first, last = _segment(row, entry)
+                first, last, remark = find_segment(row, entry)
             except ValueError as problem:
                 error = str(problem)
         if error is not None:
             broken.append(Broken(str(root / entry.path), error))
             continue
-        label = -1 if entry.label is None else labels[entry.label]
-        good.append({**row, "path": entry.path, "label": label, "first_frame": first, "last_frame": last})
+        if remark:
+            said[remark].append(entry.place)
+        label, several = (-1, list(indices)) if listing.several else (indices[0] if indices else -1, None)
+        part = {"label": label, "labels": several, "first_frame": first, "last_frame": last}
+        good.append({**row, "path": store_name(entry.path), **part})
         positions.append(i)
     if not good:
         raise ValueError(
-            f"scan: none of {len(entries)} videos can be used; the first: {broken[0].path}: {broken[0].reason}"
+            f"scan: none of {len(entries)} videos can be used; the first: {printable(broken[0].path)}: "
+            f"{broken[0].reason}"
         )
     table = pa.Table.from_pylist(good, SCHEMA)
-    own = own.take(pa.array(positions, pa.int64()))
+    own = listing.own.take(pa.array(positions, pa.int64()))
     for name in own.column_names:
         table = table.append_column(own.schema.field(name), own[name])
-    return Manifest(table, classes, root, broken)
+    sayings = {remark: f"{remark}: {len(places)} ({name_some(places)})" for remark, places in said.items()}
+    expected = [sayings.pop(WHOLE)] if WHOLE in sayings else []
+    others = [] if output is None else compare_with_neighbours(output, labels.classes)
+    warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *sayings.values(), *others)]
+    for text in warnings:
+        log.warning("scan: %s", text)
+    return Manifest(table, labels.classes, root, broken, (*warnings, *map(printable, (*listing.notes, *expected))))
 
 
-def _segment(row: dict[str, Any], entry: Entry) -> tuple[int, int]:
-    """The frames [first, last) shown from ``start`` to ``end`` seconds after the first frame.
-
-    Raises:
-        ValueError: there are none, or the times of the frames are not known.
-    """
-    first, last = 0, row["num_frames"]
-    if entry.start is None and entry.end is None:
-        return first, last
-    seconds = frame_times(row)
-    if np.isnan(seconds).any():
-        raise ValueError("start and end cannot be found: neither its time stamps nor its frame rate are known")
-    if entry.start is not None:
-        first = int(np.searchsorted(seconds, entry.start - 1e-6))
-    if entry.end is not None:
-        last = int(np.searchsorted(seconds, entry.end - 1e-6))
-    if last <= first:
-        raise ValueError(f"no frame between {entry.start} and {entry.end} s (it lasts {row['duration_seconds']} s)")
-    return first, last
+def _reason(path: Path, row: dict[str, Any]) -> str | None:
+    """Why a file cannot be used, with what its first bytes say; None if it can."""
+    error = row.get("error")
+    if error is None:
+        return None
+    what = what_it_is(path)
+    return error if what is None or what in error else f"{error} (the file is {what})"

@@ -1,0 +1,121 @@
+"""Classes that are given: a list of names, a file of them, or those of another manifest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dali_vidaug.data.manifest import Manifest, is_manifest
+
+_NUMBERED = (re.compile(r"(\d+)[\s,;:]+(.+)"), re.compile(r"(.+)[,;\t]\s*(\d+)"))  # "3 name", "name,3"
+_HEADER = re.compile(r"\b(id|idx|index|number|label_id|class_id)\b", re.IGNORECASE)
+
+
+class Classes(NamedTuple):
+    """Names of classes by index.
+
+    Attributes:
+        names: in the order of their indices.
+        numbers: which class a label means that is a whole number; empty: labels are names only.
+        source: where they are from, for messages.
+    """
+
+    names: tuple[str, ...]
+    numbers: dict[int, int]
+    source: str
+
+
+def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
+    """The classes of a manifest file, of any version, from its header alone; None if it is none."""
+    try:
+        header = json.loads((pq.read_schema(path).metadata or {})[b"dali_vidaug"])
+        return tuple(header["classes"])
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return None
+
+
+def read_given_classes(classes: Iterable[object] | str | os.PathLike[str] | Manifest) -> Classes:
+    """Read the classes that ``scan`` was given.
+
+    Args:
+        classes: names in the order of their indices; a manifest; or a file: a manifest's, or text with a name in each
+            line, or with a number and a name, or JSON with a list of names or an object of names and numbers. Numbers
+            begin at 0, or at 1: then class 1 has index 0, and labels that are numbers begin at 1 too.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: names are empty or there twice, or numbers are missing.
+    """
+    if isinstance(classes, Manifest):
+        return _checked(Classes(classes.classes, {}, "the manifest"))
+    if isinstance(classes, (str, os.PathLike)):
+        return _checked(_read_file(Path(classes)))
+    names = tuple(str(name) for name in classes)
+    return _checked(Classes(names, {i: i for i in range(len(names))}, "classes="))
+
+
+def _checked(classes):
+    names = classes.names
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if not names or not all(name.strip() for name in names) or twice:
+        got = f"{twice[0]!r} twice" if twice else ("an empty name" if names else "none")
+        raise ValueError(f"scan: classes must be names that differ, got {got} ({classes.source})")
+    return classes
+
+
+def _read_file(path: Path) -> Classes:
+    if not path.is_file():
+        raise FileNotFoundError(f"scan: classes must be names, a file or a manifest; there is no file {path}")
+    if is_manifest(path):
+        return Classes(read_classes(path) or (), {}, str(path))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        pairs = _read_json(text) if path.suffix.lower() == ".json" else _read_lines(text)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a list of classes: {error}") from error
+    if all(number is None for number, _ in pairs):
+        pairs = [(i, name) for i, (_, name) in enumerate(pairs)]
+    pairs = sorted(pairs)
+    first = pairs[0][0] if pairs and pairs[0][0] in (0, 1) else 0
+    for expected, (number, name) in enumerate(pairs, first):
+        if number != expected:
+            raise ValueError(f"{path}: the classes must be numbered without gaps from 0 or 1, got {number} ({name})")
+    names = tuple(name for _, name in pairs)
+    return Classes(names, {i + first: i for i in range(len(names))}, str(path))
+
+
+def _read_json(text):
+    data = json.loads(text)
+    if isinstance(data, list):
+        return [(None, str(name)) for name in data]
+    if not isinstance(data, dict):
+        raise ValueError("expected a list, or an object of names and numbers")
+    if all(str(key).isdecimal() for key in data):
+        return [(int(key), str(name)) for key, name in data.items()]
+    return [(int(number), name.strip('"')) for name, number in data.items()]
+
+
+def _read_lines(text):
+    """(number or None, name) for each line that is not empty."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for form, (number, name) in zip(_NUMBERED, ((1, 2), (2, 1)), strict=True):
+        found = [form.fullmatch(line) for line in lines]
+        if lines and not found[0] and _HEADER.search(lines[0]):
+            found = found[1:]
+        matches = [match for match in found if match]
+        if matches and len(matches) == len(found):
+            return [(int(match[number]), _unquoted(match[name])) for match in matches]
+    return [(None, _unquoted(line)) for line in lines]
+
+
+def _unquoted(text):
+    text = text.strip()
+    return next(csv.reader([text]))[0] if text.startswith('"') and text.endswith('"') else text

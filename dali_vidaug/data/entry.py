@@ -1,0 +1,64 @@
+"""What a list of videos says: a row, and all of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+
+class Entry(NamedTuple):
+    """A video, or a part of one, of a list.
+
+    Attributes:
+        path: relative to the root of the list, or absolute.
+        place: where the list says so, for messages.
+        start, end: clips are drawn from this part, [start, end). None: from its beginning, to its end.
+        in_frames: start and end are frame numbers, counted from 0; else seconds after the first frame.
+        may_be_cut: the file may hold this part alone; its duration tells.
+        error: why it cannot be used, or None.
+    """
+
+    path: str
+    place: str = ""
+    start: float | None = None
+    end: float | None = None
+    in_frames: bool = False
+    may_be_cut: bool = False
+    error: str | None = None
+
+
+class Listing(NamedTuple):
+    """What a list has.
+
+    Attributes:
+        root: folder that the paths are relative to.
+        entries: in the order of the list.
+        labels: the labels of each entry by group of classes. Most lists have one group, named "".
+        own: the other columns of the list, a row for each entry.
+        several: whether an entry may have several labels.
+        from_folders: labels are names of folders.
+        warnings: what may be wrong, sentences.
+        notes: what was read and left out, sentences.
+    """
+
+    root: Path
+    entries: list[Entry]
+    labels: dict[str, list[tuple[str, ...]]]
+    own: pa.Table
+    several: bool = False
+    from_folders: bool = False
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def name_some(names: list[str], most: int = 3) -> str:
+    """The first names of a list, and how many there are."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def no_columns(num_rows: int) -> pa.Table:
+    """The columns of a list that has none of its own."""
+    return pa.table({"path": pa.nulls(num_rows)}).select([])
