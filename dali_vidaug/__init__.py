@@ -42,6 +42,7 @@ from dali_vidaug.sampling import ClipSampling, Videos
 
 if TYPE_CHECKING:
     from dali_vidaug.batch import Batch, BatchMix
+    from dali_vidaug.check_op import check_op
     from dali_vidaug.in_memory import augment
     from dali_vidaug.loader import VideoLoader
 
@@ -52,6 +53,7 @@ _LAZY = {
     "BatchMix": "batch",
     "VideoLoader": "loader",
     "augment": "in_memory",
+    "check_op": "check_op",
 }
 __all__ = [
     "Batch",
@@ -92,6 +94,7 @@ __all__ = [
     "VideoMix",
     "Videos",
     "augment",
+    "check_op",
     "draw_plan",
     "scan",
 ]
