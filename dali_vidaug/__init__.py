@@ -42,9 +42,9 @@ from dali_vidaug.sampling import ClipSampling, Videos
 
 if TYPE_CHECKING:
     from dali_vidaug.batch import Batch, BatchMix
-    from dali_vidaug.check_op import check_op
     from dali_vidaug.in_memory import augment
     from dali_vidaug.loader import VideoLoader
+    from dali_vidaug.op_contract import check_op
 
 __version__ = "0.1.0"
 # Imported when they are first used: they need DALI and torch, which scanning and planning do not.
@@ -53,7 +53,7 @@ _LAZY = {
     "BatchMix": "batch",
     "VideoLoader": "loader",
     "augment": "in_memory",
-    "check_op": "check_op",
+    "check_op": "op_contract",
 }
 __all__ = [
     "Batch",

@@ -137,8 +137,8 @@ class VideoLoader:
         return self._schedule or self._find_schedule()
 
     def _find_schedule(self, shard: Shard | None = None) -> Schedule:
-        *given, even = self._ranks
-        self._shard = shard or find_shard(*given)
+        num_shards, shard_index, even = self._ranks
+        self._shard = shard or find_shard(num_shards, shard_index)
         number, index, _ = self._shard
         even = number > 1 if even is None else even
         self._schedule = replace(self._order, num_shards=number, shard_index=index, even=even)

@@ -151,7 +151,7 @@ def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None
     kinds = [kind for kind in ("paths", "labels", "classes", "ranges") if mine[kind] != theirs.get(kind)]
     if not kinds:
         return None
-    if mine["rows"] == theirs.get("rows") and "classes" not in kinds:
+    if mine["rows"] == theirs.get("rows") and "paths" in kinds and "classes" not in kinds:
         return "the same rows in another order"
     return f"other {', '.join(kinds)}"
 
@@ -171,7 +171,7 @@ def _unordered_digest(table, columns):
         for array in _flat(table[name]):
             if array.dtype == np.uint8:
                 parts = np.array_split(array, len(array) // 2**22 + 1)
-                digest.update(sum(np.bincount(part, minlength=256) for part in parts).tobytes())
+                digest.update(np.sum([np.bincount(part, minlength=256) for part in parts], axis=0).tobytes())
             else:
                 digest.update(np.sort(array).tobytes())
     return digest.hexdigest()

@@ -20,7 +20,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "plan": "recipe plan settings columns graph",
     "make": "pending make",
     "producer": "batch producer",
-    "loader": "ranks state suitability loader in_memory check_op",
+    "loader": "ranks state suitability loader in_memory op_contract",
     "package": "",
     "commands": "commands commands.demo commands.pictures commands.doctor commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
@@ -32,7 +32,7 @@ LAZY = {  # imports inside functions, and why
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",
     ("", "in_memory"): "the same",
-    ("", "check_op"): "the same",
+    ("", "op_contract"): "the same",
     ("commands.cli", "commands.demo"): "a command imports what it runs: --help answers at once",
     ("commands.cli", "commands.pictures"): "the same",
     ("commands.cli", "commands.doctor"): "the same",

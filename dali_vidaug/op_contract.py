@@ -65,6 +65,8 @@ def _declaration_faults(op):
 def _draw_faults(op, frames, sizes):
     """What is wrong with ``draw``."""
     recipe, faults = Recipe(ops=(op,)), []
+    if hasattr(op, "mixed_with"):
+        sizes = sizes[:1]  # clips that are mixed with each other are of one size
     samples = np.arange(100, 100 + _NUM_CLIPS * len(sizes))
     height, width = np.array(sizes).repeat(_NUM_CLIPS, 0).T
     count = np.full(len(samples), frames)
