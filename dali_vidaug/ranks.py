@@ -63,7 +63,7 @@ def find_shard(num_shards: int | None, shard_index: int | None, environ: Mapping
     shard = _environment_shard(os.environ if environ is None else environ)
     if shard.num_shards > 1:
         log.warning(
-            "shard %d of %d, as %s says. If these processes train independently of each other, give num_shards=1 and "
+            "shard %d of %d (%s). If these processes train independently of each other, give num_shards=1 and "
             "shard_index=0", shard.shard_index, shard.num_shards, shard.source,
         )  # fmt: skip
     return shard

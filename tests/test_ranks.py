@@ -173,7 +173,7 @@ def no_launcher(monkeypatch):
             monkeypatch.delenv(name)
 
 
-def test_the_shard_is_found_when_it_is_needed_and_stays(numbered_manifest, no_launcher, monkeypatch):
+def test_the_shard_is_found_when_it_is_needed_and_stays(numbered_manifest, no_launcher, monkeypatch, caplog):
     """A trainer may set up its ranks after the loader was made, but not after the loader has told its length."""
     early, late = (dv.VideoLoader(numbered_manifest, RECIPE, 2, device="cpu") for _ in range(2))
     assert len(early) == 6
@@ -181,7 +181,9 @@ def test_the_shard_is_found_when_it_is_needed_and_stays(numbered_manifest, no_la
     with pytest.raises(ValueError, match="RANK is not set"):
         next(iter(late))
     monkeypatch.setenv("RANK", "2")
+    assert "shard" not in caplog.text  # a single process is nothing to speak of
     assert len(late) == 2 and "shard 2 of 3" in repr(late) and late.state_dict()["num_shards"] == 3
+    assert "shard 2 of 3 (WORLD_SIZE is 3, RANK is 2). If these processes train indep" in caplog.text
     assert len(early) == 6 and early.state_dict()["num_shards"] == 1
     given = dv.VideoLoader(numbered_manifest, RECIPE, 2, device="cpu", num_shards=1, shard_index=0)
     assert len(given) == 6
