@@ -12,6 +12,7 @@ import pytest
 from conftest import RECIPE, same_batch, take_batches, write_numbered
 
 import dali_vidaug as dv
+from dali_vidaug.media.video import same_time
 from dali_vidaug.report import warn_once
 from dali_vidaug.state import difference, fingerprint
 
@@ -185,6 +186,17 @@ def test_a_file_of_another_size_is_noticed(workers, twelve):
     assert found == {"05.mp4": f"changed since it was scanned: it has {size} bytes, and had {size - 8}; scan again"}
     assert set(bad_names(make_loader(manifest, check_files="size"))) == {"05.mp4"}
     assert bad_names(make_loader(manifest, check_files="off")) == {}
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_times_are_the_same_to_the_nanosecond_or_where_one_was_cut_to_seconds(seed):
+    rng = np.random.default_rng(seed)
+    then = int(rng.integers(10**18, 2 * 10**18)) | 1  # not a whole second
+    whole = then - then % 10**9
+    assert same_time(then, then) and same_time(whole, then) and same_time(then, whole)
+    for other in (1, 10**6, 10**9, 10**12):
+        for now, before in ((then + other, then), (then - other, then), (whole - 10**9, then), (whole + 10**9, then)):
+            assert same_time(now, before) == (now == whole) and same_time(before, now) == (now == whole)
 
 
 def test_a_data_set_that_was_copied_works_and_says_so(twelve, tmp_path, caplog):

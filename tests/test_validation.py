@@ -93,6 +93,17 @@ def test_accuracy_over_what_can_be_decoded_is_right(seed, tmp_path):
     assert len(lengths) == 1 and missing >= len(bad)
 
 
+@pytest.mark.parametrize("spoilt", [(7,)], indirect=True)
+def test_repeated_clips_are_marked_where_clips_before_them_are_left_out(spoilt):
+    """Eleven videos for two ranks: the second has 6 to 10 and, again, 0."""
+    manifest, _ = spoilt
+    eleven = dv.Manifest(manifest.table.slice(0, 11), manifest.classes, manifest.root)
+    with make_loader(eleven, batch_size=12, num_shards=2, shard_index=1, prefetch=1) as loader:
+        batch = next(iter(loader))
+        assert batch.samples.tolist() == [6, 8, 9, 10, 0] and batch.skipped.tolist() == [7]
+        assert batch.repeated.tolist() == [False] * 4 + [True]
+
+
 def test_left_out_clips_change_no_other(spoilt):
     """The plan is what is drawn for the clips that are left; mixing finds partners among them."""
     manifest, bad = spoilt
