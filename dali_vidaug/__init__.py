@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from dali_vidaug.batch import Batch, BatchMix
     from dali_vidaug.in_memory import augment
     from dali_vidaug.loader import VideoLoader
+    from dali_vidaug.op_contract import check_op
 
 __version__ = "0.1.0"
 # Imported when they are first used: they need DALI and torch, which scanning and planning do not.
@@ -52,6 +53,7 @@ _LAZY = {
     "BatchMix": "batch",
     "VideoLoader": "loader",
     "augment": "in_memory",
+    "check_op": "op_contract",
 }
 __all__ = [
     "Batch",
@@ -92,6 +94,7 @@ __all__ = [
     "VideoMix",
     "Videos",
     "augment",
+    "check_op",
     "draw_plan",
     "scan",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ import torch
 
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.plan import Plan
+from dali_vidaug.recipe import Recipe
 
 
 class BatchMix(NamedTuple):
@@ -25,17 +26,23 @@ class BatchMix(NamedTuple):
     own: torch.Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Batch:
     """Clips and what belongs to them. Unpacks into ``clips, targets``.
+
+    Trainers may move it (``to``, ``pin_memory``) and replace its tensors: it is a dataclass that is not frozen.
 
     Attributes:
         clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, otherwise uint8.
         targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
         samples: (B,) int64, manifest rows of the clips.
         epoch, index: the batch's number.
-        plan: what was drawn for the clips.
         mix: which clips are mixed, when the recipe has one op that can mix; None when it has none, or several.
+        repeated: (B,) bool, clips that this epoch has had already: they make the ranks even, and a metric must not
+            count them twice.
+        skipped: (S,) int64, manifest rows whose clips are missing here, because they could not be decoded
+            (``on_error="skip"``); a row comes as often as it has clips.
+        plan: what was drawn for the clips.
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
     """
 
@@ -44,9 +51,12 @@ class Batch:
     samples: torch.Tensor
     epoch: int
     index: int
-    plan: Plan
-    mix: BatchMix | None = None
-    manifest: Manifest | None = field(default=None, repr=False)
+    mix: BatchMix | None
+    repeated: torch.Tensor
+    skipped: torch.Tensor
+    # not given to the constructor: whoever maps over the fields of a dataclass leaves these two as they are
+    plan: Plan = field(init=False)
+    manifest: Manifest | None = field(init=False, repr=False, default=None)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "manifest": None}  # it may be large, and is the same for all batches
@@ -61,6 +71,23 @@ class Batch:
     def views(self) -> torch.Tensor:
         """(B,) int64, which of the clips of its sample each clip is."""
         return torch.from_numpy(self.plan.views.copy())
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
+        """The batch on another device: ``clips``, ``targets`` and ``mix``, which are where the loader works.
+
+        ``samples``, ``repeated`` and ``skipped`` stay on the CPU.
+        """
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self, device: torch.device | str | None = None) -> Batch:
+        """The batch with ``clips``, ``targets`` and ``mix`` in pinned memory, where they are on the CPU."""
+        return self._map(lambda tensor: tensor if tensor.device.type != "cpu" else tensor.pin_memory())
+
+    def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        other = Batch.__new__(Batch)
+        other.__dict__.update(self.__dict__, clips=function(self.clips), targets=function(self.targets))
+        other.mix = self.mix and BatchMix(*map(function, self.mix))
+        return other
 
     def rows(self, name: str) -> np.ndarray:
         """A column of the manifest, for the clips: one of your own, such as a caption, or a measured one.
@@ -77,9 +104,24 @@ class Batch:
         return self.manifest.rows(name, self.plan.samples)
 
 
+def no_clips(recipe: Recipe, shape: tuple[int, ...], dtype: str, device: int | None) -> torch.Tensor:
+    """The clips of a batch that has none: (0, 3, F, H, W).
+
+    Args:
+        recipe: of the clips.
+        shape: (F, H, W).
+        dtype: of normalised clips.
+        device: which GPU, or None.
+    """
+    floats = bool(recipe.ops) and getattr(recipe.ops[-1], "channels_first", False)
+    kind = getattr(torch, dtype) if floats else torch.uint8
+    return torch.empty((0, 3, *shape), dtype=kind, device="cpu" if device is None else device)
+
+
 def make_batch(
-    clips: torch.Tensor, targets: np.ndarray, plan: Plan, index: int, manifest: Manifest | None = None
-) -> Batch:
+    clips: torch.Tensor, targets: np.ndarray, plan: Plan, index: int, manifest: Manifest | None = None,
+    repeated: np.ndarray | None = None, skipped: np.ndarray | None = None,
+) -> Batch:  # fmt: skip
     """Put a batch together; its labels are mixed as the ops of the plan have mixed the clips.
 
     Args:
@@ -87,6 +129,7 @@ def make_batch(
         targets: (B, K) float32: the labels before any op.
         plan, index: of the batch.
         manifest: of the samples.
+        repeated, skipped: as in ``Batch``; default: none are.
 
     Returns:
         The batch, on the device of the clips.
@@ -95,14 +138,18 @@ def make_batch(
         TypeError, ValueError: an op returns something else than labels or partners.
     """
     mixes = []
-    for name, op in zip(plan.recipe.names, plan.recipe.ops, strict=True):
+    for name, op in zip(plan.recipe.names, plan.recipe.ops, strict=True) if len(plan) else ():
         if hasattr(op, "targets"):
             targets = _checked_targets(name, op.targets(plan.args[name], targets), targets.shape)
         if hasattr(op, "mixed_with"):
             mixes.append(_checked_mix(name, op.mixed_with(plan.args[name]), len(plan)))
     mix = BatchMix(*(_to(clips.device, column) for column in mixes[0])) if len(mixes) == 1 else None
     samples = torch.from_numpy(plan.samples.copy())
-    return Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, plan, mix, manifest)
+    again = torch.from_numpy(np.zeros(len(plan), bool) if repeated is None else repeated)
+    missing = torch.from_numpy(np.zeros(0, np.int64) if skipped is None else skipped)
+    batch = Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
+    batch.plan, batch.manifest = plan, manifest
+    return batch
 
 
 def _checked_targets(name, targets, shape):

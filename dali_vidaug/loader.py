@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import logging
-import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from dali_vidaug.batch import Batch, make_batch
+from dali_vidaug.batch import Batch, make_batch, no_clips
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.make import Maker
-from dali_vidaug.plan import PLAN_VERSION, Plan, draw_frames, draw_ops
-from dali_vidaug.producer import Produced, Producer
+from dali_vidaug.plan import Plan
+from dali_vidaug.producer import Background, Produced, Producer
+from dali_vidaug.ranks import Shard, check_shard, find_shard
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report, RunningReport
-from dali_vidaug.rng import MAX_EPOCH, Draws
+from dali_vidaug.rng import MAX_EPOCH
 from dali_vidaug.schedule import Schedule
-from dali_vidaug.settings import find_shard, make_settings
-from dali_vidaug.threads import name_pool_errors, open_pool
+from dali_vidaug.settings import make_settings
+from dali_vidaug.state import Position, check_state, fingerprint, identity
+from dali_vidaug.suitability import check_recipe, choose_file_check, warn_of_short_videos
+from dali_vidaug.threads import name_pool_errors
 
 log = logging.getLogger("dali_vidaug")
 
@@ -31,8 +32,12 @@ log = logging.getLogger("dali_vidaug")
 class VideoLoader:
     """Streams augmented clips of a manifest's videos as torch tensors.
 
-    Iterating gives the batches of one epoch; the next ``for`` continues with the next epoch. Batches are made ahead in
-    the background, through the end of an epoch too, and are the same, bit for bit, for any number of threads.
+    Iterating gives the batches of one epoch; the next ``for`` continues with the next epoch, also when the one before
+    was left early. A loop that is left after its first batch counts as a peek: the next begins where it began. There is
+    one loop at a time: an older iterator raises. Batches are made ahead in the background, through the end of an epoch
+    too, and are the same, bit for bit, for any number of threads.
+
+    A loader can be pickled and copied: a copy is where the loader is, with threads of its own.
 
     Args:
         manifest: the videos.
@@ -47,20 +52,26 @@ class VideoLoader:
         shuffle: a new order in each epoch, or the manifest's.
         drop_last: skip the last batches of an epoch that are not full.
         num_shards, shard_index: share the epoch with other ranks. Default: those of torch.distributed when it is
-            initialised, otherwise the environment's WORLD_SIZE and RANK, otherwise one shard.
+            initialised, otherwise of the program that started the process (torchrun, srun, mpirun, ...), otherwise one
+            shard. Found when the first batch, the length or the state is asked for; from then on they stay.
+        even: with ``drop_last=False``, give every rank as many batches, of the same sizes, by repeating up to
+            ``num_shards - 1`` samples of the beginning of the epoch (``batch.repeated``). Default: with several shards.
         num_threads: decoding threads, DALI's threads, and those of the kernels on the CPU; default: the cores that this
             process may use.
         workers: processes that read and decode; 0: the threads of this one.
         prefetch: batches made ahead, >= 1.
         dtype: of normalised clips: "float32" or "float16".
         on_error: "replace": a clip that cannot be decoded is replaced by another, logged, and named in ``report()``;
+            "skip", for validation: it is left out of its batch, which may even become empty, logged, and named;
             "raise": it raises ``ClipError``.
+        check_files: how a file is compared with the scanned one when a clip is loaded: "size_and_time" (of change),
+            "size", "off"; or "auto": size_and_time, but size where nearly all files have another time, as after copying
+            the data set. A file that was changed is handled as ``on_error`` says.
         resize_in_decoder: with pyav, do the recipe's leading crops and scalings together with the conversion to RGB,
             which is faster than DALI; False: decode whole frames and leave all ops to DALI.
 
     Attributes:
         manifest, recipe: as given.
-        schedule: which samples make up which batch.
         settings: the other options, checked; may be replaced before the first batch, or after ``close()``.
 
     Raises:
@@ -70,27 +81,39 @@ class VideoLoader:
     def __init__(
         self, manifest: Manifest, recipe: Recipe, batch_size: int, *, seed: int = 0, device: str = "auto",
         decoder: str = "auto", shuffle: bool = True, drop_last: bool = True, num_shards: int | None = None,
-        shard_index: int | None = None, num_threads: int | None = None, workers: int = 0, prefetch: int = 2,
-        dtype: str = "float32", on_error: str = "replace", resize_in_decoder: bool = True,
+        shard_index: int | None = None, even: bool | None = None, num_threads: int | None = None, workers: int = 0,
+        prefetch: int = 2, dtype: str = "float32", on_error: str = "replace", check_files: str = "auto",
+        resize_in_decoder: bool = True,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
         if not len(manifest):
             raise ValueError("VideoLoader: the manifest has no videos")
-        self.manifest, self.recipe = manifest, recipe
-        shard = find_shard(num_shards, shard_index)
-        self.schedule = Schedule(len(manifest), batch_size, seed, shuffle, drop_last, *shard, recipe.num_clips)
-        _check_sizes(manifest, recipe, seed)
-        self.settings = make_settings(  # last, because it registers the sizes that go to NVDEC
+        if even not in (None, True, False):
+            raise ValueError(f"VideoLoader: even must be True, False or None, got {even!r}")
+        options: dict[str, Any] = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
-            on_error=on_error, resize_in_decoder=resize_in_decoder, formats=manifest.formats(),
+            on_error=on_error, check_files=choose_file_check(manifest, check_files),
+            resize_in_decoder=resize_in_decoder,
         )  # fmt: skip
+        order: dict[str, Any] = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
+        self.manifest, self.recipe = manifest, recipe
+        self._ranks = num_shards, shard_index, even
+        self._arguments = {**options, **order}
+        self._schedule: Schedule | None = None
+        self._shard: Any = None  # once it is found
+        self._order = Schedule(len(manifest), **order, num_clips=recipe.num_clips)  # of a single shard
+        if num_shards is not None or shard_index is not None:
+            self._find_schedule()
+        self._shape = check_recipe(manifest, recipe, seed)
+        self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
+        self._made_settings = self.settings
+        warn_of_short_videos(manifest, recipe, seed)
+        self._fingerprint: dict[str, str] | None = None
         self._report = RunningReport()
-        self._background = _Background()
+        self._background = Background()
         weakref.finalize(self, self._background.close)
-        self._position = (0, 0)  # of the next batch
-        self._begins_here = True  # the next loop begins at _position, even in the middle of an epoch
-        self._resumed_epoch: int | None = None  # the epoch of a loaded state, until a loop continues it
+        self._position = Position()
 
     @property
     def device(self) -> str:
@@ -107,8 +130,21 @@ class VideoLoader:
         """Decoding threads."""
         return self.settings.num_threads
 
+    @property
+    def schedule(self) -> Schedule:
+        """Which samples make up which batch; finds the shard, if it was not given or found before."""
+        return self._schedule or self._find_schedule()
+
+    def _find_schedule(self, shard: Shard | None = None) -> Schedule:
+        num_shards, shard_index, even = self._ranks
+        self._shard = shard or find_shard(num_shards, shard_index)
+        number, index, _ = self._shard
+        even = number > 1 if even is None else even
+        self._schedule = replace(self._order, num_shards=number, shard_index=index, even=even)
+        return self._schedule
+
     def __len__(self) -> int:
-        """Batches per epoch of this shard."""
+        """Batches per epoch of this shard, which is found for it (see ``num_shards``)."""
         return self.schedule.num_batches
 
     def __repr__(self) -> str:
@@ -119,35 +155,50 @@ class VideoLoader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        epoch, index = self._position
-        if index and not self._begins_here:  # the loop before this one was left early
-            self._position = epoch, index = epoch + 1, 0
-        self._begins_here, self._resumed_epoch = False, None
-        while self._position[0] == epoch:
-            yield self._next()
+        num_batches = len(self)
+        check_shard(self._shard)
+        loop = self._position.begin(num_batches)
+        epoch, missing = self._position.next[0], 0
+        while True:
+            batch = self._next()
+            more = self._position.next[0] == epoch
+            missing += len(batch.skipped)
+            yield batch
+            if not more:
+                break
+            if self._position.loop != loop:
+                raise RuntimeError(
+                    f"VideoLoader: this loop over epoch {epoch} was overtaken, by another loop, set_epoch or "
+                    "load_state_dict. A loader has one loop at a time; copy.deepcopy(loader) makes another loader"
+                )
+        if self._position.loop == loop:
+            self._position.finish()
+        if missing:
+            log.warning("epoch %d: %d clips were left out; report().bad names their videos", epoch, missing)
 
     def _next(self):
         self._report.start()
         producer = self._background.producer
-        if producer is None or producer.next_position != self._position:
+        if producer is None or producer.next_position != self._position.next:
             self._background.stop_producer()
             size = self.schedule.batch_size * self.recipe.num_clips
             pool = self._background.open_pool(self.settings)
             maker = Maker(self.manifest, self.recipe, self.settings, size, self._report, pool)
-            producer = Producer(maker, self.schedule, self.settings, *self._position)
+            producer = Producer(maker, self.schedule, self.settings, *self._position.next)
             self._background.producer = producer
         try:
             made = producer.next()
         except BaseException:
             self.close()
             raise
-        self._position = producer.next_position
+        self._position.take(producer.next_position)
         return self._batch(made)
 
     def _batch(self, made):
-        clips = torch.from_dlpack(made.clips.as_tensor())
+        none = no_clips(self.recipe, self._shape, self.settings.dtype, self.settings.device_id)
+        clips = none if made.clips is None else torch.from_dlpack(made.clips.as_tensor())
         targets = self.manifest.targets(made.plan.samples)
-        return make_batch(clips, targets, made.plan, made.batch_index, self.manifest)
+        return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, made.repeated, made.skipped)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next loop give epoch ``epoch``, from its start.
@@ -160,51 +211,28 @@ class VideoLoader:
         """
         if not 0 <= epoch < MAX_EPOCH:
             raise ValueError(f"VideoLoader: epoch must be in [0, 2**24), got {epoch}")
-        if epoch == self._resumed_epoch:
-            return
-        if self._resumed_epoch is not None and self._position[1]:
-            log.warning(
-                "set_epoch(%d) drops the position of the loaded state, batch %d of epoch %d", epoch,
-                self._position[1], self._resumed_epoch,
-            )  # fmt: skip
-        self._position, self._begins_here, self._resumed_epoch = (int(epoch), 0), True, None
+        self._position.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is: what ``load_state_dict`` needs to continue with the next batch, exactly.
 
-        The state is the same for all shards.
+        The state is the same for all shards. It contains a fingerprint of the manifest's paths, labels and ranges.
         """
-        return {"epoch": self._position[0], "batch": self._position[1], **self._identity()}
+        epoch, index = self._position.next
+        return {"epoch": epoch, "batch": index, **self._identity()}
 
     def _identity(self):
-        s = self.schedule
-        return {
-            "plan_version": PLAN_VERSION,
-            "seed": s.seed,
-            "num_samples": s.num_samples,
-            "batch_size": s.batch_size,
-            "num_shards": s.num_shards,
-            "shuffle": s.shuffle,
-            "drop_last": s.drop_last,
-            "recipe": repr(self.recipe),
-            "num_clips": self.recipe.num_clips,
-        }
+        self._fingerprint = self._fingerprint or fingerprint(self.manifest)
+        return identity(self.schedule, self.recipe, self._fingerprint)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` was taken: the next loop gives the rest of its epoch.
 
         Raises:
-            ValueError: the state is of a loader with other options, which would give other batches.
+            ValueError: the state is of a loader with other options or another manifest, which would give other batches.
         """
-        mine = self._identity()
-        missing = [k for k in ("epoch", "batch", *mine) if k not in state]
-        if missing:
-            raise ValueError(f"VideoLoader: the state lacks {', '.join(missing)}")
-        other = [f"{k} is {mine[k]!r}, the state's {state[k]!r}" for k in mine if state[k] != mine[k]]
-        if other:
-            raise ValueError(f"VideoLoader: the state is of another loader: {'; '.join(other)}")
-        self._position, self._begins_here = (state["epoch"], state["batch"]), True
-        self._resumed_epoch = state["epoch"]
+        check_state(state, self._identity(), len(self))
+        self._position.resume(state["epoch"], state["batch"])
 
     def report(self) -> Report:
         """What was done so far: counts, time by stage, and every clip that was replaced."""
@@ -238,6 +266,18 @@ class VideoLoader:
         """Stop the background threads. The loader can be used again: it continues where it is."""
         self._background.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copy, self._parts()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> VideoLoader:
+        return _copy(*self._parts())
+
+    def _parts(self):
+        replaced = None if self.settings is self._made_settings else self.settings
+        shard = self._shard if self._position.next[1] else None  # between epochs, a copy finds its own
+        names = dict(zip(("num_shards", "shard_index", "even"), self._ranks, strict=True))
+        return self.manifest, self.recipe, self._arguments | names, replaced, self._position.next, shard
+
     def __enter__(self) -> VideoLoader:
         return self
 
@@ -245,50 +285,11 @@ class VideoLoader:
         self.close()
 
 
-class _Background:
-    """What a loader has started: the pool that loads clips, the producer of the current position."""
-
-    def __init__(self):
-        self._lock, self._pool = threading.Lock(), None
-        self.producer: Producer | None = None
-
-    def open_pool(self, settings):
-        with self._lock:
-            self._pool = self._pool or open_pool(settings.num_threads, settings.workers)
-            return self._pool
-
-    def stop_producer(self):
-        producer, self.producer = self.producer, None
-        if producer is not None:
-            producer.close()
-
-    def close(self):
-        self.stop_producer()
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
-
-
-def _check_sizes(manifest, recipe, seed):
-    """Draw once for every frame size that occurs, so that a recipe that does not suit the videos fails here."""
-    samples = manifest.unique_sizes()
-    height, width = manifest.frame_sizes(samples)
-    draws = Draws(seed, 0, samples)
-    drawn = draw_frames(manifest, recipe, draws)
-    if (drawn != np.floor(drawn)).any():
-        raise ValueError(
-            f"VideoLoader: {recipe.sampling!r} draws positions between two frames, such as "
-            f"{drawn[drawn != np.floor(drawn)][0]:g}, which cannot be decoded yet"
-        )
-    _, frames, height, width = draw_ops(recipe, draws, drawn.shape[1], height, width)
-    shapes = np.stack(np.broadcast_arrays(height, width, frames), 1)
-    differs = (shapes != shapes[0]).any(1)
-    if differs.any():
-        (one, other), i = shapes[[0, differs.argmax()]].tolist(), int(differs.argmax())
-        raise ValueError(
-            f"VideoLoader: the recipe leaves clips of different sizes (height x width x frames), which cannot be "
-            f"stacked: {'x'.join(map(str, one))} for {manifest.path(int(samples[0]))} but "
-            f"{'x'.join(map(str, other))} for {manifest.path(int(samples[i]))}; add RandomResizedCrop, CenterCrop or "
-            "Resize((height, width))"
-        )
+def _copy(manifest, recipe, arguments, settings, position, shard):
+    """A loader as another one was made, at the same position."""
+    loader = VideoLoader(manifest, recipe, **arguments)
+    loader.settings = settings or loader.settings
+    if shard is not None:
+        loader._find_schedule(shard)
+    loader._position.resume(*position)
+    return loader

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +20,8 @@ from dali_vidaug.graph import Encoded, Graph, num_in_decoder
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode
 from dali_vidaug.media.remux import remux
-from dali_vidaug.media.video import Video
+from dali_vidaug.media.video import Video, check_unchanged
+from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import RunningReport
@@ -61,9 +61,10 @@ def load_clip(
         why: why PyAV decodes it although DALI was asked to, or None.
 
     Raises:
-        EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad, or only DALI may decode it and would get
-            it wrong.
+        EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
+            and would get it wrong.
     """
+    check_unchanged(video)
     if decoder != "pyav":
         try:
             data, positions, seconds = remux(video, frames, on_gpu=on_gpu)
@@ -74,35 +75,6 @@ def load_clip(
             why = str(error)
     clip = decode(video, frames, crops)
     return Loaded(clip.pixels, clip.num_decoded, clip.seconds, why)
-
-
-@dataclass
-class Pending:
-    """A batch whose clips are being loaded.
-
-    Attributes:
-        plan: of the clips as they are now, replacements included.
-        drawn: the plan at the start.
-        jobs: for each clip, the future of its ``Loaded``.
-        inputs: for each clip, its input of the graph; None until it is there.
-        attempts: for each clip, how often it has been replaced.
-    """
-
-    plan: Plan
-    drawn: Plan
-    jobs: list[Future]
-    inputs: list[Any]
-    attempts: list[int]
-
-    def group(self, i: int) -> range:
-        """The clips that are made of the same sample as clip ``i``, which are next to each other."""
-        size = self.drawn.recipe.num_clips
-        return range(i - i % size, min(i - i % size + size, len(self.plan)))
-
-    def cancel(self) -> None:
-        """Drop the clips that are not being loaded yet."""
-        for job in self.jobs:
-            job.cancel()
 
 
 class Maker:
@@ -125,6 +97,7 @@ class Maker:
         self._crops = recipe.names[: num_in_decoder(recipe, settings)]
         self._graph: Graph | None = None
         self._retry_graph: Graph | None = None
+        self._num_skipped, self._any_good = 0, False
 
     def start(self, plan: Plan) -> Pending:
         """Begin to load the clips of a plan.
@@ -147,14 +120,14 @@ class Maker:
         return Pending(plan, plan, [self._load(plan, i) for i in range(size)], [None] * size, [0] * size)
 
     def finish(self, pending: Pending, stream: Any = None) -> tuple[Plan, Any]:
-        """Wait for the clips of a batch, replace bad ones, run the graph.
+        """Wait for the clips of a batch, replace bad ones or leave them out, run the graph.
 
         Args:
             pending: from ``start``.
             stream: as in ``Graph.run``.
 
         Returns:
-            The plan of the clips that are in the batch, and a DALI tensor list.
+            The plan of the clips that are in the batch, and a DALI tensor list; None if none is left.
 
         Raises:
             ClipError: a clip is bad and must not be replaced, or too many replacements are bad too.
@@ -167,7 +140,7 @@ class Maker:
             pending.cancel()
             raise
         self.report.add_seconds("graph", time.perf_counter() - before)
-        self.report.add_batch(len(pending.plan))
+        self.report.add_batch(pending.plan.frames)
         return pending.plan, clips
 
     def close(self) -> None:
@@ -175,6 +148,9 @@ class Maker:
         self._graph = self._retry_graph = None
 
     def _run(self, pending, stream):
+        pending.leave_out(self.manifest)
+        if not len(pending.plan):
+            return None
         self._graph = self._graph or self._make_graph(pending.plan)
         try:
             clips = self._graph.run(pending.plan, pending.inputs, stream)
@@ -188,7 +164,7 @@ class Maker:
 
     def _load(self, plan: Plan, i: int, decoder: str | None = None) -> Future:
         """Have clip ``i`` loaded, by the decoder that suits its video or by the one that is given."""
-        video = self.manifest.video(int(plan.samples[i]))
+        video = self._settings.trusted(self.manifest.video(int(plan.samples[i])))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
         frames, crops = plan.frames[i].astype(np.int32), [plan.args[name][i] for name in self._crops]
         return self._pool.submit(load_clip, chosen, self._settings.device == "gpu", video, frames, crops, why)
@@ -202,8 +178,9 @@ class Maker:
                 loaded = pending.jobs[i].result()
             except READ_ERRORS as error:
                 group = self._replace(pending, i, one_line(error), error)
-                waiting = [*group, *(k for k in waiting if k not in group)]
+                waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]
                 continue
+            self._any_good = True
             pending.inputs[i] = loaded.clip
             self.report.add_clip(loaded.num_decoded, loaded.seconds)
             if loaded.fallback:
@@ -212,10 +189,10 @@ class Maker:
     def _replace(self, pending: Pending, i: int, why: str, error: BaseException) -> range:
         """Take another sample in place of a bad one, drawn at the address of the sample that was there at first.
 
-        All clips that are made of a sample are replaced together.
+        All clips that are made of a sample are replaced, or left out, together.
 
         Returns:
-            The positions of the new clips, which are being loaded.
+            The positions of the new clips, which are being loaded; none where they are left out.
         """
         group, attempt, bad = pending.group(i), pending.attempts[i], pending.plan.row(i)
         sample, first = int(bad.samples[0]), int(pending.drawn.samples[i])
@@ -224,7 +201,14 @@ class Maker:
             if attempt:
                 why = f"{why} (the last of {attempt} replacements for sample {first}, all bad)"
             raise ClipError(path, bad, why) from error
-        self.report.add_bad(sample, path, bad.epoch, why, len(group))
+        skip = self._settings.on_error == "skip"
+        self.report.add_bad(sample, path, bad.epoch, why, len(group), skip)
+        if skip:
+            self._num_skipped += 1
+            if self._num_skipped > REPLACEMENTS_MAX and not self._any_good:
+                raise ClipError(path, bad, f"{why} (the last of {self._num_skipped} samples, all bad)") from error
+            pending.drop(group)
+            return range(0)
         drawn = pending.drawn
         draws = Draws(drawn.seed, drawn.epoch, [first], drawn.views[group[0]], "replacement")
         samples = pending.plan.samples.copy()
@@ -259,8 +243,10 @@ class Maker:
             # A new clip may be bad for PyAV, too, or for DALI. This ends: PyAV's clips are not DALI's to decode, and
             # attempts to replace a clip are counted on.
             self._collect(pending, group)
-            waiting = [*pending.group(i), *(k for k in waiting if k not in pending.group(i))]
-        return self._retry_graph.run(pending.plan, pending.inputs, stream)
+            others = [k for k in waiting if k not in pending.group(i) and k not in pending.dropped]
+            waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
+        pending.leave_out(self.manifest)
+        return self._retry_graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None
 
 
 def _dali_problem(graph: Graph, plan: Plan, clip: Any) -> str | None:

@@ -8,22 +8,33 @@ import time
 from collections import deque
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from dali_vidaug.make import Maker, Pending
+from dali_vidaug.make import Maker
+from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
-from dali_vidaug.threads import name_pool_errors
+from dali_vidaug.threads import name_pool_errors, open_pool
 
 
 class Produced(NamedTuple):
-    """A batch as it leaves the graph: ``clips`` is DALI's tensor list."""
+    """A batch as it leaves the graph.
+
+    Attributes:
+        epoch, batch_index: its number.
+        plan: of its clips.
+        clips: DALI's tensor list; None where all clips were left out.
+        repeated, skipped: as in ``Batch``; None: none are.
+    """
 
     epoch: int
     batch_index: int
     plan: Plan
     clips: Any
+    repeated: np.ndarray | None = None
+    skipped: np.ndarray | None = None
 
 
 class _Started(NamedTuple):
@@ -118,4 +129,34 @@ class Producer:
         """Make a batch; on a GPU without waiting for it: it will be ready on a stream that no other batch uses."""
         self._streams.rotate()
         plan, clips = self._maker.finish(pending, self._streams[0])
-        return Produced(epoch, index, plan, clips)
+        repeated = self._schedule.repeated(index)[pending.kept]
+        self._maker.report.add_repeated(int(repeated.sum()))
+        return Produced(epoch, index, plan, clips, repeated, pending.skipped)
+
+
+class Background:
+    """What works for a loader in the background: the pool that loads clips, and the producer."""
+
+    def __init__(self):
+        self._lock, self._pool = threading.Lock(), None
+        self.producer: Producer | None = None
+
+    def open_pool(self, settings: Settings) -> Any:
+        """The pool, which is started if it is not there."""
+        with self._lock:
+            self._pool = self._pool or open_pool(settings.num_threads, settings.workers)
+            return self._pool
+
+    def stop_producer(self) -> None:
+        """Stop making batches ahead; the pool stays."""
+        producer, self.producer = self.producer, None
+        if producer is not None:
+            producer.close()
+
+    def close(self) -> None:
+        """Stop everything."""
+        self.stop_producer()
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)

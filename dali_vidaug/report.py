@@ -1,4 +1,4 @@
-"""What a loader has done so far: counts, times, clips that were replaced."""
+"""What a loader has done so far: counts, times, clips that were replaced, left out, or padded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from functools import cache
+
+import numpy as np
 
 from dali_vidaug.errors import printable
 
@@ -21,6 +23,11 @@ def warn_once(message: str) -> None:
     log.warning(message)
 
 
+def num_distinct(frames: np.ndarray) -> np.ndarray:
+    """How many frames of each clip are different ones: (B, F) to (B,) int64."""
+    return 1 + (np.diff(np.sort(frames, axis=1), axis=1) != 0).sum(1)
+
+
 @dataclass
 class Report:
     """What a loader has done so far. ``print`` it.
@@ -29,7 +36,12 @@ class Report:
         batches, clips, frames_decoded: made so far, including batches that wait to be taken.
         seconds: "read" (open, demux, cut), "decode", "convert" (crop, scale, RGB): processor time, summed over the
             decoding threads; "graph": time in DALI; "wait": time that the training loop waited for batches.
-        bad: for each bad sample (path, reason, how many of its clips were replaced).
+        frames: of all clips.
+        padded: clips that have a frame more than once, because their video is too short for the sampling.
+        frames_repeated: frames of these clips that are another one again.
+        repeated: clips that came twice in an epoch, to make the ranks even.
+        skipped: clips that were left out, because they could not be decoded (``on_error="skip"``).
+        bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
         elapsed_seconds: since the loader began its first batch.
     """
@@ -37,6 +49,11 @@ class Report:
     batches: int = 0
     clips: int = 0
     frames_decoded: int = 0
+    frames: int = 0
+    padded: int = 0
+    frames_repeated: int = 0
+    repeated: int = 0
+    skipped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -45,7 +62,7 @@ class Report:
     @property
     def replaced(self) -> int:
         """How many clips were replaced."""
-        return sum(count for _, _, count in self.bad.values())
+        return sum(count for _, _, count in self.bad.values()) - self.skipped
 
     def __str__(self) -> str:
         rate = self.clips / self.elapsed_seconds if self.elapsed_seconds else 0.0
@@ -59,6 +76,16 @@ class Report:
             + f"; the loop waited {self.seconds.get('wait', 0.0):.1f} s",
             f"replaced clips: {self.replaced}",
         ]  # fmt: skip
+        if self.skipped:
+            lines.append(f"clips left out: {self.skipped}, of {len(self.bad)} videos")
+        if self.padded:
+            lines.append(
+                f"padded clips: {self.padded} ({self.padded / self.clips:.0%}); "
+                f"{self.frames_repeated / self.frames:.0%} "
+                "of all frames are another one again, because videos are too short for the sampling"
+            )
+        if self.repeated:
+            lines.append(f"clips that came again to make the ranks even: {self.repeated}")
         lines += [f"  sample {i}, {n}x: {path}: {why}" for i, (path, why, n) in sorted(self.bad.items())]
         lines += [
             f"decoded by PyAV: {n} clips, for example of {path}: {why}"
@@ -92,20 +119,33 @@ class RunningReport:
         with self._lock:
             self._report.frames_decoded += num_decoded
 
-    def add_batch(self, num_clips: int) -> None:
-        """Count a batch."""
+    def add_batch(self, frames: np.ndarray) -> None:
+        """Count a batch, by the frames of its clips: (B, F)."""
+        again = frames.shape[1] - num_distinct(frames)
         with self._lock:
             self._report.batches += 1
-            self._report.clips += num_clips
+            self._report.clips += len(frames)
+            self._report.frames += frames.size
+            self._report.padded += int((again > 0).sum())
+            self._report.frames_repeated += int(again.sum())
 
-    def add_bad(self, sample: int, path: str, epoch: int, why: str, num_clips: int = 1) -> None:
-        """Count clips of a bad sample that are replaced; log the first of each sample."""
+    def add_repeated(self, num_clips: int) -> None:
+        """Count clips that come again to make the ranks even."""
+        with self._lock:
+            self._report.repeated += num_clips
+
+    def add_bad(
+        self, sample: int, path: str, epoch: int, why: str, num_clips: int = 1, skipped: bool = False
+    ) -> None:  # fmt: skip
+        """Count clips of a bad sample that are replaced or left out; log the first of each sample."""
         path = printable(path)
         with self._lock:
+            self._report.skipped += num_clips if skipped else 0
             count = self._report.bad.get(sample, (path, why, 0))[2]
             self._report.bad[sample] = (path, why, count + num_clips)
         if count == 0:
-            log.warning("replaced a bad clip: %s (sample %d, epoch %d): %s", path, sample, epoch, why)
+            done = "left out" if skipped else "replaced"
+            log.warning("%s a bad clip: %s (sample %d, epoch %d): %s", done, path, sample, epoch, why)
 
     def add_fallback(self, path: str, why: str) -> None:
         """Count a clip that PyAV decodes in place of DALI; log the first for each reason."""

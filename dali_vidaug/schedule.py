@@ -62,6 +62,8 @@ class Schedule:
         shuffle: another order in each epoch; otherwise the manifest's.
         drop_last: leave out the last step when it is not full. Otherwise it is shared as evenly as possible; a shard's
             part of it may be empty when fewer samples are left than there are shards.
+        even: fill up the last step with samples from the beginning of the epoch, fewer than there are shards, so that
+            every shard gets as many batches, of the same sizes. With ``drop_last`` that is so anyway.
         num_shards: ranks that share the epoch, >= 1.
         shard_index: which of them this is, [0, num_shards).
         num_clips: clips that are made of each sample, [1, 256]; they stand next to each other in the batch.
@@ -75,6 +77,7 @@ class Schedule:
     num_shards: int = 1
     shard_index: int = 0
     num_clips: int = 1
+    even: bool = False
 
     def __post_init__(self):
         if not 1 <= self.num_samples <= MAX_SAMPLE:
@@ -97,12 +100,14 @@ class Schedule:
 
     @property
     def num_batches(self) -> int:
-        """Batches per epoch of this shard: the same for every shard, except for an empty part of a last step."""
+        """Batches per epoch of this shard: as many for every shard, unless a last step has an empty part (see even)."""
         full, rest = divmod(self.num_samples, self.batch_size * self.num_shards)
         return full + int(not self.drop_last and self._share(rest)[0] < self._share(rest)[1])
 
     def _share(self, count):
-        """[first, last) of this shard in a step of ``count`` samples."""
+        """[first, last) of this shard in a step of ``count`` samples, and of those that fill it up."""
+        if self.even:
+            count = -(-count // self.num_shards) * self.num_shards
         return self.shard_index * count // self.num_shards, (self.shard_index + 1) * count // self.num_shards
 
     def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,16 +117,24 @@ class Schedule:
             Samples, manifest rows, and views: two (B,) int64. Each sample comes ``num_clips`` times in a row, with the
             views 0, 1, ...
         """
+        samples = self._positions(index) % self.num_samples
+        if self.shuffle:
+            keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", _ROUNDS)[0]
+            samples = permute(samples, self.num_samples, keys)
+        return samples.repeat(self.num_clips), np.tile(np.arange(self.num_clips), len(samples))
+
+    def repeated(self, index: int) -> np.ndarray:
+        """Which clips of a batch came before in the epoch, and are there to make the shards even: (B,) bool."""
+        return (self._positions(index) >= self.num_samples).repeat(self.num_clips)
+
+    def _positions(self, index):
+        """The places of a batch's samples in the order of the epoch; those that fill it up are past its end."""
         if not 0 <= index < self.num_batches:
             raise IndexError(f"batch {index} of {self.num_batches}")
         step = self.batch_size * self.num_shards
         first = index * step
         low, high = self._share(min(step, self.num_samples - first))
-        samples = np.arange(first + low, first + high, dtype=np.int64)
-        if self.shuffle:
-            keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", _ROUNDS)[0]
-            samples = permute(samples, self.num_samples, keys)
-        return samples.repeat(self.num_clips), np.tile(np.arange(self.num_clips), len(samples))
+        return np.arange(first + low, first + high, dtype=np.int64)
 
     def following(self, epoch: int, index: int) -> tuple[int, int]:
         """The epoch and index of the batch that comes after a batch."""

@@ -25,6 +25,7 @@ class Settings:
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
         num_threads, workers, prefetch, dtype, on_error, resize_in_decoder: as in ``VideoLoader``.
+        check_files: "size_and_time", "size" or "off".
         refused: formats that are not sent to DALI, with the reason.
     """
 
@@ -37,6 +38,7 @@ class Settings:
     dtype: str
     on_error: str
     resize_in_decoder: bool
+    check_files: str = "size_and_time"
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -44,23 +46,15 @@ class Settings:
         why = self.refused.get(video.format)
         return ("pyav", why) if why else (self.decoder, None)
 
+    def trusted(self, video: Video) -> Video:
+        """The video, without what its file is not compared with."""
+        if self.check_files == "size_and_time":
+            return video
+        return video._replace(mtime_ns=None, bytes=video.bytes if self.check_files == "size" else None)
+
     def stream(self) -> Any:
         """The stream that torch works on in this thread; None without a GPU."""
         return torch.cuda.current_stream(self.device_id) if self.device == "gpu" else None
-
-
-def find_shard(num_shards: int | None, shard_index: int | None) -> tuple[int, int]:
-    """(num_shards, shard_index) as given, or of torch.distributed, or of the environment, or (1, 0)."""
-    if (num_shards is None) != (shard_index is None):
-        raise ValueError(f"VideoLoader: give num_shards and shard_index both, got {num_shards} and {shard_index}")
-    if num_shards is not None and shard_index is not None:
-        return num_shards, shard_index
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_world_size(), torch.distributed.get_rank()
-    try:
-        return int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    except ValueError as error:
-        raise ValueError(f"VideoLoader: WORLD_SIZE and RANK must be integers: {error}") from error
 
 
 def make_settings(
@@ -72,6 +66,7 @@ def make_settings(
     prefetch: int = 1,
     dtype: str = "float32",
     on_error: str = "raise",
+    check_files: str = "size_and_time",
     resize_in_decoder: bool = False,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
@@ -89,7 +84,8 @@ def make_settings(
         ("device", device, ("auto", "cpu", "gpu")),
         ("decoder", decoder, ("auto", "dali", "pyav", "hybrid")),
         ("dtype", dtype, ("float32", "float16")),
-        ("on_error", on_error, ("replace", "raise")),
+        ("on_error", on_error, ("replace", "skip", "raise")),
+        ("check_files", check_files, ("auto", "size_and_time", "size", "off")),
     ):
         if value not in known:
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
@@ -115,5 +111,6 @@ def make_settings(
         dtype=dtype,
         on_error=on_error,
         resize_in_decoder=resize_in_decoder,
+        check_files=check_files,
         refused=refused,
     )

@@ -63,6 +63,10 @@ def test_modules_have_a_docstring_and_make_no_random_numbers(path):
     assert ast.get_docstring(tree)
     imported = [a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
     imported += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    if path.name == "op_contract.py":  # looks at the state of the generators that an op must not use
+        text = path.read_text()
+        assert text.count("random.get") == text.count("random.") - text.count("import random.") == 2
+        return
     assert not any(name.split(".")[0] in ("random", "secrets") for name in imported)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

@@ -44,7 +44,7 @@ def test_the_epoch_continues_and_the_report_names_each_bad_file(damaged, caplog)
     assert [len(b) for b in batches] == [5, 5, 2]
     report = loader.report()
     named = {path.rsplit("/", 1)[1] for path, _, _ in report.bad.values()}
-    assert bad - {"05.mp4"} <= named <= bad
+    assert named == bad | {"06.mp4"}  # which decodes, but is not the file that was scanned
     assert report.replaced >= 5
     for name in bad - {"05.mp4"}:
         assert name in str(report) and any(name in record.message for record in caplog.records)
@@ -61,7 +61,7 @@ def test_the_epoch_continues_and_the_report_names_each_bad_file(damaged, caplog)
 def test_bit_flips_are_noticed(damaged):
     manifest, _ = damaged
     recipe = dv.Recipe(dv.ClipSampling(40, 1), (dv.Resize((48, 80)),))
-    loader = VideoLoader(manifest, recipe, 12)
+    loader = VideoLoader(manifest, recipe, 12, check_files="off")
     with loader:
         next(iter(loader))
     assert "05.mp4" in str(loader.report())
@@ -80,7 +80,7 @@ def test_raise_names_path_and_sample(damaged):
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     plan = dv.draw_plan(manifest, RECIPE, [sample])
     with pytest.raises(dv.ClipError, match=rf"01.mp4 \(sample {sample}, epoch 0\): Invalid data"):
-        VideoLoader(manifest, RECIPE, 1).apply(plan)
+        VideoLoader(manifest, RECIPE, 1, check_files="off").apply(plan)
 
 
 def test_when_all_files_are_bad_the_error_says_so(damaged):

@@ -20,9 +20,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data": "data data.names data.manifest data.entry data.segments data.header data.folder data.classes data.labels "
     "data.lists data.scan",
     "plan": "recipe plan settings columns graph",
-    "make": "make",
+    "make": "pending make",
     "producer": "batch producer",
-    "loader": "loader in_memory",
+    "loader": "ranks state suitability loader in_memory op_contract",
     "package": "",
     "commands": "commands commands.demo commands.summary commands.pictures commands.doctor commands.checks "
     "commands.checks.context "
@@ -35,6 +35,7 @@ LAZY = {  # imports inside functions, and why
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",
     ("", "in_memory"): "the same",
+    ("", "op_contract"): "the same",
     ("commands.cli", "commands.demo"): "a command imports what it runs: --help answers at once",
     ("commands.cli", "commands.pictures"): "the same",
     ("commands.cli", "commands.doctor"): "the same",

@@ -23,7 +23,7 @@ from dali_vidaug.data.names import restore_name, store_name
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
 from dali_vidaug.media.first_bytes import what_it_is
-from dali_vidaug.media.measure import measure
+from dali_vidaug.media.measure import SEVERAL, measure
 
 _MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
 
@@ -39,6 +39,7 @@ def scan(
     like: str | os.PathLike[str] | Manifest | None = None,
     multi_label: str | None = None,
     label_columns: Iterable[str] | None = None,
+    stream: int | None = None,
     deep: bool = False,
     num_threads: int | None = None,
     progress: bool = True,
@@ -58,6 +59,7 @@ def scan(
             classes, and whether samples may have several labels.
         multi_label: what separates the labels of a sample in a list, such as ";". Targets are then multi-hot.
         label_columns: columns of a list with labels. Several give several labels to a sample; default: ``label``.
+        stream: which stream of each file, as FFmpeg counts them; default: the video stream that FFmpeg would play.
         deep: decode every frame of every video, rather than its first and last GOP.
         num_threads: videos measured at the same time; default: the cores of this process.
         progress: show a progress bar.
@@ -77,9 +79,9 @@ def scan(
     listing = list_videos(Path(path), None if root is None else Path(root), multi_label, columns)
     _check_several(listing, several)
     labels = index_labels(listing, given)
-    known = _Known(output, listing.root, deep)
+    known = _Known(output, listing.root, deep, stream)
     try:
-        rows = _measure(listing, known, deep, num_threads or len(os.sched_getaffinity(0)), progress)
+        rows = _measure(listing, known, deep, stream, num_threads or len(os.sched_getaffinity(0)), progress)
     finally:
         known.close()
     manifest = _assemble(listing, labels, rows, None if output is None else Path(output))
@@ -127,12 +129,15 @@ def _check_output(output):
         raise ValueError(f"scan: there is no folder {output.resolve().parent} for the output")
 
 
-def _measure(listing: Listing, known: _Known, deep: bool, num_threads: int, progress: bool) -> dict[str, Any]:
+def _measure(
+    listing: Listing, known: _Known, deep: bool, stream: int | None, num_threads: int, progress: bool
+) -> dict[str, Any]:
     """What is measured of each file, by path."""
     names = sorted({entry.path for entry in listing.entries if entry.error is None})
     rows = {name: known.get(name) for name in names}
     with ThreadPoolExecutor(num_threads, "scan") as pool:
-        jobs = {pool.submit(measure, listing.root / name, deep): name for name in names if rows[name] is None}
+        missing = [name for name in names if rows[name] is None]
+        jobs = {pool.submit(measure, listing.root / name, deep, stream): name for name in missing}
         done = as_completed(jobs)
         try:
             for job in tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs):
@@ -147,9 +152,9 @@ def _measure(listing: Listing, known: _Known, deep: bool, num_threads: int, prog
 class _Known:
     """Measurements of earlier scans: the rows of the output, and those of an interrupted scan next to it."""
 
-    def __init__(self, output, root, deep):
+    def __init__(self, output, root, deep, stream):
         self._root, self._rows, self._log = root, {}, None
-        self._deep = deep
+        self._deep, self._stream = deep, stream
         if output is None:
             return
         self._file = Path(f"{output}.partial")
@@ -169,13 +174,17 @@ class _Known:
 
     def get(self, name):
         row = self._rows.get(name)
-        if row is None or "error" in row:
+        if row is None or "error" in row or not self._is_of_stream(row):
             return None
         try:
             stat = (self._root / name).stat()
         except OSError:
             return None
         return row if (row["bytes"], row["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns) else None
+
+    def _is_of_stream(self, row):
+        """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""
+        return row["stream"] == self._stream if self._stream is not None else SEVERAL not in (row["notes"] or "")
 
     def add(self, name, row):
         if self._log is not None:
@@ -223,6 +232,8 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
         table = table.append_column(own.schema.field(name), own[name])
     sayings = {remark: f"{remark}: {len(places)} ({name_some(places)})" for remark, places in said.items()}
     expected = [sayings.pop(WHOLE)] if WHOLE in sayings else []
+    odd = [f"{entries[i].path}: {row['notes']}" for i, row in zip(positions, good, strict=True) if row["notes"]]
+    expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
     others = [] if output is None else compare_with_neighbours(output, labels.classes)
     warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *sayings.values(), *others)]
     for text in warnings:

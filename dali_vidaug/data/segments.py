@@ -21,6 +21,7 @@ CLIPPED = "rows that end after their video does, and are cut short"
 EARLY = "rows that start before their video does, and are cut short"
 CUT = "rows whose file, by its duration, holds this part alone, so that start and end are not applied"
 WHOLE = "rows whose file, by its duration, holds more than this part, so that start and end are applied"
+DAMAGED = "rows with damaged frames, whose longest whole part is used"
 _ROUNDING = 1e-6  # seconds, of floating-point numbers: a segment from the very middle of a frame on has that frame
 _CUT_SLACK = 1.0  # seconds by which a file that was cut to a part may be longer or shorter than the part,
 _CUT_SLACK_MAX = 5.0  # and longer if it ends before the part begins in the whole video: cuts at key frames are longer
@@ -28,7 +29,7 @@ _END_SLACK = 0.5  # seconds by which the annotated end may be after the video's
 
 
 class Segment(NamedTuple):
-    """The frames [first, last), and what is to be said of them: CLIPPED, EARLY, CUT, WHOLE or None."""
+    """The frames [first, last), and what is to be said of them: one of the texts above, or None."""
 
     first: int
     last: int
@@ -73,7 +74,7 @@ def read_frame(text: str | None) -> float | None:
 
 
 def find_segment(row: Mapping[str, Any], entry: Entry) -> Segment:
-    """The frames of a list's entry.
+    """The frames of a list's entry that can be used.
 
     Args:
         row: what was measured of the file.
@@ -82,6 +83,18 @@ def find_segment(row: Mapping[str, Any], entry: Entry) -> Segment:
     Raises:
         ValueError: there are none, or the times of the frames are not known.
     """
+    segment, limits = _listed_segment(row, entry), row.get("damaged") or ()
+    first, last, _ = segment
+    starts, ends = [first, *limits[1::2]], [*limits[::2], last]  # of the parts between damaged ones
+    whole = [(max(first, start), min(last, end)) for start, end in zip(starts, ends, strict=True)]
+    start, end = max(whole, key=lambda part: part[1] - part[0])
+    if start >= end:
+        raise ValueError(f"all frames of [{first}, {last}) are damaged")
+    return segment if (start, end) == (first, last) else Segment(start, end, DAMAGED)
+
+
+def _listed_segment(row, entry):
+    """The frames of a list's entry, damaged or not."""
     num_frames = row["num_frames"]
     if entry.start is None and entry.end is None:
         return Segment(0, num_frames)

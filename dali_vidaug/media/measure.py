@@ -15,6 +15,8 @@ from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.prove import Decoded, compare, decode_packets, join, odd_frames, prove
 from dali_vidaug.media.video import Video
 
+SEVERAL = "it has the video streams"  # begins a note
+
 
 def measure(path: Path, deep: bool = False, stream: int | None = None) -> dict[str, Any]:
     """Measure one video.
@@ -43,7 +45,7 @@ def _measure(path, deep, stream_index):
         facts, notes = _stream_facts(stream), []
         streams = video_streams(container)
         if len(streams) > 1:
-            notes.append(f"it has the video streams {', '.join(map(str, streams))}; {stream.index} is used")
+            notes.append(f"{SEVERAL} {', '.join(map(str, streams))}; {stream.index} is used")
         packets = Packets(container, stream)
         if not packets.pts:
             raise ValueError(f"no video packets{packets.note}")
@@ -146,7 +148,7 @@ def _row(decoded: Decoded, pts: list[int] | None, facts: dict[str, Any], random_
 
 def _video(path, row):
     """A row as the decoder needs it."""
-    values = {name: row[name] for name in Video._fields if name != "path"}
+    values = {name: row[name] for name in Video._fields if name in row}
     values["keyframes"] = np.array(row["keyframes"], np.int32)
     values["pts"] = None if row["pts"] is None else np.array(row["pts"], np.int64)
     return Video(path=str(path), **values)

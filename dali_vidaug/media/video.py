@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ class Video(NamedTuple):
     pts_step: float | None
     pts: np.ndarray | None
     regular: bool
+    bytes: int | None = None  # size and time of change when it was scanned; None: not compared
+    mtime_ns: int | None = None
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -37,6 +40,33 @@ class Video(NamedTuple):
     def format(self) -> Format:
         """What a decoder must accept to decode it."""
         return Format(self.codec, self.pixel_format, self.width, self.height)
+
+
+def same_time(now: int, then: int) -> bool:
+    """Whether two times of change are the same, in nanoseconds; some programs that copy keep whole seconds only."""
+    whole = 10**9
+    return now == then or (now // whole == then // whole and (now % whole == 0 or then % whole == 0))
+
+
+def check_unchanged(video: Video) -> None:
+    """Refuse a file that is not the one that was scanned, by its size and its time of change.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is another one.
+    """
+    if video.bytes is None:
+        return
+    stat = os.stat(video.path)  # noqa: PTH116 (called for every clip)
+    if stat.st_size != video.bytes:
+        raise ValueError(
+            f"changed since it was scanned: it has {stat.st_size} bytes, and had {video.bytes}; scan again"
+        )
+    if video.mtime_ns is not None and not same_time(stat.st_mtime_ns, video.mtime_ns):
+        raise ValueError(
+            "changed since it was scanned: it has the same size, but another time of change; scan again, or use "
+            "check_files='size' if it is the same file"
+        )
 
 
 def frame_times(row: Mapping[str, Any]) -> np.ndarray:

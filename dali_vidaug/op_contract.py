@@ -1,0 +1,150 @@
+"""A test for ops of your own: what would make batches wrong without a word is found, and named."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+
+from dali_vidaug.graph import Graph
+from dali_vidaug.in_memory import augment
+from dali_vidaug.ops import name_of
+from dali_vidaug.plan import draw_ops
+from dali_vidaug.recipe import Recipe
+from dali_vidaug.rng import Draws
+from dali_vidaug.settings import make_settings
+
+_NUM_CLIPS = 6  # of each size
+
+
+def check_op(
+    op: Any, *, frames: int = 8, sizes: tuple[tuple[int, int], ...] = ((240, 320), (320, 240)), device: str = "auto"
+) -> None:
+    """Try an op of your own on clips of noise, and refuse it when it does not keep the contract of ops.
+
+    It is drawn several times, for other samples, orders, batch sizes and clip sizes, and built and run. Found are:
+    random numbers that are not of ``draws``; draws that depend on the other clips of the batch (unless the op mixes
+    clips); arguments whose dtype changes; a size that is changed without being said in the arguments; a result that is
+    not uint8; inputs, arguments or labels that are modified; results that differ from run to run; options that a saved
+    recipe would lose.
+
+    Args:
+        op: an op.
+        frames: of each clip.
+        sizes: heights and widths of the clips to try, each at least as large as the op needs.
+        device: "cpu", "gpu" or "auto".
+
+    Raises:
+        ValueError: it does not keep the contract; the message lists everything that was found.
+    """
+    name, found = name_of(op), _declaration_faults(op)
+    try:
+        found += _draw_faults(op, frames, sizes)
+        for size in sizes:
+            found += _run_faults(op, (frames, *size), device)
+    except Exception as error:
+        found.append(f"{type(error).__name__}: {error}")
+    if found:
+        raise ValueError(f"check_op: {name}:" + "".join(f"\n- {fault}" for fault in dict.fromkeys(found)))
+
+
+def _declaration_faults(op):
+    params = getattr(op, "__dataclass_params__", None)
+    if params is None or not params.frozen:
+        return ["it must be a frozen dataclass: @dataclass(frozen=True)"]
+    recipe = Recipe(ops=(op,))
+    try:
+        same = Recipe.parse(repr(recipe), [type(op)]) == recipe
+    except (TypeError, ValueError) as error:
+        return [f"its repr must be readable by Recipe.parse, for saved plans: {error}"]
+    return [] if same else ["what Recipe.parse reads of its repr must be equal to it, for saved plans"]
+
+
+def _draw_faults(op, frames, sizes):
+    """What is wrong with ``draw``."""
+    recipe, faults = Recipe(ops=(op,)), []
+    if hasattr(op, "mixed_with"):
+        sizes = sizes[:1]  # clips that are mixed with each other are of one size
+    samples = np.arange(100, 100 + _NUM_CLIPS * len(sizes))
+    height, width = np.array(sizes).repeat(_NUM_CLIPS, 0).T
+    count = np.full(len(samples), frames)
+
+    def draw(order, epoch=3):
+        given = [column[order].copy() for column in (count, height, width)]
+        rows = draw_ops(recipe, Draws(7, epoch, samples[order], batch=5), *given).args[recipe.names[0]]
+        return None if rows is None else rows.copy()
+
+    everything = np.arange(len(samples))
+    before = _global_state()
+    first = draw(everything)
+    if _global_state() != before:
+        faults.append("draw uses or seeds the generators of numpy, random or torch: use draws.uniform, draws.integers")
+    if not _same(first, draw(everything)):
+        faults.append("draw returns something else for the same draws: all random numbers must be of draws")
+    given = [column.copy() for column in (count, height, width)]
+    op.draw(Draws(7, 3, samples, prefix=recipe.names[0], batch=5), *given)
+    if not all((a == b).all() for a, b in zip(given, (count, height, width), strict=True)):
+        faults.append("draw modifies the sizes that it is given")
+    others = [draw(everything[:1]), draw(everything[-1:]), draw(everything[::-1]), draw(everything, epoch=4)]
+    kinds = {None if rows is None else rows.dtype for rows in (first, *others)}
+    if len(kinds) > 1:
+        faults.append(f"the dtype of the arguments changes from batch to batch: {', '.join(map(str, kinds))}")
+    elif first is not None:
+        mixes = hasattr(op, "mixed_with") or "partner" in first.dtype.names
+        alone = _same(others[0], first[:1]) and _same(others[1], first[-1:]) and _same(others[2], first[::-1])
+        if not (mixes or alone):
+            faults.append(
+                "draw depends on the other clips of the batch, or on their order: a row must depend on its clip alone"
+            )
+        faults += [
+            f"argument {field} is not finite"
+            for field in first.dtype.names
+            if first[field].dtype.kind == "f" and not np.isfinite(first[field]).all()
+        ]
+    return faults
+
+
+def _run_faults(op, shape, device):
+    """What is wrong with ``build`` and ``targets``, for clips of a shape (F, H, W)."""
+    faults = []
+    noise = Draws(1, 0, np.arange(_NUM_CLIPS)).words("noise", -(-int(np.prod(shape)) * 3 // 4))
+    clips = noise.view(np.uint8)[:, : int(np.prod(shape)) * 3].reshape(_NUM_CLIPS, *shape, 3)
+    given, labels = clips.copy(), np.eye(_NUM_CLIPS, dtype=np.float32)
+    first = augment(list(given), (op,), labels, seed=7, device=device)
+    settings = make_settings(device=device, caller="check_op")
+    graph = Graph(first.plan, settings, _NUM_CLIPS)
+    runs = [torch.from_dlpack(graph.run(first.plan, list(given)).as_tensor()).clone() for _ in range(2)]
+    if not (given == clips).all():
+        faults.append("build's function modifies the clips that it is given: it must return new arrays")
+        return faults
+    wanted = torch.uint8 if not getattr(op, "channels_first", False) else first.clips.dtype
+    if first.clips.dtype != wanted:
+        faults.append(f"build must return uint8, got {first.clips.dtype}".replace("torch.", ""))
+    if not all(torch.equal(first.clips, clips) for clips in runs):
+        faults.append("the same plan gives other clips from run to run: what is random must be drawn in draw")
+    rows = first.plan.args[name_of(op)]
+    mixes = hasattr(op, "mixed_with") or (rows is not None and "partner" in rows.dtype.names)
+    alone = augment(list(given[-1:]), (op,), samples=[_NUM_CLIPS - 1], seed=7, device=device)
+    if not mixes and not torch.equal(alone.clips[0], first.clips[-1]):
+        faults.append("a clip depends on the other clips of its batch")
+    if hasattr(op, "targets"):
+        passed, kept = labels.copy(), None if rows is None else rows.copy()
+        op.targets(rows, passed)
+        if not (passed == labels).all() or not _same(rows, kept):
+            faults.append("targets modifies the labels or the arguments that it is given: it must return a new array")
+    return faults
+
+
+def _same(a, b):
+    """Whether two arrays of arguments are the same, byte for byte."""
+    if a is None or b is None:
+        return a is b
+    return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _global_state():
+    """The state of the generators that a program has in common."""
+    numbers: Any = np.random.get_state(legacy=True)  # noqa: NPY002
+    return numbers[1].tobytes(), numbers[2:], random.getstate(), torch.get_rng_state().numpy().tobytes()

@@ -1,0 +1,109 @@
+"""Whether a recipe suits the videos of a manifest, and whether their files are those that were scanned."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.media.video import same_time
+from dali_vidaug.plan import draw_frames, draw_ops
+from dali_vidaug.recipe import Recipe
+from dali_vidaug.report import num_distinct, warn_once
+from dali_vidaug.rng import Draws
+
+_VIDEOS_DRAWN = 1000  # to estimate how many are too short
+_FILES_LOOKED_AT = 64  # to tell a data set that was copied
+_FILES_LEAST = 8  # fewer do not tell
+_COPIED = 0.9  # share of files with another time of change from which on the whole data set counts as copied
+
+
+def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, int, int]:
+    """Refuse a recipe that does not suit the videos: draw it once for every frame size that occurs.
+
+    Returns:
+        The sizes (F, H, W) of the clips after the last op.
+
+    Raises:
+        ValueError: it leaves clips of different sizes, or draws positions between two frames.
+    """
+    samples = manifest.unique_sizes()
+    height, width = manifest.frame_sizes(samples)
+    draws = Draws(seed, 0, samples)
+    drawn = draw_frames(manifest, recipe, draws)
+    if (drawn != np.floor(drawn)).any():
+        raise ValueError(
+            f"VideoLoader: {recipe.sampling!r} draws positions between two frames, such as "
+            f"{drawn[drawn != np.floor(drawn)][0]:g}, which cannot be decoded yet"
+        )
+    _, frames, height, width = draw_ops(recipe, draws, drawn.shape[1], height, width)
+    shapes = np.stack(np.broadcast_arrays(height, width, frames), 1)
+    differs = (shapes != shapes[0]).any(1)
+    if differs.any():
+        (one, other), i = shapes[[0, differs.argmax()]].tolist(), int(differs.argmax())
+        raise ValueError(
+            f"VideoLoader: the recipe leaves clips of different sizes (height x width x frames), which cannot be "
+            f"stacked: {'x'.join(map(str, one))} for {manifest.path(int(samples[0]))} but "
+            f"{'x'.join(map(str, other))} for {manifest.path(int(samples[i]))}; add RandomResizedCrop, CenterCrop or "
+            "Resize((height, width))"
+        )
+    height, width, frames = shapes[0].tolist()
+    return frames, height, width
+
+
+def padded_share(manifest: Manifest, recipe: Recipe, seed: int = 0) -> tuple[float, float]:
+    """Estimate how many clips have a frame more than once, because their video is too short for the sampling.
+
+    Args:
+        manifest: up to 1000 of its videos, evenly spread, are drawn.
+        recipe: its sampler draws.
+        seed: of the draws.
+
+    Returns:
+        The share of the clips, and the share of all frames that are another one again.
+    """
+    samples = np.unique(np.linspace(0, len(manifest) - 1, _VIDEOS_DRAWN).round().astype(np.int64))
+    views = np.arange(recipe.num_clips)
+    draws = Draws(seed, 0, samples.repeat(len(views)), np.tile(views, len(samples)))
+    frames = draw_frames(manifest, recipe, draws)
+    again = frames.shape[1] - num_distinct(frames)
+    return float((again > 0).mean()), float(again.sum() / frames.size)
+
+
+def warn_of_short_videos(manifest: Manifest, recipe: Recipe, seed: int) -> None:
+    """Say once how many videos are too short for the sampling, and what to do."""
+    clips, frames = padded_share(manifest, recipe, seed)
+    if clips:
+        warn_once(
+            f"about {max(clips, 0.01):.0%} of the clips have frames more than once ({max(frames, 0.01):.0%} of all "
+            f"frames), because their videos are too short for {recipe.sampling!r}. Fewer frames, a smaller stride or "
+            "ClipSampling(short='shrink') avoid it; report() counts them"
+        )
+
+
+def choose_file_check(manifest: Manifest, check_files: str) -> str:
+    """What "auto" means: "size_and_time", or "size" where the whole data set was copied, which changes every time.
+
+    Looks at up to 64 files.
+    """
+    if check_files != "auto":
+        return check_files
+    looked_at, other_time = 0, 0
+    for sample in np.unique(np.linspace(0, len(manifest) - 1, _FILES_LOOKED_AT).round().astype(np.int64)).tolist():
+        size, time = (manifest.table[name][sample].as_py() for name in ("bytes", "mtime_ns"))
+        try:
+            stat = os.stat(manifest.path(sample))  # noqa: PTH116
+        except OSError:
+            continue
+        if stat.st_size == size and time is not None:
+            looked_at += 1
+            other_time += not same_time(stat.st_mtime_ns, time)
+    if looked_at < _FILES_LEAST or other_time < _COPIED * looked_at:
+        return "size_and_time"
+    warn_once(
+        f"{other_time} of {looked_at} files under {manifest.root} have another time of change than when they were "
+        "scanned, as after copying without times: they are told from replaced files by their size only. Scan again, or "
+        "copy with times (cp -p, rsync -t); check_files='size' avoids this message"
+    )
+    return "size"

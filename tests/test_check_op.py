@@ -1,0 +1,127 @@
+"""``check_op`` finds what is wrong with an op, and has nothing to say about the ops of the package."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import dali_vidaug as dv
+from dali_vidaug import ops
+
+SIZES = ((48, 64), (64, 48))
+
+
+def check(op, frames=4):
+    dv.check_op(op, frames=frames, sizes=SIZES, device="cpu")
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """A right one; the faulty ones differ from it in one thing."""
+
+    strength: float = 0.4
+
+    def draw(self, draws, frames, height, width):
+        args = np.zeros(len(draws), [("factor", "f4")])
+        args["factor"] = self.factors(draws, height)
+        return args
+
+    def factors(self, draws, height):
+        return draws.uniform("factor", 1 - self.strength, 1 + self.strength)
+
+    def build(self, fn, clips, args):
+        return fn.brightness(clips, brightness=args["factor"])
+
+
+def python(function):
+    """``build`` of a function of the clips."""
+
+    def build(self, fn, clips, args):
+        return fn.python_function(clips, function=function, batch_processing=True, output_layouts="FHWC")
+
+    return build
+
+
+def modify(clips):
+    for clip in clips:
+        clip[:] //= 2
+    return [clip.copy() for clip in clips]
+
+
+def subtract_batch_mean(clips):
+    mean = np.mean([clip.mean() for clip in clips])
+    return [(clip - mean).clip(0, 255).astype(np.uint8) for clip in clips]
+
+
+def modified_labels(self, args, targets):
+    targets *= 0.5
+    return targets
+
+
+def seeded(self, draws, height):
+    np.random.seed(0)
+    return np.random.rand(len(draws))
+
+
+def per_size(self, draws, frames, height, width):
+    return np.zeros(len(draws), [("factor", "f4"), ("rows", "f4", int(height.max()))])
+
+
+def changed_sizes(self, draws, frames, height, width):
+    height += 1
+    return Brightness().draw(draws, frames, height, width)
+
+
+FAULTY = {
+    "np.random": (dict(factors=lambda self, d, h: np.random.rand(len(d))), "the generators of numpy"),
+    "np.random, seeded": (dict(factors=seeded), "the generators of numpy"),
+    "default_rng": (dict(factors=lambda self, d, h: np.random.default_rng().random(len(d))),
+                    "something else for the same draws"),
+    "default_rng, seeded": (dict(factors=lambda self, d, h: np.random.default_rng(0).random(len(d))),
+                            "depends on the other clips of the batch, or on their order"),
+    "mean of the batch": (dict(factors=lambda self, d, h: np.full(len(d), h.mean() / 99)), "depends on the other"),
+    "normalised by the batch": (dict(factors=lambda self, d, h: d.uniform("a") / d.uniform("a").max()),
+                                "depends on the other clips of the batch"),
+    "dtype by size": (dict(draw=per_size), "the dtype of the arguments changes from batch to batch"),
+    "dtype by epoch": (dict(draw=lambda self, d, f, h, w: np.zeros(len(d), [("x", "f4" if d.epoch % 2 else "f8")])),
+                       "the dtype of the arguments changes"),
+    "sizes modified": (dict(draw=changed_sizes), "draw modifies the sizes"),
+    "not finite": (dict(factors=lambda self, d, h: np.full(len(d), np.inf)), "argument factor is not finite"),
+    "not rows": (dict(draw=lambda self, d, f, h, w: np.zeros(len(d))), "must return None or a structured array"),
+    "size not said": (dict(build=lambda self, fn, c, a: fn.resize(c, size=(20, 20))), "says so in out_frames"),
+    "size of some not said": (dict(build=python(lambda clips: [c[:, : 30 + len(clips)] for c in clips])),
+                              "says so in out_frames"),
+    "floats": (dict(build=lambda self, fn, c, a: c / 255.0), "build must return uint8, got float32"),
+    "input modified": (dict(build=python(modify)), "modifies the clips"),
+    "random in build": (dict(build=lambda self, fn, c, a: fn.brightness(c, brightness=fn.random.uniform())),
+                        "from run to run"),
+    "clips of the batch": (dict(build=python(subtract_batch_mean)), "a clip depends on the other clips of its batch"),
+    "labels modified": (dict(targets=modified_labels), "targets modifies the labels"),
+    "labels of another shape": (dict(targets=lambda self, args, targets: targets[:, :1].copy()), "finite floats"),
+    "repr": (dict(__repr__=lambda self: "Brightness(0.4)"), "repr"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_faulty_op_is_found_and_named(fault):
+    methods, message = FAULTY[fault]
+    kind = dataclass(frozen=True, repr="__repr__" not in methods)(type("Faulty", (Brightness,), methods))
+    check(Brightness())
+    with pytest.raises(ValueError, match=r"^check_op: Faulty:\n- ") as caught:
+        check(kind())
+    assert message in str(caught.value)
+
+
+def test_an_op_that_is_not_frozen_is_found():
+    class NotADataclass(Brightness):
+        pass
+
+    NotADataclass.__dataclass_params__ = None
+    with pytest.raises(ValueError, match="it must be a frozen dataclass"):
+        check(NotADataclass())
+
+
+@pytest.mark.parametrize("name", [n for n in ops.__all__ if isinstance(getattr(ops, n), type)])
+def test_the_ops_of_the_package_pass(name):
+    op = {"CenterCrop": dv.CenterCrop(32), "OneOf": dv.OneOf((dv.CutMix(), dv.Cutout()))}.get(name)
+    check(op or getattr(ops, name)())
