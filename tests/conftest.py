@@ -206,7 +206,7 @@ def frame_digest(frame):
 def decode_fully(path):
     """Every frame of a file as PyAV alone decodes it: digests."""
     with av.open(str(path), **cut_module.ANY_TAGS) as container:
-        return [frame_digest(frame) for frame in container.decode(video=0)]
+        return [frame_digest(frame) for frame in container.decode(container.streams.best("video"))]
 
 
 def cut_frames(video, frames):

@@ -88,7 +88,7 @@ def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch)
     first = scan(tmp_path / "v", output=tmp_path / "m.parquet")
     measured = []
     real = scan_module.measure
-    monkeypatch.setattr(scan_module, "measure", lambda path, deep: measured.append(path.name) or real(path, deep))
+    monkeypatch.setattr(scan_module, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
     assert scan(tmp_path / "v", output=tmp_path / "m.parquet").table.equals(first.table) and not measured
     write_numbered(tmp_path / "v" / "even" / "02.mp4", 31)  # changed
     write_numbered(tmp_path / "v" / "even" / "new.mp4", 33)
@@ -102,11 +102,11 @@ def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch)
 def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
     real, measured = scan_module.measure, []
 
-    def stops(path, deep):
+    def stops(path, *how):
         measured.append(path.name)
         if len(measured) == 8:
             raise KeyboardInterrupt
-        return real(path, deep)
+        return real(path, *how)
 
     monkeypatch.setattr(scan_module, "measure", stops)
     with pytest.raises(KeyboardInterrupt):
@@ -117,7 +117,7 @@ def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
     with (tmp_path / "m.parquet.partial").open("a") as file:
         file.write('["even/08.mp4", {"num_fr')  # killed while writing
     measured.clear()
-    monkeypatch.setattr(scan_module, "measure", lambda path, deep: measured.append(path.name) or real(path, deep))
+    monkeypatch.setattr(scan_module, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
     manifest = scan(numbered, output=tmp_path / "m.parquet")
     assert len(manifest) == 12 and len(measured) == 12 - len(done)
     assert not (tmp_path / "m.parquet.partial").exists()

@@ -188,7 +188,8 @@ def run_scan(args: argparse.Namespace) -> int:
         raise ValueError(f"--threads must be >= 1, got {args.threads}")
     manifest = dv.scan(
         args.videos, root=args.root, output=args.output, classes=args.classes, like=args.like,
-        multi_label=args.multi_label, label_columns=args.label_columns, stream=args.stream, deep=args.deep, num_threads=args.threads,
+        multi_label=args.multi_label, label_columns=args.label_columns, stream=args.stream, deep=args.deep,
+        num_threads=args.threads,
     )  # fmt: skip
     print(summary(manifest))
     print(f"wrote {args.output}")

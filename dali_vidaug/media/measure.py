@@ -106,7 +106,8 @@ def _from_all(path, packets, facts, notes, deep):
     pts = [frame.pts for frame in frames]
     named = packets.name_frames(pts)
     row = _row(decoded, [one for one in pts if one is not None] if named else None, facts, packets.random_access)
-    countable = packets.odd_stamps is None if named else len(frames) == len(packets.pts) and not packets.is_hiding
+    one_each = len(frames) == packets.num_pictures and not packets.is_hiding
+    countable = packets.odd_stamps is None and (one_each or not packets.uneven) if named else one_each
     row["regular"] = decoded.problem is None and packets.odd_packets is None and countable
     proven = prove(_video(path, row), frames, deep)
     notes += [proven.note] if proven.note else []

@@ -22,6 +22,8 @@ from dali_vidaug.media.headers import AV1_SEQUENCE, av1_pictures, av1_units, is_
 # Codecs all of whose frames are key frames, each of them one packet.
 _INTRA_ONLY = frozenset("mjpeg prores dnxhd dvvideo jpeg2000 rawvideo huffyuv ffvhuff utvideo png v210 cfhd".split())
 READABLE = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "av1")) | _INTRA_ONLY
+TOO_SHORT = "a packet is too short for a coded picture"
+PACKED = "packets have two pictures, and others none"  # so does Xvid in AVI; those without are placeholders
 _H264_SETS, _HEVC_SETS = {7: "SPS", 8: "PPS"}, {32: "VPS", 33: "SPS", 34: "PPS"}
 _LEAST = {"mpeg4": 11, "mpeg1video": 16, "mpeg2video": 16, **dict.fromkeys(_INTRA_ONLY, 32)}  # bytes of a coded picture
 _EXTENSION, _PICTURE_CODING, _FRAME = b"\0\0\1\xb5", 8, 3  # ISO/IEC 13818-2: picture_structure 3 is a whole frame
@@ -42,10 +44,12 @@ def oddity(packet: Any, stream: Any) -> str | None:
             return "a packet has no picture, or several"
         if any(unit[0] & 31 == 7 and is_interlaced(unit) for unit in nal_units(packet, stream) if codec == "h264"):
             return "its frames may be pairs of fields"
+    if codec == "mpeg4" and data.count(MPEG4_PICTURE) > 1:
+        return PACKED
     if len(data) < _LEAST.get(codec, 0):
-        return "a packet is too short for a coded picture"
-    if codec == "mpeg4" and data.count(MPEG4_PICTURE) != 1:
-        return "a packet has no coded picture, or several"
+        return TOO_SHORT
+    if codec == "mpeg4" and MPEG4_PICTURE not in data:
+        return TOO_SHORT
     if codec in ("mpeg1video", "mpeg2video") and not _is_one_mpeg2_frame(data):
         return "a packet is not one frame"
     if codec == "vp8" and not data[0] >> 4 & 1:

@@ -10,9 +10,9 @@ import av
 import numpy as np
 
 from dali_vidaug.errors import one_line
-from dali_vidaug.media.bitstream import is_random_access
+from dali_vidaug.media.bitstream import MPEG4_PICTURE, is_random_access
 from dali_vidaug.media.cut import read_packets
-from dali_vidaug.media.oddities import Settings, oddity
+from dali_vidaug.media.oddities import PACKED, TOO_SHORT, Settings, oddity
 
 _REPEATED_MIN = 64  # bytes; shorter packets may be equal, where nothing moves
 _REGULAR_SHARE, _GAP = 0.8, 1.5  # of the steps between time stamps that are as usual; a step that is not, by the usual
@@ -39,6 +39,8 @@ class Packets:
         pts: of all packets, in decoding order; None where there is none.
         random_access: time stamps of the packets where decoding can begin as far as is known without decoding.
         odd_packets: why some of them may not be one frame each, or be other than they seem; or None.
+        uneven: why there may be more or fewer frames than packets although none of them is odd, or None.
+        num_pictures: coded pictures in all packets, where none of them is odd.
         odd_stamps: why time stamps do not tell which frame a packet is, or None.
         note: how the file ends, if it ends with an error; otherwise empty.
         first_gop, last_gop: packets; the last is empty when there is only one.
@@ -50,6 +52,8 @@ class Packets:
         self.random_access: list[int] = []
         self.odd_packets: str | None = None
         self.odd_stamps: str | None = None
+        self.uneven: str | None = None
+        self.num_pictures = 0
         self.note = ""
         self.first_gop: list = []
         self.second_gop: list = []
@@ -93,7 +97,16 @@ class Packets:
         if packet.is_discard and packet.pts is not None:
             self._hidden.append(packet.pts)
         if self.odd_packets is None:
-            self.odd_packets = oddity(packet, stream) or self._contradiction(packet)
+            self._add_oddity(oddity(packet, stream) or self._contradiction(packet), packet)
+
+    def _add_oddity(self, why, packet):
+        """One of a packet, if it has one."""
+        if why == PACKED:
+            self.uneven = why
+            self.num_pictures += bytes(packet).count(MPEG4_PICTURE)
+        elif self.uneven != PACKED or why != TOO_SHORT:  # a placeholder follows each packet with two pictures
+            self.odd_packets = why
+            self.num_pictures += 1
 
     def _contradiction(self, packet):
         """What is odd about a packet after those before it, or None."""
@@ -112,12 +125,12 @@ class Packets:
             if any(first < pts < last for pts in self._hidden):
                 self.odd_stamps = "an edit list hides frames in the middle"
         if not self.oddity and has_gaps(np.sort([pts for pts in self.pts if pts is not None])):
-            self.odd_packets = "frames are missing in the middle, by their time stamps"
+            self.uneven = "frames are missing in the middle, by their time stamps"
 
     @property
     def oddity(self) -> str | None:
         """Why all frames must be decoded to be counted, or None."""
-        return self.odd_packets or self.odd_stamps
+        return self.odd_packets or self.odd_stamps or self.uneven
 
     @property
     def shown(self) -> set[int]:
