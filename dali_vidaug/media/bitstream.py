@@ -57,6 +57,20 @@ def _length_size(stream):
     return (extradata[4 if stream.codec_context.name == "h264" else 21] & 3) + 1
 
 
+def sets_in(extradata: bytes) -> list[bytes]:
+    """The parameter sets of H.264 that a container keeps outside of the packets."""
+    if extradata[:1] != b"\x01":
+        return [unit for unit in extradata.split(b"\0\0\1")[1:] if len(unit) > 1]
+    units, at = [], 5
+    for mask in (31, 255):  # a byte with the number of SPS, of PPS
+        for _ in range(extradata[at] & mask if at < len(extradata) else 0):
+            length = int.from_bytes(extradata[at + 1 : at + 3], "big")
+            units.append(extradata[at + 3 : at + 3 + length])
+            at += 2 + length
+        at += 1
+    return [unit for unit in units if len(unit) > 4]
+
+
 def encoder_note(packet: Any, stream: Any) -> bytes:
     """The messages (SEI) of an H.264 packet, as bytes to put before another packet of the stream.
 

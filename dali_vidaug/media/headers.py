@@ -99,29 +99,71 @@ def av1_units(data: bytes) -> list[tuple[int, bytes]]:
     return units
 
 
-def is_interlaced(parameter_set: bytes) -> bool:
-    """Whether a sequence parameter set of H.264 allows pictures that are fields: frame_mbs_only_flag is 0."""
-    profile, bits = parameter_set[1], Bits(parameter_set[4:])
+class Sequence(NamedTuple):
+    """What a sequence parameter set of H.264 says (ITU-T H.264, 7.3.2.1.1).
+
+    Attributes:
+        interlaced: pictures may be fields.
+        colour_planes: each is coded on its own.
+        frame_num_bits, order_bits: lengths of frame_num and pic_order_cnt_lsb; the latter 0 if there is none.
+        gaps: frame numbers may be left out.
+    """
+
+    interlaced: bool
+    colour_planes: bool
+    frame_num_bits: int
+    order_bits: int
+    gaps: bool
+
+
+def read_sequence(parameter_set: bytes) -> Sequence:
+    """Read a sequence parameter set of H.264, a NAL unit."""
+    profile, bits, colour_planes = parameter_set[1], Bits(parameter_set[4:]), False
     bits.unsigned()  # seq_parameter_set_id
     if profile in _H264_LONG_PROFILES:
         chroma = bits.unsigned()
         if chroma == 3:
-            bits.read(1)  # separate_colour_plane_flag
+            colour_planes = bool(bits.read(1))
         bits.unsigned(), bits.unsigned(), bits.read(1)  # bit depths, qpprime_y_zero_transform_bypass_flag
         if bits.read(1):  # seq_scaling_matrix_present_flag
             for i in range(12 if chroma == 3 else 8):
                 if bits.read(1):
                     _skip_scaling_list(bits, 16 if i < 6 else 64)
-    bits.unsigned()  # log2_max_frame_num_minus4
+    frame_num_bits, order_bits = bits.unsigned() + 4, 0
     kind = bits.unsigned()  # pic_order_cnt_type
     if kind == 0:
-        bits.unsigned()
+        order_bits = bits.unsigned() + 4
     elif kind == 1:
         bits.read(1), bits.signed(), bits.signed()
         for _ in range(min(bits.unsigned(), 255)):
             bits.signed()
-    bits.unsigned(), bits.read(1), bits.unsigned(), bits.unsigned()  # reference frames, gaps, width, height
-    return not bits.read(1)
+    bits.unsigned()  # max_num_ref_frames
+    gaps = bool(bits.read(1))
+    bits.unsigned(), bits.unsigned()  # width, height
+    return Sequence(not bits.read(1), colour_planes, frame_num_bits, order_bits, gaps)
+
+
+class Slice(NamedTuple):
+    """What the slice of a frame says: its number, and its place in presentation order, both modulo a power of two."""
+
+    is_idr: bool
+    is_reference: bool
+    frame_num: int
+    order: int
+
+
+def read_slice(unit: bytes, sequence: Sequence) -> Slice:
+    """Read the beginning of a slice of a frame (ITU-T H.264, 7.3.3), a NAL unit."""
+    bits, is_idr = Bits(unit[1:24]), unit[0] & 31 == 5
+    bits.unsigned(), bits.unsigned(), bits.unsigned()  # first_mb_in_slice, slice_type, pic_parameter_set_id
+    if sequence.colour_planes:
+        bits.read(2)
+    frame_num = bits.read(sequence.frame_num_bits)
+    if is_idr:
+        bits.unsigned()  # idr_pic_id
+    return Slice(
+        is_idr, bool(unit[0] >> 5 & 3), frame_num, bits.read(sequence.order_bits) if sequence.order_bits else 0
+    )
 
 
 def _skip_scaling_list(bits, size):

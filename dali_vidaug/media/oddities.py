@@ -16,8 +16,18 @@ from dali_vidaug.media.bitstream import (
     is_one_shown_picture,
     is_whole,
     nal_units,
+    sets_in,
 )
-from dali_vidaug.media.headers import AV1_SEQUENCE, av1_pictures, av1_units, is_interlaced, vp9_pictures
+from dali_vidaug.media.cut import REORDER_MAX
+from dali_vidaug.media.headers import (
+    AV1_SEQUENCE,
+    Slice,
+    av1_pictures,
+    av1_units,
+    read_sequence,
+    read_slice,
+    vp9_pictures,
+)
 
 # Codecs all of whose frames are key frames, each of them one packet.
 _INTRA_ONLY = frozenset("mjpeg prores dnxhd dvvideo jpeg2000 rawvideo huffyuv ffvhuff utvideo png v210 cfhd".split())
@@ -42,7 +52,11 @@ def oddity(packet: Any, stream: Any) -> str | None:
     if codec in ("h264", "hevc"):
         if not is_whole(packet, stream) or not is_one_shown_picture(packet, stream, codec):
             return "a packet has no picture, or several"
-        if any(unit[0] & 31 == 7 and is_interlaced(unit) for unit in nal_units(packet, stream) if codec == "h264"):
+        if any(
+            unit[0] & 31 == 7 and read_sequence(unit).interlaced
+            for unit in nal_units(packet, stream)
+            if codec == "h264"
+        ):
             return "its frames may be pairs of fields"
     if codec == "mpeg4" and data.count(MPEG4_PICTURE) > 1:
         return PACKED
@@ -108,3 +122,50 @@ class Settings:
         known = all(one in self._first or one in self._extradata for one in sets)
         self.changed |= not known or packet.has_sidedata("new_extradata")
         return not self.changed or (bool(sets) and set(sets.values()) == self._kinds)
+
+
+class Numbers:
+    """Follows the frame numbers of H.264, and compares the order of frames with that of their time stamps."""
+
+    def __init__(self, stream: Any):
+        units = [unit for unit in sets_in(stream.codec_context.extradata or b"") if unit[0] & 31 == 7]
+        self._sequence = read_sequence(units[0]) if units else None
+        self._previous: Slice | None = None  # the latest reference
+        self._high = 0  # of its place in presentation order, the part that is not in the slice
+        self._stamps: list[tuple[int, int]] = []  # place and time stamp of each frame since the latest IDR picture
+
+    def add(self, packet: Any, stream: Any) -> str | None:
+        """Look at the next packet; returns what is odd about it, or None."""
+        units = nal_units(packet, stream)
+        for unit in units:
+            if unit[0] & 31 == 7:
+                self._sequence = read_sequence(unit)
+        first = next((unit for unit in units if unit[0] & 31 in (1, 5)), None)
+        if first is None or self._sequence is None or self._sequence.interlaced:
+            return None
+        return self._follow(read_slice(first, self._sequence), packet.pts, self._sequence)
+
+    def _follow(self, now, pts, sequence):
+        previous = self._previous
+        if now.is_idr:
+            self._high, previous, self._stamps = 0, None, []
+        why = None
+        if previous is not None and not sequence.gaps:
+            step = (now.frame_num - previous.frame_num) % (1 << sequence.frame_num_bits)
+            why = "a frame that others refer to is missing" if step not in (0, 1) else None
+        high = self._high
+        if previous is not None and sequence.order_bits:
+            size = 1 << sequence.order_bits
+            high += size * (previous.order - now.order >= size // 2) - size * (now.order - previous.order > size // 2)
+        if sequence.order_bits and pts is not None:
+            why = why or self._compare(high + now.order, pts)
+        if now.is_reference:
+            self._previous, self._high = now, high
+        return why
+
+    def _compare(self, order, pts):
+        """A frame's place must be between those of the frames that are shown before and after it."""
+        self._stamps = self._stamps[-REORDER_MAX:]
+        contradicts = any((order < other) != (pts < stamp) for other, stamp in self._stamps)
+        self._stamps.append((order, pts))
+        return "time stamps contradict the order of frames" if contradicts else None

@@ -10,9 +10,9 @@ import av
 import numpy as np
 
 from dali_vidaug.errors import one_line
-from dali_vidaug.media.bitstream import MPEG4_PICTURE, is_random_access
+from dali_vidaug.media.bitstream import MPEG4_PICTURE, codec_of, is_random_access
 from dali_vidaug.media.cut import read_packets
-from dali_vidaug.media.oddities import PACKED, TOO_SHORT, Settings, oddity
+from dali_vidaug.media.oddities import PACKED, TOO_SHORT, Numbers, Settings, oddity
 
 _REPEATED_MIN = 64  # bytes; shorter packets may be equal, where nothing moves
 _REGULAR_SHARE, _GAP = 0.8, 1.5  # of the steps between time stamps that are as usual; a step that is not, by the usual
@@ -53,6 +53,7 @@ class Packets:
         self.odd_packets: str | None = None
         self.odd_stamps: str | None = None
         self.uneven: str | None = None
+        self._pair_is_open = False  # the last picture of a file that ends so is never shown
         self.num_pictures = 0
         self.note = ""
         self.first_gop: list = []
@@ -60,6 +61,7 @@ class Packets:
         self.last_gop: list = []
         self._hidden: list[int] = []
         self._settings = Settings(stream)
+        self._numbers = Numbers(stream) if codec_of(stream) == "h264" else None
         self._num_gops = 0
         self._previous = b""
         self._latest, self._latest_before = float("-inf"), float("-inf")  # stamps, of this GOP and of those before it
@@ -68,6 +70,7 @@ class Packets:
                 self._add(packet, stream)
         except (av.error.FFmpegError, OSError) as error:  # truncated: what came before still counts
             self.note = f" ({one_line(error)})"
+        self.num_pictures -= self._pair_is_open
         self._look_at_stamps()
 
     def _add(self, packet, stream):
@@ -97,25 +100,27 @@ class Packets:
         if packet.is_discard and packet.pts is not None:
             self._hidden.append(packet.pts)
         if self.odd_packets is None:
-            self._add_oddity(oddity(packet, stream) or self._contradiction(packet), packet)
+            self._add_oddity(oddity(packet, stream) or self._contradiction(packet, stream), packet)
 
     def _add_oddity(self, why, packet):
-        """One of a packet, if it has one."""
+        """Take why a packet is odd, or None. In a pair of packets, one has two pictures, the other is a placeholder."""
         if why == PACKED:
-            self.uneven = why
+            self.uneven, self._pair_is_open = why, True
             self.num_pictures += bytes(packet).count(MPEG4_PICTURE)
-        elif self.uneven != PACKED or why != TOO_SHORT:  # a placeholder follows each packet with two pictures
+        elif self.uneven == PACKED and why == TOO_SHORT:
+            self._pair_is_open = False
+        else:
             self.odd_packets = why
             self.num_pictures += 1
 
-    def _contradiction(self, packet):
+    def _contradiction(self, packet, stream):
         """What is odd about a packet after those before it, or None."""
         previous, self._previous = self._previous, bytes(packet)
         if self._settings.changed:
             return "parameter sets change"
         if len(previous) >= _REPEATED_MIN and self._previous == previous:
             return "a packet comes twice"
-        return None
+        return self._numbers.add(packet, stream) if self._numbers else None
 
     def _look_at_stamps(self):
         if self.pts and not self.has_stamps():
