@@ -114,6 +114,9 @@ def clips_of(full: Full, count: int, rng: np.random.Generator) -> Iterable[np.nd
     return [np.unique(np.clip(frames, 0, count - 1)) for frames in lists]
 
 
+UNTOLD = "damage that only a decoder reports"  # and a cut for DALI is not decoded: --deep, or decoder="pyav"
+
+
 def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
     """Scan a file and load clips of it: counts by (what, outcome), and what is wrong."""
     outcomes: Counter = Counter()
@@ -143,12 +146,14 @@ def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
                 if reason and "does not support" in reason
                 else "reported"
                 if reason
-                else f"WRONG{clean}"
-                if wrong
                 else "right"
+                if not wrong
+                else UNTOLD
+                if way == "remux" and full.flags
+                else f"WRONG{clean}"
             )
             outcomes[f"{way}, {depth}", outcome] += 1
-            if wrong:
+            if outcome.startswith("WRONG"):
                 details.append(f"WRONG{clean}: {way} after a {depth} scan, frames {wrong[:8]} of {frames.tolist()}")
     return outcomes, details
 
