@@ -125,12 +125,17 @@ class Settings:
 
 
 class Numbers:
-    """Follows the frame numbers of H.264, and compares the order of frames with that of their time stamps."""
+    """Follows the frame numbers of H.264, and compares the order of frames with that of their time stamps.
+
+    Attributes:
+        contradicts: whether the two orders are not the same.
+    """
 
     def __init__(self, stream: Any):
         units = [unit for unit in sets_in(stream.codec_context.extradata or b"") if unit[0] & 31 == 7]
         self._sequence = read_sequence(units[0]) if units else None
         self._previous: Slice | None = None  # the latest reference
+        self.contradicts = False
         self._high = 0  # of its place in presentation order, the part that is not in the slice
         self._stamps: list[tuple[int, int]] = []  # place and time stamp of each frame since the latest IDR picture
 
@@ -158,7 +163,7 @@ class Numbers:
             size = 1 << sequence.order_bits
             high += size * (previous.order - now.order >= size // 2) - size * (now.order - previous.order > size // 2)
         if sequence.order_bits and pts is not None:
-            why = why or self._compare(high + now.order, pts)
+            self._compare(high + now.order, pts)
         if now.is_reference:
             self._previous, self._high = now, high
         return why
@@ -166,6 +171,5 @@ class Numbers:
     def _compare(self, order, pts):
         """A frame's place must be between those of the frames that are shown before and after it."""
         self._stamps = self._stamps[-REORDER_MAX:]
-        contradicts = any((order < other) != (pts < stamp) for other, stamp in self._stamps)
+        self.contradicts |= any((order < other) != (pts < stamp) for other, stamp in self._stamps)
         self._stamps.append((order, pts))
-        return "time stamps contradict the order of frames" if contradicts else None

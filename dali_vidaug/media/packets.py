@@ -123,6 +123,8 @@ class Packets:
         return self._numbers.add(packet, stream) if self._numbers else None
 
     def _look_at_stamps(self):
+        if self._numbers and self._numbers.contradicts:
+            self.odd_stamps = "time stamps contradict the order of frames"
         if self.pts and not self.has_stamps():
             self.odd_stamps = "some packets have no time stamp of their own"
         elif self._hidden and (shown := self.shown):
