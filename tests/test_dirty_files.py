@@ -38,7 +38,10 @@ from mutate_packets import (
     zero_packets,
 )  # fmt: skip
 
-from dali_vidaug.media.decode import decode
+from dali_vidaug.media import cut
+from dali_vidaug.media.cut import open_video, read_cuts
+from dali_vidaug.media.decode import Converter, decode, decode_cut, decoder_of
+from dali_vidaug.media.encode import write_video
 from dali_vidaug.media.measure import measure
 
 SETTINGS = {
@@ -292,6 +295,168 @@ def test_holes(name, container, mutate, base, tmp_path):
 
 
 # ---- The judges can find a fault
+
+
+def change_units(path, target, number, change):
+    """Change the NAL units of key packet ``number`` of an MP4: ``change(unit)`` gives the unit's new bytes, or more."""
+    packets, _ = read_coded(path)
+    at = [i for i, packet in enumerate(packets) if packet.key][number]
+    data, units = packets[at].data, b""
+    while data:
+        size = int.from_bytes(data[:4], "big")
+        units, data = units + change(data[4 : 4 + size]), data[4 + size :]
+    packets[at] = replace(packets[at], data=units)
+    return write_coded(target, path, packets)
+
+
+def with_length(unit):
+    return len(unit).to_bytes(4, "big") + unit
+
+
+def spliced(unit):
+    """Clean random access becomes broken link access: its leading pictures are dropped."""
+    return with_length(bytes([16 << 1 | unit[0] & 1]) + unit[1:] if unit[0] >> 1 & 63 == 21 else unit)
+
+
+def ended(unit):
+    """An end of sequence before clean random access does the same."""
+    return (with_length(bytes([36 << 1, 1])) if unit[0] >> 1 & 63 == 21 else b"") + with_length(unit)
+
+
+def dropping(unit):
+    """no_output_of_prior_pics_flag: what was not shown yet is dropped."""
+    return with_length(unit[:2] + bytes([unit[2] | 0x40]) + unit[3:] if 16 <= unit[0] >> 1 & 63 < 24 else unit)
+
+
+@pytest.mark.parametrize("name, change", [("hevc_open", spliced), ("hevc_open", ended), ("hevc", dropping)])
+@pytest.mark.parametrize("number", [1, 2, -1])
+def test_frames_that_h265_decoders_drop(name, change, number, base, tmp_path):
+    """As many packets as before, and fewer frames: those that follow the dropped ones have other indices."""
+    path = change_units(base(name, "mp4"), tmp_path / "v.mp4", number, change)
+    if number == 2:
+        assert full_decode(path, pixels=False).num_frames < len(read_coded(path)[0])
+    assert_right(path, loads=False)
+
+
+@pytest.mark.parametrize("codec, name", [("mjpeg", "v.avi"), ("prores", "v.mov"), ("mpeg2video", "v.ts")])
+def test_pictures_of_one_colour_that_do_not_move_are_frames(codec, name, tmp_path):
+    """Their packets are full of zeros, or all the same."""
+    formats = {"mjpeg": "yuvj420p", "prores": "yuv422p10le"}
+    options = {"g": "12", "minrate": "4M", "maxrate": "4M", "bufsize": "2M", "b": "4M"} if codec == "mpeg2video" else {}
+    frames = [np.zeros((96, 128, 3), np.uint8)] * 30
+    write_video(tmp_path / name, frames, codec=codec, options=options, pixel_format=formats.get(codec, "yuv420p"))
+    assert_right(tmp_path / name)
+    for deep in (False, True):
+        assert measure(tmp_path / name, deep)["regular"]
+
+
+def test_vp9_with_transparency(tmp_path):
+    """FFmpeg's decoder gives its pictures without, libvpx with the fourth plane."""
+    with av.open(str(tmp_path / "v.webm"), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=25, width=64, height=48)
+        stream.pix_fmt, stream.options = "yuva420p", {"g": "10", "auto-alt-ref": "0", "cpu-used": "8"}
+        for i in range(30):
+            pixels = np.full((48, 64, 4), 7 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba").reformat(format="yuva420p")))
+        container.mux(stream.encode(None))
+    assert_right(tmp_path / "v.webm")
+
+
+def damaged(path, target, number, seed):
+    """A copy of a file with three bits of packet ``number`` flipped."""
+    data, rng = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    body = read_coded(path)[0][number].data
+    at = data.find(body)
+    for place in at + 12 + rng.integers(0, len(body) - 12, 3):
+        data[place] ^= 1 << int(rng.integers(8))
+    target.write_bytes(data)
+    return target
+
+
+def said_by_default(path):
+    """Whether PyAV alone fails at a packet of a file, or marks a frame as damaged."""
+    return any("decoding" in what or "corrupt" in what for _, what in full_decode(path, pixels=False).flags)
+
+
+@pytest.mark.parametrize("name, container, by_default", [("h264", "mp4", True), ("mjpeg", "avi", False)])
+def test_damage_is_reported(name, container, by_default, base, tmp_path):
+    """H.264: in frames that FFmpeg marks. JPEG: in frames that it does not mark, unless it is told to be strict.
+
+    The damage is found when a clip is loaded, also in a frame that is not wanted, and by a deep scan.
+    """
+    path, found = base(name, container), 0
+    video = as_video(path, measure(path))
+    for seed in range(40):
+        number = 11 + (0 if by_default else seed % 7)  # in the H.264 file, a frame that others refer to
+        target = damaged(path, tmp_path / f"v.{container}", number, seed)
+        if said_by_default(target) != by_default:
+            continue
+        try:
+            decode(video._replace(path=str(target)), np.array([19] if by_default else [number]))
+        except ValueError as error:
+            found += 1
+            assert "is damaged" in str(error)
+            limits = measure(target, deep=True)["damaged"]
+            at = number if by_default is False else 19
+            assert any(first <= at < last for first, last in zip(limits[::2], limits[1::2], strict=True)), limits
+    assert found >= 2
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+def test_stamps_of_neighbours_exchanged(container, base, tmp_path):
+    """H.264 says itself in which order its frames are shown."""
+    packets, _ = read_coded(base("h264", container))
+    order = sorted(range(len(packets)), key=lambda i: packets[i].pts)
+    a, b = order[14], order[15]
+    packets[a], packets[b] = replace(packets[a], pts=packets[b].pts), replace(packets[b], pts=packets[a].pts)
+    path = write_coded(tmp_path / f"v.{container}", base("h264", container), packets)
+    assert_right(path)
+    assert measure(path)["notes"]
+
+
+class Unseekable:
+    """An open file that cannot be sought, as some containers cannot."""
+
+    def __init__(self, container):
+        self.demux = container.demux
+
+    def seek(self, *arguments, **options):
+        raise av.error.PermissionError(1, "Operation not permitted")
+
+
+def test_files_that_cannot_be_sought_are_read_from_the_start(base, monkeypatch):
+    monkeypatch.setattr(cut, "SEEK_DISTANCE", 0)
+    path = base("h264", "mkv")
+    video, full = as_video(path, measure(path)), full_decode(path)
+    with open_video(path) as (container, stream):
+        for part in read_cuts(Unseekable(container), stream, video, np.array([35])):
+            found = {index: frame for frame, index in decode_cut(decoder_of(stream), part, video)}
+    expected = full.shown(35)
+    assert np.abs(Converter(video, ())(found[35]).astype(int) - expected).max() <= 1
+
+
+def test_a_palette_that_comes_with_the_first_packet(tmp_path):
+    """Clips that begin later do not have it."""
+    with av.open(str(tmp_path / "v.mov"), "w") as container:
+        stream = container.add_stream("smc", rate=25, width=64, height=48)
+        stream.pix_fmt, stream.options = "pal8", {"g": "10"}
+        palette = np.random.default_rng(0).integers(0, 256, (256, 4), dtype=np.uint8)
+        palette[:, 0] = 255  # opaque
+        for i in range(30):
+            numbers = (np.arange(48 * 64).reshape(48, 64) // 8 + 5 * i).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray((numbers, palette), format="pal8")))
+        container.mux(stream.encode(None))
+    assert_right(tmp_path / "v.mov")
+
+
+def test_an_error_after_the_last_frame_is_not_its_fault(tmp_path):
+    """Two raw videos one after the other: where the second begins, the first has ended."""
+    write_video(tmp_path / "one.y4m", (np.full((48, 64, 3), 9 * i, np.uint8) for i in range(20)), codec="rawvideo")
+    whole = (tmp_path / "one.y4m").read_bytes()
+    (tmp_path / "v.y4m").write_bytes(whole * 2)
+    assert full_decode(tmp_path / "v.y4m", pixels=False).num_frames == 20
+    assert_right(tmp_path / "v.y4m")
+    assert measure(tmp_path / "v.y4m", deep=True)["damaged"] == []
 
 
 def test_a_frame_in_place_of_another_is_found(base):

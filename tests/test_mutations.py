@@ -22,7 +22,6 @@ MUTATIONS = [
     ("media/orientation.py", "int(along[0] < 0)], None)", "0], None)", "test_orientation.py"),
     ("media/orientation.py", "return (left, top, right, bottom) if transposed", "return (top, left, bottom, right) if transposed",
      "test_orientation.py"),
-    ("media/decode.py", "if frame.is_corrupt:", "if False:", "test_decode.py"),
     ("media/bitstream.py", "return not first_bytes or any(first >> 5 & 3 for first in first_bytes)", "return False", "test_decode.py"),
     ("media/bitstream.py", "== 0xC0", "!= 0", "test_decode.py"),
     ("media/headers.py", "bool(show_existing or show), bool(show_existing))\n            )", "bool(show_existing or show), False)\n            )",
@@ -159,14 +158,12 @@ MUTATIONS = [
     # What a container says is proven.
     ("media/measure.py", "if deep or packets.oddity else", "if deep else", "test_dirty_files.py"),
     ("media/prove.py", "if failure is None or (failure.frame > key and failure.is_reported):", "if True:", "test_dirty_files.py"),
-    ("media/decode.py", 'codec.options = {"err_detect": "explode"}', "pass", "test_decode.py"),
-    ("media/decode.py", "if frame.is_corrupt:", "if False:", "test_dirty_files.py test_decode.py test_scan.py"),
-    ("media/packets.py", "if packet.pts <= self._latest_before:", "if False:", "test_dirty_files.py"),
+    ("media/decode.py", 'codec.options = {"err_detect": "explode"}', "pass", "test_dirty_files.py"),
+    ("media/decode.py", "if frame.is_corrupt:", "if False:", "test_dirty_files.py"),
     ("media/oddities.py", "self._compare(high + now.order, pts)", "pass", "test_dirty_files.py"),
-    ("media/cut.py", "leading = 0 <= index < key or (leading and index < 0)", "leading = False", "test_dirty_files.py"),
     ("media/cut.py", "except (av.error.FFmpegError, OSError):", "except ZeroDivisionError:", "test_dirty_files.py"),
     ("data/segments.py", "return segment if (start, end) == (first, last) else", "return segment if True else", "test_scan.py"),
-    ("media/prove.py", "damaged.append((last, end))", "pass", "test_scan.py"),
+    ("media/prove.py", "damaged.append((last, end))", "pass", "test_dirty_files.py"),
 ]  # fmt: skip
 COPIED = (
     "dali_vidaug",

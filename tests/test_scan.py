@@ -136,6 +136,19 @@ def test_deep_finds_damage_in_the_middle(tmp_path):
     assert measure(path)["damaged"] == []  # the ends are whole
     row = measure(path, deep=True)
     assert row["num_frames"] == 75 and row["damaged"] == [33, 45] and "[33, 45)" in row["notes"]
+    manifest = scan(path.parent, deep=True)
+    assert manifest.rows("first_frame", [0]) == 0 and manifest.rows("last_frame", [0]) == 33  # the longer part
+
+
+def test_a_manifest_of_an_older_version_is_written_anew(tmp_path):
+    write_numbered(tmp_path / "a" / "v.mp4", 5)
+    scan(tmp_path, output=tmp_path / "m.parquet")
+    table = pq.read_table(tmp_path / "m.parquet").drop_columns(["orientation", "stream"])
+    header = json.loads(table.schema.metadata[b"dali_vidaug"]) | {"version": 1}
+    pq.write_table(table.replace_schema_metadata({"dali_vidaug": json.dumps(header)}), tmp_path / "m.parquet")
+    with pytest.raises(ValueError, match="manifest version 1, this release reads 2; scan again"):
+        dv.Manifest.read(tmp_path / "m.parquet")
+    assert len(scan(tmp_path, output=tmp_path / "m.parquet")) == len(dv.Manifest.read(tmp_path / "m.parquet")) == 1
 
 
 def test_header_counts_are_not_believed(tmp_path):

@@ -68,6 +68,10 @@ class Broken:
     reason: str
 
 
+class OtherVersionError(ValueError):
+    """A manifest is of a version that this release does not read."""
+
+
 def is_manifest(path: str | os.PathLike[str]) -> bool:
     """Whether a file is a manifest, of any version."""
     try:
@@ -277,7 +281,7 @@ class Manifest:
         except (pa.ArrowException, OSError, KeyError) as error:
             raise ValueError(f"{path} is not a manifest written by dali-vidaug scan ({error})") from error
         if header["version"] != MANIFEST_VERSION:
-            raise ValueError(
+            raise OtherVersionError(
                 f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
             )
         broken = [Broken(*b) for b in header["broken"]]

@@ -8,6 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dali_vidaug.data.classes import Classes, read_given_classes
 from dali_vidaug.data.entry import Listing, name_some
 from dali_vidaug.data.labels import Labels, compare_with_neighbours, index_labels
 from dali_vidaug.data.lists import list_videos
-from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest, is_manifest
+from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest, OtherVersionError, is_manifest
 from dali_vidaug.data.names import restore_name, store_name
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
@@ -159,9 +160,9 @@ class _Known:
             return
         self._file = Path(f"{output}.partial")
         if Path(output).is_file() and not deep:
-            old = Manifest.read(output)
-            for row in old.table.select(["path", *_MEASURED]).to_pylist():
-                self._rows[restore_name(row.pop("path"))] = row
+            with suppress(OtherVersionError):  # then nothing is known
+                for row in Manifest.read(output).table.select(["path", *_MEASURED]).to_pylist():
+                    self._rows[restore_name(row.pop("path"))] = row
         if self._file.is_file():
             for line in self._file.read_text().splitlines():
                 try:
@@ -174,7 +175,7 @@ class _Known:
 
     def get(self, name):
         row = self._rows.get(name)
-        if row is None or "error" in row or not self._is_of_stream(row):
+        if row is None or not row.keys() >= set(_MEASURED) or not self._is_of_stream(row):
             return None
         try:
             stat = (self._root / name).stat()

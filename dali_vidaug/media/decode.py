@@ -7,7 +7,7 @@ from collections.abc import Iterator, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
 from fractions import Fraction
-from itertools import chain
+from itertools import count
 from typing import Any, NamedTuple
 
 import av
@@ -101,6 +101,8 @@ def decode_frames(
             with nullcontext(opened) if opened else open_video(video.path, video.stream) as (container, stream):
                 cuts, codec = read_cuts(container, stream, video, np.array(sorted(wanted))), decoder_of(stream, strict)
                 seconds["read"] += time.thread_time() - before
+                if codec.is_open:
+                    codec.flush_buffers()  # of a clip before this one, which may have failed
                 for cut in cuts:
                     if not wanted:  # the cut before had this one's key frame, because frames shown before refer to it
                         break
@@ -127,7 +129,8 @@ def decoder_of(stream: Any, strict: bool = True) -> Any:
         "yuv444p",
         "gbrp",
     )  # libvpx may be built for no more
-    if codec_of(stream) == "vp9" and eight_bits and "libvpx-vp9" in av.codecs_available:
+    opaque = "alpha_mode" not in stream.metadata  # libvpx decodes transparency too
+    if codec_of(stream) == "vp9" and eight_bits and opaque and "libvpx-vp9" in av.codecs_available:
         codec = av.CodecContext.create("libvpx-vp9", "r")
         codec.extradata, codec.thread_count = stream.codec_context.extradata, 1
     if strict and not codec.is_open:
@@ -150,10 +153,12 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
     """
     counted, number = is_counted(video), 0
     endless = not isinstance(cut.packets, list)
-    for i, packet in enumerate(chain(cut.packets, [None])):
+    packets = iter(cut.packets)
+    for i in count():
         done = endless and wanted is not None and not wanted
+        packet = None if done else next(packets, None)
         try:
-            decoded = codec.decode(None if done else packet)
+            decoded = codec.decode(packet)
         except av.error.FFmpegError as error:
             where = "the file" if counted or packet is None else _named(frame_index(video, packet.pts))
             kind = _OpeningError if i < REORDER_MAX else ValueError
@@ -164,7 +169,7 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
             if frame.is_corrupt:
                 raise ValueError(f"{_named(index)} is damaged")
             yield frame, index
-        if done:
+        if packet is None:
             break
     codec.flush_buffers()
 

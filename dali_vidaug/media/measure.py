@@ -84,6 +84,7 @@ def _from_ends(path, opened, packets, facts):
     fed |= {packet.pts for packet in last_gop if packet.pts >= key}
     frames = sorted(packets.shown - (fed - set(pts)))
     row = _row(first, frames, facts, packets.random_access)
+    row["regular"] = len(frames) == len(packets.shown)
     if last_gop:
         of = {frame.pts: frame for frame in first.frames}
         truth = {i: of[pts] for i, pts in enumerate(frames) if pts in of and pts >= second_gop[0].pts}
@@ -106,9 +107,9 @@ def _from_all(path, packets, facts, notes, deep):
     pts = [frame.pts for frame in frames]
     named = packets.name_frames(pts)
     row = _row(decoded, [one for one in pts if one is not None] if named else None, facts, packets.random_access)
-    one_each = len(frames) == packets.num_pictures and not packets.is_hiding
-    countable = packets.odd_stamps is None and (one_each or not packets.uneven) if named else one_each
-    row["regular"] = decoded.problem is None and packets.odd_packets is None and countable
+    one_each = len(frames) == packets.num_pictures - packets.num_hidden
+    numbered = packets.odd_stamps is None if named else not packets.num_hidden
+    row["regular"] = decoded.problem is None and packets.odd_packets is None and one_each and numbered
     proven = prove(_video(path, row), frames, deep)
     notes += [proven.note] if proven.note else []
     kept = proven.video.keyframes.tolist()
@@ -120,8 +121,8 @@ def _from_all(path, packets, facts, notes, deep):
     if row["damaged"]:
         row["regular"] = False
         notes.append(f"the frames {_ranges(row['damaged'])} cannot be used")
-        if row["damaged"] == [0, len(frames)]:
-            raise ValueError(f"every frame is damaged ({'; '.join(notes)})")
+        if sum(row["damaged"][1::2]) - sum(row["damaged"][::2]) > len(frames) / 2:
+            raise ValueError(f"most frames are damaged ({'; '.join(notes)})")
     return row
 
 

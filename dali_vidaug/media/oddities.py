@@ -6,6 +6,7 @@ read here, most of that can be checked without decoding.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from dali_vidaug.media.bitstream import (
@@ -30,28 +31,44 @@ from dali_vidaug.media.headers import (
 )
 
 # Codecs all of whose frames are key frames, each of them one packet.
-_INTRA_ONLY = frozenset("mjpeg prores dnxhd dvvideo jpeg2000 rawvideo huffyuv ffvhuff utvideo png v210 cfhd".split())
-READABLE = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "av1")) | _INTRA_ONLY
+INTRA_ONLY = frozenset("mjpeg prores dnxhd dvvideo jpeg2000 rawvideo huffyuv ffvhuff utvideo png v210 cfhd".split())
+READABLE = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "av1")) | INTRA_ONLY
 TOO_SHORT = "a packet is too short for a coded picture"
+HOLE, TWICE = "a packet has a hole of zeros", "a packet comes twice"
+ENDS, SPLICED, DROPS = (
+    "a sequence ends in the middle",
+    "a recording was spliced",
+    "frames are dropped before a key frame",
+)
+# What may mean that there are fewer frames than packets; if there are not, it was of no account.
+UNEVEN = frozenset((HOLE, TWICE, ENDS, SPLICED, DROPS))
 PACKED = "packets have two pictures, and others none"  # so does Xvid in AVI; those without are placeholders
 _H264_SETS, _HEVC_SETS = {7: "SPS", 8: "PPS"}, {32: "VPS", 33: "SPS", 34: "PPS"}
-_LEAST = {"mpeg4": 11, "mpeg1video": 16, "mpeg2video": 16, **dict.fromkeys(_INTRA_ONLY, 32)}  # bytes of a coded picture
+_HEVC_ENDS, _HEVC_BLA, _HEVC_IRAP = {36, 37}, {16, 17, 18}, range(16, 24)  # end of sequence and of bitstream
+_LEAST = {"mpeg4": 11, "mpeg1video": 16, "mpeg2video": 16, **dict.fromkeys(INTRA_ONLY, 32)}  # bytes of a coded picture
 _EXTENSION, _PICTURE_CODING, _FRAME = b"\0\0\1\xb5", 8, 3  # ISO/IEC 13818-2: picture_structure 3 is a whole frame
-_HOLE = bytes(64)  # no coded picture of these codecs has as many zeros in a row
+_HOLE = re.compile(rb"\0{64,}")  # only pictures of one colour, and stuffing, have as many zeros in a row
 
 
-def oddity(packet: Any, stream: Any) -> str | None:
-    """Why a packet may not be one frame, or None."""
+def oddity(packet: Any, stream: Any, first: bool) -> str | None:
+    """Why a packet may not be one frame, or None.
+
+    Args:
+        packet, stream: of a file.
+        first: whether it is the first of the stream.
+    """
     codec, data = codec_of(stream), bytes(packet)
     if codec not in READABLE:
         return f"the packets of {codec} are not read"
     if packet.is_corrupt:
         return "a packet is marked as damaged"
-    if codec != "rawvideo" and (_HOLE in data or not data.strip(b"\0")):
-        return "a packet has a hole of zeros"
+    if codec != "rawvideo" and _has_hole(data, codec):
+        return HOLE
     if codec in ("h264", "hevc"):
         if not is_whole(packet, stream) or not is_one_shown_picture(packet, stream, codec):
             return "a packet has no picture, or several"
+        if codec == "hevc" and not first and (why := _drops_frames(nal_units(packet, stream))):
+            return why
         if any(
             unit[0] & 31 == 7 and read_sequence(unit).interlaced
             for unit in nal_units(packet, stream)
@@ -75,6 +92,27 @@ def oddity(packet: Any, stream: Any) -> str | None:
     return None
 
 
+def _has_hole(data, codec):
+    """Whether zeros stand where a picture should be."""
+    stuffing = codec in ("mpeg1video", "mpeg2video")  # before start codes, and at the end
+    for hole in _HOLE.finditer(data):
+        following = data[hole.end() : hole.end() + 1]
+        if not (stuffing and following in (b"\1", b"")):
+            return True
+    return not any(data[:64]) and not any(data)
+
+
+def _drops_frames(units):
+    """Why a decoder drops frames at an H.265 packet in the middle of a stream, or None (ITU-T H.265, 8.1, C.5.2.2)."""
+    kinds = {unit[0] >> 1 & 63 for unit in units}
+    if kinds & _HEVC_ENDS:
+        return ENDS
+    if kinds & _HEVC_BLA:
+        return SPLICED
+    flagged = any(unit[0] >> 1 & 63 in _HEVC_IRAP and len(unit) > 2 and unit[2] & 0x40 for unit in units)
+    return DROPS if flagged else None
+
+
 def _is_one_mpeg2_frame(data):
     structures = [
         part[2] & 3 for part in data.split(_EXTENSION)[1:] if len(part) > 2 and part[0] >> 4 == _PICTURE_CODING
@@ -89,6 +127,8 @@ def parameter_sets(packet: Any, stream: Any) -> dict[bytes, str]:
         kinds, shift, mask = (_H264_SETS, 0, 31) if codec == "h264" else (_HEVC_SETS, 1, 63)
         units = ((unit, unit[0] >> shift & mask) for unit in nal_units(packet, stream))
         return {unit.rstrip(b"\0"): kinds[kind] for unit, kind in units if kind in kinds}
+    if codec in INTRA_ONLY:
+        return {}
     data = bytes(packet)
     if codec == "av1":
         return {content: "sequence header" for kind, content in av1_units(data) if kind == AV1_SEQUENCE}

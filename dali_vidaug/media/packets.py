@@ -12,7 +12,7 @@ import numpy as np
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import MPEG4_PICTURE, codec_of, is_random_access
 from dali_vidaug.media.cut import read_packets
-from dali_vidaug.media.oddities import PACKED, TOO_SHORT, Numbers, Settings, oddity
+from dali_vidaug.media.oddities import INTRA_ONLY, PACKED, TOO_SHORT, TWICE, UNEVEN, Numbers, Settings, oddity
 
 _REPEATED_MIN = 64  # bytes; shorter packets may be equal, where nothing moves
 _REGULAR_SHARE, _GAP = 0.8, 1.5  # of the steps between time stamps that are as usual; a step that is not, by the usual
@@ -76,7 +76,7 @@ class Packets:
     def _add(self, packet, stream):
         ready = self._settings.add(packet, stream)
         begins = ready and packet.pts is not None and is_random_access(packet, stream)
-        if not self.pts and not begins:
+        if not self.pts and not (ready and is_random_access(packet, stream)):
             self.odd_packets = "it does not begin with a key frame"
         if begins:
             self._num_gops += 1
@@ -96,11 +96,11 @@ class Packets:
             self._latest = max(self._latest, packet.pts)
             if packet.dts is not None and packet.pts < packet.dts:
                 self.odd_stamps = "a packet is shown before it is decoded"
+        if self.odd_packets is None:
+            self._add_oddity(oddity(packet, stream, not self.pts) or self._contradiction(packet, stream), packet)
         self.pts.append(packet.pts)
         if packet.is_discard and packet.pts is not None:
             self._hidden.append(packet.pts)
-        if self.odd_packets is None:
-            self._add_oddity(oddity(packet, stream) or self._contradiction(packet, stream), packet)
 
     def _add_oddity(self, why, packet):
         """Take why a packet is odd, or None. In a pair of packets, one has two pictures, the other is a placeholder."""
@@ -109,17 +109,22 @@ class Packets:
             self.num_pictures += bytes(packet).count(MPEG4_PICTURE)
         elif self.uneven == PACKED and why == TOO_SHORT:
             self._pair_is_open = False
+        elif why in UNEVEN:
+            self.uneven = self.uneven or why
+            self.num_pictures += 1
         else:
             self.odd_packets = why
             self.num_pictures += 1
 
     def _contradiction(self, packet, stream):
         """What is odd about a packet after those before it, or None."""
+        if codec_of(stream) in INTRA_ONLY:
+            return None
         previous, self._previous = self._previous, bytes(packet)
         if self._settings.changed:
             return "parameter sets change"
         if len(previous) >= _REPEATED_MIN and self._previous == previous:
-            return "a packet comes twice"
+            return TWICE
         return self._numbers.add(packet, stream) if self._numbers else None
 
     def _look_at_stamps(self):
@@ -145,9 +150,9 @@ class Packets:
         return {pts for pts in self.pts if pts is not None} - set(self._hidden)
 
     @property
-    def is_hiding(self) -> bool:
-        """Whether an edit list hides packets."""
-        return bool(self._hidden)
+    def num_hidden(self) -> int:
+        """How many packets an edit list hides."""
+        return len(self._hidden)
 
     def has_stamps(self) -> bool:
         """Whether every packet has a time stamp of its own."""

@@ -12,8 +12,9 @@ import av
 import numpy as np
 
 from dali_vidaug.errors import one_line
-from dali_vidaug.media.cut import READ_ERRORS, is_counted
+from dali_vidaug.media.cut import READ_ERRORS, is_counted, needs_note, open_video
 from dali_vidaug.media.decode import decode_frames
+from dali_vidaug.media.oddities import INTRA_ONLY, READABLE
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.video import Video
 
@@ -85,8 +86,10 @@ def _frame(frame, digests_from):
 
 def digest_of(frame: Any) -> int:
     """A checksum of a frame's pixels, without the padding of their rows."""
-    planes, components = frame.planes, frame.format.components
     checksum = zlib.crc32(frame.format.name.encode())
+    if frame.format.has_palette:  # it is not one of PyAV's planes, and may come with the first packet alone
+        frame = frame.reformat(format="rgb24")
+    planes, components = frame.planes, frame.format.components
     for i, plane in enumerate(planes):
         if len(planes) == 1:
             size = -(-plane.width * frame.format.padded_bits_per_pixel // 8)
@@ -150,6 +153,8 @@ class Proven(NamedTuple):
     note: str | None
 
 
+# Codecs whose decoders forget all frames when they are flushed. Others may show an old one after a false key frame.
+_FORGETTING = READABLE | set("h263 flv1 msmpeg4v2 msmpeg4v3 wmv1 wmv2 wmv3 vc1".split())
 _FRAMES_COMPARED = 3  # after each key frame; all with ``deep``
 
 
@@ -162,36 +167,46 @@ def prove(video: Video, truth: Sequence[Frame], deep: bool) -> Proven:
         deep: compare all frames, and find those that cannot be loaded.
 
     Raises:
-        ValueError: the file does not give the same frames twice.
+        ValueError: clips are not what a full decode gives, even if frames are counted from the start.
     """
-    proven, kept, damaged, note = video, [], [], None
-    limits = [*video.keyframes.tolist(), video.num_frames]
-    for key, end in pairwise(limits):
-        failure = compare(video, range(key, end if deep else min(end, key + _FRAMES_COMPARED)), truth)
-        if failure is None or (failure.frame > key and failure.is_reported):
-            kept.append(key)
-        else:
-            note = f"frame {key} is not a key frame where decoding can begin ({failure.reason})"
+    kept, note = _proven_keys(video, truth, deep)
     proven = video._replace(keyframes=np.array(kept, np.int32))
     if deep:
-        damaged = _find_damage(proven, truth)
-    else:
-        some = sorted({0, video.num_frames // 2, video.num_frames - 1})
-        clips = [some] if is_counted(video) else [[i] for i in some]
-        failures = [failure for clip in clips if (failure := compare(proven, clip, truth))]
-        if any(not failure.is_reported for failure in failures):
-            return _count(video, truth, failures[0])
-    return Proven(proven, damaged, note)
+        return Proven(proven, _find_damage(proven, truth), note)
+    some = sorted({0, video.num_frames // 2, video.num_frames - 1})
+    clips = [some] if is_counted(video) else [[i] for i in some]
+    failures = [failure for clip in clips if (failure := compare(proven, clip, truth))]
+    if any(not failure.is_reported for failure in failures):
+        return _count(video, truth, failures[0])
+    return Proven(proven, _find_damage(proven, truth) if failures else [], note)
+
+
+def _proven_keys(video, truth, deep):
+    """The key frames where decoding can begin, and a note on one where it cannot, or None."""
+    kept, note = [], None
+    if video.codec in INTRA_ONLY and not deep:
+        return video.keyframes.tolist(), None
+    reusable = video.codec in _FORGETTING and not needs_note(video)
+    with open_video(video.path, video.stream) as opened:
+        for key, end in pairwise([*video.keyframes.tolist(), video.num_frames]):
+            frames = range(key, end if deep else min(end, key + _FRAMES_COMPARED))
+            failure = compare(video, frames, truth, opened if reusable else None)
+            failure = failure and compare(video, frames, truth)
+            if failure is None or (failure.frame > key and failure.is_reported):
+                kept.append(key)
+            else:
+                note = f"frame {key} is not a key frame where decoding can begin ({failure.reason})"
+    return kept, note
 
 
 def _count(video, truth, failure):
     """The last resort: a file of which frames are counted from its first packet."""
     if is_counted(video):
-        raise ValueError(f"decoding it twice gives different frames (frame {failure.frame})")
+        raise ValueError(f"clips of it are not what a full decode gives (frame {failure.frame})")
     counted = video._replace(keyframes=np.zeros(0, np.int32), pts=None, pts_first=None, pts_step=None, regular=False)
     wrong = compare(counted, [video.num_frames - 1], truth)
     if wrong and not wrong.is_reported:
-        raise ValueError(f"decoding it twice gives different frames (frame {wrong.frame})")
+        raise ValueError(f"clips of it are not what a full decode gives (frame {wrong.frame})")
     return Proven(counted, [], f"clips from key frames are wrong ({failure.reason}): frames are counted from the start")
 
 
@@ -204,7 +219,7 @@ def _find_damage(video, truth):
         last = end
         while last > start and (failure := compare(video, range(start, last), truth)):
             if not failure.is_reported:
-                raise ValueError(f"decoding it twice gives different frames (frame {failure.frame})")
+                raise ValueError(f"clips of it are not what a full decode gives (frame {failure.frame})")
             last = failure.frame if failure.frame < last else start
         if last < end:
             damaged.append((last, end))
