@@ -51,6 +51,7 @@ def test_every_file_is_known_and_measured(manifest, sample_of):
     assert {n: o for n, i in sample_of.items() if (o := manifest.video(i).orientation) != 1} == ORIENTATION
 
 
+@pytest.mark.slow
 def test_deep_scan_agrees(real_videos, manifest):
     deep = dv.scan(real_videos, deep=True, progress=False)
     columns = [c for c in manifest.table.column_names if c != "mtime_ns"]
@@ -102,6 +103,7 @@ def test_rotated_videos_are_shown_upright(manifest, sample_of):
     assert_pixels(pixels[0], np.rot90(stored, -1))
 
 
+@pytest.mark.slow
 def test_one_epoch_of_fight(fight_manifest):
     recipe = dv.Recipe(sampling=dv.ClipSampling(num_frames=16, stride=2))
     assert len(fight_manifest) == 300 and fight_manifest.classes == ("fight", "noFight")

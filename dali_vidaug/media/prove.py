@@ -153,8 +153,6 @@ class Proven(NamedTuple):
     note: str | None
 
 
-# Codecs whose decoders forget all frames when they are flushed. Others may show an old one after a false key frame.
-_FORGETTING = READABLE | set("h263 flv1 msmpeg4v2 msmpeg4v3 wmv1 wmv2 wmv3 vc1".split())
 _FRAMES_COMPARED = 3  # after each key frame; all with ``deep``
 
 
@@ -186,7 +184,8 @@ def _proven_keys(video, truth, deep):
     kept, note = [], None
     if video.codec in INTRA_ONLY and not deep:
         return video.keyframes.tolist(), None
-    reusable = video.codec in _FORGETTING and not needs_note(video)
+    # After a false key frame, decoders of other codecs may show frames from before they were flushed.
+    reusable = video.codec in READABLE and not needs_note(video)
     with open_video(video.path, video.stream) as opened:
         for key, end in pairwise([*video.keyframes.tolist(), video.num_frames]):
             frames = range(key, end if deep else min(end, key + _FRAMES_COMPARED))
