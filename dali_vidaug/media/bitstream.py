@@ -123,11 +123,14 @@ def is_random_access(packet: Any, stream: Any) -> bool:
     """
     if not packet.is_keyframe:
         return False
-    codec, data = codec_of(stream), bytes(packet)
+    codec = codec_of(stream)
     if codec == "h264":
         return is_fresh_start(packet, stream) or _h264_recovers(nal_units(packet, stream))
     if codec == "hevc":
         return any(unit[0] >> 1 & 63 in _HEVC_RANDOM_ACCESS for unit in nal_units(packet, stream))
+    if codec not in ("mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "av1"):
+        return True
+    data = bytes(packet)
     if codec == "mpeg4":
         pictures = data.split(MPEG4_PICTURE)[1:]
         return bool(pictures) and bool(pictures[0]) and pictures[0][0] >> 6 == 0
@@ -137,10 +140,8 @@ def is_random_access(packet: Any, stream: Any) -> bool:
         return ready and len(pictures) > 0 and len(pictures[0]) > 1 and pictures[0][1] >> 3 & 7 == 1
     if codec == "vp8":
         return data[0] & 1 == 0
-    if codec in ("vp9", "av1"):
-        coded = vp9_pictures(data) if codec == "vp9" else av1_pictures(data)
-        return bool(coded) and coded[0].key and coded[0].shown
-    return True
+    coded = vp9_pictures(data) if codec == "vp9" else av1_pictures(data)
+    return bool(coded) and coded[0].key and coded[0].shown
 
 
 def _h264_recovers(units):

@@ -11,6 +11,7 @@ import numpy as np
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of
 from dali_vidaug.media.cut import READ_ERRORS, needs_note, open_video, read_packets, video_streams
+from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.prove import Decoded, compare, decode_packets, join, odd_frames, prove
 from dali_vidaug.media.video import Video
@@ -67,7 +68,7 @@ def _from_ends(path, opened, packets, facts):
     """
     codec, last_gop = opened[1].codec_context, packets.last_gop
     compared = min(3, 1 + (len(packets.first_gop) + len(last_gop)) // 16)  # frames; few where little is decoded anyway
-    second_gop = packets.second_gop[: 1 if compared == 1 else None]
+    second_gop = [] if facts["codec"] in INTRA_ONLY else packets.second_gop[: 1 if compared == 1 else None]
     key = last_gop[0].pts if last_gop else 0
     first = decode_packets(codec, [*packets.first_gop, *second_gop], second_gop[0].pts if second_gop else inf)
     last = decode_packets(codec, [packet for packet in last_gop if packet.pts >= key])
@@ -85,7 +86,7 @@ def _from_ends(path, opened, packets, facts):
     frames = sorted(packets.shown - (fed - set(pts)))
     row = _row(first, frames, facts, packets.random_access)
     row["regular"] = len(frames) == len(packets.shown)
-    if last_gop:
+    if second_gop:
         of = {frame.pts: frame for frame in first.frames}
         truth = {i: of[pts] for i, pts in enumerate(frames) if pts in of and pts >= second_gop[0].pts}
         video = _video(path, row)

@@ -57,12 +57,17 @@ def oddity(packet: Any, stream: Any, first: bool) -> str | None:
         packet, stream: of a file.
         first: whether it is the first of the stream.
     """
-    codec, data = codec_of(stream), bytes(packet)
+    codec = codec_of(stream)
     if codec not in READABLE:
         return f"the packets of {codec} are not read"
     if packet.is_corrupt:
         return "a packet is marked as damaged"
-    if codec != "rawvideo" and _has_hole(data, codec):
+    if packet.size < _LEAST.get(codec, 0):
+        return TOO_SHORT
+    if codec in INTRA_ONLY and codec != "mjpeg":  # they are large: look at their beginnings only
+        return HOLE if codec != "rawvideo" and not any(memoryview(packet)[:64]) else None
+    data = bytes(packet)
+    if _has_hole(data, codec):
         return HOLE
     if codec in ("h264", "hevc"):
         if not is_whole(packet, stream) or not is_one_shown_picture(packet, stream, codec):
@@ -77,8 +82,6 @@ def oddity(packet: Any, stream: Any, first: bool) -> str | None:
             return "its frames may be pairs of fields"
     if codec == "mpeg4" and data.count(MPEG4_PICTURE) > 1:
         return PACKED
-    if len(data) < _LEAST.get(codec, 0):
-        return TOO_SHORT
     if codec == "mpeg4" and MPEG4_PICTURE not in data:
         return TOO_SHORT
     if codec in ("mpeg1video", "mpeg2video") and not _is_one_mpeg2_frame(data):
