@@ -59,7 +59,7 @@ def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = ()) -> C
     convert = Converter(video, crops)
     pixels: Any = None
     num_decoded = 0
-    for frame, index in decode_frames(video, wanted, seconds):
+    for frame, index in decode_frames(video, frames, seconds):
         num_decoded += 1
         if index not in wanted:
             continue
@@ -82,13 +82,15 @@ class _OpeningError(ValueError):
 
 
 def decode_frames(
-    video: Video, wanted: AbstractSet[int], seconds: MutableMapping[str, float], opened: Any = None
+    video: Video, frames: np.ndarray, seconds: MutableMapping[str, float], opened: Any = None
 ) -> Iterator[tuple[Any, int]]:
     """Decode what some frames need: yields (av.VideoFrame, index of the frame or -1), frames that are not wanted too.
 
+    A frame may come twice. All frames are right only when the iterator has ended.
+
     Args:
         video: its row of the manifest.
-        wanted: indices of frames; whoever takes them out of the set ends the decoding when it is empty.
+        frames: (F,) int, indices of the wanted ones.
         seconds: processor time for reading is added to "read".
         opened: the file, container and stream; default: open it.
 
@@ -96,17 +98,19 @@ def decode_frames(
         EOFError, ValueError, av.error.FFmpegError: as ``decode``.
     """
     for strict in (True, False):
-        before = time.thread_time()
+        before, missing = time.thread_time(), set(frames.tolist())
         try:
             with nullcontext(opened) if opened else open_video(video.path, video.stream) as (container, stream):
-                cuts, codec = read_cuts(container, stream, video, np.array(sorted(wanted))), decoder_of(stream, strict)
+                cuts, codec = read_cuts(container, stream, video, frames), decoder_of(stream, strict)
                 seconds["read"] += time.thread_time() - before
                 if codec.is_open:
                     codec.flush_buffers()  # of a clip before this one, which may have failed
                 for cut in cuts:
-                    if not wanted:  # the cut before had this one's key frame, because frames shown before refer to it
+                    if not missing:  # the cut before had this one's key frame: frames shown before it refer to it
                         break
-                    yield from decode_cut(codec, cut, video, wanted)
+                    for frame, index in decode_cut(codec, cut, video, missing):
+                        missing.discard(index)
+                        yield frame, index
             return
         except _OpeningError:
             # Where H.264 does not begin with an IDR picture, packets may ask the decoder to forget frames from before.

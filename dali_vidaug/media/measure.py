@@ -16,6 +16,7 @@ from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.prove import Decoded, compare, decode_packets, join, odd_frames, prove
 from dali_vidaug.media.video import Video
 
+_DAMAGED_MAX = 0.9  # of a file's frames; what remains of one with more is not worth its doubts
 SEVERAL = "it has the video streams"  # begins a note
 
 
@@ -122,7 +123,7 @@ def _from_all(path, packets, facts, notes, deep):
     if row["damaged"]:
         row["regular"] = False
         notes.append(f"the frames {_ranges(row['damaged'])} cannot be used")
-        if sum(row["damaged"][1::2]) - sum(row["damaged"][::2]) > len(frames) / 2:
+        if sum(row["damaged"][1::2]) - sum(row["damaged"][::2]) > _DAMAGED_MAX * len(frames):
             raise ValueError(f"most frames are damaged ({'; '.join(notes)})")
     return row
 

@@ -128,7 +128,7 @@ def compare(
     """
     wanted, wrong = set(frames), []
     try:
-        for frame, index in decode_frames(video, wanted, {"read": 0.0}, opened):
+        for frame, index in decode_frames(video, np.array(frames), {"read": 0.0}, opened):
             if index in wanted:
                 wanted.discard(index)
                 wrong += [index] if digest_of(frame) != truth[index].digest else []
