@@ -46,6 +46,7 @@ PACKED = "packets have two pictures, and others none"  # so does Xvid in AVI; th
 _H264_SETS, _HEVC_SETS = {7: "SPS", 8: "PPS"}, {32: "VPS", 33: "SPS", 34: "PPS"}
 _HEVC_ENDS, _HEVC_BLA, _HEVC_IRAP = {36, 37}, {16, 17, 18}, range(16, 24)  # end of sequence and of bitstream
 _LEAST = {"mpeg4": 11, "mpeg1video": 16, "mpeg2video": 16, **dict.fromkeys(INTRA_ONLY, 32)}  # bytes of a coded picture
+_MPEG2_GOP = b"\0\0\1\xb8"
 _EXTENSION, _PICTURE_CODING, _FRAME = b"\0\0\1\xb5", 8, 3  # ISO/IEC 13818-2: picture_structure 3 is a whole frame
 _HOLE = re.compile(rb"\0{64,}")  # only pictures of one colour, and stuffing, have as many zeros in a row
 
@@ -216,3 +217,31 @@ class Numbers:
         self._stamps = self._stamps[-REORDER_MAX:]
         self.contradicts |= any((order < other) != (pts < stamp) for other, stamp in self._stamps)
         self._stamps.append((order, pts))
+
+
+class References:
+    """Follows the temporal references of MPEG-1 and MPEG-2, which number the frames of each GOP.
+
+    Attributes:
+        contradicts: whether the order of time stamps is another.
+    """
+
+    def __init__(self) -> None:
+        self.contradicts = False
+        self._gop: dict[int, int | None] = {}  # time stamps by temporal reference
+
+    def add(self, packet: Any, stream: Any) -> str | None:
+        """Look at the next packet; returns what is odd about the GOP that it ends, or None."""
+        data, why = bytes(packet), None
+        if _MPEG2_GOP in data:
+            why = None if set(self._gop) == set(range(len(self._gop))) else "a frame is missing"
+            self._gop = {}
+        picture = data.partition(MPEG2_PICTURE)[2]
+        if len(picture) > 1:
+            number = picture[0] << 2 | picture[1] >> 6
+            why = why or ("a frame comes twice" if number in self._gop else None)
+            if packet.pts is not None:
+                others = ((other, pts) for other, pts in self._gop.items() if pts is not None)
+                self.contradicts |= any((number < other) != (packet.pts < pts) for other, pts in others)
+            self._gop[number] = packet.pts
+        return why

@@ -12,7 +12,17 @@ import numpy as np
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import MPEG4_PICTURE, codec_of, is_random_access
 from dali_vidaug.media.cut import read_packets
-from dali_vidaug.media.oddities import INTRA_ONLY, PACKED, TOO_SHORT, TWICE, UNEVEN, Numbers, Settings, oddity
+from dali_vidaug.media.oddities import (
+    INTRA_ONLY,
+    PACKED,
+    TOO_SHORT,
+    TWICE,
+    UNEVEN,
+    Numbers,
+    References,
+    Settings,
+    oddity,
+)
 
 _REPEATED_MIN = 64  # bytes; shorter packets may be equal, where nothing moves
 _REGULAR_SHARE, _GAP = 0.8, 1.5  # of the steps between time stamps that are as usual; a step that is not, by the usual
@@ -61,7 +71,10 @@ class Packets:
         self.last_gop: list = []
         self._hidden: list[int] = []
         self._settings = Settings(stream)
-        self._numbers = Numbers(stream) if codec_of(stream) == "h264" else None
+        codec = codec_of(stream)
+        self._numbers: Numbers | References | None = Numbers(stream) if codec == "h264" else None
+        if codec in ("mpeg1video", "mpeg2video"):
+            self._numbers = References()
         self._num_gops = 0
         self._previous = b""
         self._latest, self._latest_before = float("-inf"), float("-inf")  # stamps, of this GOP and of those before it
