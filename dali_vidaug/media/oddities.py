@@ -65,8 +65,8 @@ def oddity(packet: Any, stream: Any, first: bool) -> str | None:
         return "a packet is marked as damaged"
     if packet.size < _LEAST.get(codec, 0):
         return TOO_SHORT
-    if codec in INTRA_ONLY and codec != "mjpeg":  # they are large: look at their beginnings only
-        return HOLE if codec != "rawvideo" and not any(memoryview(packet)[:64]) else None
+    if codec in INTRA_ONLY and codec != "mjpeg":  # they are large: look at their beginnings, after a header
+        return HOLE if codec != "rawvideo" and not any(memoryview(packet)[16:128]) else None
     data = bytes(packet)
     if _has_hole(data, codec):
         return HOLE
