@@ -1,6 +1,7 @@
 """Which frames come out: every frame of these videos shows its own number."""
 
 import io
+import os
 from fractions import Fraction
 
 import av
@@ -232,3 +233,10 @@ def test_the_end_of_a_long_video_costs_little_more_than_its_start(how, tmp_path)
     start, group, end = (cost(np.arange(first, first + 16)) for first in (0, 270, 284))
     assert group <= start + 1
     assert end <= 1.5 * start, (end, start)
+
+
+def test_encoding_leaves_the_process_as_it_was(tmp_path):
+    """SVT-AV1 makes its caller a real-time thread if it runs as root; everything else would then wait for it."""
+    before = os.sched_getscheduler(0)
+    write_numbered(tmp_path / "v.mkv", 5, codec="libsvtav1", options={"preset": "12"})
+    assert os.sched_getscheduler(0) == before

@@ -28,6 +28,7 @@ def write_video(
         pixel_format: FFmpeg's name.
     """
     options = {"g": "24", "bf": "2", "crf": "20"} if options is None else options
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
     with av.open(str(path), "w") as container:
         stream: Any = None
         for frame in frames:
@@ -37,3 +38,5 @@ def write_video(
                 stream.pix_fmt = pixel_format
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
+    if os.sched_getscheduler(0) != policy:  # SVT-AV1 makes its caller a real-time thread if it runs as root
+        os.sched_setscheduler(0, policy, priority)
