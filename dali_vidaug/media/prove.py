@@ -222,7 +222,20 @@ def _find_damage(video, truth):
             last = failure.frame if failure.frame < last else start
         if last < end:
             damaged.append((last, end))
-    return damaged
+    return damaged if video.regular else _find_breaks(video, truth, damaged)
+
+
+def _find_breaks(video, truth, damaged):
+    """Of a video that is not regular, a clip has all packets from its key frame on: also those that give no frame, of
+    which the decoder may report damage. One frame after each is called damaged, so that no clip passes over it."""
+    breaks = []
+    for start, end in pairwise([0, *(limit for part in join(damaged) for limit in part), video.num_frames]):
+        if any(first <= start < last for first, last in damaged):
+            continue
+        while start < end and (failure := compare(video, range(start, end), truth)):
+            breaks.append((failure.frame, failure.frame + 1))
+            start = failure.frame + 1
+    return [*damaged, *breaks]
 
 
 def join(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
