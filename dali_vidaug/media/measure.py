@@ -112,7 +112,11 @@ def _from_all(path, packets, facts, notes, deep):
     one_each = len(frames) == packets.num_pictures - packets.num_hidden
     numbered = packets.odd_stamps is None if named else not packets.num_hidden
     row["regular"] = decoded.problem is None and packets.odd_packets is None and one_each and numbered
+    row["regular"] &= not odd_frames(frames, row["keyframes"])
     proven = prove(_video(path, row), frames, deep)
+    if proven.damaged and row["regular"]:  # clips of a file that is not regular have more packets: compare those
+        row["regular"] = False
+        proven = prove(_video(path, row), frames, deep)
     notes += [proven.note] if proven.note else []
     kept = proven.video.keyframes.tolist()
     row |= {name: getattr(proven.video, name) for name in ("pts", "pts_first", "pts_step", "regular")}
