@@ -24,6 +24,7 @@ from conftest import (
 )
 
 from dali_vidaug.media import cut
+from dali_vidaug.media import decode as decode_module
 from dali_vidaug.media.bitstream import _is_exact_recovery
 from dali_vidaug.media.cut import is_counted, open_video
 from dali_vidaug.media.decode import Converter, decode
@@ -240,3 +241,24 @@ def test_encoding_leaves_the_process_as_it_was(tmp_path):
     before = os.sched_getscheduler(0)
     write_numbered(tmp_path / "v.mkv", 5, codec="libsvtav1", options={"preset": "12"})
     assert os.sched_getscheduler(0) == before
+
+
+def test_damage_after_an_idr_picture_is_never_decoded_again_leniently(tmp_path, monkeypatch):
+    """Leniency is for packets that ask to forget frames from before a cut; after an IDR picture there are none."""
+    path = write_numbered(tmp_path / "d.mp4", 30, options={"g": "30", "bf": "0"})
+    video, strictness, real = measured_video(path), [], decode_module.decoder_of
+    with av.open(str(path)) as container:
+        at, size = next((p.pos, p.size) for i, p in enumerate(container.demux(video=0)) if i == 5)
+    data = bytearray(path.read_bytes())
+    for place in range(at + size // 2, at + size, 3):
+        data[place] ^= 0x5A
+    path.write_bytes(data)
+
+    def record(stream, strict=True):
+        strictness.append(strict)
+        return real(stream, strict)
+
+    monkeypatch.setattr(decode_module, "decoder_of", record)
+    with pytest.raises(ValueError, match="frame 5 is damaged"):
+        decode(video, np.array([8]))
+    assert strictness == [True]

@@ -15,10 +15,12 @@ import av.filter
 import numpy as np
 
 from dali_vidaug.errors import one_line
-from dali_vidaug.media.bitstream import codec_of
+from dali_vidaug.media.bitstream import codec_of, is_fresh_start
 from dali_vidaug.media.cut import REORDER_MAX, Cut, frame_index, is_counted, open_video, read_cuts
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
 from dali_vidaug.media.video import Video
+
+_EIGHT_BITS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # libvpx may be built for no more
 
 
 class Clip(NamedTuple):
@@ -126,13 +128,7 @@ def decoder_of(stream: Any, strict: bool = True) -> Any:
     bit, and neither is faster.
     """
     codec = stream.codec_context
-    eight_bits = codec.pix_fmt in (
-        "yuv420p",
-        "yuv422p",
-        "yuv440p",
-        "yuv444p",
-        "gbrp",
-    )  # libvpx may be built for no more
+    eight_bits = codec.pix_fmt in _EIGHT_BITS
     opaque = "alpha_mode" not in stream.metadata  # libvpx decodes transparency too
     if codec_of(stream) == "vp9" and eight_bits and opaque and "libvpx-vp9" in av.codecs_available:
         codec = av.CodecContext.create("libvpx-vp9", "r")
@@ -155,17 +151,19 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
     Raises:
         ValueError, av.error.FFmpegError: the decoder reports damage, in whichever frame: others may refer to it.
     """
-    counted, number = is_counted(video), 0
+    counted, number, first = is_counted(video), 0, None
     endless = not isinstance(cut.packets, list)
     packets = iter(cut.packets)
     for i in count():
         done = endless and wanted is not None and not wanted
         packet = None if done else next(packets, None)
+        first = packet if i == 0 else first
         try:
             decoded = codec.decode(packet)
         except av.error.FFmpegError as error:
             where = "the file" if counted or packet is None else _named(frame_index(video, packet.pts))
-            kind = _OpeningError if i < REORDER_MAX else ValueError
+            opening = i < REORDER_MAX and first is not None and not is_fresh_start(first, first.stream)
+            kind = _OpeningError if opening else ValueError
             raise kind(f"{where} is damaged: {one_line(error)}") from error
         for frame in decoded:
             index = number if counted else frame_index(video, frame.pts)
