@@ -124,11 +124,13 @@ class Loader:
     def __init__(self, video, way: str, box=None):
         self._video, self._way, self._box = video, way, box
         self.shown = way != "remux"  # what remux makes is turned by the graph, after decoding
+        self.flags: list = []  # what FFmpeg reported when it decoded the small file
 
     def __call__(self, frames: np.ndarray):
         if self._way == "remux":
             small = remux(self._video, frames)
-            shown = full_decode(io.BytesIO(small.data.tobytes())).frames
+            full = full_decode(io.BytesIO(small.data.tobytes()))
+            shown, self.flags = full.frames, full.flags
             if max(small.positions) >= len(shown):
                 raise ValueError(f"the small file gives {len(shown)} frames")
             return [shown[i] for i in small.positions.tolist()]

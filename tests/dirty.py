@@ -43,7 +43,9 @@ class Encoding:
 
 
 def x264_options(**params):
-    text = ":".join(f"{k}={v}" for k, v in {"keyint": 10, "scenecut": 0, "bframes": 2, **params}.items())
+    # without mbtree: x264 reads memory there that it has not written, so that files differed from run to run
+    base = {"keyint": 10, "scenecut": 0, "bframes": 2, "mbtree": 0}
+    text = ":".join(f"{k}={v}" for k, v in {**base, **params}.items())
     return (("x264-params", text.replace("_", "-")), ("preset", "veryfast"))
 
 
@@ -98,6 +100,7 @@ def encode(path: Path, encoding: Encoding, seed: int = 0) -> Path:
         height, width = encoding.size
         stream = container.add_stream(encoding.codec, rate=FPS, width=width, height=height)
         stream.options, stream.pix_fmt = dict(encoding.options), encoding.pixel_format
+        stream.thread_count = 1  # their number changes the bytes
         for i in range(encoding.frames):
             frame = av.VideoFrame.from_ndarray(picture(i, height, width, seed), format="rgb24")
             container.mux(stream.encode(frame))
@@ -108,7 +111,8 @@ def encode(path: Path, encoding: Encoding, seed: int = 0) -> Path:
 
 
 def format_of(path):
-    return {"format": "mpegts"} if path.suffix == ".ts" else {}
+    """Arguments for opening a file to write it: its format, and no random identifiers: it is always the same."""
+    return {"format": "mpegts" if path.suffix == ".ts" else None, "options": {"fflags": "+bitexact"}}
 
 
 # ---- Packets

@@ -114,7 +114,7 @@ def clips_of(full: Full, count: int, rng: np.random.Generator) -> Iterable[np.nd
     return [np.unique(np.clip(frames, 0, count - 1)) for frames in lists]
 
 
-UNTOLD = "damage that only a decoder reports"  # and a cut for DALI is not decoded: --deep, or decoder="pyav"
+UNTOLD = "damage that only a decoder reports"  # and a plain scan does not decode cuts for DALI: --deep, decoder="pyav"
 
 
 def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
@@ -140,7 +140,8 @@ def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
         box = box_of(*video.shown_size, rng)
         for way in ("decode", "crop", "remux"):
             region = box if way == "crop" else None
-            wrong, reason = wrong_frames(Loader(video, way, region), full, frames, region)
+            loader = Loader(video, way, region)
+            wrong, reason = wrong_frames(loader, full, frames, region)
             outcome = (
                 "cannot be packed"
                 if reason and "does not support" in reason
@@ -149,7 +150,7 @@ def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
                 else "right"
                 if not wrong
                 else UNTOLD
-                if way == "remux" and full.flags
+                if way == "remux" and (full.flags or (loader.flags and not deep))
                 else f"WRONG{clean}"
             )
             outcomes[f"{way}, {depth}", outcome] += 1

@@ -373,6 +373,95 @@ def damaged(path, target, number, seed):
     return target
 
 
+@pytest.mark.parametrize("name", slow_but(["h264_open", "h264_pyramid", "h264_444"], "h264_open"))
+def test_flipped_bits_in_headers(name, base, tmp_path):
+    """A decoder gives no frame of a packet whose header it cannot read, also where a plain scan does not decode."""
+    good, lost = base(name, "mkv"), 0
+    packets, _ = read_coded(good)
+    for bit in range(8, 40):
+        data = bytearray(packets[15].data)
+        data[4 + bit // 8] ^= 128 >> bit % 8  # after the length of the NAL unit
+        coded = [*packets[:15], replace(packets[15], data=bytes(data)), *packets[16:]]
+        counts, found = check(write_coded(tmp_path / "v.mkv", good, coded), False, brief=True)
+        assert not counts["decode wrong"] and not counts["crop wrong"], (bit, found)
+        assert counts["refused"] or counts["counted"] == counts["expected"], (bit, counts)
+        lost += counts["expected"] < len(packets)
+    assert lost
+
+
+@pytest.mark.parametrize("name", ["mpeg4", "mpeg4_b"])
+def test_long_packets_of_pictures_that_are_not_coded(name, base, tmp_path):
+    """The bit that says so (vop_coded) comes after a time whose length is in the sequence's header."""
+    good, lost = base(name, "mkv"), 0
+    packets, _ = read_coded(good)
+    for bit in range(34, 48):
+        data = bytearray(packets[15].data)
+        data[bit // 8] ^= 128 >> bit % 8
+        path = write_coded(
+            tmp_path / "v.mkv", good, [*packets[:15], replace(packets[15], data=bytes(data)), *packets[16:]]
+        )
+        full = full_decode(path)
+        if full.num_frames == len(packets) - 1 and not full.flags:  # FFmpeg has nothing against it
+            counts, _ = check(path, False, brief=True)
+            lost += counts["counted"] == full.num_frames and not counts["decode wrong"]
+    assert lost
+
+
+def test_damage_behind_a_key_frame_that_does_not_begin_afresh(base):
+    """H.264 in open GOPs: where a strict decoder fails at once, one that is not strict marks damaged frames."""
+    good, marked = base("h264_open", "mkv"), 0
+    video = as_video(good, measure(good))
+    truth, key = full_decode(good).frames, int(video.keyframes[2])
+    for seed in range(24):
+        path = damaged(good, good.with_name("w.mkv"), key + seed % 3, seed)
+        for frame in range(key, key + 4):
+            try:
+                picture = decode(video._replace(path=str(path)), np.array([frame])).pixels[0]
+            except ValueError as error:
+                marked += str(error).endswith("is damaged")  # by its mark, not by an error of the decoder
+                continue
+            like = [
+                np.abs(picture.astype(int) - truth[i].astype(int)).mean() <= 3 for i in (frame, frame - 1, frame + 1)
+            ]
+            assert any(like) or not full_decode(path).flags, (seed, frame)
+    assert marked
+
+
+def test_checksums_of_ffv1(base, tmp_path):
+    """FFmpeg says only in its log that one does not hold, and what it decodes then is not the same each time."""
+    good = base("ffv1", "mkv")
+    video = as_video(good, measure(good))
+    assert not full_decode(good).flags
+    for seed in range(6):
+        path = damaged(good, tmp_path / "v.mkv", 12, seed)
+        with pytest.raises(ValueError, match="checksum"):
+            decode(video._replace(path=str(path)), np.array([14]))
+        assert decode(video._replace(path=str(path)), np.array([25])).pixels.shape == (1, 48, 64, 3)
+        assert measure(path)["damaged"] == [12, 20]
+
+
+def test_a_deep_scan_decodes_what_is_packed_for_dali(base, tmp_path):
+    """Bits after the last macroblock of a damaged slice are others when it is packed: here, zeros that are left out."""
+    good = base("h264_no_b", "ts")
+    row = measure(good, deep=True)
+    assert row["regular"] and row["notes"] is None
+    noticed = 0
+    packets, _ = read_coded(good)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        data = bytearray(packets[15].data)
+        data[int(rng.integers(20, len(data)))] ^= 1 << int(rng.integers(8))
+        path = write_coded(
+            tmp_path / "v.ts", good, [*packets[:15], replace(packets[15], data=bytes(data)), *packets[16:]]
+        )
+        if full_decode(path, pixels=False).flags:
+            continue
+        row = measure(path, deep=True)
+        if "error" not in row and "packed for it" in (row["notes"] or ""):
+            noticed += not row["regular"]
+    assert noticed
+
+
 def said_by_default(path):
     """Whether PyAV alone fails at a packet of a file, or marks a frame as damaged."""
     return any("decoding" in what or "corrupt" in what for _, what in full_decode(path, pixels=False).flags)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import NamedTuple
 
 AV1_SEQUENCE, _AV1_FRAME_HEADERS = 1, (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
 _H264_LONG_PROFILES = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)  # ITU-T H.264, 7.3.2.1.1
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class Picture(NamedTuple):
@@ -23,10 +26,15 @@ class Picture(NamedTuple):
 
 
 class Bits:
-    """Reads the bits of a NAL unit, from after its header. Past the end they are 0."""
+    """Reads bits. Past the end they are 0.
 
-    def __init__(self, data: bytes):
-        data = data.replace(b"\0\0\3", b"\0\0")  # emulation prevention
+    Args:
+        data: what they are in.
+        in_nal_unit: it is from a NAL unit, in which bytes are inserted (emulation prevention).
+    """
+
+    def __init__(self, data: bytes, in_nal_unit: bool = True):
+        data = data.replace(b"\0\0\3", b"\0\0") if in_nal_unit else data
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
 
     def read(self, count: int) -> int:
@@ -172,3 +180,46 @@ def _skip_scaling_list(bits, size):
         if following:
             following = (last + bits.signed()) % 256
         last = following or last
+
+
+def mpeg4_time_bits(layer: bytes) -> int:
+    """How many bits a picture's time has, by a video object layer after its start code (ISO/IEC 14496-2, 6.2.3)."""
+    bits = Bits(layer, in_nal_unit=False)
+    bits.read(9)  # random_accessible_vol, video_object_type_indication
+    if bits.read(1):  # is_object_layer_identifier
+        bits.read(7)
+    if bits.read(4) == 15:  # aspect_ratio_info: extended_PAR
+        bits.read(16)
+    if bits.read(1):  # vol_control_parameters
+        bits.read(3)  # chroma_format, low_delay
+        if bits.read(1):  # vbv_parameters
+            bits.read(79)
+    bits.read(3)  # video_object_layer_shape, marker
+    return max(1, (bits.read(16) - 1).bit_length())
+
+
+def mpeg4_is_coded(picture: bytes, time_bits: int) -> bool:
+    """Whether an MPEG-4 picture (6.2.5 there), after its start code, is coded and its first marker bits are set."""
+    bits = Bits(picture[:32], in_nal_unit=False)
+    bits.read(2)  # vop_coding_type
+    while bits.read(1):  # modulo_time_base
+        pass
+    marker, _, second, coded = bits.read(1), bits.read(time_bits), bits.read(1), bits.read(1)
+    return bool(marker and second and coded)
+
+
+def ffv1_is_sound(data: bytes) -> bool:
+    """Whether the checksums of an FFV1 packet hold, where it has any (RFC 9043, 4.9).
+
+    At the end of each slice stand its size, in three bytes, and, if there are checksums, a byte and four bytes that
+    make the slice's remainder 0. FFmpeg says in its log alone that one does not hold.
+    """
+    slices, end = [], len(data)
+    while end > 8:
+        first = end - 8 - int.from_bytes(data[end - 8 : end - 5], "big")
+        slices.append(data[max(first, 0) : end])
+        end = first
+    if end != 0:  # no such chain: without checksums
+        return True
+    # zlib takes the lowest bit of each byte first, FFV1 the highest; the argument undoes what zlib inverts
+    return all(zlib.crc32(one.translate(_REVERSED), 0xFFFFFFFF) == 0xFFFFFFFF for one in slices)

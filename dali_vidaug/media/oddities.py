@@ -25,6 +25,8 @@ from dali_vidaug.media.headers import (
     Slice,
     av1_pictures,
     av1_units,
+    mpeg4_is_coded,
+    mpeg4_time_bits,
     read_sequence,
     read_slice,
     vp9_pictures,
@@ -35,20 +37,23 @@ INTRA_ONLY = frozenset("mjpeg prores dnxhd dvvideo jpeg2000 rawvideo huffyuv ffv
 READABLE = frozenset(("h264", "hevc", "mpeg4", "mpeg1video", "mpeg2video", "vp8", "vp9", "av1")) | INTRA_ONLY
 TOO_SHORT = "a packet is too short for a coded picture"
 HOLE, TWICE = "a packet has a hole of zeros", "a packet comes twice"
+UNREADABLE = "a header in a packet cannot be read"
 ENDS, SPLICED, DROPS = (
     "a sequence ends in the middle",
     "a recording was spliced",
     "frames are dropped before a key frame",
 )
 # What may mean that there are fewer frames than packets; if there are not, it was of no account.
-UNEVEN = frozenset((HOLE, TWICE, ENDS, SPLICED, DROPS))
+UNEVEN = frozenset((HOLE, TWICE, UNREADABLE, ENDS, SPLICED, DROPS))
 PACKED = "packets have two pictures, and others none"  # so does Xvid in AVI; those without are placeholders
 _H264_SETS, _HEVC_SETS = {7: "SPS", 8: "PPS"}, {32: "VPS", 33: "SPS", 34: "PPS"}
 _HEVC_ENDS, _HEVC_BLA, _HEVC_IRAP = {36, 37}, {16, 17, 18}, range(16, 24)  # end of sequence and of bitstream
 _LEAST = {"mpeg4": 11, "mpeg1video": 16, "mpeg2video": 16, **dict.fromkeys(INTRA_ONLY, 32)}  # bytes of a coded picture
+_LAYERS = range(0x20, 0x30)  # ISO/IEC 14496-2, table 6-3: start codes of video object layers
 _MPEG2_GOP = b"\0\0\1\xb8"
 _EXTENSION, _PICTURE_CODING, _FRAME = b"\0\0\1\xb5", 8, 3  # ISO/IEC 13818-2: picture_structure 3 is a whole frame
-_HOLE = re.compile(rb"\0{64,}")  # only pictures of one colour, and stuffing, have as many zeros in a row
+_ZEROS = bytes(64)  # only pictures of one colour, and stuffing, have as many zeros in a row
+_HOLE = re.compile(rb"\0{64,}")
 
 
 def oddity(packet: Any, stream: Any, first: bool) -> str | None:
@@ -89,6 +94,8 @@ def oddity(packet: Any, stream: Any, first: bool) -> str | None:
         return "a packet is not one frame"
     if codec == "vp8" and not data[0] >> 4 & 1:
         return "a picture is hidden"
+    if codec == "vp8" and int.from_bytes(data[:3], "little") >> 5 > len(data):  # RFC 6386, 9.1: size of the first part
+        return TOO_SHORT
     if codec in ("vp9", "av1"):
         pictures = vp9_pictures(data) if codec == "vp9" else av1_pictures(data)
         if sum(picture.shown for picture in pictures) != 1:
@@ -98,6 +105,8 @@ def oddity(packet: Any, stream: Any, first: bool) -> str | None:
 
 def _has_hole(data, codec):
     """Whether zeros stand where a picture should be."""
+    if _ZEROS not in data:  # much faster than the expression
+        return not any(data[:64]) and not any(data)
     stuffing = codec in ("mpeg1video", "mpeg2video")  # before start codes, and at the end
     for hole in _HOLE.finditer(data):
         following = data[hole.end() : hole.end() + 1]
@@ -140,7 +149,7 @@ def parameter_sets(packet: Any, stream: Any) -> dict[bytes, str]:
         return {part.split(b"\0\0\1")[0]: "sequence header" for part in data.split(MPEG2_SEQUENCE)[1:]}
     if codec == "mpeg4":
         parts = data.split(b"\0\0\1")[1:]
-        return {part: "video object layer" for part in parts if part and 0x20 <= part[0] <= 0x2F}
+        return {part: "video object layer" for part in parts if part and part[0] in _LAYERS}
     return {}
 
 
@@ -173,9 +182,11 @@ class Numbers:
 
     Attributes:
         contradicts: whether the two orders are not the same.
+        period: so many frames in a row may be missing without being noticed, fewer may not. 0 if numbers do not tell.
     """
 
     def __init__(self, stream: Any):
+        self.period = 1 << 16
         units = [unit for unit in sets_in(stream.codec_context.extradata or b"") if unit[0] & 31 == 7]
         self._sequence = read_sequence(units[0]) if units else None
         self._previous: Slice | None = None  # the latest reference
@@ -191,7 +202,9 @@ class Numbers:
                 self._sequence = read_sequence(unit)
         first = next((unit for unit in units if unit[0] & 31 in (1, 5)), None)
         if first is None or self._sequence is None or self._sequence.interlaced:
+            self.period = 0
             return None
+        self.period = 0 if self._sequence.gaps else min(self.period, 1 << self._sequence.frame_num_bits)
         return self._follow(read_slice(first, self._sequence), packet.pts, self._sequence)
 
     def _follow(self, now, pts, sequence):
@@ -217,6 +230,31 @@ class Numbers:
         self._stamps = self._stamps[-REORDER_MAX:]
         self.contradicts |= any((order < other) != (pts < stamp) for other, stamp in self._stamps)
         self._stamps.append((order, pts))
+
+
+class Layer:
+    """Follows the pictures of MPEG-4 part 2.
+
+    Attributes:
+        contradicts: False; they have no order of their own.
+    """
+
+    def __init__(self, stream: Any):
+        self.contradicts = False
+        self._time_bits: int | None = None
+        self._read(stream.codec_context.extradata or b"")
+
+    def _read(self, data):
+        for part in data.split(b"\0\0\1")[1:]:
+            if part[:1] and part[0] in _LAYERS:
+                self._time_bits = mpeg4_time_bits(part[1:])
+
+    def add(self, packet: Any, stream: Any) -> str | None:
+        """Look at the next packet; returns what is odd about it, or None."""
+        before, _, picture = bytes(packet).partition(MPEG4_PICTURE)
+        self._read(before)
+        coded = self._time_bits is None or mpeg4_is_coded(picture, self._time_bits)
+        return None if coded else "a picture is not coded"
 
 
 class References:

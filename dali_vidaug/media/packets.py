@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.bitstream import BitStreamFilterContext
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import MPEG4_PICTURE, codec_of, is_random_access
@@ -18,6 +19,8 @@ from dali_vidaug.media.oddities import (
     TOO_SHORT,
     TWICE,
     UNEVEN,
+    UNREADABLE,
+    Layer,
     Numbers,
     References,
     Settings,
@@ -26,20 +29,47 @@ from dali_vidaug.media.oddities import (
 
 _REPEATED_MIN = 64  # bytes; shorter packets may be equal, where nothing moves
 _REGULAR_SHARE, _GAP = 0.8, 1.5  # of the steps between time stamps that are as usual; a step that is not, by the usual
+# FFmpeg's filters that read all headers, to change some: without options they change none.
+_READERS = {
+    "h264": "h264_metadata",
+    "hevc": "hevc_metadata",
+    "mpeg2video": "mpeg2_metadata",
+    "vp9": "vp9_metadata",
+    "av1": "av1_metadata",
+}
 _SECOND_GOP_PACKETS = 4  # of which the first frames are decoded, to see whether decoding may begin at a key frame
 
 
-def has_gaps(pts: np.ndarray) -> bool:
-    """Whether time stamps, rising, are on a regular grid of which some places are empty.
+def largest_gap(pts: np.ndarray) -> float:
+    """Of time stamps, rising, on a regular grid of which some places are empty: the longest step, by the usual one.
 
-    Of a variable frame rate that cannot be known.
+    0 if no place is empty, or there is no grid: of a variable frame rate that cannot be known.
     """
     steps = np.diff(pts)
     if not len(steps):
-        return False
+        return 0.0
     usual = np.median(steps)
     regular = np.abs(steps - usual) <= min(max(1, usual / 10), usual / 4)  # a tick: stamps are rounded
-    return bool(_REGULAR_SHARE <= regular.mean() < 1 and (steps[~regular] >= _GAP * usual).any())
+    if not _REGULAR_SHARE <= regular.mean() < 1 or steps.max() < _GAP * usual:
+        return 0.0
+    return float(steps.max() / usual)
+
+
+class Headers:
+    """Reads the headers in the packets of a stream, also those of slices, where FFmpeg has a reader for them."""
+
+    def __init__(self, stream: Any):
+        name = _READERS.get(codec_of(stream))
+        self._reader = BitStreamFilterContext(name, stream) if name else None
+
+    def are_valid(self, packet: Any) -> bool:
+        """Whether those of the next packet can be read; a decoder gives no frame of a packet where they cannot."""
+        try:
+            if self._reader is not None:
+                self._reader.filter(av.Packet(bytes(packet)))  # a copy: it takes its input
+        except (av.error.FFmpegError, ValueError):
+            return False
+        return True
 
 
 class Packets:
@@ -71,10 +101,13 @@ class Packets:
         self.last_gop: list = []
         self._hidden: list[int] = []
         self._settings = Settings(stream)
+        self._headers = Headers(stream)
         codec = codec_of(stream)
-        self._numbers: Numbers | References | None = Numbers(stream) if codec == "h264" else None
+        self._numbers: Numbers | References | Layer | None = Numbers(stream) if codec == "h264" else None
         if codec in ("mpeg1video", "mpeg2video"):
             self._numbers = References()
+        elif codec == "mpeg4":
+            self._numbers = Layer(stream)
         self._num_gops = 0
         self._previous = b""
         self._latest, self._latest_before = float("-inf"), float("-inf")  # stamps, of this GOP and of those before it
@@ -138,7 +171,8 @@ class Packets:
             return "parameter sets change"
         if len(previous) >= _REPEATED_MIN and self._previous == previous:
             return TWICE
-        return self._numbers.add(packet, stream) if self._numbers else None
+        why = self._numbers.add(packet, stream) if self._numbers else None
+        return why or (None if self._headers.are_valid(packet) else UNREADABLE)
 
     def _look_at_stamps(self):
         if self._numbers and self._numbers.contradicts:
@@ -149,7 +183,8 @@ class Packets:
             first, last = min(shown), max(shown)
             if any(first < pts < last for pts in self._hidden):
                 self.odd_stamps = "an edit list hides frames in the middle"
-        if not self.oddity and has_gaps(np.sort([pts for pts in self.pts if pts is not None])):
+        gap = 0.0 if self.oddity else largest_gap(np.sort([pts for pts in self.pts if pts is not None]))
+        if gap and not (isinstance(self._numbers, Numbers) and gap < self._numbers.period):
             self.uneven = "frames are missing in the middle, by their time stamps"
 
     @property

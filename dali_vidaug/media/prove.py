@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -14,8 +15,10 @@ import numpy as np
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.cut import READ_ERRORS, is_counted, needs_note, open_video
 from dali_vidaug.media.decode import decode_frames
+from dali_vidaug.media.headers import ffv1_is_sound
 from dali_vidaug.media.oddities import INTRA_ONLY, READABLE
 from dali_vidaug.media.orientation import orientation_of
+from dali_vidaug.media.remux import remux
 from dali_vidaug.media.video import Video
 
 
@@ -72,16 +75,18 @@ def decode_packets(codec: Any, packets: Iterable[Any], digests_from: float = inf
             shown = codec.decode(packet)
         except av.error.FFmpegError as error:
             shown, problem = [], problem or one_line(error)
-        frames += [_frame(one, digests_from) for one in shown]
+        sound = packet is None or codec.name != "ffv1" or ffv1_is_sound(bytes(packet))
+        frames += [_frame(one, digests_from, sound) for one in shown]
         if packet is None:
             codec.flush_buffers()
             return Decoded(frames, problem)
 
 
-def _frame(frame, digests_from):
+def _frame(frame, digests_from, sound):
     look = Look(frame.width, frame.height, *orientation_of(frame))
     wanted = digests_from == -inf or (frame.pts is not None and frame.pts >= digests_from)
-    return Frame(frame.pts, look, frame.format.name, digest_of(frame) if wanted else None, bool(frame.is_corrupt))
+    digest = digest_of(frame) if wanted else None
+    return Frame(frame.pts, look, frame.format.name, digest, not sound or bool(frame.is_corrupt))
 
 
 def digest_of(frame: Any) -> int:
@@ -153,6 +158,7 @@ class Proven(NamedTuple):
     note: str | None
 
 
+_PACKED_MAX = 256  # frames that are packed for DALI at once, to compare them
 _FRAMES_COMPARED = 3  # after each key frame; all with ``deep``
 
 
@@ -170,7 +176,10 @@ def prove(video: Video, truth: Sequence[Frame], deep: bool) -> Proven:
     kept, note = _proven_keys(video, truth, deep)
     proven = video._replace(keyframes=np.array(kept, np.int32))
     if deep:
-        return Proven(proven, _find_damage(proven, truth), note)
+        damaged = _find_damage(proven, truth)
+        if not damaged and (why := _differs_packed(proven, truth)):
+            return Proven(proven._replace(regular=False), [], f"{note}; {why}" if note else why)
+        return Proven(proven, damaged, note)
     some = sorted({0, video.num_frames // 2, video.num_frames - 1})
     clips = [some] if is_counted(video) else [[i] for i in some]
     failures = [failure for clip in clips if (failure := compare(proven, clip, truth))]
@@ -196,6 +205,28 @@ def _proven_keys(video, truth, deep):
             else:
                 note = f"frame {key} is not a key frame where decoding can begin ({failure.reason})"
     return kept, note
+
+
+def _differs_packed(video, truth):
+    """Why clips that are packed for DALI are not what a full decode gives, or None.
+
+    The last bits of damaged pictures are read differently where another container ends them differently.
+    """
+    for first, end in pairwise(sorted({0, *video.keyframes.tolist(), video.num_frames})):
+        while video.regular and first < end:  # what is not regular is not packed
+            frames = np.arange(first, min(end, first + _PACKED_MAX))
+            first = int(frames[-1]) + 1
+            try:
+                small = remux(video, frames)
+            except READ_ERRORS:  # also while loading, where it is reported
+                continue
+            with av.open(io.BytesIO(small.data.tobytes()), "r") as container:
+                stream = container.streams.video[0]
+                shown = decode_packets(stream.codec_context, container.demux(stream), -inf).frames
+            for index, position in zip(frames.tolist(), small.positions.tolist(), strict=True):
+                if position >= len(shown) or shown[position].digest != truth[index].digest:
+                    return f"not for DALI's decoder: packed for it, frame {index} is another"
+    return None
 
 
 def _count(video, truth, failure):
