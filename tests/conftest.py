@@ -19,8 +19,8 @@ from dali_vidaug.commands.checks import numbered as numbered_videos
 from dali_vidaug.commands.checks.numbered import read_number as read_number
 from dali_vidaug.data.manifest import SCHEMA, Manifest
 from dali_vidaug.device import driver, gpu, nvdec
-from dali_vidaug.media import cut as cut_module
-from dali_vidaug.media.cut import open_video, read_cuts
+from dali_vidaug.media.container import ANY_TAGS
+from dali_vidaug.media.cut import open_source, read_cuts
 from dali_vidaug.media.decode import decode_cut, decoder_of
 from dali_vidaug.media.encode import write_video
 from dali_vidaug.media.measure import measure
@@ -172,12 +172,13 @@ def write_broken_files(folder, source):
     }
 
 
-def measured_video(path):
-    """A file as a row of a manifest: a ``Video``."""
-    row = measure(path)
+def measured_video(path, deep=False):
+    """A file as a row of a manifest, with its packet index if it has one: a ``Video``."""
+    row = measure(path, deep)
     assert "error" not in row, row
     row |= {"path": path.name, "label": -1, "first_frame": 0, "last_frame": row["num_frames"]}
-    return Manifest(pa.Table.from_pylist([row], SCHEMA), root=path.parent).video(0)
+    video = Manifest(pa.Table.from_pylist([row], SCHEMA), root=path.parent).video(0)
+    return video._replace(packet_index=row["index"])
 
 
 def frame_lists(num_frames):
@@ -205,16 +206,16 @@ def frame_digest(frame):
 
 def decode_fully(path):
     """Every frame of a file as PyAV alone decodes it: digests."""
-    with av.open(str(path), **cut_module.ANY_TAGS) as container:
+    with av.open(str(path), **ANY_TAGS) as container:
         return [frame_digest(frame) for frame in container.decode(container.streams.best("video"))]
 
 
 def cut_frames(video, frames):
     """Frames decoded from cuts: digests."""
     found = {}
-    with open_video(video.path) as (container, stream):
+    with open_source(video) as (source, stream):
         codec = decoder_of(stream)
-        for cut in read_cuts(container, stream, video, frames):
+        for cut in read_cuts(source, stream, video, frames):
             for frame, index in decode_cut(codec, cut, video):
                 found[index] = frame_digest(frame)
     return [found[i] for i in frames.tolist()]

@@ -122,7 +122,7 @@ def test_doctor_says_what_a_version_of_pyav_breaks(monkeypatch):
         state, finding = pyav_row()
     assert state == doctor.BAD and "cannot decode a test video (AttributeError: 'Graph' object has no" in finding
     with monkeypatch.context() as patch:
-        patch.setattr("dali_vidaug.media.cut.ANY_TAGS", {"no_such_option": 1})
+        patch.setattr("dali_vidaug.media.container.ANY_TAGS", {"no_such_option": 1})
         state, finding = pyav_row()
     assert state == doctor.BAD and "unexpected keyword argument 'no_such_option'" in finding
 

@@ -129,6 +129,9 @@ def _add_scan(commands: Any) -> None:
     scan.add_argument("--label-columns", metavar="NAME", nargs="+", help="columns of a list with labels")
     scan.add_argument("--deep", action="store_true", help="decode every frame, not only both ends of each video")
     scan.add_argument(
+        "--no-index", action="store_true", help="do not keep where packets lie: clips open the containers of files"
+    )
+    scan.add_argument(
         "--stream", type=int, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
     )
     scan.add_argument("--threads", type=int, help="videos measured at the same time (default: all cores)")
@@ -189,7 +192,7 @@ def run_scan(args: argparse.Namespace) -> int:
     manifest = dv.scan(
         args.videos, root=args.root, output=args.output, classes=args.classes, like=args.like,
         multi_label=args.multi_label, label_columns=args.label_columns, stream=args.stream, deep=args.deep,
-        num_threads=args.threads,
+        index=not args.no_index, num_threads=args.threads,
     )  # fmt: skip
     print(summary(manifest))
     print(f"wrote {args.output}")

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dali_vidaug.data.index_table import IndexTable, fit, index_path, read_table, write_used
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.errors import printable
@@ -56,6 +57,8 @@ SCHEMA = pa.schema(
         ("notes", pa.string()),  # what is odd about the file, for people; null: nothing
         ("bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
+        ("packet_index", pa.int64()),  # number of its packet index, in the file beside the manifest; null: none
+        ("no_packet_index", pa.string()),  # why it has none, for people
     ]
 )
 
@@ -83,6 +86,9 @@ def is_manifest(path: str | os.PathLike[str]) -> bool:
 class Manifest:
     """Videos and what is known about them; rows are samples.
 
+    Args:
+        packets: the packet indices that the column ``packet_index`` counts; without them that column is all null.
+
     Attributes:
         table: a pyarrow table with the columns of ``SCHEMA``, and after them your own.
         classes: names of the classes; ``label`` is an index into them.
@@ -102,7 +108,10 @@ class Manifest:
         root: str | os.PathLike[str] = ".",
         broken: Iterable[Broken] = (),
         remarks: Iterable[str] = (),
+        packets: IndexTable | None = None,
     ):
+        self.packets = packets
+        table = fit(table, packets)
         missing = [name for name in SCHEMA.names if name not in table.column_names]
         if missing:
             raise ValueError(f"not a manifest: the columns {', '.join(missing)} are missing")
@@ -175,6 +184,8 @@ class Manifest:
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""
         row = {name: self.table[name][sample].as_py() for name in Video._fields if name != "path"}
+        if self.packets is not None and row["packet_index"] is not None:
+            row["packet_index"] = self.packets[row["packet_index"]]
         row["keyframes"] = np.array(row["keyframes"], np.int32)
         row["pts"] = None if row["pts"] is None else np.array(row["pts"], np.int64)
         return Video(path=self.path(sample), **row)
@@ -247,15 +258,17 @@ class Manifest:
         return np.unique(keys, return_index=True)[1]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the manifest as one Parquet file, whole or not at all."""
+        """Write the manifest as one Parquet file, and its packet indices beside it, whole or not at all."""
+        table, name = write_used(self.table, self.packets, index_path(path))
         header = {
             "version": MANIFEST_VERSION,
             "classes": self.classes,
             "root": self.root,
             "broken": [[b.path, b.reason] for b in self.broken],
             "remarks": self.remarks,
+            "packet_index": name,
         }
-        table = self.table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
+        table = table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
         partial = Path(f"{path}.{os.getpid()}")
         pq.write_table(table, partial, row_group_size=65536)  # reading takes memory for one group at a time
         partial.replace(path)
@@ -286,6 +299,8 @@ class Manifest:
             )
         broken = [Broken(*b) for b in header["broken"]]
         root = header["root"] if root is None else root
-        manifest = cls(table, header["classes"], root, broken, header["remarks"])
+        name = header.get("packet_index")
+        packets = None if name is None else read_table(index_path(path), name)
+        manifest = cls(table, header["classes"], root, broken, header["remarks"], packets)
         pa.default_memory_pool().release_unused()
         return manifest

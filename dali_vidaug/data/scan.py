@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from dali_vidaug.data.classes import Classes, read_given_classes
 from dali_vidaug.data.entry import Listing, name_some
+from dali_vidaug.data.index_table import IndexTable, count_missing, index_from_text, index_to_text
 from dali_vidaug.data.labels import Labels, compare_with_neighbours, index_labels
 from dali_vidaug.data.lists import list_videos
 from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest, OtherVersionError, is_manifest
@@ -42,6 +43,7 @@ def scan(
     label_columns: Iterable[str] | None = None,
     stream: int | None = None,
     deep: bool = False,
+    index: bool = True,
     num_threads: int | None = None,
     progress: bool = True,
 ) -> Manifest:
@@ -62,6 +64,8 @@ def scan(
         label_columns: columns of a list with labels. Several give several labels to a sample; default: ``label``.
         stream: which stream of each file, as FFmpeg counts them; default: the video stream that FFmpeg would play.
         deep: decode every frame of every video, rather than its first and last GOP.
+        index: keep where each packet of a file lies, so that clips are read without opening its container: see
+            docs/decoding.md. In a file beside ``output``.
         num_threads: videos measured at the same time; default: the cores of this process.
         progress: show a progress bar.
 
@@ -80,9 +84,10 @@ def scan(
     listing = list_videos(Path(path), None if root is None else Path(root), multi_label, columns)
     _check_several(listing, several)
     labels = index_labels(listing, given)
-    known = _Known(output, listing.root, deep, stream)
+    known = _Known(output, listing.root, deep, stream, index)
     try:
-        rows = _measure(listing, known, deep, stream, num_threads or len(os.sched_getaffinity(0)), progress)
+        options = (deep, stream, index)
+        rows = _measure(listing, known, options, num_threads or len(os.sched_getaffinity(0)), progress)
     finally:
         known.close()
     manifest = _assemble(listing, labels, rows, None if output is None else Path(output))
@@ -131,14 +136,14 @@ def _check_output(output):
 
 
 def _measure(
-    listing: Listing, known: _Known, deep: bool, stream: int | None, num_threads: int, progress: bool
+    listing: Listing, known: _Known, options: tuple[Any, ...], num_threads: int, progress: bool
 ) -> dict[str, Any]:
-    """What is measured of each file, by path."""
+    """What is measured of each file, by path; ``options`` of ``measure``."""
     names = sorted({entry.path for entry in listing.entries if entry.error is None})
     rows = {name: known.get(name) for name in names}
     with ThreadPoolExecutor(num_threads, "scan") as pool:
         missing = [name for name in names if rows[name] is None]
-        jobs = {pool.submit(measure, listing.root / name, deep, stream): name for name in missing}
+        jobs = {pool.submit(measure, listing.root / name, *options): name for name in missing}
         done = as_completed(jobs)
         try:
             for job in tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs):
@@ -153,15 +158,18 @@ def _measure(
 class _Known:
     """Measurements of earlier scans: the rows of the output, and those of an interrupted scan next to it."""
 
-    def __init__(self, output, root, deep, stream):
+    def __init__(self, output, root, deep, stream, index):
         self._root, self._rows, self._log = root, {}, None
-        self._deep, self._stream = deep, stream
+        self._deep, self._stream, self._index = deep, stream, index
         if output is None:
             return
         self._file = Path(f"{output}.partial")
         if Path(output).is_file() and not deep:
             with suppress(OtherVersionError):  # then nothing is known
-                for row in Manifest.read(output).table.select(["path", *_MEASURED]).to_pylist():
+                manifest = Manifest.read(output)
+                for row in manifest.table.select(["path", *_MEASURED]).to_pylist():
+                    number = row["packet_index"]
+                    row["index"] = None if number is None or manifest.packets is None else manifest.packets[number]
                     self._rows[restore_name(row.pop("path"))] = row
         if self._file.is_file():
             for line in self._file.read_text().splitlines():
@@ -170,12 +178,16 @@ class _Known:
                 except ValueError:  # the line that was being written when the scan was interrupted
                     continue
                 if row.pop("deep", False) >= deep:
-                    self._rows[name] = row
+                    self._rows[name] = index_from_text(row)
         self._log = self._file.open("a")
 
     def get(self, name):
         row = self._rows.get(name)
         if row is None or not row.keys() >= set(_MEASURED) or not self._is_of_stream(row):
+            return None
+        if not self._index:
+            row |= {"index": None, "packet_index": None, "no_packet_index": None}
+        elif row["index"] is None and row["no_packet_index"] is None:  # a scan without
             return None
         try:
             stat = (self._root / name).stat()
@@ -189,7 +201,7 @@ class _Known:
 
     def add(self, name, row):
         if self._log is not None:
-            self._log.write(json.dumps([name, {**row, "deep": self._deep}]) + "\n")
+            self._log.write(json.dumps([name, {**index_to_text(row), "deep": self._deep}]) + "\n")
             self._log.flush()
 
     def close(self):
@@ -229,17 +241,30 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
         )
     table = pa.Table.from_pylist(good, SCHEMA)
     own = listing.own.take(pa.array(positions, pa.int64()))
+    numbers, packets = _gather_indices(good)
+    at = table.column_names.index("packet_index")
+    table = table.set_column(at, "packet_index", pa.array(numbers, pa.int64()))
     for name in own.column_names:
         table = table.append_column(own.schema.field(name), own[name])
     sayings = {remark: f"{remark}: {len(places)} ({name_some(places)})" for remark, places in said.items()}
     expected = [sayings.pop(WHOLE)] if WHOLE in sayings else []
     odd = [f"{entries[i].path}: {row['notes']}" for i, row in zip(positions, good, strict=True) if row["notes"]]
     expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
+    missing = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
+    expected += [missing] if missing else []
     others = [] if output is None else compare_with_neighbours(output, labels.classes)
     warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *sayings.values(), *others)]
     for text in warnings:
         log.warning("scan: %s", text)
-    return Manifest(table, labels.classes, root, broken, (*warnings, *map(printable, (*listing.notes, *expected))))
+    remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
+    return Manifest(table, labels.classes, root, broken, remarks, packets)
+
+
+def _gather_indices(rows):
+    """For each row the number of its file's packet index or None; and the packet indices, each once."""
+    indices = {row["path"]: row["index"] for row in rows if row["index"] is not None}
+    number_of = {path: number for number, path in enumerate(indices)}
+    return [number_of.get(row["path"]) for row in rows], IndexTable.of(list(indices.values()))
 
 
 def _reason(path: Path, row: dict[str, Any]) -> str | None:

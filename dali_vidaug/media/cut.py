@@ -10,7 +10,6 @@ Frame i is always the i-th frame of a full decode, in presentation order.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -21,17 +20,15 @@ import av.logging
 import numpy as np
 
 from dali_vidaug.media.bitstream import encoder_note, is_fresh_start, is_reference
-from dali_vidaug.media.video import Video
+from dali_vidaug.media.container import open_video, read_packets
+from dali_vidaug.media.index import KEY, NON_REFERENCE, DamagedIndexError, Packets
+from dali_vidaug.media.indexed_file import HIDDEN, IndexedFile, can_decode, open_indexed
+from dali_vidaug.media.video import Video, frame_index, frame_indices, frame_pts, is_counted
 
 SEEK_DISTANCE = 64  # frames; a key frame closer than this is reached by reading on
 FROM_START = -1  # in place of a key frame: from the first packet of the stream
 REORDER_MAX = 17  # packets; no codec delays a picture by more than 16 others
 READ_ERRORS = (OSError, ValueError, EOFError, av.error.FFmpegError)  # what a bad file raises
-
-# Before version 19, PyAV refuses files with tags that are not UTF-8, unless it gets this option; 19 does not have it.
-ANY_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if hasattr(av.container.Container, "metadata_errors") else {}
-
-av.logging.set_level(av.logging.PANIC)  # errors are exceptions here; FFmpeg's own lines name neither file nor frame
 
 
 class Cut(NamedTuple):
@@ -41,99 +38,38 @@ class Cut(NamedTuple):
         packets: in decoding order; the first is a key frame, or the first of the stream. A list or, for a video that is
             not regular, an iterator that reads the file on.
         frames: for each packet of a list the index of its frame, -1 when it has none (it is hidden).
+        stream: where they are from, PyAV's ``Stream`` or an ``IndexedStream``.
     """
 
     packets: Iterable[Any]
     frames: list[int]
+    stream: Any
+
+
+def can_be_indexed(video: Video) -> bool:
+    """Whether its packets can be told from each other by their time stamps, and are a frame each."""
+    return video.regular and not is_counted(video)
+
+
+def read_by_index(video: Video) -> bool:
+    """Whether clips of a video are read by its packet index."""
+    return video.packet_index is not None and can_be_indexed(video) and can_decode(video.packet_index)
 
 
 @contextmanager
-def open_video(path: str | os.PathLike[str], stream_index: int | None = None) -> Iterator[tuple[Any, Any]]:
-    """Open a file: a context manager that gives (container, video stream).
+def open_source(video: Video) -> Iterator[tuple[Any, Any]]:
+    """Open what the packets of clips are read from: a context manager that gives (source, stream) for ``read_cuts``.
 
-    Args:
-        path: the file.
-        stream_index: which stream of the file; default: the one that FFmpeg would play.
+    With a packet index that is the bare file, otherwise its container.
 
     Raises:
-        av.error.FFmpegError, OSError: the file cannot be opened.
-        ValueError: it has no video, or no such stream.
+        OSError, ValueError, av.error.FFmpegError: it cannot be opened.
     """
-    with av.open(str(path), **ANY_TAGS) as container:
-        stream = container.streams.best("video") if stream_index is None else _stream(container, stream_index)
-        if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
-            kinds = sorted({_kind(other) for other in container.streams})
-            raise ValueError(f"no video stream, only {', '.join(kinds) or 'nothing'}")
-        if stream.codec_context is None:
-            raise ValueError("no decoder for its codec")
-        stream.codec_context.thread_count = 1
-        stream.codec_context.thread_type = "NONE"  # clips are decoded in parallel, each by one thread
-        yield container, stream
-
-
-def _stream(container, index):
-    """Stream ``index`` of a file, which must be of video."""
-    if not (index < len(container.streams) and container.streams[index].type == "video"):
-        raise ValueError(f"stream {index} is not a video stream; there are {len(container.streams)} streams")
-    return container.streams[index]
-
-
-def _kind(stream):
-    """What a stream is; a cover picture is a video stream for FFmpeg."""
-    cover = stream.type == "video" and stream.disposition & av.stream.Disposition.attached_pic
-    return "a cover picture" if cover else stream.type
-
-
-def video_streams(container: Any) -> list[int]:
-    """The indices of the video streams of a file, cover pictures left out."""
-    return [s.index for s in container.streams if _kind(s) == "video"]
-
-
-def read_packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The packets of a stream up to its end, without the empty ones.
-
-    Raises:
-        av.error.FFmpegError: the file cannot be read.
-        ValueError: PyAV fails on it.
-    """
-    packets, at_end = container.demux(stream), False
-    while True:
-        try:
-            packet = next(packets, None)
-        except IndexError as error:
-            # Before version 19, PyAV raises this after the end of a file in which a stream, such as late sound, began
-            # after the file was opened. The end is marked by an empty packet.
-            if at_end:
-                return
-            raise ValueError("PyAV fails on its streams; PyAV 19 may read it") from error
-        if packet is None:
-            return
-        at_end = not packet.size
-        if packet.size:
-            yield packet
-
-
-def frame_index(video: Video, pts: int | None) -> int:
-    """The index of the frame shown at ``pts``, -1 if there is none."""
-    if pts is None:
-        return -1
-    if video.pts is not None:
-        at = int(np.searchsorted(video.pts, pts))
-        return at if at < len(video.pts) and video.pts[at] == pts else -1
-    if video.pts_first is None or video.pts_step is None:
-        return -1
-    position = (pts - video.pts_first) / video.pts_step
-    at = round(position)
-    return at if 0 <= at < video.num_frames and abs(position - at) <= 0.25 else -1
-
-
-def _frame_pts(video, index):
-    return int(video.pts[index]) if video.pts is not None else round(video.pts_first + index * video.pts_step)
-
-
-def is_counted(video: Video) -> bool:
-    """Whether the file's time stamps are useless, so that frames are found by counting from the start."""
-    return video.pts is None and video.pts_step is None
+    opened: Any = open_video(video.path, video.stream)
+    if video.packet_index is not None and read_by_index(video):
+        opened = open_indexed(video.path, video.packet_index)
+    with opened as source:
+        yield source
 
 
 def needs_note(video: Video) -> bool:
@@ -141,11 +77,16 @@ def needs_note(video: Video) -> bool:
     return video.codec == "h264" and "444" in video.pixel_format
 
 
-def read_cuts(container: Any, stream: Any, video: Video, frames: np.ndarray, *, one_cut: bool = False) -> list[Cut]:
+def is_hidden(packet: Any) -> bool:
+    """Whether an edit list hides a packet: it is decoded, and not shown."""
+    return packet.is_discard or packet.opaque is HIDDEN
+
+
+def read_cuts(source: Any, stream: Any, video: Video, frames: np.ndarray, *, one_cut: bool = False) -> list[Cut]:
     """Read what is needed to decode some frames.
 
     Args:
-        container, stream: of an open file from which nothing has been read yet.
+        source, stream: from ``open_source``, or from ``open_video``; nothing has been read from it yet.
         video: its row of the manifest.
         frames: (F,) int, indices in [0, num_frames), in any order, repeats allowed.
         one_cut: read everything from the key frame at or before the first wanted frame, as one cut; otherwise there is
@@ -163,31 +104,80 @@ def read_cuts(container: Any, stream: Any, video: Video, frames: np.ndarray, *, 
     wanted = np.unique(frames)
     if not (wanted[0] >= 0 and wanted[-1] < video.num_frames):
         raise ValueError(f"frames {wanted[0]} to {wanted[-1]} are not all in [0, {video.num_frames})")
-    packets = read_packets(container, stream)
     if is_counted(video):
-        return [Cut(packets if not video.regular else _read_counted(packets, int(wanted[-1])), [])]
+        packets = read_packets(source, stream)
+        return [Cut(packets if not video.regular else _read_counted(packets, int(wanted[-1])), [], stream)]
     before = np.searchsorted(video.keyframes, wanted, "right") - 1
     keys = np.where(before < 0, FROM_START, video.keyframes[before] if len(video.keyframes) else FROM_START)
     if not video.regular:
-        return [_seek_cut(container, stream, video, int(keys[0]), None)[0]]
+        return [_seek_cut(source, stream, video, int(keys[0]), None)[0]]
     if one_cut:
         keys = np.broadcast_to(keys[0], keys.shape)
-    cuts, position, note = [], -1, b""
-    if needs_note(video) and keys[-1] > 0:
+    groups = {key: {int(i) for i in wanted[keys == key]} for key in np.unique(keys).tolist()}
+    read = _read_by_place if isinstance(source, IndexedFile) else _read_in_order
+    first, cuts = read(source, stream, video, groups)
+    note = encoder_note(first, stream) if first is not None else b""
+    return [
+        cut._replace(packets=[_with_prefix(note, cut.packets[0]), *cut.packets[1:]]) if note and key > 0 else cut
+        for key, cut in zip(groups, cuts, strict=True)
+    ]
+
+
+def _read_in_order(container, stream, video, groups):
+    """Read a cut for each key frame of ``groups``, rising, with the frames that are wanted of it, from a container.
+
+    Returns:
+        The first packet of the file if the encoder's note in it is needed, else None; and the cuts.
+    """
+    packets, first = read_packets(container, stream), None
+    if needs_note(video) and max(groups) > 0:
         first = next(packets)
-        note = encoder_note(first, stream)
         packets = chain([first], packets)
-    for key in np.unique(keys).tolist():
-        group = {int(i) for i in wanted[keys == key]}
+    cuts, position = [], -1
+    for key, group in groups.items():
         near = key <= position + SEEK_DISTANCE
         cut = _read_cut(packets, video, stream, key, group) if near else None
         if cut is None:
             cut, packets = _seek_cut(container, stream, video, key, group)
-        if note and key > 0:
-            cut = cut._replace(packets=[_with_prefix(note, cut.packets[0]), *cut.packets[1:]])
         cuts.append(cut)
         position = max(group)
-    return cuts
+    return first, cuts
+
+
+def _read_by_place(file, stream, video, groups):
+    """As ``_read_in_order``, of a file with a packet index: all cuts in one read, where they are not far apart."""
+    parts = [_find_packets(file, video, key, group) for key, group in groups.items()]
+    noted = needs_note(video) and max(groups) > 0
+    if noted:
+        parts.append(file.block(0).part(slice(0, 1)))
+    read = file.read(parts)
+    first = read.pop()[0] if noted else None
+    cuts = [_read_cut(iter(part), video, stream, *group) for part, group in zip(read, groups.items(), strict=True)]
+    if None in cuts:
+        raise DamagedIndexError("a key frame is not where it should be")
+    return first, cuts
+
+
+def _find_packets(file, video, key, wanted):
+    """Which packets the frames ``wanted`` need from key frame ``key`` on, without non-reference pictures of others."""
+    found: list[Packets] = []
+    missing = np.array(sorted(wanted))
+    for packets in file.packets_from(None if key == FROM_START else frame_pts(video, key)):
+        frames = frame_indices(video, packets.pts)
+        if not found:
+            is_first = (frames == key) & (packets.flags & KEY != 0)
+            start = 0 if key == FROM_START else int(is_first.argmax())
+            if key != FROM_START and not is_first[start]:
+                break
+            packets, frames = packets.part(slice(start, None)), frames[start:]
+        at = np.flatnonzero(np.isin(frames, missing))
+        missing = np.setdiff1d(missing, frames)
+        count = int(at[-1]) + 1 if not len(missing) else len(frames)
+        needed = (packets.flags & NON_REFERENCE == 0) | np.isin(frames, list(wanted))
+        found.append(packets.part(slice(count)).part(needed[:count]))
+        if not len(missing):
+            return Packets(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
+    raise DamagedIndexError(f"it has no packet of frame {min(missing) if found else key}")
 
 
 def _seek_cut(container, stream, video, key, wanted):
@@ -200,7 +190,7 @@ def _seek_cut(container, stream, video, key, wanted):
     targets = [int(video.keyframes[max(0, position - n)]) for n in (0, 1, 3)] if key > 0 else []
     for target in dict.fromkeys(targets):
         try:
-            container.seek(_frame_pts(video, target), stream=stream)
+            container.seek(frame_pts(video, target), stream=stream)
             packets = read_packets(container, stream)
             cut = _read_cut(packets, video, stream, key, wanted)
         except (av.error.FFmpegError, OSError):  # there may be no index, or nothing to seek
@@ -223,7 +213,7 @@ def _with_prefix(prefix, packet):
     data = prefix + bytes(packet)
     longer = av.Packet(len(data))  # av.Packet(data) would lack the padding after the end, which decoders may read
     longer.update(data)
-    longer.pts, longer.dts, longer.time_base, longer.stream = packet.pts, packet.dts, packet.time_base, packet.stream
+    longer.pts, longer.dts, longer.time_base = packet.pts, packet.dts, packet.time_base
     longer.is_keyframe = True
     return longer
 
@@ -254,13 +244,13 @@ def _read_cut(packets, video, stream, key, wanted):
         if not chosen and packet.pts is not None and not is_fresh_start(packet, stream):
             opening = packet.pts
         if wanted is None:
-            return Cut(chain([packet], _without_leading(packets, video, key)), [])
+            return Cut(chain([packet], _without_leading(packets, video, key)), [], stream)
         if index in wanted or is_reference(packet, stream):
             chosen.append(packet)
             frames.append(index)
             missing.discard(index)
         if not missing:
-            return Cut(chosen, frames)
+            return Cut(chosen, frames, stream)
     if not started:
         return None
     raise EOFError(f"the file ends before frame {min(missing)}; the manifest says {video.num_frames} frames")

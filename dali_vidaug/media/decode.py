@@ -16,10 +16,10 @@ import numpy as np
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of, is_fresh_start
-from dali_vidaug.media.cut import REORDER_MAX, Cut, frame_index, is_counted, open_video, read_cuts
+from dali_vidaug.media.cut import REORDER_MAX, Cut, open_source, read_cuts
 from dali_vidaug.media.headers import ffv1_is_sound
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
-from dali_vidaug.media.video import Video
+from dali_vidaug.media.video import Video, frame_index, is_counted
 
 _EIGHT_BITS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # libvpx may be built for no more
 
@@ -95,7 +95,7 @@ def decode_frames(
         video: its row of the manifest.
         frames: (F,) int, indices of the wanted ones.
         seconds: processor time for reading is added to "read".
-        opened: the file, container and stream; default: open it.
+        opened: the file, container and stream; default: open it, by its packet index if it has one.
 
     Raises:
         EOFError, ValueError, av.error.FFmpegError: as ``decode``.
@@ -103,8 +103,8 @@ def decode_frames(
     for strict in (True, False):
         before, missing = time.thread_time(), set(frames.tolist())
         try:
-            with nullcontext(opened) if opened else open_video(video.path, video.stream) as (container, stream):
-                cuts, codec = read_cuts(container, stream, video, frames), decoder_of(stream, strict)
+            with nullcontext(opened) if opened else open_source(video) as (source, stream):
+                cuts, codec = read_cuts(source, stream, video, frames), decoder_of(stream, strict)
                 seconds["read"] += time.thread_time() - before
                 if codec.is_open:
                     codec.flush_buffers()  # of a clip before this one, which may have failed
@@ -165,7 +165,7 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
             decoded = codec.decode(packet)
         except av.error.FFmpegError as error:
             where = "the file" if counted or packet is None else _named(frame_index(video, packet.pts))
-            opening = i < REORDER_MAX and first is not None and not is_fresh_start(first, first.stream)
+            opening = i < REORDER_MAX and first is not None and not is_fresh_start(first, cut.stream)
             kind = _OpeningError if opening else ValueError
             raise kind(f"{where} is damaged: {one_line(error)}") from error
         for frame in decoded:

@@ -10,9 +10,11 @@ import numpy as np
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of
-from dali_vidaug.media.cut import READ_ERRORS, needs_note, open_video, read_packets, video_streams
+from dali_vidaug.media.container import open_video, read_packets, video_streams
+from dali_vidaug.media.cut import READ_ERRORS, needs_note
 from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
+from dali_vidaug.media.places import Places, prove_index
 from dali_vidaug.media.prove import Decoded, compare, decode_packets, join, odd_frames, prove
 from dali_vidaug.media.video import Video
 
@@ -20,42 +22,45 @@ _DAMAGED_MAX = 0.9  # of a file's frames; what remains of one with more is not w
 SEVERAL = "it has the video streams"  # begins a note
 
 
-def measure(path: Path, deep: bool = False, stream: int | None = None) -> dict[str, Any]:
+def measure(path: Path, deep: bool = False, stream: int | None = None, index: bool = True) -> dict[str, Any]:
     """Measure one video.
 
     Args:
         path: the file.
         deep: decode all of it, and load every frame as a clip does.
         stream: index of a video stream of the file; default: the one that FFmpeg would play.
+        index: make its packet index.
 
     Returns:
-        The measured columns of a manifest by name, or ``{"error": reason}``.
+        The measured columns of a manifest by name, and "index": an ``Index`` or None; or ``{"error": reason}``.
     """
     try:
         stat = path.stat()
         if stat.st_size == 0:
             return {"error": "the file is empty"}
-        return {**_measure(path, deep, stream), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        return {**_measure(path, deep, stream, index), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
     except FileNotFoundError:
         return {"error": "the file does not exist"}
     except READ_ERRORS as error:
         return {"error": one_line(error)}
 
 
-def _measure(path, deep, stream_index):
-    with open_video(path, stream_index) as (container, stream):
+def _measure(path, deep, stream_index, with_index):
+    with open_video(path, stream_index) as (container, stream), Places(path, stream) as places:
         facts, notes = _stream_facts(stream), []
         streams = video_streams(container)
         if len(streams) > 1:
             notes.append(f"{SEVERAL} {', '.join(map(str, streams))}; {stream.index} is used")
-        packets = Packets(container, stream)
+        packets = Packets(container, stream, places if with_index else None)
         if not packets.pts:
             raise ValueError(f"no video packets{packets.note}")
-        row = None if deep or packets.oddity else _from_ends(path, (container, stream), packets, facts)
+        row, truth = None if deep or packets.oddity else _from_ends(path, (container, stream), packets, facts), None
     if row is None:
-        row = _from_all(path, packets, facts, notes, deep)
+        row, truth = _from_all(path, packets, facts, notes, deep)
     notes += [f"it ends with an error{packets.note}"] if packets.note else []
-    return {**row, "notes": "; ".join(notes) or None}
+    index, problem = prove_index(_video(path, row), places, truth if deep else None) if with_index else (None, None)
+    found = {"index": index, "packet_index": None, "no_packet_index": problem}
+    return {**row, "notes": "; ".join(notes) or None, **found}
 
 
 def _from_ends(path, opened, packets, facts):
@@ -99,7 +104,7 @@ def _from_ends(path, opened, packets, facts):
 
 
 def _from_all(path, packets, facts, notes, deep):
-    """The row of a file of which all frames are decoded. What was found goes to ``notes``."""
+    """The row of a file of which all frames are decoded, and those frames. What was found goes to ``notes``."""
     with open_video(path, facts["stream"]) as (container, stream):
         decoded = decode_packets(stream.codec_context, read_packets(container, stream), -inf)
     frames = decoded.frames
@@ -129,7 +134,7 @@ def _from_all(path, packets, facts, notes, deep):
         notes.append(f"the frames {_ranges(row['damaged'])} cannot be used")
         if sum(row["damaged"][1::2]) - sum(row["damaged"][::2]) > _DAMAGED_MAX * len(frames):
             raise ValueError(f"most frames are damaged ({'; '.join(notes)})")
-    return row
+    return row, frames
 
 
 def _ranges(limits):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -12,7 +12,7 @@ from av.bitstream import BitStreamFilterContext
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import MPEG4_PICTURE, codec_of, is_random_access
-from dali_vidaug.media.cut import read_packets
+from dali_vidaug.media.container import read_packets
 from dali_vidaug.media.oddities import (
     INTRA_ONLY,
     PACKED,
@@ -72,8 +72,19 @@ class Headers:
         return True
 
 
+class Listener(Protocol):
+    """Something that is told of each packet."""
+
+    def add(self, packet: Any, stream: Any) -> None:
+        """Take the next packet."""
+
+
 class Packets:
     """The packets of a stream, looked at one by one.
+
+    Args:
+        container, stream: of a file from which nothing has been read yet.
+        listener: is told of each packet.
 
     Attributes:
         pts: of all packets, in decoding order; None where there is none.
@@ -87,7 +98,7 @@ class Packets:
         second_gop: the first packets of the second GOP.
     """
 
-    def __init__(self, container: Any, stream: Any):
+    def __init__(self, container: Any, stream: Any, listener: Listener | None = None):
         self.pts: list[int | None] = []
         self.random_access: list[int] = []
         self.odd_packets: str | None = None
@@ -114,6 +125,8 @@ class Packets:
         try:
             for packet in read_packets(container, stream):
                 self._add(packet, stream)
+                if listener is not None:
+                    listener.add(packet, stream)
         except (av.error.FFmpegError, OSError) as error:  # truncated: what came before still counts
             self.note = f" ({one_line(error)})"
         self.num_pictures -= self._pair_is_open

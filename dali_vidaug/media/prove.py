@@ -13,13 +13,14 @@ import av
 import numpy as np
 
 from dali_vidaug.errors import one_line
-from dali_vidaug.media.cut import READ_ERRORS, is_counted, needs_note, open_video
+from dali_vidaug.media.container import open_video
+from dali_vidaug.media.cut import READ_ERRORS, needs_note
 from dali_vidaug.media.decode import decode_frames
 from dali_vidaug.media.headers import ffv1_is_sound
 from dali_vidaug.media.oddities import INTRA_ONLY, READABLE
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.remux import remux
-from dali_vidaug.media.video import Video
+from dali_vidaug.media.video import Video, is_counted
 
 
 class Look(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import av
@@ -18,11 +19,13 @@ from dali_vidaug.media.bitstream import (
     is_one_shown_picture,
     presentation_order,
 )
-from dali_vidaug.media.cut import is_counted, open_video, read_cuts
-from dali_vidaug.media.video import Video
+from dali_vidaug.media.cut import is_hidden, open_source, read_cuts
+from dali_vidaug.media.indexed_file import IndexedStream, copy_facts
+from dali_vidaug.media.video import Video, is_counted
 
 NVDEC_DELAY_MAX = 7  # packets; DALI 2.4 orders the frames of a GPU's decoder among 8
 _TICK = Fraction(1, 30)  # of the small files; DALI looks at the order of time stamps alone
+_ANY_UNIT = b"\0\0\0\1\x46\1\x50" + bytes(9)  # something that begins as a NAL unit does
 
 
 class Remuxed(NamedTuple):
@@ -55,14 +58,14 @@ def remux(video: Video, frames: np.ndarray, on_gpu: bool = False) -> Remuxed:
         raise NotForDaliError("not for DALI's decoder: its packets are not one frame each, with the same settings")
     started = time.thread_time()
     frames = np.asarray(frames)
-    with open_video(video.path, video.stream) as (container, stream):
-        cuts = read_cuts(container, stream, video, frames)
+    with open_source(video) as (source, stream):
+        cuts = read_cuts(source, stream, video, frames)
         # Frames of one GOP may refer to the next GOP where that does not begin afresh: cuts then cannot be joined.
         joinable = all(is_fresh_start(next(iter(cut.packets)), stream) for cut in cuts[1:])
         if joinable:
             return _pack(stream, cuts, video, frames, on_gpu, started)
-    with open_video(video.path, video.stream) as (container, stream):
-        cuts = read_cuts(container, stream, video, frames, one_cut=True)
+    with open_source(video) as (source, stream):
+        cuts = read_cuts(source, stream, video, frames, one_cut=True)
         return _pack(stream, cuts, video, frames, on_gpu, started)
 
 
@@ -87,7 +90,7 @@ def _order_packets(cuts, frames):
         order += [first + int(rank) for rank in ranks]
         first += len(cut.packets)
         # A frame that an edit list hides is decoded too and, because the small file has no edit list, shown.
-        shown += [(p.pts, i) for p, i in zip(cut.packets, cut.frames, strict=True) if i >= 0 or p.is_discard]
+        shown += [(p.pts, i) for p, i in zip(cut.packets, cut.frames, strict=True) if i >= 0 or is_hidden(p)]
     position_of = {index: position for position, (_, index) in enumerate(sorted(shown)) if index >= 0}
     return packets, order, [position_of[i] for i in frames.tolist()]
 
@@ -111,7 +114,7 @@ def _nvdec_problem(stream, cuts, packets, delay, video):
     """
     counted = is_counted(video)
     all_shown = counted or all(
-        index >= 0 or packet.is_discard for cut in cuts for packet, index in zip(cut.packets, cut.frames, strict=True)
+        index >= 0 or is_hidden(packet) for cut in cuts for packet, index in zip(cut.packets, cut.frames, strict=True)
     )
     if counted and video.codec in ("h264", "hevc"):
         return "its time stamps do not tell the order of its frames"
@@ -136,13 +139,31 @@ def _write(stream: Any, packets: list, order: list[int], delay: int, video: Vide
         track.time_base = _TICK
         for i, (packet, rank) in enumerate(zip(packets, order, strict=True)):
             packet.stream, packet.time_base = track, _TICK
-            packet.pts, packet.dts = rank, i - delay
+            packet.pts, packet.dts, packet.duration = rank, i - delay, 1
             output.mux(packet)
     return np.frombuffer(buffer.getbuffer(), np.uint8)
 
 
 def _add_track(output, stream, video):
-    if video.codec != "av1":
+    if video.codec == "av1":  # its decoder is libdav1d, a name that containers do not know
+        return output.add_mux_stream("av1", rate=30, width=video.width, height=video.height)
+    if not isinstance(stream, IndexedStream):
         return output.add_stream_from_template(stream)
-    # The decoder is libdav1d, a name that containers do not know.
-    return output.add_mux_stream("av1", rate=30, width=video.width, height=video.height)
+    track = output.add_stream_from_template(_template(stream.codec_context.name)[1])
+    copy_facts(stream.codec_context, track.codec_context)
+    return track
+
+
+@lru_cache(maxsize=64)
+def _template(codec):
+    """(container, stream) of a file in memory with a stream of a codec: PyAV copies streams, and makes none without."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="nut") as output:
+        track = output.add_mux_stream(codec, rate=30, width=16, height=16)
+        packet = av.Packet(len(_ANY_UNIT))
+        packet.update(_ANY_UNIT)
+        packet.pts = packet.dts = 0
+        packet.stream, packet.time_base, packet.is_keyframe = track, _TICK, True
+        output.mux(packet)
+    container = av.open(io.BytesIO(buffer.getvalue()), "r")
+    return container, container.streams.video[0]

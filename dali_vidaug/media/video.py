@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.device.nvdec import Format
+from dali_vidaug.media.index import Index
 from dali_vidaug.media.orientation import is_transposed
 
 
@@ -30,6 +31,7 @@ class Video(NamedTuple):
     regular: bool
     bytes: int | None = None  # size and time of change when it was scanned; None: not compared
     mtime_ns: int | None = None
+    packet_index: Index | None = None  # of its packets; None: the container is opened
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -40,6 +42,40 @@ class Video(NamedTuple):
     def format(self) -> Format:
         """What a decoder must accept to decode it."""
         return Format(self.codec, self.pixel_format, self.width, self.height)
+
+
+def frame_index(video: Video, pts: int | None) -> int:
+    """The index of the frame shown at ``pts``, -1 if there is none."""
+    if pts is None:
+        return -1
+    if video.pts is not None:
+        at = int(np.searchsorted(video.pts, pts))
+        return at if at < len(video.pts) and video.pts[at] == pts else -1
+    if video.pts_first is None or video.pts_step is None:
+        return -1
+    position = (pts - video.pts_first) / video.pts_step
+    at = round(position)
+    return at if 0 <= at < video.num_frames and abs(position - at) <= 0.25 else -1
+
+
+def frame_indices(video: Video, pts: np.ndarray) -> np.ndarray:
+    """As ``frame_index``, for many time stamps: (P,) int64. The video is not counted."""
+    if video.pts is not None:
+        at = np.searchsorted(video.pts, pts).clip(max=len(video.pts) - 1)
+        return np.where(video.pts[at] == pts, at, -1)
+    positions = (pts - video.pts_first) / video.pts_step
+    at = np.rint(positions).astype(np.int64)
+    return np.where((at >= 0) & (at < video.num_frames) & (np.abs(positions - at) <= 0.25), at, -1)
+
+
+def frame_pts(video: Video, index: int) -> int:
+    """When a frame is shown: the time stamp of its packet or, on a regular grid, one within a quarter of a step."""
+    return int(video.pts[index]) if video.pts is not None else round(video.pts_first + index * video.pts_step)  # type: ignore
+
+
+def is_counted(video: Video) -> bool:
+    """Whether the file's time stamps are useless, so that frames are found by counting from the start."""
+    return video.pts is None and video.pts_step is None
 
 
 def same_time(now: int, then: int) -> bool:

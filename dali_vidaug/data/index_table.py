@@ -1,0 +1,164 @@
+"""The packet indices of a manifest's files: a table, in one file beside the manifest that is mapped to memory."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dali_vidaug.media.index import Index
+
+SCHEMA = pa.schema([("codec", pa.dictionary(pa.int32(), pa.binary())), ("packets", pa.large_binary())])
+
+log = logging.getLogger("dali_vidaug")
+
+
+def index_path(manifest: str | os.PathLike[str]) -> str:
+    """Where the packet indices of a manifest's file are."""
+    return f"{os.fspath(manifest)}.packets"
+
+
+class IndexTable:
+    """Packet indices by number, which is what the column ``packet_index`` of a manifest has.
+
+    Nothing is in memory but what is used, and processes of a machine share it. If there is a file, a pickle has its name
+    only.
+
+    Args:
+        table: of ``SCHEMA``.
+        source: the file that is mapped, and its id; None if the table is in memory.
+    """
+
+    def __init__(self, table: pa.Table, source: tuple[str, str] | None = None):
+        self.table = table
+        self._source = source
+        self._codec, self._packets = table["codec"], table["packets"]
+
+    @classmethod
+    def of(cls, indices: Sequence[Index]) -> IndexTable | None:
+        """A table in memory; None if there is no index."""
+        if not indices:
+            return None
+        codecs = pa.array([index.codec for index in indices], pa.binary()).dictionary_encode()
+        packets = pa.array([bytes(index.packets) for index in indices], pa.large_binary())
+        return cls(pa.Table.from_arrays([codecs, packets], schema=SCHEMA))
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (read_table, self._source) if self._source else (IndexTable, (self.table,))
+
+    def __getitem__(self, number: int) -> Index:
+        return Index(self._codec[number].as_py(), self._packets[number].as_buffer())
+
+    def __add__(self, other: IndexTable) -> IndexTable:
+        """Both; the numbers of ``other`` are then larger by ``len(self)``."""
+        return IndexTable(pa.concat_tables([self.table, other.table]).unify_dictionaries())
+
+    def write(self, path: str, numbers: np.ndarray) -> str:
+        """Write some of the indices to a file, whole or not at all.
+
+        Args:
+            path: the file.
+            numbers: which, rising; in the file they are 0, 1, 2, ...
+
+        Returns:
+            What tells the file from others of that name.
+        """
+        table = self.table if len(numbers) == len(self) else self.table.take(pa.array(numbers))
+        name = f"{time.time_ns():x}-{os.getpid():x}"
+        table = table.unify_dictionaries().replace_schema_metadata({"dali_vidaug": name})
+        partial = Path(f"{path}.{os.getpid()}")
+        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=65536)
+        partial.replace(path)
+        return name
+
+
+def read_table(path: str, name: str) -> IndexTable | None:
+    """Map the file of a manifest's packet indices.
+
+    Args:
+        path: the file.
+        name: what ``IndexTable.write`` returned.
+
+    Returns:
+        The indices; None, with a warning, if the file is not there or not the one that was written.
+    """
+    try:
+        table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+    except (OSError, pa.ArrowException) as error:
+        reason = "it is not there" if isinstance(error, FileNotFoundError) else f"it cannot be read ({error})"
+    else:
+        if (table.schema.metadata or {}).get(b"dali_vidaug") == name.encode() and table.schema.equals(SCHEMA):
+            return IndexTable(table, (path, name))
+        reason = "it is that of another scan"
+    log.warning("manifest: no packet index, files are opened as containers: %s: %s", path, reason)
+    return None
+
+
+def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
+    """A manifest's table whose column ``packet_index`` fits its packet indices. Older manifests have no such column.
+
+    Raises:
+        ValueError: a number is not of an index.
+    """
+    for name, kind in (("packet_index", pa.int64()), ("no_packet_index", pa.string())):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(len(table), kind))
+    numbers = table["packet_index"]
+    if packets is None and numbers.null_count < len(numbers):
+        return _with_numbers(table, pa.nulls(len(table), pa.int64()))
+    used = numbers.drop_null().to_numpy()
+    if packets is not None and len(used) and not (used.min() >= 0 and used.max() < len(packets)):
+        raise ValueError(f"manifest: packet_index goes from {used.min()} to {used.max()}, but there are {len(packets)}")
+    return table
+
+
+def write_used(table: pa.Table, packets: IndexTable | None, path: str) -> tuple[pa.Table, str | None]:
+    """Write the packet indices that rows of a manifest's table have; where none has, the file is removed.
+
+    Returns:
+        The table with their numbers in the file, and what ``IndexTable.write`` returns, or None.
+    """
+    numbers = table["packet_index"]
+    if packets is None or numbers.null_count == len(numbers):
+        Path(path).unlink(missing_ok=True)
+        return table, None
+    used = np.unique(numbers.drop_null().to_numpy())
+    return _with_numbers(table, pc.index_in(numbers, pa.array(used)).cast(pa.int64())), packets.write(path, used)
+
+
+def _with_numbers(table, numbers):
+    return table.set_column(table.column_names.index("packet_index"), "packet_index", numbers)
+
+
+def index_to_text(row: dict[str, Any]) -> dict[str, Any]:
+    """A measured row whose index is text, for JSON."""
+    index = row.get("index")
+    return {**row, "index": index and [base64.b64encode(part).decode() for part in index]}
+
+
+def index_from_text(row: dict[str, Any]) -> dict[str, Any]:
+    """The row that ``index_to_text`` was given."""
+    index = row.get("index")
+    return {**row, "index": index and Index(*(base64.b64decode(part) for part in index))}
+
+
+def count_missing(reasons: Iterable[str | None]) -> str | None:
+    """A sentence on the files without a packet index, of the reasons (None: it has one); None if all have one."""
+    counts = Counter(reason for reason in reasons if reason is not None)
+    if not counts:
+        return None
+    said = "; ".join(f"{count}: {reason}" for reason, count in counts.most_common())
+    return f"files without a packet index, which are opened as containers: {counts.total()} ({said})"

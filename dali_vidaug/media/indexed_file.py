@@ -1,0 +1,181 @@
+"""A file that is read by its packet index: bytes at known places, and a decoder without a container."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+
+from dali_vidaug.media.index import (
+    BLOCK,
+    DISCARD,
+    FACTS,
+    KEY,
+    NO_DTS,
+    DamagedIndexError,
+    Index,
+    Packets,
+    checksum,
+    read_block,
+    read_codec,
+)
+
+HIDDEN = "hidden by an edit list"  # the ``opaque`` of such packets, whose flag cannot be set
+GAP_MAX = 1 << 17  # bytes between packets that are read along rather than read apart
+
+
+@dataclass
+class IndexedStream:
+    """What cutting and decoding use of PyAV's ``Stream``.
+
+    Attributes:
+        codec_context: a decoder that is not open.
+        metadata: "alpha_mode", where the container has it.
+        time_base: seconds of a tick.
+    """
+
+    codec_context: Any
+    metadata: dict[str, str]
+    time_base: Fraction
+
+
+def can_decode(index: Index) -> bool:
+    """Whether this PyAV has the decoder of an index and can be told all that it must know."""
+    facts = read_codec(index.codec)
+    reordered = facts.get("reorder_depth", 0) > 0 and facts["decoder"] == "h264"
+    return facts["decoder"] in av.codecs_available and (not reordered or hasattr(_new(facts), "reorder_depth"))
+
+
+def _new(facts):
+    return av.CodecContext.create(facts["decoder"], "r")
+
+
+def make_stream(index: Index) -> IndexedStream:
+    """A stream with a new decoder, which has one thread: clips are decoded in parallel."""
+    facts = read_codec(index.codec)
+    codec = _new(facts)
+    codec.extradata = facts["extradata"] or None
+    for name in FACTS:
+        if name in facts:
+            setattr(codec, name, facts[name])
+    codec.thread_count, codec.thread_type = 1, "NONE"
+    return IndexedStream(codec, {k: facts[k] for k in ("alpha_mode",) if k in facts}, facts["time_base"])
+
+
+def copy_facts(codec: Any, other: Any) -> None:
+    """Let another codec context have the size, colours and extradata of one."""
+    for name in ("width", "height", "pix_fmt", "color_range", "color_primaries", "color_trc", "colorspace"):
+        if value := getattr(codec, name):
+            setattr(other, name, value)
+    other.extradata = codec.extradata
+
+
+class IndexedFile:
+    """A file that is read by its index.
+
+    Args:
+        path: the file.
+        index: of it.
+
+    Raises:
+        OSError: it cannot be opened.
+        DamagedIndexError: the index contradicts itself.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], index: Index):
+        self.stream = make_stream(index)
+        data = memoryview(index.packets)
+        count = int.from_bytes(data[:4], "little")
+        if len(data) < 4 + count * BLOCK.size or not count:
+            raise DamagedIndexError("it is cut off")
+        directory = list(BLOCK.iter_unpack(data[4 : 4 + count * BLOCK.size]))
+        self._first_pts = np.array([pts for pts, _ in directory], np.int64)
+        ends = 4 + count * BLOCK.size + np.cumsum([0, *(length for _, length in directory)])
+        self._blocks = [data[a:b] for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
+        self._known: dict[int, Packets] = {}
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def block(self, number: int) -> Packets:
+        """The packets of a block."""
+        if number not in self._known:
+            self._known[number] = read_block(self._blocks[number])
+        return self._known[number]
+
+    def packets_from(self, pts: int | None) -> Iterator[Packets]:
+        """The packets of the block that has the key frame of a time stamp (None: of the first one), and later ones."""
+        first = 0 if pts is None else max(0, int(np.searchsorted(self._first_pts, pts, "right")) - 1)
+        for number in range(first, len(self._blocks)):
+            yield self.block(number)
+
+    def read(self, parts: list[Packets]) -> list[list[Any]]:
+        """Read packets, in as few reads as there are ranges of the file far apart.
+
+        Args:
+            parts: which.
+
+        Returns:
+            For each part a list of ``av.Packet``.
+
+        Raises:
+            EOFError: the file ends before them.
+            ValueError: the file was changed.
+        """
+        places = np.concatenate([part.places for part in parts])
+        ends = places + np.concatenate([part.sizes for part in parts])
+        order = np.argsort(places, kind="stable")
+        latest = np.maximum.accumulate(ends[order])
+        breaks = np.flatnonzero(places[order][1:] > latest[:-1] + GAP_MAX) + 1
+        firsts = places[order][np.append(0, breaks)]
+        lasts = latest[np.append(breaks - 1, len(order) - 1)]
+        spans = [self._pread(a, b) for a, b in zip(firsts.tolist(), lasts.tolist(), strict=True)]
+        return [self._cut_out(part, firsts, spans) for part in parts]
+
+    def _pread(self, first, last):
+        if first < 0:
+            raise DamagedIndexError("a place before the file")
+        data = os.pread(self._file, last - first, first)
+        if len(data) < last - first:
+            raise EOFError(f"changed since it was scanned: it ends before byte {last}; scan again")
+        return memoryview(data)
+
+    def _cut_out(self, part, firsts, spans):
+        span_of = (np.searchsorted(firsts, part.places, "right") - 1).tolist()
+        packets = []
+        for span, first, pts, dts, place, size, flags, check in zip(
+            span_of, firsts[span_of].tolist(), *(column.tolist() for column in part), strict=True
+        ):
+            data = spans[span][place - first : place - first + size]
+            if checksum(data) != check:
+                raise ValueError(f"changed since it was scanned: at byte {place} is another packet; scan again")
+            packet = av.Packet(size)  # av.Packet(data) would lack the padding after the end, which decoders may read
+            packet.update(bytes(data))
+            packet.pts, packet.dts, packet.time_base = pts, None if flags & NO_DTS else dts, self.stream.time_base
+            packet.is_keyframe = bool(flags & KEY)
+            if flags & DISCARD:
+                packet.opaque = HIDDEN
+            packets.append(packet)
+        return packets
+
+
+@contextmanager
+def open_indexed(path: str | os.PathLike[str], index: Index) -> Iterator[tuple[IndexedFile, IndexedStream]]:
+    """Open a file by its index: a context manager that gives (file, stream), as ``open_video`` does.
+
+    Raises:
+        OSError, DamagedIndexError: as ``IndexedFile``.
+    """
+    file = IndexedFile(path, index)
+    try:
+        yield file, file.stream
+    finally:
+        file.close()

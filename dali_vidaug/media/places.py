@@ -1,0 +1,161 @@
+"""Whether a file can have a packet index: every packet is compared with the file's bytes, and clips are decoded both
+ways."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dali_vidaug.errors import one_line
+from dali_vidaug.media.bitstream import is_reference
+from dali_vidaug.media.cut import READ_ERRORS, can_be_indexed, is_hidden, read_by_index
+from dali_vidaug.media.decode import decode_frames
+from dali_vidaug.media.index import (
+    DISCARD,
+    KEY,
+    NO_DTS,
+    NON_REFERENCE,
+    Index,
+    Packets,
+    checksum,
+    pack_codec,
+    pack_packets,
+)
+from dali_vidaug.media.indexed_file import open_indexed
+from dali_vidaug.media.prove import Frame, compare, digest_of
+from dali_vidaug.media.video import Video, frame_indices, frame_pts
+
+_HEADER_MAX = 256  # bytes that a container may put between the place that it tells and the packet
+_FRAMES_COMPARED = 5  # of the first, the second and the last GOP
+
+
+class Places:
+    """Where the packets of a file lie. They are looked for at the places that the container tells.
+
+    Args:
+        path: the file.
+        stream: of it, of which nothing has been decoded yet.
+
+    Attributes:
+        problem: why the file can have no index, or None.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], stream: Any):
+        self.problem: str | None = None
+        self._rows: list[tuple[int, ...]] = []
+        self._codec = b""
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._codec = pack_codec(stream)
+        except ValueError as error:
+            self.problem = f"PyAV does not tell what its decoder must know ({one_line(error)})"
+
+    def __enter__(self) -> Places:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def add(self, packet: Any, stream: Any) -> None:
+        """Look for the next packet."""
+        if self.problem is not None:
+            return
+        data = bytes(packet)
+        place = self._find(packet.pos, data)
+        if packet.pts is None:
+            self.problem = "a packet has no time stamp"
+        elif place is None:
+            self.problem = "its packets are not in one piece in the file"
+        elif any(True for _ in packet.iter_sidedata()):
+            self.problem = "its packets have side data"
+        else:
+            flags = KEY * packet.is_keyframe + DISCARD * is_hidden(packet) + NO_DTS * (packet.dts is None)
+            flags += NON_REFERENCE * (not is_reference(packet, stream))
+            dts = packet.pts if packet.dts is None else packet.dts
+            self._rows.append((packet.pts, dts, place, len(data), flags, checksum(data)))
+
+    def _find(self, told, data):
+        """The place of the first such bytes at or soon after the place that the container tells, or None."""
+        if told is None or told < 0:
+            return None
+        there = os.pread(self._file, len(data) + _HEADER_MAX, told)
+        at = there.find(data)
+        return told + at if at >= 0 else None
+
+    @property
+    def packets(self) -> Packets:
+        """What was found."""
+        return Packets(*np.array(self._rows, np.int64).reshape(-1, len(Packets._fields)).T)
+
+    def pack(self) -> Index:
+        """The index."""
+        return Index(self._codec, pack_packets(self.packets))
+
+
+def prove_index(video: Video, places: Places, truth: Sequence[Frame] | None = None) -> tuple[Index | None, str | None]:
+    """Make the index of a file if clips of it are the same by the index and by the container.
+
+    Args:
+        video: its row of the manifest.
+        places: of all its packets.
+        truth: all frames of a full decode, with digests: each is compared. None: a few frames of three GOPs.
+
+    Returns:
+        The index or None, and why there is none.
+    """
+    if not can_be_indexed(video):
+        return None, "its packets are not one frame each, with time stamps of their own and the settings of the first"
+    if places.problem is not None:
+        return None, places.problem
+    index = places.pack()
+    indexed = video._replace(packet_index=index)
+    if not read_by_index(indexed):
+        return None, "this PyAV cannot be told what its decoder must know"
+    if not _has_all(indexed, places.packets):
+        return None, "its time stamps do not tell each packet"
+    wrong = None, "decoding from it gives other frames"
+    keys = [0, *(key for key in video.keyframes.tolist() if key)]
+    ends = [*keys[1:], video.num_frames]
+    if truth is not None:
+        gops = zip(keys, ends, strict=True)
+        return wrong if any(compare(indexed, range(*gop), truth) for gop in gops) else (index, None)
+    for i in sorted({0, min(1, len(keys) - 1), len(keys) - 1}):
+        frames = np.arange(keys[i], min(ends[i], keys[i] + _FRAMES_COMPARED))
+        try:
+            if _looks(video, frames) != _looks(indexed, frames):
+                return wrong
+        except READ_ERRORS as error:
+            return None, f"decoding from it fails ({one_line(error)})"
+    return index, None
+
+
+def _looks(video, frames):
+    """Everything of frames that clips depend on, by index."""
+    wanted, looks = set(frames.tolist()), {}
+    for frame, index in decode_frames(video, frames, {"read": 0.0}):
+        if index in wanted:
+            look = (frame.pts, frame.width, frame.height, frame.format.name, frame.color_range, frame.colorspace)
+            looks[index] = (*look, digest_of(frame))
+    return looks
+
+
+def _has_all(video, packets):
+    """Whether an index has these packets, those that are shown are the frames, and each key frame can be found."""
+    with open_indexed(video.path, video.packet_index) as (file, _):
+        blocks = list(file.packets_from(None))
+        same = all(
+            np.array_equal(np.concatenate(found), of)
+            for found, of in zip(zip(*blocks, strict=True), packets, strict=True)
+        )
+        shown = np.sort(packets.pts[packets.flags & DISCARD == 0])
+        same &= np.array_equal(frame_indices(video, shown), np.arange(video.num_frames))
+        return same and all(
+            _has_key(video, next(file.packets_from(frame_pts(video, key))), key) for key in video.keyframes.tolist()
+        )
+
+
+def _has_key(video, block, key):
+    return bool(((frame_indices(video, block.pts) == key) & (block.flags & KEY != 0)).any())
