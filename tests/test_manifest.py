@@ -239,7 +239,7 @@ def test_fractions_that_are_none(fraction):
             "fraction 0.7 leaves nothing for the second part: there are 1 groups of all, with 6 to 6 of 6 rows",
         ),
         (dict(by="subject"), r"subject is missing in 2 rows, the first is 1 \(0001.mp4\): its group is not known"),
-        (dict(by="sex"), "by must be 'class' or a column, got 'sex'; there are path, first_frame"),
+        (dict(by="sex"), "by must be 'class' or a column, got 'sex'; columns of your own: subject, all"),
         (dict(by="label"), "by='label' would part the classes; by='class' keeps their shares"),
         (dict(by="keyframes"), "by must be a column of single values, but keyframes has list"),
         (dict(by="class"), "by='class' needs labels, but no row has one"),
@@ -426,6 +426,8 @@ def test_what_a_loader_says_of_other_paths(given, error, message, tmp_path):
 def test_what_a_loader_says_of_other_things(given):
     with pytest.raises(ValueError, match="VideoLoader: manifest must be a Manifest, or the file of one, got "):
         dv.VideoLoader(given, RECIPE, 4)
+    with pytest.raises(ValueError, match=r"draw_plan: manifest must be a Manifest \(dv.Manifest.read, dv.scan\), got "):
+        dv.draw_plan(given, RECIPE, [0])
 
 
 @pytest.mark.parametrize("name", ["train.parquet", "train", "train.csv", "train.mp4"])

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dali_vidaug.data.entry import Listing
@@ -34,7 +35,7 @@ def list_files(
     if root is None:
         names = [os.path.abspath(name) for name in names]  # noqa: PTH100 (links keep their names)
         root = Path(os.path.commonpath([str(Path(name).parent) for name in names]))
-        names = [os.path.relpath(name, root) for name in names]
+    names = [os.path.relpath(name, root) if Path(name).is_relative_to(root) else name for name in names]
     table = {PATH: pa.array([store_name(name) for name in names], pa.string())}
     if labels is not None:
         table[LABEL], several = _label_column(labels, len(names))
@@ -82,7 +83,8 @@ def _text(label, i):
 
 def _column(name, values, size):
     try:
-        column = pa.array(_plain(values))
+        array = np.asarray(values) if hasattr(values, "__array__") else None  # keeps its dtype
+        column = pa.array(_plain(values) if array is None or array.ndim != 1 else array)
     except (pa.ArrowException, TypeError) as error:
         raise ValueError(f"scan: column {name} must have values of one kind: {error}") from error
     if len(column) != size:

@@ -105,6 +105,8 @@ def _list(path, root, labels, columns, multi_label, label_columns) -> Listing:
         if labels is not None or columns is not None:
             raise ValueError(f"scan: labels and columns are for a list of paths, but {path} is one path")
         return list_videos(Path(path), root, multi_label, names)
+    if not isinstance(path, Iterable):
+        raise ValueError(f"scan: path must be a folder, a list, a video, or a list of paths, got {path!r}")
     if names is not None:
         raise ValueError("scan: label_columns is for list files; a list of paths has labels=")
     return list_files(path, root, labels, columns, multi_label)
