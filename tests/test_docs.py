@@ -137,6 +137,36 @@ def test_a_column_of_ones_own(numbered, tmp_path, capsys):
     assert "('caption',) ['a fight']" in capsys.readouterr().out
 
 
+def test_labels_of_ones_own(numbered, tmp_path, monkeypatch):
+    (tmp_path / "videos").symlink_to(numbered)
+    monkeypatch.chdir(tmp_path)
+    scope = {"dv": dv}
+    exec(program("docs/manifest.md", "labels of your own"), scope)
+    assert scope["manifest"].classes == ("even", "odd") and scope["manifest"].labels.tolist() == [0] * 6 + [1] * 6
+    assert scope["tagged"].classes == ("fast", "indoor") and scope["tagged"].targets([0, 5]).tolist() == [
+        [1, 1],
+        [1, 0],
+    ]
+    assert scope["scored"].rows("score", [0, 1]).tolist() == [0.6, 0.6] and scope["plain"].targets([0]).shape == (1, 0)
+
+
+def test_parts_of_a_manifest(numbered_manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = {"manifest": numbered_manifest}
+    exec(program("docs/manifest.md", "parts"), scope)
+    assert (len(scope["train"]), len(scope["val"]), len(scope["odd"])) == (10, 2, 6)
+    assert set(scope["odd"].labels) == {1} and len(dv.Manifest.read("both.parquet")) == 12
+
+
+def test_clips_in_memory(capsys):
+    scope = {"dv": dv}
+    exec(program("docs/memory.md", "memory"), scope)
+    assert capsys.readouterr().out.splitlines() == [
+        "torch.Size([1, 16, 112, 112, 3])", "torch.Size([4, 16, 3, 120, 160]) torch.Size([4, 4])"
+    ]  # fmt: skip
+    assert scope["batch"].clips.dtype == torch.float32
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):

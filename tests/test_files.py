@@ -44,6 +44,11 @@ def test_paths_are_relative_to_the_working_folder_or_the_root(videos, tmp_path, 
     monkeypatch.chdir(videos[0].parent)
     assert scan(["0.mp4", "../1/1.mp4"]).path(1) == str(videos[1])
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "v" / "v").mkdir(parents=True)
+    (tmp_path / "v" / "v" / "x.mp4").symlink_to(videos[5])
+    (tmp_path / "v" / "x.mp4").symlink_to(videos[4])
+    manifest = scan(["v/x.mp4", tmp_path / "v" / "x.mp4"], root="v")
+    assert num_frames(manifest) == [10, 9] and manifest.table["path"].to_pylist() == ["v/x.mp4", "x.mp4"]
     manifest = scan(["0/0.mp4", "1/1.mp4", videos[2]], root=videos[0].parents[1])
     assert manifest.table["path"].to_pylist() == ["0/0.mp4", "1/1.mp4", "0/2.mp4"]  # so that it can move
     assert manifest.root == str(videos[0].parents[1]) and num_frames(manifest) == [5, 6, 7]

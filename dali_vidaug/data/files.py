@@ -35,7 +35,8 @@ def list_files(
     if root is None:
         names = [os.path.abspath(name) for name in names]  # noqa: PTH100 (links keep their names)
         root = Path(os.path.commonpath([str(Path(name).parent) for name in names]))
-    names = [os.path.relpath(name, root) if Path(name).is_relative_to(root) else name for name in names]
+    folder = root.absolute()
+    names = [str(Path(name).relative_to(folder)) if Path(name).is_relative_to(folder) else name for name in names]
     table = {PATH: pa.array([store_name(name) for name in names], pa.string())}
     if labels is not None:
         table[LABEL], several = _label_column(labels, len(names))
