@@ -138,6 +138,11 @@ def test_a_split_depends_on_the_files_alone():
     assert set(paths_of(manifest.split(0.7, seed=5)[0])) != first
     more = set(paths_of(make_manifest([*names(200), "new.mp4"]).split(0.7, seed=4)[0])) - {"new.mp4"}
     assert len(more ^ first) <= 1
+    labels = {name: i % 5 for i, name in enumerate([*names(200), "new.mp4"])}
+    many = [names(200), [*names(200), "new.mp4"]]
+    before, after = (make_manifest(some, [labels[name] for name in some], 5).split(0.7, by="class")[0] for some in many)
+    moved = (set(paths_of(before)) ^ set(paths_of(after))) - {"new.mp4"}
+    assert max(Counter(labels[name] for name in moved).values(), default=0) <= 1
 
 
 def test_a_split_that_was_made_before_stays():

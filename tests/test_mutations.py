@@ -58,7 +58,7 @@ MUTATIONS = [
     ("data/classes.py", 'Classes(classes.classes, {}, "the', 'Classes(classes.classes, {1: 1}, "the', "test_labels.py"),
     ("data/manifest.py", "row[labels or []] = 1.0", "row[(labels or [])[:1]] = 1.0", "test_labels.py"),
     ("data/split.py", "if not (index.min() >= 0 and index.max() < size):", "if not index.max() < size:", "test_manifest.py"),
-    ("data/split.py", "    table = table.filter(pa.array(mask))", "    table = table.filter(pa.array(~mask))", "test_manifest.py"),
+    ("data/split.py", "table.filter(pa.array(mask))", "table.filter(pa.array(~mask))", "test_manifest.py"),
     ("data/split.py", "columns = [*groups, paths]", "columns = groups or [paths]", "test_manifest.py"),
     ("data/split.py", "paths = [os.path.normpath(path) for path", "paths = [path for path", "test_manifest.py"),
     ("data/split.py", "if (unit == before).all():", "if True:", "test_manifest.py"),

@@ -77,8 +77,9 @@ def _check_files(first: Part, second: Part) -> None:
 
 
 def _segments(part: Part):
-    root = Path(part.root).resolve()
-    paths = [os.path.normpath(root / restore_name(path)) for path in part.table["path"].to_pylist()]
+    root = str(Path(part.root).resolve())
+    names = map(restore_name, part.table["path"].to_pylist())
+    paths = [os.path.normpath(os.path.join(root, name)) for name in names]  # noqa: PTH118 (called for every row)
     numbers = (part.table[name].to_pylist() for name in ("first_frame", "last_frame", "stream"))
     return zip(paths, *numbers, strict=True)
 

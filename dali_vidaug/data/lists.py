@@ -229,7 +229,7 @@ def _kinetics_entry(place, row, root):
                     found = str((folder / f"{name}{extension}").relative_to(root))
                     # ID.* may be the whole video, or hold this part alone.
                     return Entry(found, place) if name == stem else Entry(found, place, start, end, may_be_cut=True)
-    return Entry(f"{stem}.mp4", place, error=f"not found as {stem}.* or {video}.*")
+    return Entry(f"{stem}.mp4", place, error=f"not found as {stem}.* or {video}.* in {root}")
 
 
 def _suspect_columns(header: Header, table):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -73,13 +73,13 @@ class _Units(NamedTuple):
         of_row: (N,) int64, the unit of each row.
         draws: (U,) float64 in [0, 1), what decides where each goes.
         sizes: (U,) int64, rows of each.
-        labels: for each, how many of its rows have each label; -1 is none.
+        labels: for each, how many of its rows have each label, -1 being none; empty where labels do not matter.
     """
 
     of_row: np.ndarray
     draws: np.ndarray
     sizes: np.ndarray
-    labels: list[Counter[int]]
+    labels: list[dict[int, int]]
 
 
 def split_rows(table: pa.Table, fraction: float, seed: int, by: str | Sequence[str] | None) -> np.ndarray:
@@ -92,7 +92,7 @@ def split_rows(table: pa.Table, fraction: float, seed: int, by: str | Sequence[s
     groups = [_group(table, name) for name in names if name != CLASS]
     if CLASS in names and CLASS in table.column_names:
         raise ValueError("Manifest.split: by='class' means the labels, but there is a column class too; rename it")
-    units = _find_units(table, groups, int(seed))
+    units = _find_units(table, groups, int(seed), CLASS in names)
     if CLASS not in names:
         first = _nearest(units, np.argsort(units.draws, kind="stable"), fraction * len(table))
     elif all(set(labels) == {-1} for labels in units.labels):
@@ -132,7 +132,7 @@ def _group(table, name):
     return values
 
 
-def _find_units(table, groups, seed) -> _Units:
+def _find_units(table, groups, seed, labelled) -> _Units:
     """Rows that share a file, or a value of a group, are of one unit, and so are those linked by others."""
     paths = [os.path.normpath(path) for path in table["path"].to_pylist()]
     columns = [*groups, paths]
@@ -152,10 +152,11 @@ def _find_units(table, groups, seed) -> _Units:
     _, firsts, of_row = np.unique(unit, return_index=True, return_inverse=True)
     keys = sorted(set(columns[0]))
     addresses = [zlib.crc32(keys[unit[row]].encode("utf-8", "surrogatepass")) for row in firsts]
-    labels: list[Counter[int]] = [Counter() for _ in firsts]
+    labels: list[dict[int, int]] = [{} for _ in firsts] if labelled else []
     rows = zip(of_row.tolist(), table["label"].to_pylist(), table["labels"].to_pylist(), strict=True)
-    for number, label, several in rows:
-        labels[number].update([label] if several is None else several or [-1])
+    for number, label, several in rows if labelled else ():
+        for one in (label,) if several is None else several or (-1,):
+            labels[number][one] = labels[number].get(one, 0) + 1
     return _Units(of_row, Draws(seed, 0, addresses).uniform("split"), np.bincount(of_row), labels)
 
 
@@ -181,9 +182,10 @@ def _class_by_class(units, fraction, seed):
 
 def _balanced(units, fraction):
     """Units of several classes each, those with rare classes first: each goes where the shares are kept best."""
-    totals: Counter[int] = Counter()
+    totals: defaultdict[int, int] = defaultdict(int)
     for labels in units.labels:
-        totals.update(labels)
+        for label, count in labels.items():
+            totals[label] += count
     rarest = np.array([min(totals[label] for label in labels) for labels in units.labels])
     ahead: defaultdict[int | None, float] = defaultdict(float)  # by class, and of rows: more than the share so far
     first = []
