@@ -80,5 +80,5 @@ def test_nothing_to_scan(tmp_path):
         scan(tmp_path / "binary.csv")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.mp4").write_bytes(b"")
-    with pytest.raises(ValueError, match="none of 1 videos can be used; the first: .*x.mp4: the file is empty"):
+    with pytest.raises(ValueError, match="none of 1 video can be used; the first: .*x.mp4: the file is empty"):
         scan(tmp_path)

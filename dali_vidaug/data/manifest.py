@@ -69,7 +69,7 @@ class Manifest:
         used = np.concatenate([self._labels, *(part.flatten().to_numpy() for part in self.table["labels"].chunks)])
         if len(used) and not (used.min() >= -1 and used.max() < max(1, len(self.classes))):
             raise ValueError(f"manifest: labels go from {used.min()} to {used.max()}, "
-                             f"but there are {len(self.classes)} classes")  # fmt: skip
+                             f"not within {plural(len(self.classes), 'class', 'classes')}")  # fmt: skip
         bad = np.flatnonzero(~((self._first >= 0) & (self._last > self._first)))
         if len(bad):
             raise ValueError(f"manifest: row {bad[0]} ({self.path(int(bad[0]))}) has no frames")
