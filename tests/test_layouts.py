@@ -119,6 +119,11 @@ def test_a_layout_is_never_guessed(shape):
             r"clip 1 must be \(F, H, W, 3\) uint8 as the clips before, got",
         ),
         (
+            [np.zeros(shape, np.uint8) for shape in ((3, 6, 8, 3), (3, 6, 8, 9), (7, 6, 8, 3))],
+            None,
+            r"clip 2 must be \(3, F, H, W\) uint8 as the clips before, got \(7, 6, 8, 3\)",
+        ),
+        (
             np.zeros((2, 3, 3, 8, 8), np.uint8),
             None,
             r"clips of shape \(3, 3, 8, 8\) may be CFHW or FCHW .*layout= says",
