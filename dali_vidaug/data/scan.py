@@ -144,9 +144,9 @@ def _check_label_options(multi_label, label_columns) -> tuple[str, ...] | None:
 
 def _check_output(output):
     """Nothing that is not a manifest is overwritten, and no time is spent on what cannot be written."""
-    check_file_name(output, "scan: output")
     if output.exists() and not is_manifest(output):
         raise ValueError(f"scan: the output {output} is there already, and is not a manifest; choose another name")
+    check_file_name(output, "scan: output")
     if not output.resolve().parent.is_dir():
         raise ValueError(f"scan: there is no folder {output.resolve().parent} for the output")
 
