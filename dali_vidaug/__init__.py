@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dali_vidaug.data.manifest import Broken, Manifest
+from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.scan import scan
+from dali_vidaug.data.schema import Broken
 from dali_vidaug.errors import ClipError
 from dali_vidaug.ops import (
     CenterCrop,

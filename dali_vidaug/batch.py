@@ -33,7 +33,8 @@ class Batch:
     Trainers may move it (``to``, ``pin_memory``) and replace its tensors: it is a dataclass that is not frozen.
 
     Attributes:
-        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, otherwise uint8.
+        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, otherwise uint8. Those of ``augment`` have the
+            layout of the clips that it was given.
         targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
         samples: (B,) int64, manifest rows of the clips.
         epoch, index: the batch's number.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from dali_vidaug.batch import Batch, make_batch, no_clips
+from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.make import Maker
 from dali_vidaug.plan import Plan
@@ -40,7 +42,7 @@ class VideoLoader:
     A loader can be pickled and copied: a copy is where the loader is, with threads of its own.
 
     Args:
-        manifest: the videos.
+        manifest: the videos, or the file of a manifest.
         recipe: how clips are sampled and augmented.
         batch_size: samples in a batch of this shard; with a sampler that makes several clips of each, a batch has
             ``batch_size * recipe.num_clips`` clips, those of one sample next to each other.
@@ -79,7 +81,8 @@ class VideoLoader:
     """
 
     def __init__(
-        self, manifest: Manifest, recipe: Recipe, batch_size: int, *, seed: int = 0, device: str = "auto",
+        self, manifest: Manifest | str | os.PathLike[str], recipe: Recipe, batch_size: int, *, seed: int = 0,
+        device: str = "auto",
         decoder: str = "auto", shuffle: bool = True, drop_last: bool = True, num_shards: int | None = None,
         shard_index: int | None = None, even: bool | None = None, num_threads: int | None = None, workers: int = 0,
         prefetch: int = 2, dtype: str = "float32", on_error: str = "replace", check_files: str = "auto",
@@ -87,6 +90,7 @@ class VideoLoader:
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
+        manifest = open_manifest(manifest, "VideoLoader")
         if not len(manifest):
             raise ValueError("VideoLoader: the manifest has no videos")
         if even not in (None, True, False):

@@ -287,6 +287,8 @@ def draw_plan(
     Raises:
         ValueError: a number is out of range, or the recipe does not suit a video.
     """
+    if not hasattr(manifest, "frame_sizes"):
+        raise ValueError(f"draw_plan: manifest must be a Manifest (dv.Manifest.read, dv.scan), got {manifest!r}")
     samples = whole_numbers("samples", samples)
     draws = Draws(seed, epoch, samples, views, batch=batch)
     height, width = manifest.frame_sizes(samples)

@@ -17,7 +17,8 @@ import torch
 import dali_vidaug as dv
 from dali_vidaug.commands.checks import numbered as numbered_videos
 from dali_vidaug.commands.checks.numbered import read_number as read_number
-from dali_vidaug.data.manifest import SCHEMA, Manifest
+from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.schema import SCHEMA
 from dali_vidaug.device import driver, gpu, nvdec
 from dali_vidaug.media import cut as cut_module
 from dali_vidaug.media.cut import open_video, read_cuts

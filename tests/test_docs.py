@@ -102,8 +102,8 @@ def test_an_op_of_ones_own_that_changes_the_size():
     op = define("docs/adding-an-op.md", "op that changes the size")
     clips = np.random.default_rng(0).integers(0, 256, (2, 7, 5, 6, 3), dtype=np.uint8)
     batch = dv.augment(clips, (op(), dv.RandAugmentT()))
-    assert batch.clips.shape == (2, 3, 4, 5, 6) and batch.plan.args["RandAugmentT"].dtype["value"].shape[1] == 4
-    assert (dv.augment(clips, (op(),)).clips.permute(0, 2, 3, 4, 1).numpy() == clips[:, ::2]).all()
+    assert batch.clips.shape == (2, 4, 5, 6, 3) and batch.plan.args["RandAugmentT"].dtype["value"].shape[1] == 4
+    assert (dv.augment(clips, (op(),)).clips.numpy() == clips[:, ::2]).all()
 
 
 def test_an_op_of_ones_own_with_a_function():
@@ -112,7 +112,7 @@ def test_an_op_of_ones_own_with_a_function():
     batch = dv.augment(clips, (op(),))
     rolls = batch.plan.args["RandomChannelRoll"]["roll"]
     assert set(rolls.tolist()) == {0, 1, 2}
-    for out, clip, roll in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), clips, rolls, strict=True):
+    for out, clip, roll in zip(batch.clips.numpy(), clips, rolls, strict=True):
         assert (out == np.roll(clip, roll, axis=-1)).all()
 
 
@@ -135,6 +135,36 @@ def test_a_column_of_ones_own(numbered, tmp_path, capsys):
     assert len(code.splitlines()) <= 20
     exec(code, {"dv": dv, "folder": tmp_path})
     assert "('caption',) ['a fight']" in capsys.readouterr().out
+
+
+def test_labels_of_ones_own(numbered, tmp_path, monkeypatch):
+    (tmp_path / "videos").symlink_to(numbered)
+    monkeypatch.chdir(tmp_path)
+    scope = {"dv": dv}
+    exec(program("docs/manifest.md", "labels of your own"), scope)
+    assert scope["manifest"].classes == ("even", "odd") and scope["manifest"].labels.tolist() == [0] * 6 + [1] * 6
+    assert scope["tagged"].classes == ("fast", "indoor") and scope["tagged"].targets([0, 5]).tolist() == [
+        [1, 1],
+        [1, 0],
+    ]
+    assert scope["scored"].rows("score", [0, 1]).tolist() == [0.6, 0.6] and scope["plain"].targets([0]).shape == (1, 0)
+
+
+def test_parts_of_a_manifest(numbered_manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = {"manifest": numbered_manifest}
+    exec(program("docs/manifest.md", "parts"), scope)
+    assert (len(scope["train"]), len(scope["val"]), len(scope["odd"])) == (10, 2, 6)
+    assert set(scope["odd"].labels) == {1} and len(dv.Manifest.read("both.parquet")) == 12
+
+
+def test_clips_in_memory(capsys):
+    scope = {"dv": dv}
+    exec(program("docs/memory.md", "memory"), scope)
+    assert capsys.readouterr().out.splitlines() == [
+        "torch.Size([1, 16, 112, 112, 3])", "torch.Size([4, 16, 3, 120, 160]) torch.Size([4, 4])"
+    ]  # fmt: skip
+    assert scope["batch"].clips.dtype == torch.float32
 
 
 def test_links_lead_somewhere():

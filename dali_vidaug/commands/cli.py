@@ -13,7 +13,7 @@ from typing import Any
 
 import dali_vidaug as dv
 from dali_vidaug.commands.summary import summary
-from dali_vidaug.data.manifest import is_manifest
+from dali_vidaug.data.schema import check_file_name, is_manifest
 
 EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
@@ -111,11 +111,14 @@ def _add_scan(commands: Any) -> None:
     )
     scan.add_argument(
         "videos",
-        metavar="DIR|LIST",
+        metavar="DIR|LIST|VIDEO",
+        nargs="+",
         help="a folder with a sub-folder for each class; or a CSV or Parquet list with path[, label, start, end], or "
-        "Kinetics' label, youtube_id, time_start, time_end (docs/lists.md has other names of columns)",
+        "Kinetics' label, youtube_id, time_start, time_end (docs/lists.md has other names of columns); or videos",
     )
-    scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
+    scan.add_argument(
+        "-o", "--output", metavar="PARQUET", required=True, type=_manifest_name, help="the manifest to write"
+    )
     scan.add_argument(
         "--root", metavar="DIR", help="folder that the list's paths are relative to (default: the list's)"
     )
@@ -133,6 +136,14 @@ def _add_scan(commands: Any) -> None:
     )
     scan.add_argument("--threads", type=int, help="videos measured at the same time (default: all cores)")
     scan.set_defaults(run=run_scan)
+
+
+def _manifest_name(text: str) -> str:
+    try:
+        check_file_name(text, "the output")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _add_preview(commands: Any) -> None:
@@ -186,10 +197,10 @@ def run_scan(args: argparse.Namespace) -> int:
     """dali-vidaug scan."""
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads must be >= 1, got {args.threads}")
+    videos = args.videos if len(args.videos) > 1 else args.videos[0]
     manifest = dv.scan(
-        args.videos, root=args.root, output=args.output, classes=args.classes, like=args.like,
-        multi_label=args.multi_label, label_columns=args.label_columns, stream=args.stream, deep=args.deep,
-        num_threads=args.threads,
+        videos, root=args.root, output=args.output, classes=args.classes, like=args.like, multi_label=args.multi_label,
+        label_columns=args.label_columns, stream=args.stream, deep=args.deep, num_threads=args.threads,
     )  # fmt: skip
     print(summary(manifest))
     print(f"wrote {args.output}")

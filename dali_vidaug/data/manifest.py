@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dali_vidaug.data.entry import plural
+from dali_vidaug.data.join import Part, join
 from dali_vidaug.data.names import restore_name
+from dali_vidaug.data.schema import MANIFEST_VERSION, SCHEMA, Broken, OtherVersionError, check_file_name
+from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.errors import printable
 from dali_vidaug.media.video import Video, frame_times
@@ -23,61 +27,7 @@ from dali_vidaug.sampling import Videos
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-MANIFEST_VERSION = 2
-
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),  # relative to the manifest's root, as data.names.store_name writes it
-        ("label", pa.int32()),  # index into the manifest's classes; -1: none, or several
-        ("labels", pa.list_(pa.int32())),  # where samples may have several labels: their indices; else null
-        ("first_frame", pa.int32()),  # clips are drawn from frames [first_frame, last_frame)
-        ("last_frame", pa.int32()),
-        ("num_frames", pa.int32()),  # frames that a full decode gives
-        ("stream", pa.int32()),  # which stream of the file
-        ("width", pa.int32()),  # as stored, before it is turned
-        ("height", pa.int32()),
-        ("orientation", pa.int32()),  # how the stored frame is shown: 1 to 8, as in EXIF; see media/orientation.py
-        ("fps", pa.float64()),  # average over the video
-        ("duration_seconds", pa.float64()),
-        ("codec", pa.dictionary(pa.int32(), pa.string())),
-        ("pixel_format", pa.dictionary(pa.int32(), pa.string())),
-        ("keyframes", pa.list_(pa.int32())),  # frames where decoding can begin; those before, from the first packet on
-        # Frame i is shown at pts_first + i * pts_step (to a quarter of a step) or, when that is null, at pts[i],
-        # in ticks of time_base seconds; when both are null, time stamps are useless and frames are counted.
-        ("time_base", pa.float64()),
-        ("pts_first", pa.int64()),
-        ("pts_step", pa.float64()),
-        ("pts", pa.list_(pa.int64())),
-        (
-            "regular",
-            pa.bool_(),
-        ),  # each packet is a frame, with the settings of the first; other files do not go to DALI
-        ("damaged", pa.list_(pa.int32())),  # frames that cannot be used: first, last, first, last, ...
-        ("notes", pa.string()),  # what is odd about the file, for people; null: nothing
-        ("bytes", pa.int64()),
-        ("mtime_ns", pa.int64()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A file that is not in the manifest, and why."""
-
-    path: str
-    reason: str
-
-
-class OtherVersionError(ValueError):
-    """A manifest is of a version that this release does not read."""
-
-
-def is_manifest(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a manifest, of any version."""
-    try:
-        return b"dali_vidaug" in (pq.read_schema(path).metadata or {})
-    except (pa.ArrowException, OSError):
-        return False
+log = logging.getLogger("dali_vidaug")
 
 
 class Manifest:
@@ -96,13 +46,9 @@ class Manifest:
     """
 
     def __init__(
-        self,
-        table: pa.Table,
-        classes: Iterable[str] = (),
-        root: str | os.PathLike[str] = ".",
-        broken: Iterable[Broken] = (),
-        remarks: Iterable[str] = (),
-    ):
+        self, table: pa.Table, classes: Iterable[str] = (), root: str | os.PathLike[str] = ".",
+        broken: Iterable[Broken] = (), remarks: Iterable[str] = (),
+    ):  # fmt: skip
         missing = [name for name in SCHEMA.names if name not in table.column_names]
         if missing:
             raise ValueError(f"not a manifest: the columns {', '.join(missing)} are missing")
@@ -123,7 +69,7 @@ class Manifest:
         used = np.concatenate([self._labels, *(part.flatten().to_numpy() for part in self.table["labels"].chunks)])
         if len(used) and not (used.min() >= -1 and used.max() < max(1, len(self.classes))):
             raise ValueError(f"manifest: labels go from {used.min()} to {used.max()}, "
-                             f"but there are {len(self.classes)} classes")  # fmt: skip
+                             f"not within {plural(len(self.classes), 'class', 'classes')}")  # fmt: skip
         bad = np.flatnonzero(~((self._first >= 0) & (self._last > self._first)))
         if len(bad):
             raise ValueError(f"manifest: row {bad[0]} ({self.path(int(bad[0]))}) has no frames")
@@ -135,7 +81,8 @@ class Manifest:
         return self.table.num_rows
 
     def __repr__(self) -> str:
-        return f"<Manifest: {len(self)} videos, {len(self.classes)} classes, {len(self.broken)} broken, {self.root}>"
+        sizes = plural(len(self), "video"), plural(len(self.classes), "class", "classes")
+        return f"<Manifest: {', '.join(sizes)}, {len(self.broken)} broken, {self.root}>"
 
     @property
     def labels(self) -> np.ndarray:
@@ -227,6 +174,61 @@ class Manifest:
         values[:] = [restore_name(v) for v in column.to_pylist()] if name == "path" else column.to_pylist()
         return values
 
+    def select(self, rows: ArrayLike | slice) -> Manifest:
+        """The manifest of some rows; classes, columns, remarks and broken files stay.
+
+        Args:
+            rows: (R,) integers, in any order, a row as often as wanted; (N,) bool; or a slice.
+
+        Raises:
+            ValueError: they are something else, outside the manifest, or none.
+        """
+        index = chosen_rows(rows, len(self))
+        return self._part(index, f"{len(index)} of {plural(len(self), 'row')} selected; other remarks are of all rows")
+
+    def split(
+        self, fraction: float, *, seed: int = 0, by: str | Sequence[str] | None = None
+    ) -> tuple[Manifest, Manifest]:
+        """Two parts that share no file; both have all classes. Rows keep their order.
+
+        Where a file goes is drawn from its path: not from its place in the manifest, the root, or the other files.
+
+        Args:
+            fraction: share of the rows in the first part, (0, 1).
+            seed: another one splits otherwise.
+            by: "class": each class is divided by ``fraction``. A column, such as "subject": rows of one value are in
+                one part. Several names: both.
+
+        Raises:
+            ValueError: an argument is not one of these, a value of a column is missing, or a part would be empty.
+        """
+        mask = split_rows(self.table, fraction, seed, by)
+        parts = []
+        for name, part in (("first", mask), ("second", ~mask)):
+            said = f"{part.sum()} of {len(self)} rows, the {name} part of split({fraction}, seed={seed}, by={by!r})"
+            parts.append(self._part(np.flatnonzero(part), f"{said}; other remarks are of all rows"))
+        for text in lost_classes(self.classes, *(part.class_counts() for part in parts)):
+            log.warning("split: %s", text)
+        return parts[0], parts[1]
+
+    def _part(self, index, remark):
+        table = take_rows(self.table, index)
+        return Manifest(table, self.classes, self.root, self.broken, (*self.remarks, remark))
+
+    def __add__(self, other: Manifest) -> Manifest:
+        """The rows of both. Paths stay relative to the root, or to the deepest folder that holds both roots.
+
+        A column that one of them lacks has missing values there.
+
+        Raises:
+            ValueError: classes or columns contradict each other, or both have the same frames of a file.
+        """
+        if not isinstance(other, Manifest):
+            return NotImplemented
+        table, classes, root, _ = join(*(Part(m.table, m.classes, m.root, m.multi_label) for m in (self, other)))
+        broken = dict.fromkeys((*self.broken, *other.broken))
+        return Manifest(table, classes, root, broken, dict.fromkeys((*self.remarks, *other.remarks)))
+
     def any_oriented(self) -> bool:
         """Whether any video is shown otherwise than as it is stored: turned, or mirrored."""
         return bool((self._numbers("orientation") != 1).any())
@@ -247,7 +249,12 @@ class Manifest:
         return np.unique(keys, return_index=True)[1]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the manifest as one Parquet file, whole or not at all."""
+        """Write the manifest as one Parquet file, whole or not at all.
+
+        Raises:
+            ValueError: the name does not end in .parquet or .pq.
+        """
+        check_file_name(path, "Manifest.write")
         header = {
             "version": MANIFEST_VERSION,
             "classes": self.classes,

@@ -6,9 +6,10 @@ import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from dali_vidaug.data.classes import Classes, read_given_classes
-from dali_vidaug.data.entry import Listing, name_some
+from dali_vidaug.data.entry import Listing, name_some, plural
+from dali_vidaug.data.files import list_files
+from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.labels import Labels, compare_with_neighbours, index_labels
 from dali_vidaug.data.lists import list_videos
-from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest, OtherVersionError, is_manifest
+from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import restore_name, store_name
+from dali_vidaug.data.schema import SCHEMA, Broken, OtherVersionError, check_file_name, is_manifest
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
 from dali_vidaug.media.first_bytes import what_it_is
@@ -28,32 +32,31 @@ from dali_vidaug.media.measure import SEVERAL, measure
 
 _MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
 
+_Path = str | os.PathLike[str]
+
 log = logging.getLogger("dali_vidaug")
 
 
 def scan(
-    path: str | os.PathLike[str],
-    *,
-    root: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str] | None = None,
-    classes: Iterable[object] | str | os.PathLike[str] | Manifest | None = None,
-    like: str | os.PathLike[str] | Manifest | None = None,
-    multi_label: str | None = None,
-    label_columns: Iterable[str] | None = None,
-    stream: int | None = None,
-    deep: bool = False,
-    num_threads: int | None = None,
-    progress: bool = True,
-) -> Manifest:
+    path: _Path | Iterable[_Path], *, root: _Path | None = None, output: _Path | None = None,
+    labels: Iterable[Any] | None = None, columns: Mapping[str, Iterable[Any]] | None = None,
+    classes: Iterable[object] | _Path | Manifest | None = None, like: _Path | Manifest | None = None,
+    multi_label: str | None = None, label_columns: Iterable[str] | None = None, stream: int | None = None,
+    deep: bool = False, num_threads: int | None = None, progress: bool = True,
+) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder, a list in a CSV or Parquet file, or one video. In a folder each sub-folder is a class and every
-            video below it one of its samples; a folder that contains videos directly and no class folders gives samples
-            without labels. A list has a column with paths and, if wanted, ``label``, ``start``, ``end``: docs/lists.md.
-        root: folder that relative paths of a list are in; default: the folder of the list.
+        path: a folder, a list in a CSV or Parquet file, one video, or several: a list of paths. In a folder each
+            sub-folder is a class and every video below it one of its samples; a folder that contains videos directly
+            and no class folders gives samples without labels. A list file has a column with paths and, if wanted,
+            ``label``, ``start``, ``end``: docs/lists.md.
+        root: folder that relative paths of a list are in; default: the folder of the list file. For a list of paths:
+            the working folder, and the manifest's root is the deepest folder that holds all of them.
         output: Parquet file to write. Files that it already has and that did not change (path, size, modification time)
             are not measured again, and an interrupted scan continues where it stopped.
+        labels: with a list of paths, one for each: text, a whole number, None; or a list of them, for several labels.
+        columns: with a list of paths, columns of your own by name, a value for each path.
         classes: names of the classes in the order of their indices, a file of them, or a manifest. Default: the labels
             that occur, sorted; labels that are all whole numbers are the indices themselves.
         like: a manifest that this one is to agree with, as the one for validation with the one for training: its
@@ -70,26 +73,43 @@ def scan(
 
     Raises:
         FileNotFoundError: no such folder or file.
-        ValueError: the folder has no videos, the list cannot be read, a label is not among the classes, or ``output``
-            is there and is not a manifest.
+        ValueError: there are no videos, the list cannot be read or is a manifest already, a label is not among the
+            classes, or ``output`` is there and is not a manifest, or is not named as a Parquet file.
     """
     if output is not None:
         _check_output(Path(output))
     given, several = _read_agreement(classes, like)
-    columns = _check_label_options(multi_label, label_columns)
-    listing = list_videos(Path(path), None if root is None else Path(root), multi_label, columns)
+    listing = _list(path, None if root is None else Path(root), labels, columns, multi_label, label_columns)
     _check_several(listing, several)
-    labels = index_labels(listing, given)
+    indices = index_labels(listing, given)
     known = _Known(output, listing.root, deep, stream)
     try:
         rows = _measure(listing, known, deep, stream, num_threads or len(os.sched_getaffinity(0)), progress)
     finally:
         known.close()
-    manifest = _assemble(listing, labels, rows, None if output is None else Path(output))
+    manifest = _assemble(listing, indices, rows, None if output is None else Path(output))
     if output is not None:
         manifest.write(output)
         known.forget()
     return manifest
+
+
+def _list(path, root, labels, columns, multi_label, label_columns) -> Listing:
+    """What is to be measured."""
+    if isinstance(path, Manifest):
+        raise ValueError("scan: got a Manifest, which is scanned already; manifest.select and split make parts of it")
+    if root is not None and not root.is_dir():
+        raise FileNotFoundError(f"scan: root must be a folder, there is no folder {root}")
+    names = _check_label_options(multi_label, label_columns)
+    if isinstance(path, (str, os.PathLike)):
+        if labels is not None or columns is not None:
+            raise ValueError(f"scan: labels and columns are for a list of paths, but {path} is one path")
+        return list_videos(Path(path), root, multi_label, names)
+    if not isinstance(path, Iterable):
+        raise ValueError(f"scan: path must be a folder, a list, a video, or a list of paths, got {path!r}")
+    if names is not None:
+        raise ValueError("scan: label_columns is for list files; a list of paths has labels=")
+    return list_files(path, root, labels, columns, multi_label)
 
 
 def _read_agreement(classes, like) -> tuple[Classes | None, bool | None]:
@@ -98,7 +118,7 @@ def _read_agreement(classes, like) -> tuple[Classes | None, bool | None]:
         raise ValueError("scan: classes and like are two ways to fix the classes; give one of them")
     if like is None:
         return (None if classes is None else read_given_classes(classes)), None
-    manifest = like if isinstance(like, Manifest) else Manifest.read(like)
+    manifest = open_manifest(like, "scan: like=")
     given = read_given_classes(manifest)
     return given._replace(source=given.source if like is manifest else str(like)), manifest.multi_label
 
@@ -126,6 +146,7 @@ def _check_output(output):
     """Nothing that is not a manifest is overwritten, and no time is spent on what cannot be written."""
     if output.exists() and not is_manifest(output):
         raise ValueError(f"scan: the output {output} is there already, and is not a manifest; choose another name")
+    check_file_name(output, "scan: output")
     if not output.resolve().parent.is_dir():
         raise ValueError(f"scan: there is no folder {output.resolve().parent} for the output")
 
@@ -222,10 +243,11 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
         part = {"label": label, "labels": several, "first_frame": first, "last_frame": last}
         good.append({**row, "path": store_name(entry.path), **part})
         positions.append(i)
+    missing = [*_missing(listing, {entry.path for entry in entries if "error" in rows.get(entry.path, ())})]
     if not good:
         raise ValueError(
-            f"scan: none of {len(entries)} videos can be used; the first: {printable(broken[0].path)}: "
-            f"{broken[0].reason}"
+            f"scan: none of {plural(len(entries), 'video')} can be used; the first: {printable(broken[0].path)}: "
+            f"{broken[0].reason}{''.join(f'; {printable(text)}' for text in missing)}"
         )
     table = pa.Table.from_pylist(good, SCHEMA)
     own = listing.own.take(pa.array(positions, pa.int64()))
@@ -236,10 +258,22 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
     odd = [f"{entries[i].path}: {row['notes']}" for i, row in zip(positions, good, strict=True) if row["notes"]]
     expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
     others = [] if output is None else compare_with_neighbours(output, labels.classes)
-    warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *sayings.values(), *others)]
+    warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *missing, *sayings.values(), *others)]
     for text in warnings:
         log.warning("scan: %s", text)
     return Manifest(table, labels.classes, root, broken, (*warnings, *map(printable, (*listing.notes, *expected))))
+
+
+def _missing(listing: Listing, names: set[str]) -> Iterator[str]:
+    """A sentence on files of a list that do not exist: where they were looked for, and where the first one is."""
+    root, missing = listing.root, sorted(name for name in names if not (listing.root / name).exists())
+    if not missing or listing.from_folders:
+        return
+    first = missing[0]
+    known = next((folder for folder in (Path.cwd(), *root.parents) if (folder / first).is_file()), None)
+    found = known or next((path.parents[len(Path(first).parts) - 1] for path in root.glob(f"*/{escape(first)}")), None)
+    hint = f"; {first} is in {found}: root={str(found)!r}" if found and not Path(first).is_absolute() else ""
+    yield f"files that do not exist in the root {root}: {len(missing)} ({name_some(missing)}){hint}"
 
 
 def _reason(path: Path, row: dict[str, Any]) -> str | None:
