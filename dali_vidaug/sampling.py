@@ -3,7 +3,7 @@
 A sampler is a frozen dataclass with ``draw(draws, videos)``, where ``videos`` is a ``Videos``. It returns the frames of
 each clip: (B, F) integers, or float64 where a position may lie between two frames. The draws are addressed by the
 sampler's ``name``, or by the name of its class. A sampler that makes several clips of each video says how many in
-``num_clips``; ``draws.views`` then says which of them each clip is.
+``num_clips``; ``draws.views`` then says which of them each clip is. docs/sampling.md has examples.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def clip_frames(
     Args:
         first, last: (B,) int, each clip may use the frames [first, last) of its video; last > first.
         num_frames: frames of a clip, >= 1.
-        stride: (B,) int, distance between chosen frames, >= 1.
+        stride: int or (B,) int, distance between chosen frames, >= 1.
         start: (B,) int, first frame of the clip, in [first, last).
         past_end: what replaces frames from ``last`` on: the last frame of the clip before it ("repeat"), or the clip
             again from its start ("loop").
@@ -74,7 +74,7 @@ def clip_frames(
     >>> clip_frames([0], [5], num_frames=4, stride=[2], start=[1], past_end="loop")
     array([[1, 3, 1, 3]], dtype=int32)
     """
-    last, stride, start = (np.asarray(x, np.int64)[:, None] for x in (last, stride, start))
+    last, stride, start = (np.atleast_1d(np.asarray(x, np.int64))[:, None] for x in (last, stride, start))
     available = -(-(last - start) // stride)  # chosen frames before the end
     steps = np.arange(num_frames)
     steps = steps % available if past_end == "loop" else np.minimum(steps, available - 1)
