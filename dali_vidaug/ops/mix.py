@@ -174,10 +174,10 @@ def mix_up(rows: np.ndarray, family: str, own: np.ndarray, draws: Draws) -> None
     own = np.asarray(own, np.float64)
     if family in _CUTS:
         # In the box: the partner if the clip has the larger weight outside, else the clip.
-        own = exact(beta(draws.uniform("mixup"), _MIXUP_ALPHA))
+        drawn = beta(draws.uniform("mixup"), _MIXUP_ALPHA)  # compared before it is rounded, as the paper's code does
         with_box = draws.uniform("box") < 0.5
-        outside = 1 - own
-        inside = np.where(with_box, own >= 0.5, outside)
+        outside = 1 - exact(drawn)
+        inside = np.where(with_box, drawn >= 0.5, outside)
         rows["outside"], rows["inside"] = outside[:, None], inside[:, None]
         return
     if family == "FadeMixUp":
