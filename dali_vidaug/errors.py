@@ -57,8 +57,7 @@ def naming(name: str, op: object, method: str, purpose: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        own = tuple(f"{word}{mark}" for word in (name, type(op).__name__) for mark in ":.")
-        if isinstance(error, (OpError, TypeError, ValueError)) and str(error).startswith(own):
+        if isinstance(error, (TypeError, ValueError)) and str(error).startswith((f"{name}:", f"{type(op).__name__}:")):
             raise
         try:
             options = " ".join(repr(op).split())

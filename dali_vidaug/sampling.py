@@ -105,15 +105,15 @@ class ClipSampling:
 
     def __post_init__(self):
         if not (isinstance(self.num_frames, int) and 1 <= self.num_frames <= 65536):
-            raise ValueError(f"ClipSampling: num_frames must be an int in [1, 65536], got {self.num_frames}")
+            raise ValueError(f"ClipSampling: num_frames must be an int in [1, 65536], got {self.num_frames!r}")
         stride = self.stride if isinstance(self.stride, tuple) else (self.stride, self.stride)
         if not (len(stride) == 2 and all(isinstance(s, int) for s in stride) and 1 <= stride[0] <= stride[1]):
             raise ValueError(
                 f"ClipSampling: stride must be an int >= 1 or a pair 1 <= low <= high, got {self.stride!r}"
             )
-        if self.start not in ("random", "first", "center"):
+        if not isinstance(self.start, str) or self.start not in ("random", "first", "center"):
             raise ValueError(f"ClipSampling: start must be random, first or center, got {self.start!r}")
-        if self.short not in ("shrink", "repeat", "loop", "raise"):
+        if not isinstance(self.short, str) or self.short not in ("shrink", "repeat", "loop", "raise"):
             raise ValueError(f"ClipSampling: short must be shrink, repeat, loop or raise, got {self.short!r}")
 
     def draw(self, draws: Draws, videos: Videos) -> np.ndarray:

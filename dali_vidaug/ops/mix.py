@@ -14,7 +14,7 @@ import numpy as np
 
 from dali_vidaug.ops import blend
 from dali_vidaug.ops.blend import BLEND, exact, new_rows
-from dali_vidaug.ops.check import check_choice, check_probability
+from dali_vidaug.ops.check import check_choice, check_probability, is_number
 from dali_vidaug.rng import Draws
 
 _CUTS = {  # the power of the box's share that gives its length and its sides; None: as long or wide as the clip
@@ -77,8 +77,8 @@ class Mix:
         if family is None:
             raise ValueError(f"Mix: family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
         object.__setattr__(self, "family", family)
-        if not 0 < self.alpha <= 1000:
-            raise ValueError(f"{family}: alpha must be in (0, 1000], got {self.alpha}")
+        if not (is_number(self.alpha, 0, 1000) and self.alpha > 0):
+            raise ValueError(f"{family}: alpha must be in (0, 1000], got {self.alpha!r}")
         check_probability(family, self.probability)
         check_choice(family, "granularity", self.granularity, ("clip", "batch"))
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.check import check_choice, check_color, check_probability
+from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
 from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 from dali_vidaug.ops.suites import CODES, NAMES, RANGES, SUITES, UNITS, WITHOUT_VALUE
@@ -115,21 +115,23 @@ class RandAugmentT:
         ):  # fmt: skip
             check_choice("RandAugmentT", field, getattr(self, field), known)
         if not (isinstance(self.num_ops, int) and 1 <= self.num_ops <= MAX_OPS):
-            raise ValueError(f"RandAugmentT: num_ops must be in [1, {MAX_OPS}], got {self.num_ops}")
-        highest = SUITES[self.suite].highest
-        if isinstance(self.magnitude, tuple):
-            if not (len(self.magnitude) == 2 and 0 <= self.magnitude[0] <= self.magnitude[1] <= highest):
-                raise ValueError(f"RandAugmentT: magnitude must be 0 <= low <= high <= {highest}, got {self.magnitude}")
-        elif self.magnitude is not None and not 0 <= self.magnitude <= highest:
-            raise ValueError(f"RandAugmentT: magnitude must be in [0, {highest}], got {self.magnitude}")
-        if self.magnitude_std is not None and not 0 <= self.magnitude_std <= highest:
-            raise ValueError(f"RandAugmentT: magnitude_std must be in [0, {highest}], got {self.magnitude_std}")
+            raise ValueError(f"RandAugmentT: num_ops must be in [1, {MAX_OPS}], got {self.num_ops!r}")
+        highest, magnitude = SUITES[self.suite].highest, self.magnitude
+        if isinstance(magnitude, tuple):
+            if not (are_numbers(magnitude, 2, 0, highest) and magnitude[0] <= magnitude[1]):
+                raise ValueError(f"RandAugmentT: magnitude must be 0 <= low <= high <= {highest}, got {magnitude}")
+        elif magnitude is not None and not is_number(magnitude, 0, highest):
+            raise ValueError(f"RandAugmentT: magnitude must be in [0, {highest}], got {magnitude!r}")
+        if self.magnitude_std is not None and not is_number(self.magnitude_std, 0, highest):
+            raise ValueError(f"RandAugmentT: magnitude_std must be in [0, {highest}], got {self.magnitude_std!r}")
         check_probability("RandAugmentT", self.probability)
         if self.ops is not None:
-            object.__setattr__(self, "ops", tuple(self.ops))
-            unknown = sorted(set(self.ops) - set(NAMES))
-            if unknown or not self.ops:
-                raise ValueError(f"RandAugmentT: ops must be some of {', '.join(NAMES)}, got {unknown or self.ops}")
+            names = tuple(self.ops) if isinstance(self.ops, (tuple, list)) else (self.ops,)
+            unknown = [name for name in names if not (isinstance(name, str) and name in NAMES)]
+            if unknown or not isinstance(self.ops, (tuple, list)) or not names:
+                known = ", ".join(NAMES)
+                raise ValueError(f"RandAugmentT: ops must be some of {known}, got {unknown or self.ops!r}")
+            object.__setattr__(self, "ops", names)
         if self.fill is not None:
             check_color("RandAugmentT", "fill", self.fill, highest=255)
 

@@ -31,7 +31,8 @@ def sizes_after(name: str, op: Any, args: Any, sizes: np.ndarray) -> np.ndarray:
     """
     rows = isinstance(args, np.ndarray) and args.dtype.names and args.shape == (len(sizes),)
     if args is not None and not rows:
-        raise TypeError(f"{name}.draw must return None or a structured array of {len(sizes)} rows, got {args!r}")
+        what = f"{args.dtype} {args.shape}" if isinstance(args, np.ndarray) else type(args).__name__
+        raise TypeError(f"{name}.draw must return None or a structured array of {len(sizes)} rows, got {what}")
     _check_declared(name, op, args)
     if args is None:
         return sizes
