@@ -21,7 +21,7 @@ def is_number(value: object, low: float, high: float) -> bool:
     return isinstance(value, (int, float, np.integer, np.floating)) and bool(low <= value <= high)
 
 
-def are_numbers(values: object, count: int, low: float, high: float) -> bool:
+def are_numbers(values: Any, count: int, low: float, high: float) -> bool:
     """Whether ``values`` is a tuple (or list) of ``count`` numbers in [low, high]."""
     pair = isinstance(values, (tuple, list)) and len(values) == count
     return pair and all(is_number(value, low, high) for value in values)

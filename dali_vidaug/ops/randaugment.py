@@ -129,8 +129,8 @@ class RandAugmentT:
             names = tuple(self.ops) if isinstance(self.ops, (tuple, list)) else (self.ops,)
             unknown = [name for name in names if not (isinstance(name, str) and name in NAMES)]
             if unknown or not isinstance(self.ops, (tuple, list)) or not names:
-                known = ", ".join(NAMES)
-                raise ValueError(f"RandAugmentT: ops must be some of {known}, got {unknown or self.ops!r}")
+                every = ", ".join(NAMES)
+                raise ValueError(f"RandAugmentT: ops must be some of {every}, got {unknown or self.ops!r}")
             object.__setattr__(self, "ops", names)
         if self.fill is not None:
             check_color("RandAugmentT", "fill", self.fill, highest=255)
