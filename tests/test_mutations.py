@@ -122,6 +122,9 @@ MUTATIONS = [
     ("ops/flip.py", 'horizontal=args["mirrored"]',
      'horizontal=args["mirrored"].gpu() if clips.device == "gpu" else args["mirrored"]', "test_gpu_graph.py"),
     ("ops/crop.py", "return fn.slice(", 'return (fn.slice if clips.device == "cpu" else fn.slise)(', "test_gpu_graph.py"),
+    ("ops/suites.py", '"TranslateX": (0, 150 / 331, True)', '"TranslateX": (0, 0.45, True)', "test_torchvision.py"),
+    ("ops/suites.py", '"SolarizeAdd"), 30, 5.0, 0.0', '"SolarizeAdd"), 30, 9.0, 0.5', "test_randaugment.py"),
+    ("ops/check.py", "isinstance(value, tuple) and len(value) == 2", "isinstance(value, tuple)", "test_options.py"),
     ("ops/randaugment.py", 'if row["num_values"] != num_values:', "if False:", "test_edited_plans.py"),
     ("ops/operator.py", "_on_dali_stream(function) if on_gpu else function", "function", "test_operator.py"),
     ("ops/operator.py", "            stream.ptr = 0\n", "", "test_operator.py"),
@@ -181,6 +184,8 @@ COPIED = (
     "pyproject.toml",
     "setup.py",
     "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "LICENSE",
 )
 

@@ -31,7 +31,7 @@ def sizes_after(name: str, op: Any, args: Any, sizes: np.ndarray) -> np.ndarray:
     """
     rows = isinstance(args, np.ndarray) and args.dtype.names and args.shape == (len(sizes),)
     if args is not None and not rows:
-        what = f"{args.dtype} {args.shape}" if isinstance(args, np.ndarray) else type(args).__name__
+        what = f"{args.dtype} {args.shape}" if isinstance(args, np.ndarray) else repr(args)[:80]
         raise TypeError(f"{name}.draw must return None or a structured array of {len(sizes)} rows, got {what}")
     _check_declared(name, op, args)
     if args is None:
