@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.errors import naming
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 
@@ -141,9 +142,13 @@ def make_batch(
     mixes = []
     for name, op in zip(plan.recipe.names, plan.recipe.ops, strict=True) if len(plan) else ():
         if hasattr(op, "targets"):
-            targets = _checked_targets(name, op.targets(plan.args[name], targets), targets.shape)
+            with naming(name, op, "targets", f"for labels {targets.shape}"):
+                mixed = op.targets(plan.args[name], targets)
+            targets = _checked_targets(name, mixed, targets.shape)
         if hasattr(op, "mixed_with"):
-            mixes.append(_checked_mix(name, op.mixed_with(plan.args[name]), len(plan)))
+            with naming(name, op, "mixed_with", "for the partners of the clips"):
+                mixed = op.mixed_with(plan.args[name])
+            mixes.append(_checked_mix(name, mixed, len(plan)))
     mix = BatchMix(*(_to(clips.device, column) for column in mixes[0])) if len(mixes) == 1 else None
     samples = torch.from_numpy(plan.samples.copy())
     again = torch.from_numpy(np.zeros(len(plan), bool) if repeated is None else repeated)

@@ -16,7 +16,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media": "media media.headers media.bitstream media.orientation media.video media.cut media.remux media.decode "
     "media.oddities media.packets media.prove media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.sizes ops.flip ops.normalize ops.smoothing "
-    "ops.blend ops.erase ops.mix ops.one_of ops.randaugment ops",
+    "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops",
     "data": "data data.names data.schema data.entry data.split data.join data.manifest data.given data.segments "
     "data.header data.folder data.classes data.labels data.lists data.files data.scan",
     "plan": "recipe plan settings columns graph",

@@ -158,9 +158,9 @@ def _add_preview(commands: Any) -> None:
         "--video", metavar="FILE", nargs="+", help="your video, two with --mix (default: painted ones)"
     )
     preview.add_argument("-o", "--output", default="preview.png", metavar="PNG", help="where to draw")
-    preview.add_argument("--magnitude", type=float, default=6.0, help="strength, 0 to 10 (kim2020: to 30)")
+    preview.add_argument("--magnitude", type=float, default=6.0, help="strength, 0 to 10 (kim2020, torchvision: to 30)")
     preview.add_argument("--ramp", choices=("constant", "temporal", "temporal+", "mix", "fourier"), default="temporal+")
-    preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide"), default="monotonic")
+    preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide", "torchvision"), default="monotonic")
     preview.add_argument("--mix", metavar="OP", help="an op that mixes or erases, such as CubeCutMix or Cutout; or all")
     preview.add_argument("--num-frames", type=int, default=16, help="frames of the clip")
     preview.add_argument("--seed", type=int, default=0)
