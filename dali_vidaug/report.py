@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -13,6 +15,11 @@ import numpy as np
 from dali_vidaug.errors import printable
 
 _REASONS_SHOWN = 8  # in the text
+_LOADING = {"read": "reading", "decode": "decoding", "convert": "scaling and conversion to RGB"}  # in the pool
+_WAIT_MAX = 0.05  # share of its time that a loop may wait before the loader is called the limit
+_GRAPH_BUSY = 0.8  # from this share of the time on, the graph is the limit
+_THREADS_IDLE = 0.4  # below this share of the time, something else than computing holds the threads up
+_GOP_WASTE = 1.5  # frames decoded for each that is used; below, shorter GOPs save little
 
 log = logging.getLogger("dali_vidaug")
 
@@ -35,7 +42,9 @@ class Report:
     Attributes:
         batches, clips, frames_decoded: made so far, including batches that wait to be taken.
         seconds: "read" (open, demux, cut), "decode", "convert" (crop, scale, RGB): processor time, summed over the
-            decoding threads; "graph": time in DALI; "wait": time that the training loop waited for batches.
+            decoding threads; "graph": time in DALI; "wait": time that the training loop waited for batches; "first":
+            the part of it before a first batch, when none is made ahead yet; "loop": time of the training loop between
+            a batch and the next; "ahead": time that the loader waited for the loop, with ``prefetch`` batches ready.
         frames: of all clips.
         padded: clips that have a frame more than once, because their video is too short for the sampling.
         frames_repeated: frames of these clips that are another one again.
@@ -43,6 +52,7 @@ class Report:
         skipped: clips that were left out, because they could not be decoded (``on_error="skip"``).
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
+        num_threads: threads, or processes, that load clips.
         elapsed_seconds: since the loader began its first batch.
     """
 
@@ -57,6 +67,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    num_threads: int = 1
     elapsed_seconds: float = 0.0
 
     @property
@@ -64,16 +75,54 @@ class Report:
         """How many clips were replaced."""
         return sum(count for _, _, count in self.bad.values()) - self.skipped
 
+    @property
+    def verdict(self) -> str:
+        """Who waits for whom, the loop or the loader, and what would help: a sentence or two; "" before a second batch.
+
+        The time before a first batch does not count, nor what is done between two loops.
+        """
+        seconds = {name: self.seconds.get(name, 0.0) for name in ("wait", "first", "loop", "ahead", "graph", *_LOADING)}
+        waited = max(0.0, seconds["wait"] - seconds["first"])
+        total = waited + seconds["loop"]
+        if not (seconds["loop"] and total):
+            return ""
+        text = f"the loop waited {waited:.1f} of {total:.1f} s for batches"
+        if waited <= _WAIT_MAX * total:
+            return (
+                f"{text}: the loop is the limit. The loader waited {seconds['ahead']:.1f} s for it; a faster one would "
+                "change nothing"
+            )
+        loading, total = sum(seconds[name] for name in _LOADING), total + seconds["first"]
+        graph, busy = min(1.0, seconds["graph"] / total), loading / self.num_threads / total
+        text += ": the loader is the limit. "
+        if graph >= _GRAPH_BUSY:
+            return (
+                f"{text}DALI's graph (the ops; on a GPU also the decoder) ran {graph:.0%} of the time: fewer or "
+                "cheaper ops, smaller clips, on a GPU smaller videos (docs/tuning.md)"
+            )
+        most, ratio = max(_LOADING, key=lambda name: seconds[name]), self.frames_decoded / max(self.frames, 1)
+        text += f"{seconds[most] / (loading or 1.0):.0%} of the work of its threads is {_LOADING[most]}"
+        if most == "decode" and ratio >= _GOP_WASTE:
+            text += f", {ratio:.1f} frames for each that is used: shorter GOPs, smaller videos, more cores"
+        else:
+            text += ": smaller videos, more cores"
+        if busy < _THREADS_IDLE:
+            text += (
+                f". But these {self.num_threads} threads computed for {busy:.0%} of the time only: they waited for "
+                "storage, or for cores that others use"
+            )
+        return f"{text} (docs/tuning.md)"
+
     def __str__(self) -> str:
         rate = self.clips / self.elapsed_seconds if self.elapsed_seconds else 0.0
         frames = self.frames_decoded / self.elapsed_seconds if self.elapsed_seconds else 0.0
-        work = {name: s for name, s in self.seconds.items() if name != "wait"}
+        work = {name: s for name, s in self.seconds.items() if name in (*_LOADING, "graph")}
         total = sum(work.values()) or 1.0
         lines = [
             f"{self.batches} batches, {self.clips} clips ({rate:.1f} per second), "
             f"{self.frames_decoded} frames decoded ({frames:.0f} per second), {self.elapsed_seconds:.1f} s",
-            "work: " + ", ".join(f"{name} {s / total:.0%}" for name, s in work.items())
-            + f"; the loop waited {self.seconds.get('wait', 0.0):.1f} s",
+            "work: " + ", ".join(f"{name} {s / total:.0%}" for name, s in work.items()),
+            *([self.verdict] if self.verdict else []),
             f"replaced clips: {self.replaced}",
         ]  # fmt: skip
         if self.skipped:
@@ -103,9 +152,17 @@ class RunningReport:
         self._lock, self._report = threading.Lock(), Report()
         self._started: float | None = None
 
-    def start(self) -> None:
-        """Start the clock, if it is not running."""
+    def start(self, num_threads: int) -> None:
+        """Start the clock, if it is not running. ``num_threads`` load clips."""
         self._started = self._started or time.perf_counter()
+        self._report.num_threads = num_threads
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the time of a block as a stage's, unless it is left by an exception."""
+        before = time.perf_counter()
+        yield
+        self.add_seconds(stage, time.perf_counter() - before)
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Count time of one of the stages in ``Report.seconds``."""
