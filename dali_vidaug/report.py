@@ -19,7 +19,8 @@ _LOADING = {"read": "reading", "decode": "decoding", "convert": "scaling and con
 _WAIT_MAX = 0.05  # share of its time that a loop may wait before the loader is called the limit
 _GRAPH_BUSY = 0.8  # from this share of the time on, the graph is the limit
 _THREADS_IDLE = 0.4  # below this share of the time, something else than computing holds the threads up
-_GOP_WASTE = 1.5  # frames decoded for each that is used; below, shorter GOPs save little
+_GOP = 16  # frames from key frame to key frame that docs/tuning.md advises
+_GOP_WASTE = 1.3  # from this ratio on, decoded frames to those with such GOPs, shorter GOPs are worth the while
 
 log = logging.getLogger("dali_vidaug")
 
@@ -33,6 +34,21 @@ def warn_once(message: str) -> None:
 def num_distinct(frames: np.ndarray) -> np.ndarray:
     """How many frames of each clip are different ones: (B, F) to (B,) int64."""
     return 1 + (np.diff(np.sort(frames, axis=1), axis=1) != 0).sum(1)
+
+
+def frames_with_gops(frames: np.ndarray, gop: int) -> float:
+    """How many frames must be decoded for some clips, if a key frame comes every ``gop`` frames: on average.
+
+    For the first frame of a clip that is (gop + 1) / 2. For each other it is the gap before it, unless a key frame lies
+    in the gap.
+
+    Args:
+        frames: (B, F) positions.
+        gop: >= 1.
+    """
+    gaps = np.minimum(np.diff(np.sort(frames, axis=1), axis=1), gop)
+    following = gaps * (gop - gaps) / gop + gaps * (gaps + 1) / (2 * gop)
+    return float(len(frames) * (gop + 1) / 2 + following.sum())
 
 
 @dataclass
@@ -52,6 +68,7 @@ class Report:
         skipped: clips that were left out, because they could not be decoded (``on_error="skip"``).
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
+        frames_with_short_gops: about how many would have been decoded if every 16th were a key frame.
         num_threads: threads, or processes, that load clips.
         elapsed_seconds: since the loader began its first batch.
     """
@@ -67,6 +84,7 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    frames_with_short_gops: float = 0.0
     num_threads: int = 1
     elapsed_seconds: float = 0.0
 
@@ -100,9 +118,10 @@ class Report:
                 f"{text}DALI's graph (the ops; on a GPU also the decoder) ran {graph:.0%} of the time: fewer or "
                 "cheaper ops, smaller clips, on a GPU smaller videos (docs/tuning.md)"
             )
-        most, ratio = max(_LOADING, key=lambda name: seconds[name]), self.frames_decoded / max(self.frames, 1)
+        most = max(_LOADING, key=lambda name: seconds[name])
         text += f"{seconds[most] / (loading or 1.0):.0%} of the work of its threads is {_LOADING[most]}"
-        if most == "decode" and ratio >= _GOP_WASTE:
+        if most == "decode" and self.frames_decoded >= _GOP_WASTE * self.frames_with_short_gops:
+            ratio = self.frames_decoded / max(self.frames, 1)
             text += f", {ratio:.1f} frames for each that is used: shorter GOPs, smaller videos, more cores"
         else:
             text += ": smaller videos, more cores"
@@ -185,6 +204,7 @@ class RunningReport:
             self._report.frames += frames.size
             self._report.padded += int((again > 0).sum())
             self._report.frames_repeated += int(again.sum())
+            self._report.frames_with_short_gops += frames_with_gops(frames, _GOP)
 
     def add_repeated(self, num_clips: int) -> None:
         """Count clips that come again to make the ranks even."""

@@ -76,6 +76,7 @@ MUTATIONS = [
     ("report.py", "self._report.padded += int((again > 0).sum())", "self._report.padded += int(again.sum())", "test_validation.py"),
     ("report.py", 'waited = max(0.0, seconds["wait"] - seconds["first"])', 'waited = seconds["wait"]', "test_report.py"),
     ("report.py", "loading / self.num_threads / total", "loading / total", "test_report.py"),
+    ("report.py", "gaps * (gaps + 1) / (2 * gop)", "gaps * gaps / (2 * gop)", "test_report.py"),
     ("report.py", "if waited <= _WAIT_MAX * total:", "if waited > _WAIT_MAX * total:", "test_report.py"),
     ("state.py", "number = operator.index(epoch)", "number = int(epoch)", "test_make.py"),
     ("report.py", "np.diff(np.sort(frames, axis=1), axis=1)", "np.diff(frames, axis=1)", "test_validation.py"),
