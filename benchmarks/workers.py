@@ -1,10 +1,10 @@
 """Threads or processes for decoding? Times the loader with each, in turn, on your videos.
 
-    python benchmarks/workers.py VIDEOS [--counts 1 2 4 8] [--rounds 3] [--batches N]
+    python benchmarks/workers.py VIDEOS [--counts 1 2 4 8] [--rounds 9] [--batches N]
 
 VIDEOS is a folder with a sub-folder for each class, a list, or a manifest. Checks first that processes and threads give
-the same batches, bit for bit. Then, in each round and for each count N, times the loader with N threads and with N
-processes (``workers=N``), both warm; ``num_threads`` stays N, because DALI's ops use it too. Prints the median of the
+the same batches, bit for bit. Then, for each count N, times some batches with N threads and as many with N processes
+(``workers=N``), in turn, both warm; ``num_threads`` stays N, because DALI's ops use it too. Prints the median of the
 ratios of a round: above 1, processes are faster.
 """
 
@@ -28,38 +28,25 @@ def make_loader(manifest, args, count, workers):
     return dv.VideoLoader(manifest, recipe, args.batch_size, num_threads=count, workers=count if workers else 0)
 
 
-def take(loader, count):
-    """The next batches, through the ends of epochs."""
-    batches = []
-    while len(batches) < count:
-        for batch in loader:
-            batches.append(batch)
-            if len(batches) == count:
-                break
-    return batches
+def endless(loader):
+    """All batches, epoch after epoch."""
+    while True:
+        yield from loader
 
 
 def check(manifest, args):
     """Both give the same batches."""
     with make_loader(manifest, args, 2, False) as threads, make_loader(manifest, args, 2, True) as processes:
-        for a, b in zip(take(threads, 3), take(processes, 3), strict=True):
+        for a, b, _ in zip(endless(threads), endless(processes), range(3), strict=False):
             assert torch.equal(a.samples, b.samples) and torch.equal(a.clips, b.clips) and len(a.clips)
 
 
-def clips_per_second(loader, count):
-    """Of ``count`` batches, after those that were made while the loader started."""
-    batches = iter(())
-    clips, started, taken = 0, 0.0, 0
-    while taken < count + loader.settings.prefetch + 2:
-        batch = next(batches, None)
-        if batch is None:
-            batches = iter(loader)
-            continue
-        if taken == loader.settings.prefetch + 1:
-            started, clips = time.perf_counter(), 0
-        else:
-            clips += len(batch)
-        taken += 1
+def clips_per_second(batches, num_ahead, count):
+    """Of ``count`` batches, after those that were made while nobody timed."""
+    for _ in range(num_ahead):
+        next(batches)
+    started = time.perf_counter()
+    clips = sum(len(next(batches)) for _ in range(count))
     return clips / (time.perf_counter() - started)
 
 
@@ -67,8 +54,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos")
     parser.add_argument("--counts", type=int, nargs="+", help="default: powers of two up to the cores, and the cores")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--batches", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--stride", type=int, default=2)
@@ -78,18 +65,25 @@ def main():
     manifest = dv.Manifest.read(args.videos) if is_manifest(args.videos) else dv.scan(args.videos)
     check(manifest, args)
     print(f"checked: the same batches. {cores} cores, load {os.getloadavg()[0]:.1f}")
-    ratios: dict[int, list[float]] = {count: [] for count in counts}
-    for number in range(args.rounds):
-        for count in counts:
-            rates = []
-            for workers in (False, True):
-                with make_loader(manifest, args, count, workers) as loader:
-                    rates.append(clips_per_second(loader, args.batches))
-            ratios[count].append(rates[1] / rates[0])
-            print(f"round {number + 1}, {count}: threads {rates[0]:.1f}, processes {rates[1]:.1f} clips/s", flush=True)
-    for count, values in ratios.items():
-        shown = ", ".join(f"{value:.2f}" for value in values)
-        print(f"{count} processes compared with {count} threads: {statistics.median(values):.2f} ({shown})")
+    for count in counts:
+        ratios, rates = [], []
+        with (
+            make_loader(manifest, args, count, False) as threads,
+            make_loader(manifest, args, count, True) as processes,
+        ):
+            both = endless(threads), endless(processes)
+            for _ in range(args.rounds):
+                rates.append(
+                    [clips_per_second(batches, threads.settings.prefetch + 2, args.batches) for batches in both]
+                )
+                ratios.append(rates[-1][1] / rates[-1][0])
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        print(
+            f"{count} processes compared with {count} threads: {middle:.2f} (middle half of {args.rounds} rounds: "
+            f"{low:.2f} to {high:.2f}); threads {statistics.median(r[0] for r in rates):.1f} clips/s; "
+            f"load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class Report:
         lines = [
             f"{self.batches} batches, {self.clips} clips ({rate:.1f} per second), "
             f"{self.frames_decoded} frames decoded ({frames:.0f} per second), {self.elapsed_seconds:.1f} s",
-            "work: " + ", ".join(f"{name} {s / total:.0%}" for name, s in work.items()),
+            *(["work: " + ", ".join(f"{name} {s / total:.0%}" for name, s in work.items())] if work else []),
             *([self.verdict] if self.verdict else []),
             f"replaced clips: {self.replaced}",
         ]  # fmt: skip

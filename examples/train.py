@@ -109,6 +109,8 @@ def main():
     parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if bool(args.train) != bool(args.validation) or (parallel and not args.train):
         parser.error("give two manifests: TRAIN VALIDATION")
+    if args.epochs < 1:
+        parser.error(f"--epochs must be at least 1, got {args.epochs}")
     if parallel:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -130,6 +132,7 @@ def main():
     if Path(args.checkpoint).is_file():
         for name, state in torch.load(args.checkpoint, map_location=device).items():
             parts[name].load_state_dict(state)
+        print(f"{args.checkpoint}: goes on with epoch {loader.epoch} of {args.epochs}", flush=True)
 
     with loader, validation_loader:
         for epoch in range(loader.epoch, args.epochs):

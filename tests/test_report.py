@@ -94,6 +94,7 @@ def test_the_number_of_processes_is_that_of_the_workers(numbered_manifest):
 def test_time_between_loops_is_not_the_loops(numbered_manifest):
     """Nor that of a first batch, when nothing can have been made ahead."""
     with dv.VideoLoader(numbered_manifest, RECIPE, 4, device="cpu") as loader:
+        assert str(loader.report()).splitlines()[1:] == ["replaced clips: 0"]  # nothing is done, nothing is said
         next(iter(loader))
         assert loader.report().verdict == "" and "waited" not in str(loader.report())
         for _ in range(2):
