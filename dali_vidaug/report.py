@@ -46,7 +46,7 @@ def frames_with_gops(frames: np.ndarray, gop: int) -> float:
         frames: (B, F) positions.
         gop: >= 1.
     """
-    gaps = np.minimum(np.diff(np.sort(frames, axis=1), axis=1), gop)
+    gaps = np.minimum(np.diff(np.sort(frames)), gop)
     following = gaps * (gop - gaps) / gop + gaps * (gaps + 1) / (2 * gop)
     return float(len(frames) * (gop + 1) / 2 + following.sum())
 

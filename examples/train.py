@@ -132,7 +132,8 @@ def main():
     if Path(args.checkpoint).is_file():
         for name, state in torch.load(args.checkpoint, map_location=device).items():
             parts[name].load_state_dict(state)
-        print(f"{args.checkpoint}: goes on with epoch {loader.epoch} of {args.epochs}", flush=True)
+        if is_first:
+            print(f"{args.checkpoint}: goes on with epoch {loader.epoch} of {args.epochs}", flush=True)
 
     with loader, validation_loader:
         for epoch in range(loader.epoch, args.epochs):
