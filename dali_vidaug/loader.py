@@ -21,7 +21,6 @@ from dali_vidaug.producer import Background, Produced, Producer
 from dali_vidaug.ranks import Shard, check_shard, find_shard
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report, RunningReport
-from dali_vidaug.rng import MAX_EPOCH
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
 from dali_vidaug.state import Position, check_state, fingerprint, identity
@@ -142,13 +141,18 @@ class VideoLoader:
     def _find_schedule(self, shard: Shard | None = None) -> Schedule:
         num_shards, shard_index, even = self._ranks
         self._shard = shard or find_shard(num_shards, shard_index)
-        number, index, _ = self._shard
+        number, mine, _ = self._shard
         even = number > 1 if even is None else even
-        self._schedule = replace(self._order, num_shards=number, shard_index=index, even=even)
+        self._schedule = replace(self._order, num_shards=number, shard_index=mine, even=even)
         return self._schedule
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next batch; after a loop over all of an epoch, the one after it."""
+        return self._position.next[0]
+
     def __len__(self) -> int:
-        """Batches per epoch of this shard, which is found for it (see ``num_shards``)."""
+        """Batches per epoch of this shard, all of them, also after resuming; finds the shard (see ``num_shards``)."""
         return self.schedule.num_batches
 
     def __repr__(self) -> str:
@@ -167,7 +171,8 @@ class VideoLoader:
             batch = self._next()
             more = self._position.next[0] == epoch
             missing += len(batch.skipped)
-            yield batch
+            with self._report.timed("loop"):
+                yield batch
             if not more:
                 break
             if self._position.loop != loop:
@@ -181,7 +186,7 @@ class VideoLoader:
             log.warning("epoch %d: %d clips were left out; report().bad names their videos", epoch, missing)
 
     def _next(self):
-        self._report.start()
+        self._report.start(self.settings.workers or self.settings.num_threads)
         producer = self._background.producer
         if producer is None or producer.next_position != self._position.next:
             self._background.stop_producer()
@@ -211,10 +216,8 @@ class VideoLoader:
         the rest of the epoch. So a training loop may call it before every epoch, also after resuming.
 
         Raises:
-            ValueError: epoch is not in [0, 2**24).
+            ValueError: epoch is not a whole number in [0, 2**24).
         """
-        if not 0 <= epoch < MAX_EPOCH:
-            raise ValueError(f"VideoLoader: epoch must be in [0, 2**24), got {epoch}")
         self._position.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,8 +225,8 @@ class VideoLoader:
 
         The state is the same for all shards. It contains a fingerprint of the manifest's paths, labels and ranges.
         """
-        epoch, index = self._position.next
-        return {"epoch": epoch, "batch": index, **self._identity()}
+        epoch, batch = self._position.next
+        return {"epoch": epoch, "batch": batch, **self._identity()}
 
     def _identity(self):
         self._fingerprint = self._fingerprint or fingerprint(self.manifest)
@@ -253,7 +256,7 @@ class VideoLoader:
             RuntimeError: a decoding process died, or the loader was closed meanwhile.
             TypeError, ValueError: the plan does not suit the manifest, or contradicts itself.
         """
-        self._report.start()
+        self._report.start(self.settings.workers or self.settings.num_threads)
         settings = replace(self.settings, on_error="raise")
         pool = self._background.open_pool(self.settings)
         maker = Maker(self.manifest, plan.recipe, settings, len(plan), self._report, pool)
