@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dali_vidaug.data.manifest import Broken, Manifest
+from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.scan import scan
-from dali_vidaug.errors import ClipError
+from dali_vidaug.data.schema import Broken
+from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.ops import (
     CenterCrop,
     CubeCutMix,
@@ -80,6 +81,7 @@ __all__ = [
     "MovingCutMix",
     "Normalize",
     "OneOf",
+    "OpError",
     "Plan",
     "RandAugment",
     "RandAugmentT",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.errors import naming
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 
@@ -33,7 +34,8 @@ class Batch:
     Trainers may move it (``to``, ``pin_memory``) and replace its tensors: it is a dataclass that is not frozen.
 
     Attributes:
-        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, otherwise uint8.
+        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, otherwise uint8. Those of ``augment`` have the
+            layout of the clips that it was given.
         targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
         samples: (B,) int64, manifest rows of the clips.
         epoch, index: the batch's number.
@@ -140,9 +142,13 @@ def make_batch(
     mixes = []
     for name, op in zip(plan.recipe.names, plan.recipe.ops, strict=True) if len(plan) else ():
         if hasattr(op, "targets"):
-            targets = _checked_targets(name, op.targets(plan.args[name], targets), targets.shape)
+            with naming(name, op, "targets", f"for labels {targets.shape}"):
+                mixed = op.targets(plan.args[name], targets)
+            targets = _checked_targets(name, mixed, targets.shape)
         if hasattr(op, "mixed_with"):
-            mixes.append(_checked_mix(name, op.mixed_with(plan.args[name]), len(plan)))
+            with naming(name, op, "mixed_with", "for the partners of the clips"):
+                mixed = op.mixed_with(plan.args[name])
+            mixes.append(_checked_mix(name, mixed, len(plan)))
     mix = BatchMix(*(_to(clips.device, column) for column in mixes[0])) if len(mixes) == 1 else None
     samples = torch.from_numpy(plan.samples.copy())
     again = torch.from_numpy(np.zeros(len(plan), bool) if repeated is None else repeated)

@@ -53,6 +53,11 @@ class Columns:
             self._extract[name] = extract
         return self._nodes[key]
 
+    @property
+    def names(self) -> str:
+        """The fields and their dtypes, as text."""
+        return ", ".join(f"{n} {self._fields[n]}" for n in self._fields.names or ()) or "none"
+
     def __contains__(self, field: str) -> bool:
         return field in (self._fields.names or ())
 
@@ -95,7 +100,7 @@ class EncodedColumns:
 
     def __init__(self, args, encoded):
         self._args, self._encoded = args, encoded
-        self.dtype, self.num_threads = args.dtype, args.num_threads
+        self.dtype, self.num_threads, self.names = args.dtype, args.num_threads, args.names
 
     def __contains__(self, field):
         return field in self._args

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dali_vidaug.plan import Plan
 
 _LONGEST_LINE = 400  # characters
+_LONGEST_OPTIONS = 200
 
 
 class ClipError(RuntimeError):
@@ -32,6 +35,38 @@ class ClipError(RuntimeError):
 
 class NotForDaliError(ValueError):
     """DALI would get this clip wrong; PyAV decodes it on the CPU."""
+
+
+class OpError(ValueError):
+    """A method of an op or a sampler, such as one of your own, has raised an exception, which is its cause."""
+
+
+@contextmanager
+def naming(name: str, op: object, method: str, purpose: str) -> Iterator[None]:
+    """Run a method of an op or a sampler; what it raises names the op, its options and what the method was run for.
+
+    Args:
+        name: of the op in its recipe.
+        op: the op or sampler.
+        method: that is run.
+        purpose: what for, such as "for 8 clips".
+
+    Raises:
+        OpError: the method raised an exception that does not begin with the op's name.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, (TypeError, ValueError)) and str(error).startswith((f"{name}:", f"{type(op).__name__}:")):
+            raise
+        try:
+            options = " ".join(repr(op).split())
+        except Exception:  # the op may be too broken for it
+            options = type(op).__name__
+        if len(options) > _LONGEST_OPTIONS:
+            options = f"{options[: _LONGEST_OPTIONS - 3]}..."
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise OpError(f"{name}.{method}: {what} ({options}, {purpose})") from error
 
 
 def printable(path: str) -> str:

@@ -12,6 +12,7 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
 from dali_vidaug.columns import Columns, EncodedColumns, split
+from dali_vidaug.errors import naming
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
 from dali_vidaug.plan import Plan
@@ -42,7 +43,8 @@ _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 
 
 def _built(name, op, clips, args):
-    built = op.build(fn, clips, args)
+    with naming(name, op, "build", f"for the arguments {args.names}"):
+        built = op.build(fn, clips, args)
     if not isinstance(built, DataNode):
         raise TypeError(f"{name}.build must return one node of DALI's graph, got {built!r}")
     return built

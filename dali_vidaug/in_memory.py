@@ -16,12 +16,17 @@ from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws, whole_numbers
 from dali_vidaug.settings import make_settings
 
+# The axes of a clip in the order of its layout: where frames, height, width and channels are.
+_AXES = {"CFHW": (1, 2, 3, 0), "FCHW": (0, 2, 3, 1), "FHWC": (0, 1, 2, 3)}
+_LAYOUTS = "'CFHW', 'FCHW' or 'FHWC'"
+
 
 def augment(
     clips: Sequence[np.ndarray] | Sequence[torch.Tensor] | np.ndarray | torch.Tensor,
     ops: Iterable[Any],
     targets: ArrayLike | torch.Tensor | None = None,
     *,
+    layout: str | None = None,
     samples: ArrayLike | None = None,
     seed: int = 0,
     epoch: int = 0,
@@ -32,9 +37,13 @@ def augment(
     """Apply ops to clips in memory: the same draws and the same graph as in a ``VideoLoader``.
 
     Args:
-        clips: B arrays or tensors (F, H, W, 3) uint8, or one (B, F, H, W, 3); heights and widths may differ.
+        clips: B arrays or tensors of uint8, one a clip, whose heights and widths may differ; or one array of all
+            (B, ...). An array of four axes is one clip, B = 1. RGB, in one of three layouts: (3, F, H, W), as a loader
+            gives; (F, 3, H, W), as torchvision and TorchCodec; (F, H, W, 3), as NumPy and FFmpeg.
         ops: the ops of a recipe, in order.
         targets: (B, K) float, soft labels, or None.
+        layout: "CFHW", "FCHW" or "FHWC": the axes of a clip. Default: the one in which an axis that can be channels has
+            3 values; where the shapes fit several, it must be given.
         samples: (B,) int, which samples the clips are: clip i draws what sample ``samples[i]`` draws in a loader.
             Default: 0, ..., B - 1.
         seed, epoch, batch: of the draws; ``batch`` matters for ops that mix clips.
@@ -42,18 +51,18 @@ def augment(
         dtype: of normalised clips: "float32" or "float16".
 
     Returns:
-        A batch; ``targets`` is (B, 0) when none were given.
+        A batch whose ``clips`` have the layout of those given, (B, ...): uint8, or floats after ``Normalize``.
+        ``targets`` is (B, 0) when none were given.
 
     Raises:
-        ValueError: a clip is not (F, H, W, 3) uint8, or the results differ in size.
+        ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, or results differ in size.
     """
     settings = make_settings(device=device, dtype=dtype, caller="augment")
-    arrays = [np.ascontiguousarray(c.cpu().numpy() if isinstance(c, torch.Tensor) else c) for c in clips]
-    if not arrays:
-        raise ValueError("augment: no clips")
-    for i, clip in enumerate(arrays):
-        if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or 0 in clip.shape:
-            raise ValueError(f"augment: clip {i} must be (F, H, W, 3) uint8, got {clip.shape} {clip.dtype}")
+    if isinstance(clips, (np.ndarray, torch.Tensor)) and clips.ndim == 4:
+        clips = clips[None]
+    arrays = [clip.cpu().numpy() if isinstance(clip, torch.Tensor) else np.asarray(clip) for clip in clips]
+    layout = _find_layout(arrays, layout)
+    arrays = [np.ascontiguousarray(clip.transpose(_AXES[layout])) for clip in arrays]
     size = len(arrays)
     samples = np.arange(size) if samples is None else whole_numbers("augment: samples", samples)
     if samples.shape != (size,):
@@ -62,7 +71,39 @@ def augment(
     plan = _draw(arrays, Recipe(ops=tuple(ops)), Draws(seed, epoch, samples, batch=batch))
     graph = Graph(plan, settings, size)
     result = torch.from_dlpack(graph.run(plan, arrays, settings.stream()).as_tensor())
-    return make_batch(result, soft, plan, 0)
+    axes = [1 + "CFHW".index(axis) for axis in layout]
+    return make_batch(result.permute(0, *axes).contiguous(), soft, plan, 0)
+
+
+def _find_layout(arrays: list[np.ndarray], layout: str | None) -> str:
+    """The layout of all clips, as it is given or as their shapes tell.
+
+    A shape of which an axis has 1 or 4 values may also be that of grey or RGBA clips in another layout, which must not
+    be taken for RGB: three grey frames (3, 1, H, W) look like one frame with its channels first.
+    """
+    if layout not in (None, *_AXES):
+        raise ValueError(f"augment: layout must be {_LAYOUTS}, the axes of one clip, got {layout!r}")
+    if not arrays:
+        raise ValueError("augment: no clips")
+    fits = [layout] if layout else list(_AXES)
+    for i, clip in enumerate(arrays):
+        found = [name for name in fits if clip.ndim == 4 and clip.shape[name.index("C")] == 3]
+        if clip.dtype != np.uint8 or not found or 0 in clip.shape:
+            wanted = [f"({', '.join(name).replace('C', '3')})" for name in fits]
+            before = " as the clips before" if not layout and len(fits) < len(_AXES) else ""
+            raise ValueError(
+                f"augment: clip {i} must be {' or '.join(wanted)} uint8{before}, got {clip.shape} {clip.dtype}"
+            )
+        fits = found
+    if layout or fits == ["FHWC"]:
+        return fits[0]
+    other = [name for name in _AXES if all(clip.shape[name.index("C")] in (1, 3, 4) for clip in arrays)]
+    if len(other) > 1:
+        raise ValueError(
+            f"augment: clips of shape {arrays[0].shape} may be {' or '.join(other)} (with 1, 3 or 4 channels); layout= "
+            f"says which: {_LAYOUTS}"
+        )
+    return fits[0]
 
 
 def _draw(arrays: list[np.ndarray], recipe: Recipe, draws: Draws) -> Plan:

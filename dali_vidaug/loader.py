@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from dali_vidaug.batch import Batch, make_batch, no_clips
+from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.make import Maker
 from dali_vidaug.plan import Plan
@@ -19,7 +21,6 @@ from dali_vidaug.producer import Background, Produced, Producer
 from dali_vidaug.ranks import Shard, check_shard, find_shard
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report, RunningReport
-from dali_vidaug.rng import MAX_EPOCH
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
 from dali_vidaug.state import Position, check_state, fingerprint, identity
@@ -40,7 +41,7 @@ class VideoLoader:
     A loader can be pickled and copied: a copy is where the loader is, with threads of its own.
 
     Args:
-        manifest: the videos.
+        manifest: the videos, or the file of a manifest.
         recipe: how clips are sampled and augmented.
         batch_size: samples in a batch of this shard; with a sampler that makes several clips of each, a batch has
             ``batch_size * recipe.num_clips`` clips, those of one sample next to each other.
@@ -79,7 +80,8 @@ class VideoLoader:
     """
 
     def __init__(
-        self, manifest: Manifest, recipe: Recipe, batch_size: int, *, seed: int = 0, device: str = "auto",
+        self, manifest: Manifest | str | os.PathLike[str], recipe: Recipe, batch_size: int, *, seed: int = 0,
+        device: str = "auto",
         decoder: str = "auto", shuffle: bool = True, drop_last: bool = True, num_shards: int | None = None,
         shard_index: int | None = None, even: bool | None = None, num_threads: int | None = None, workers: int = 0,
         prefetch: int = 2, dtype: str = "float32", on_error: str = "replace", check_files: str = "auto",
@@ -87,6 +89,7 @@ class VideoLoader:
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
+        manifest = open_manifest(manifest, "VideoLoader")
         if not len(manifest):
             raise ValueError("VideoLoader: the manifest has no videos")
         if even not in (None, True, False):
@@ -138,13 +141,18 @@ class VideoLoader:
     def _find_schedule(self, shard: Shard | None = None) -> Schedule:
         num_shards, shard_index, even = self._ranks
         self._shard = shard or find_shard(num_shards, shard_index)
-        number, index, _ = self._shard
+        number, mine, _ = self._shard
         even = number > 1 if even is None else even
-        self._schedule = replace(self._order, num_shards=number, shard_index=index, even=even)
+        self._schedule = replace(self._order, num_shards=number, shard_index=mine, even=even)
         return self._schedule
 
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next batch; after a loop over all of an epoch, the one after it."""
+        return self._position.next[0]
+
     def __len__(self) -> int:
-        """Batches per epoch of this shard, which is found for it (see ``num_shards``)."""
+        """Batches per epoch of this shard, all of them, also after resuming; finds the shard (see ``num_shards``)."""
         return self.schedule.num_batches
 
     def __repr__(self) -> str:
@@ -163,7 +171,8 @@ class VideoLoader:
             batch = self._next()
             more = self._position.next[0] == epoch
             missing += len(batch.skipped)
-            yield batch
+            with self._report.timed("loop"):
+                yield batch
             if not more:
                 break
             if self._position.loop != loop:
@@ -177,7 +186,7 @@ class VideoLoader:
             log.warning("epoch %d: %d clips were left out; report().bad names their videos", epoch, missing)
 
     def _next(self):
-        self._report.start()
+        self._report.start(self.settings.workers or self.settings.num_threads)
         producer = self._background.producer
         if producer is None or producer.next_position != self._position.next:
             self._background.stop_producer()
@@ -207,10 +216,8 @@ class VideoLoader:
         the rest of the epoch. So a training loop may call it before every epoch, also after resuming.
 
         Raises:
-            ValueError: epoch is not in [0, 2**24).
+            ValueError: epoch is not a whole number in [0, 2**24).
         """
-        if not 0 <= epoch < MAX_EPOCH:
-            raise ValueError(f"VideoLoader: epoch must be in [0, 2**24), got {epoch}")
         self._position.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
@@ -218,8 +225,8 @@ class VideoLoader:
 
         The state is the same for all shards. It contains a fingerprint of the manifest's paths, labels and ranges.
         """
-        epoch, index = self._position.next
-        return {"epoch": epoch, "batch": index, **self._identity()}
+        epoch, batch = self._position.next
+        return {"epoch": epoch, "batch": batch, **self._identity()}
 
     def _identity(self):
         self._fingerprint = self._fingerprint or fingerprint(self.manifest)
@@ -249,7 +256,7 @@ class VideoLoader:
             RuntimeError: a decoding process died, or the loader was closed meanwhile.
             TypeError, ValueError: the plan does not suit the manifest, or contradicts itself.
         """
-        self._report.start()
+        self._report.start(self.settings.workers or self.settings.num_threads)
         settings = replace(self.settings, on_error="raise")
         pool = self._background.open_pool(self.settings)
         maker = Maker(self.manifest, plan.recipe, settings, len(plan), self._report, pool)

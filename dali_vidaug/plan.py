@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dali_vidaug.errors import naming
 from dali_vidaug.ops import name_of
-from dali_vidaug.ops.sizes import sizes_after
+from dali_vidaug.ops.sizes import sizes_after, sizes_text
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import MAX_VIEW, Draws, whole_numbers
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from dali_vidaug.data.manifest import Manifest
 
-PLAN_VERSION = 1  # another number: the same seed draws other plans than before
+PLAN_VERSION = 2  # another number: the same seed draws other plans than before
 PLAN_FORMAT = 2  # of the files that ``Plan.save`` writes; format 1 had one view for the whole plan
 
 
@@ -218,12 +219,13 @@ def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike,
 
     Raises:
         TypeError: an op returns something that is not arguments.
-        ValueError: they contradict each other or the clips.
+        ValueError: they contradict each other or the clips; an ``OpError`` when ``draw`` of an op failed.
     """
     sides = [np.broadcast_to(np.asarray(side, np.int64), len(draws)) for side in (frames, height, width)]
     sizes, args = np.stack(sides, 1), {}
     for name, op in zip(recipe.names, recipe.ops, strict=True):
-        args[name] = op.draw(draws.named(name), *sizes.T)
+        with naming(name, op, "draw", f"for {draws}; {sizes_text(sizes)}"):
+            args[name] = op.draw(draws.named(name), *sizes.T)
         sizes = sizes_after(name, op, args[name], sizes)
     return DrawnOps(args, *sizes.T)
 
@@ -238,7 +240,8 @@ def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
         TypeError, ValueError: the sampler returns something else, or a position outside [first, last) of a video.
     """
     name, videos = name_of(recipe.sampling), manifest.videos(draws.samples)
-    drawn = recipe.sampling.draw(draws.named(name), videos)
+    with naming(name, recipe.sampling, "draw", f"for {draws}"):
+        drawn = recipe.sampling.draw(draws.named(name), videos)
     try:
         frames = np.asarray(drawn)
     except ValueError as error:
@@ -287,6 +290,8 @@ def draw_plan(
     Raises:
         ValueError: a number is out of range, or the recipe does not suit a video.
     """
+    if not hasattr(manifest, "frame_sizes"):
+        raise ValueError(f"draw_plan: manifest must be a Manifest (dv.Manifest.read, dv.scan), got {manifest!r}")
     samples = whole_numbers("samples", samples)
     draws = Draws(seed, epoch, samples, views, batch=batch)
     height, width = manifest.frame_sizes(samples)

@@ -55,6 +55,7 @@ class Producer:
     def __init__(self, maker: Maker, schedule: Schedule, settings: Settings, epoch: int, index: int):
         self._maker, self._schedule, self._prefetch = maker, schedule, settings.prefetch
         self.next_position = (epoch, index)  # of the batch that next() returns
+        self._is_first = True  # the next batch; nothing is made ahead of it
         # One for each batch that may be unfinished: whoever takes a batch waits for its stream, and so for no other.
         count, on_gpu = settings.prefetch + 2, settings.device == "gpu"
         self._streams = deque(torch.cuda.Stream(settings.device_id) if on_gpu else None for _ in range(count))
@@ -74,7 +75,9 @@ class Producer:
         """
         before = time.perf_counter()
         item = self._ready.get()
-        self._maker.report.add_seconds("wait", time.perf_counter() - before)
+        for stage in ("wait", "first")[: 1 + self._is_first]:
+            self._maker.report.add_seconds(stage, time.perf_counter() - before)
+        self._is_first = False
         if isinstance(item, BaseException):
             self._ready.put(item)  # for the next call
             raise item
@@ -110,9 +113,11 @@ class Producer:
                         return
                     self._started.append(self._start(*position))
                 position = self._schedule.following(*position)
+            before = time.perf_counter()
             self._room.acquire()
             if self._stop.is_set():
                 return
+            self._maker.report.add_seconds("ahead", time.perf_counter() - before)
             produced = self._finish(*self._started[0])
             with self._lock:
                 self._started.popleft()

@@ -101,13 +101,13 @@ def _environment_shard(environ: Mapping[str, str]) -> Shard:
             if other.num_shards > shard.num_shards:
                 raise ValueError(f"VideoLoader: {shard.source}, but {other.source}: which is right? {_CURE}")
         break
-    world, rank = (_number(environ, name) for name in _TORCH)
+    world = _number(environ, _TORCH[0])
     if "torchrun" not in found and world is not None and (world > 1 or found):
         return _lightning_shard(environ, world, next(iter(found.values()), None))
     if found:
         return next(iter(found.values()))
-    for name, value in (("RANK", rank), ("LOCAL_RANK", _number(environ, "LOCAL_RANK"))):
-        if value:
+    for name in (*dict(_LAUNCHERS.values()).values(), "LOCAL_RANK"):
+        if value := _number(environ, name):
             raise ValueError(f"VideoLoader: {name} is {value}, but nothing says how many ranks there are; {_CURE}")
     return Shard(1, 0, "a single process")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 
@@ -13,6 +15,12 @@ import numpy as np
 from dali_vidaug.errors import printable
 
 _REASONS_SHOWN = 8  # in the text
+_LOADING = {"read": "reading", "decode": "decoding", "convert": "scaling and conversion to RGB"}  # in the pool
+_WAIT_MAX = 0.05  # share of its time that a loop may wait before the loader is called the limit
+_GRAPH_BUSY = 0.8  # from this share of the time on, the graph is the limit
+_THREADS_IDLE = 0.4  # below this share of the time, something else than computing holds the threads up
+_GOP = 16  # frames from key frame to key frame that docs/tuning.md advises
+_GOP_WASTE = 1.3  # from this ratio on, decoded frames to those with such GOPs, shorter GOPs are worth the while
 
 log = logging.getLogger("dali_vidaug")
 
@@ -28,6 +36,21 @@ def num_distinct(frames: np.ndarray) -> np.ndarray:
     return 1 + (np.diff(np.sort(frames, axis=1), axis=1) != 0).sum(1)
 
 
+def frames_with_gops(frames: np.ndarray, gop: int) -> float:
+    """How many frames must be decoded for some clips, if a key frame comes every ``gop`` frames: on average.
+
+    For the first frame of a clip that is (gop + 1) / 2. For each other it is the gap before it, unless a key frame lies
+    in the gap.
+
+    Args:
+        frames: (B, F) positions.
+        gop: >= 1.
+    """
+    gaps = np.minimum(np.diff(np.sort(frames)), gop)
+    following = gaps * (gop - gaps) / gop + gaps * (gaps + 1) / (2 * gop)
+    return float(len(frames) * (gop + 1) / 2 + following.sum())
+
+
 @dataclass
 class Report:
     """What a loader has done so far. ``print`` it.
@@ -35,7 +58,9 @@ class Report:
     Attributes:
         batches, clips, frames_decoded: made so far, including batches that wait to be taken.
         seconds: "read" (open, demux, cut), "decode", "convert" (crop, scale, RGB): processor time, summed over the
-            decoding threads; "graph": time in DALI; "wait": time that the training loop waited for batches.
+            decoding threads; "graph": time in DALI; "wait": time that the training loop waited for batches; "first":
+            the part of it before a first batch, when none is made ahead yet; "loop": time of the training loop between
+            a batch and the next; "ahead": time that the loader waited for the loop, with ``prefetch`` batches ready.
         frames: of all clips.
         padded: clips that have a frame more than once, because their video is too short for the sampling.
         frames_repeated: frames of these clips that are another one again.
@@ -43,6 +68,8 @@ class Report:
         skipped: clips that were left out, because they could not be decoded (``on_error="skip"``).
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
+        frames_with_short_gops: about how many would have been decoded if every 16th were a key frame.
+        num_threads: threads, or processes, that load clips.
         elapsed_seconds: since the loader began its first batch.
     """
 
@@ -57,6 +84,8 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    frames_with_short_gops: float = 0.0
+    num_threads: int = 1
     elapsed_seconds: float = 0.0
 
     @property
@@ -64,16 +93,55 @@ class Report:
         """How many clips were replaced."""
         return sum(count for _, _, count in self.bad.values()) - self.skipped
 
+    @property
+    def verdict(self) -> str:
+        """Who waits for whom, the loop or the loader, and what would help: a sentence or two; "" before a second batch.
+
+        The time before a first batch does not count, nor what is done between two loops.
+        """
+        seconds = {name: self.seconds.get(name, 0.0) for name in ("wait", "first", "loop", "ahead", "graph", *_LOADING)}
+        waited = max(0.0, seconds["wait"] - seconds["first"])
+        total = waited + seconds["loop"]
+        if not (seconds["loop"] and total):
+            return ""
+        text = f"the loop waited {waited:.1f} of {total:.1f} s for batches"
+        if waited <= _WAIT_MAX * total:
+            return (
+                f"{text}: the loop is the limit. The loader waited {seconds['ahead']:.1f} s for it; a faster one would "
+                "change nothing"
+            )
+        loading, total = sum(seconds[name] for name in _LOADING), total + seconds["first"]
+        graph, busy = min(1.0, seconds["graph"] / total), loading / self.num_threads / total
+        text += ": the loader is the limit. "
+        if graph >= _GRAPH_BUSY:
+            return (
+                f"{text}DALI's graph (the ops; on a GPU also the decoder) ran {graph:.0%} of the time: fewer or "
+                "cheaper ops, smaller clips, on a GPU smaller videos (docs/tuning.md)"
+            )
+        most = max(_LOADING, key=lambda name: seconds[name])
+        text += f"{seconds[most] / (loading or 1.0):.0%} of the work of its threads is {_LOADING[most]}"
+        if most == "decode" and self.frames_decoded >= _GOP_WASTE * self.frames_with_short_gops:
+            ratio = self.frames_decoded / max(self.frames, 1)
+            text += f", {ratio:.1f} frames for each that is used: shorter GOPs, smaller videos, more cores"
+        else:
+            text += ": smaller videos, more cores"
+        if busy < _THREADS_IDLE:
+            text += (
+                f". But these {self.num_threads} threads computed for {busy:.0%} of the time only: they waited for "
+                "storage, or for cores that others use"
+            )
+        return f"{text} (docs/tuning.md)"
+
     def __str__(self) -> str:
         rate = self.clips / self.elapsed_seconds if self.elapsed_seconds else 0.0
         frames = self.frames_decoded / self.elapsed_seconds if self.elapsed_seconds else 0.0
-        work = {name: s for name, s in self.seconds.items() if name != "wait"}
+        work = {name: s for name, s in self.seconds.items() if name in (*_LOADING, "graph")}
         total = sum(work.values()) or 1.0
         lines = [
             f"{self.batches} batches, {self.clips} clips ({rate:.1f} per second), "
             f"{self.frames_decoded} frames decoded ({frames:.0f} per second), {self.elapsed_seconds:.1f} s",
-            "work: " + ", ".join(f"{name} {s / total:.0%}" for name, s in work.items())
-            + f"; the loop waited {self.seconds.get('wait', 0.0):.1f} s",
+            *(["work: " + ", ".join(f"{name} {s / total:.0%}" for name, s in work.items())] if work else []),
+            *([self.verdict] if self.verdict else []),
             f"replaced clips: {self.replaced}",
         ]  # fmt: skip
         if self.skipped:
@@ -103,9 +171,17 @@ class RunningReport:
         self._lock, self._report = threading.Lock(), Report()
         self._started: float | None = None
 
-    def start(self) -> None:
-        """Start the clock, if it is not running."""
+    def start(self, num_threads: int) -> None:
+        """Start the clock, if it is not running. ``num_threads`` load clips."""
         self._started = self._started or time.perf_counter()
+        self._report.num_threads = num_threads
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Count the time of a block as a stage's, unless it is left by an exception."""
+        before = time.perf_counter()
+        yield
+        self.add_seconds(stage, time.perf_counter() - before)
 
     def add_seconds(self, stage: str, seconds: float) -> None:
         """Count time of one of the stages in ``Report.seconds``."""
@@ -128,6 +204,7 @@ class RunningReport:
             self._report.frames += frames.size
             self._report.padded += int((again > 0).sum())
             self._report.frames_repeated += int(again.sum())
+            self._report.frames_with_short_gops += frames_with_gops(frames, _GOP)
 
     def add_repeated(self, num_clips: int) -> None:
         """Count clips that come again to make the ranks even."""

@@ -64,7 +64,14 @@ def whole_numbers(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
 
 
 class Draws:
-    """The random numbers of the clips of a batch.
+    """The random numbers of the clips of a batch; ``len(draws)`` is their number, B.
+
+    A number depends on its address alone: (seed, epoch, sample, view, op, purpose). The same purpose gives the same
+    numbers again, so each decision of an op has a purpose of its own.
+
+    Attributes:
+        samples, views: (B,) int64, as below.
+        seed, epoch, batch, prefix: as below.
 
     Args:
         seed: [0, 2**64).
@@ -91,11 +98,17 @@ class Draws:
             if column.size and not (column.min() >= 0 and column.max() < limit):
                 raise ValueError(f"{name} must be in [0, {limit}), got {column.min()} to {column.max()}")
         self.seed, self.epoch, self.prefix, self.batch = seed, epoch, prefix, batch
-        self.samples = samples.astype(np.uint32)
-        self.views = np.broadcast_to(views.astype(np.uint32), self.samples.shape)
+        self.samples, self.views = samples, np.broadcast_to(views, samples.shape)
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        first = ", ".join(map(str, self.samples[:8].tolist()))
+        plural = "" if len(self) == 1 else "s"
+        return (
+            f"{len(self)} clip{plural} of sample{plural} {first}{', ...' if len(self) > 8 else ''}, epoch {self.epoch}"
+        )
 
     def named(self, prefix: str) -> Draws:
         """The same addresses with another prefix."""
@@ -106,7 +119,13 @@ class Draws:
         return Draws(self.seed, self.epoch, [self.batch], 0, f"{self.prefix}.batch")
 
     def words(self, purpose: str, n: int = 1) -> np.ndarray:
-        """(B, n) uint32, uniform."""
+        """(B, n) uint32, uniform over [0, 2**32).
+
+        Raises:
+            ValueError: n is not an int >= 1.
+        """
+        if not (isinstance(n, (int, np.integer)) and n >= 1):
+            raise ValueError(f"{self.prefix}: n of draws for {purpose!r} must be an int >= 1, got {n!r}")
         blocks = -(-n // 4)
         counter = np.empty((len(self), blocks, 4), np.uint32)
         counter[..., 0] = np.arange(blocks)
@@ -116,15 +135,40 @@ class Draws:
         words = philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))
         return words.reshape(len(self), 4 * blocks)[:, :n]
 
-    def uniform(self, purpose: str, low: float = 0.0, high: float = 1.0, n: int | None = None) -> np.ndarray:
-        """Uniform numbers in [low, high): (B,) float64, or (B, n) when n is given."""
-        words = self.words(purpose, n or 1)
-        values = low + (high - low) * (words * 2.0**-32)
+    def uniform(self, purpose: str, low: ArrayLike = 0.0, high: ArrayLike = 1.0, n: int | None = None) -> np.ndarray:
+        """Uniform numbers in [low, high), each a number or (B,): (B,) float64, or (B, n) when n is given.
+
+        Raises:
+            ValueError: a limit is not finite, or neither a number nor (B,).
+        """
+        first, last = self._limit(purpose, "low", low), self._limit(purpose, "high", high)
+        values = first + (last - first) * (self.words(purpose, 1 if n is None else n) * 2.0**-32)
         return values[:, 0] if n is None else values
 
     def integers(self, purpose: str, high: ArrayLike, n: int | None = None) -> np.ndarray:
-        """Uniform integers in [0, high), high an int or (B,) int: (B,) int64, or (B, n) when n is given."""
-        words = self.words(purpose, n or 1).astype(np.uint64)
-        high = np.broadcast_to(np.asarray(high, np.uint64), (len(self),))[:, None]
-        values = (words * high >> _HALF).astype(np.int64)
+        """Uniform integers in [0, high), high an int in [1, 2**32] or (B,) of them: (B,) int64, or (B, n) with n.
+
+        Raises:
+            ValueError: high is out of range, not whole, or neither a number nor (B,).
+        """
+        limit = self._limit(purpose, "high", high)
+        good = (1 <= limit) & (limit <= 2**32) & (limit == np.floor(limit))
+        if not good.all():
+            bad = limit[~good].ravel()[0]
+            raise ValueError(
+                f"{self.prefix}: high of draws.integers({purpose!r}) must be whole and in [1, 2**32], got {bad:g}"
+            )
+        words = self.words(purpose, 1 if n is None else n).astype(np.uint64)
+        values = (words * limit.astype(np.uint64) >> _HALF).astype(np.int64)
         return values[:, 0] if n is None else values
+
+    def _limit(self, purpose: str, name: str, limit: ArrayLike) -> np.ndarray:
+        """A limit of draws as (1, 1) or (B, 1) float64."""
+        array = np.asarray(limit, np.float64)
+        if array.shape not in ((), (len(self),)) or not np.isfinite(array).all():
+            what = f"of shape {array.shape}" if array.ndim else array
+            raise ValueError(
+                f"{self.prefix}: {name} of draws for {purpose!r} must be a finite number or one for each of "
+                f"{len(self)} clips, got {what}"
+            )
+        return array.reshape(-1, 1)

@@ -3,7 +3,7 @@
 A sampler is a frozen dataclass with ``draw(draws, videos)``, where ``videos`` is a ``Videos``. It returns the frames of
 each clip: (B, F) integers, or float64 where a position may lie between two frames. The draws are addressed by the
 sampler's ``name``, or by the name of its class. A sampler that makes several clips of each video says how many in
-``num_clips``; ``draws.views`` then says which of them each clip is.
+``num_clips``; ``draws.views`` then says which of them each clip is. docs/sampling.md has examples.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def clip_frames(
     Args:
         first, last: (B,) int, each clip may use the frames [first, last) of its video; last > first.
         num_frames: frames of a clip, >= 1.
-        stride: (B,) int, distance between chosen frames, >= 1.
+        stride: int or (B,) int, distance between chosen frames, >= 1.
         start: (B,) int, first frame of the clip, in [first, last).
         past_end: what replaces frames from ``last`` on: the last frame of the clip before it ("repeat"), or the clip
             again from its start ("loop").
@@ -74,7 +74,7 @@ def clip_frames(
     >>> clip_frames([0], [5], num_frames=4, stride=[2], start=[1], past_end="loop")
     array([[1, 3, 1, 3]], dtype=int32)
     """
-    last, stride, start = (np.asarray(x, np.int64)[:, None] for x in (last, stride, start))
+    last, stride, start = (np.atleast_1d(np.asarray(x, np.int64))[:, None] for x in (last, stride, start))
     available = -(-(last - start) // stride)  # chosen frames before the end
     steps = np.arange(num_frames)
     steps = steps % available if past_end == "loop" else np.minimum(steps, available - 1)
@@ -105,15 +105,15 @@ class ClipSampling:
 
     def __post_init__(self):
         if not (isinstance(self.num_frames, int) and 1 <= self.num_frames <= 65536):
-            raise ValueError(f"ClipSampling: num_frames must be an int in [1, 65536], got {self.num_frames}")
+            raise ValueError(f"ClipSampling: num_frames must be an int in [1, 65536], got {self.num_frames!r}")
         stride = self.stride if isinstance(self.stride, tuple) else (self.stride, self.stride)
         if not (len(stride) == 2 and all(isinstance(s, int) for s in stride) and 1 <= stride[0] <= stride[1]):
             raise ValueError(
                 f"ClipSampling: stride must be an int >= 1 or a pair 1 <= low <= high, got {self.stride!r}"
             )
-        if self.start not in ("random", "first", "center"):
+        if not isinstance(self.start, str) or self.start not in ("random", "first", "center"):
             raise ValueError(f"ClipSampling: start must be random, first or center, got {self.start!r}")
-        if self.short not in ("shrink", "repeat", "loop", "raise"):
+        if not isinstance(self.short, str) or self.short not in ("shrink", "repeat", "loop", "raise"):
             raise ValueError(f"ClipSampling: short must be shrink, repeat, loop or raise, got {self.short!r}")
 
     def draw(self, draws: Draws, videos: Videos) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import operator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,14 +50,20 @@ class Position:
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next loop begin an epoch; but where a loaded state is in the middle of this epoch, keep its place."""
-        if epoch == self._resumed:
+        try:
+            number = operator.index(epoch)  # also NumPy's integers
+        except TypeError:
+            number = -1
+        if not 0 <= number < MAX_EPOCH:
+            raise ValueError(f"VideoLoader: epoch must be a whole number in [0, 2**24), got {epoch!r}")
+        if number == self._resumed:
             return
         if self._resumed is not None and self.next[1]:
             log.warning(
-                "set_epoch(%d) drops the position of the loaded state, batch %d of epoch %d", epoch, self.next[1],
+                "set_epoch(%d) drops the position of the loaded state, batch %d of epoch %d", number, self.next[1],
                 self._resumed,
             )  # fmt: skip
-        self.move(int(epoch), 0)
+        self.move(number, 0)
         self._resumed = None
 
     def begin(self, num_batches: int) -> int:

@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 from full_decode import Full, full_decode
 
-from dali_vidaug.data.manifest import SCHEMA, Manifest
+from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.schema import SCHEMA
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode

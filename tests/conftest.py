@@ -17,7 +17,8 @@ import torch
 import dali_vidaug as dv
 from dali_vidaug.commands.checks import numbered as numbered_videos
 from dali_vidaug.commands.checks.numbered import read_number as read_number
-from dali_vidaug.data.manifest import SCHEMA, Manifest
+from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.schema import SCHEMA
 from dali_vidaug.device import driver, gpu, nvdec
 from dali_vidaug.media.container import ANY_TAGS
 from dali_vidaug.media.cut import open_source, read_cuts
@@ -179,6 +180,11 @@ def measured_video(path, deep=False):
     row |= {"path": path.name, "label": -1, "first_frame": 0, "last_frame": row["num_frames"]}
     video = Manifest(pa.Table.from_pylist([row], SCHEMA), root=path.parent).video(0)
     return video._replace(packet_index=row["index"])
+
+
+def by_container(video):
+    """The video without its packet index: clips open its container."""
+    return video._replace(packet_index=None)
 
 
 def frame_lists(num_frames):

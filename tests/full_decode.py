@@ -87,12 +87,13 @@ def _matrix(frame):
     return (1, 0, 0, 1)
 
 
-def full_decode(path: Any, *, pixels: bool = True, explode: bool = False) -> Full:
+def full_decode(path: Any, *, pixels: bool = True, explode: bool = False, decoder: str | None = None) -> Full:
     """Decode a whole file.
 
     Args:
         path: a file, or a file object.
         pixels: keep the frames.
+        decoder: FFmpeg's name of one; default: the one that it takes by itself.
         explode: the decoder's option ``err_detect=explode``: it gives up on errors that it would conceal otherwise.
 
     Raises:
@@ -114,7 +115,11 @@ def full_decode(path: Any, *, pixels: bool = True, explode: bool = False) -> Ful
             stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
             if explode:
                 stream.codec_context.options = {"err_detect": "explode"}
-            for reason, found in _decoded(container, stream):
+            codec = stream.codec_context
+            if decoder:
+                codec = av.CodecContext.create(decoder, "r")
+                codec.extradata, codec.thread_count = stream.codec_context.extradata, 1
+            for reason, found in _decoded(container, stream, codec):
                 flags += [(count, reason)] if reason else []
                 for frame in found:
                     if count == 0:
@@ -129,7 +134,7 @@ def full_decode(path: Any, *, pixels: bool = True, explode: bool = False) -> Ful
     return Full(frames, matrix, keys, flags, count)
 
 
-def _decoded(container, stream):
+def _decoded(container, stream, codec):
     """(what was reported or None, frames) for each packet and for the end."""
     packets = container.demux(stream)
     while True:
@@ -141,7 +146,7 @@ def _decoded(container, stream):
                 reason = f"reading: {error}"
             if packet is None or packet.size:
                 try:
-                    found = stream.codec_context.decode(packet)
+                    found = codec.decode(packet)
                 except av.error.EOFError:
                     pass
                 except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from conftest import (
     VIDEO_CASES,
     WIDTH,
     assert_pixels,
+    by_container,
     cut_frames,
     decode_fully,
     frame_lists,
@@ -34,14 +35,15 @@ from dali_vidaug.ops import CROP
 
 @pytest.mark.parametrize("case", VIDEO_CASES)
 def test_frame_i_is_the_ith_of_a_full_decode(case, case_video):
-    video = case_video(case)
-    full = decode_fully(video.path)
-    assert video.num_frames == len(full) == NUM_FRAMES
+    indexed = case_video(case)
+    full = decode_fully(indexed.path)
+    assert indexed.num_frames == len(full) == NUM_FRAMES
     for frames in frame_lists(NUM_FRAMES):
         expected = [full[i] for i in frames]
-        assert cut_frames(video, frames) == expected, (case, frames)
-        assert remuxed_frames(video, frames) == expected, (case, frames)
-        assert shown_numbers(decode(video, frames).pixels) == frames.tolist()
+        for video in (indexed, by_container(indexed)):
+            assert cut_frames(video, frames) == expected, (case, frames)
+            assert remuxed_frames(video, frames) == expected, (case, frames)
+            assert shown_numbers(decode(video, frames).pixels) == frames.tolist()
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_a_clip_may_end_at_a_key_frame(case, case_video):
 def test_seeking_finds_every_key_frame(case, case_video, monkeypatch):
     """These videos are short enough to be read through; here every GOP is sought."""
     monkeypatch.setattr(cut, "SEEK_DISTANCE", 0)
-    video = case_video(case)
+    video = by_container(case_video(case))
     frames = np.array([3, 15, 31, 44, 66, 69])
     assert shown_numbers(decode(video, frames).pixels) == frames.tolist()
     for frame in frames[1:]:
@@ -183,7 +185,7 @@ def test_frames_that_change_size_are_refused(case_video):
 
 
 def test_missing_frames_are_errors(case_video, tmp_path):
-    video = case_video("h264_bframes")
+    video = by_container(case_video("h264_bframes"))
     with pytest.raises(ValueError, match=r"frames 3 to 70 are not all in \[0, 70\)"):
         decode(video, np.array([3, 70]))
     short = measured_video(write_numbered(tmp_path / "short.mp4", 30))
@@ -194,7 +196,7 @@ def test_missing_frames_are_errors(case_video, tmp_path):
 def test_damaged_frames_are_errors_not_grey(tmp_path):
     """FFmpeg fills what it cannot decode from the frame before and says so only in a flag."""
     path = write_numbered(tmp_path / "d.mp4", 50, options={"g": "50", "bf": "0"})
-    video = measured_video(path)
+    video = by_container(measured_video(path))
     with av.open(str(path)) as container:
         at, size = next((p.pos, p.size) for i, p in enumerate(container.demux(video=0)) if i == 20)
     data = bytearray(path.read_bytes())
@@ -246,7 +248,7 @@ def test_encoding_leaves_the_process_as_it_was(tmp_path):
 def test_damage_after_an_idr_picture_is_never_decoded_again_leniently(tmp_path, monkeypatch):
     """Leniency is for packets that ask to forget frames from before a cut; after an IDR picture there are none."""
     path = write_numbered(tmp_path / "d.mp4", 30, options={"g": "30", "bf": "0"})
-    video, strictness, real = measured_video(path), [], decode_module.decoder_of
+    video, strictness, real = by_container(measured_video(path)), [], decode_module.decoder_of
     with av.open(str(path)) as container:
         at, size = next((p.pos, p.size) for i, p in enumerate(container.demux(video=0)) if i == 5)
     data = bytearray(path.read_bytes())

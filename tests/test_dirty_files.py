@@ -389,6 +389,23 @@ def test_flipped_bits_in_headers(name, base, tmp_path):
     assert lost
 
 
+def test_flipped_bits_in_headers_of_jpeg(base, tmp_path):
+    good, lost = base("mjpeg", "mkv"), 0
+    packets, _ = read_coded(good)
+    last = packets[15].data.index(b"\xff\xda")
+    for seed in range(60):
+        data = bytearray(packets[15].data)
+        rng = np.random.default_rng(seed)
+        data[int(rng.integers(2, last + 2))] ^= 1 << int(rng.integers(8))
+        path = write_coded(
+            tmp_path / "v.mkv", good, [*packets[:15], replace(packets[15], data=bytes(data)), *packets[16:]]
+        )
+        full, row = full_decode(path, pixels=False), measure(path)
+        assert "error" in row or row["num_frames"] == full.num_frames, (seed, row)
+        lost += full.num_frames < len(packets)
+    assert lost
+
+
 @pytest.mark.parametrize("name", ["mpeg4", "mpeg4_b"])
 def test_long_packets_of_pictures_that_are_not_coded(name, base, tmp_path):
     """The bit that says so (vop_coded) comes after a time whose length is in the sequence's header."""

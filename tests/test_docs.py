@@ -1,7 +1,9 @@
 """README and docs: every program runs as it is written, every link leads somewhere."""
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,19 +30,128 @@ def program(page, name):
     return code
 
 
+LANGUAGES = ("python", "bash", "text")  # text: diagrams, and commands that leave something open
+# Commands of bash blocks that do not run here: how they begin, and why.
+NOT_RUN = {
+    "pip install": "installs the package; test_wheel.py does",
+    "make ": "installs the package; a target must be there",
+    ".venv/bin/": "the tools of make lint and the tests themselves",
+    "DALI_VIDAUG_REQUIRE_GPU=1 ": "needs a GPU",
+    "torchrun ": "several processes; test_train.py runs two",
+    "python benchmarks/": "takes minutes; the program must be there and have a --help",
+}
+
+
+def blocks(page):
+    """All blocks of a page: (language, code, the name in the comment before, line)."""
+    text, found = page.read_text(), []
+    for match in re.finditer(r"(?:<!-- (.+?) -->\n)?^( *)```(\w*)\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE):
+        name, indent, language, code = match.groups()
+        code = re.sub(rf"^{indent}", "", code, flags=re.MULTILINE)
+        found.append((language, code, name, text[: match.start(4)].count("\n") + 1))
+    return found
+
+
+def is_chapter(page):
+    """Whether the blocks of a page run one after the other; elsewhere each stands for itself."""
+    return "<!-- chapter -->" in page.read_text()
+
+
 ALL = [(page, number) for page in PAGES for number in range(len(programs(page)))]
+CHAPTERS = [page for page in PAGES if is_chapter(page)]
+COMMANDS = [
+    (page, number)
+    for page in PAGES
+    for number, block in enumerate(blocks(page))
+    if block[0] == "bash" and not is_chapter(page)
+]
 
 
 def test_the_programs_are_found():
     assert len(ALL) >= 11 and {page.name for page, _ in ALL} >= {"README.md", "mixing.md", "adding-an-op.md"}
+    assert {page.name for page in CHAPTERS} == {"training.md"}
+    assert {page.name for page, _ in COMMANDS} >= {"README.md", "tuning.md", "gpu.md"}
+    for page in PAGES:
+        python = [code for language, code, *_ in blocks(page) if language == "python"]
+        assert python == [code for _, code in programs(page)] and page.read_text().count("```") == 2 * len(blocks(page))
 
 
-@pytest.mark.parametrize("page, number", ALL, ids=lambda x: getattr(x, "name", x))
+def test_every_block_says_what_it_is():
+    """A block without a language would not run here without anyone's noticing."""
+    for page in PAGES:
+        for language, _, _, line in blocks(page):
+            assert language in LANGUAGES, f"{page.name}, line {line}: {language!r} is not one of {LANGUAGES}"
+
+
+def prepare(folder, numbered):
+    """What the text around programs and commands takes for granted: videos by class, and the programs of a checkout."""
+    (folder / "videos").symlink_to(numbered)
+    for name in ("even", "odd"):
+        (folder / name).symlink_to(numbered / name)
+    for name in ("examples", "benchmarks"):
+        (folder / name).symlink_to(ROOT / name)
+
+
+def run_commands(code, folder):
+    """Run the commands of a bash block in a folder, except those of NOT_RUN, of which is checked what can be."""
+    lines = []
+    for line in code.splitlines():
+        left_out = next((start for start in NOT_RUN if line.startswith(start)), None)
+        if left_out == "make ":
+            target = line.split()[1]
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE), target
+        elif left_out == "python benchmarks/":
+            lines.append(f"python {line.split()[1]} --help > /dev/null")
+        elif left_out == "torchrun ":
+            assert (ROOT / next(word for word in line.split() if word.endswith(".py"))).is_file()
+        elif left_out is None:
+            lines.append(line)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", "-euo", "pipefail", "-c", "\n".join(lines)]
+    environment = {**os.environ, "PATH": path}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page, number", COMMANDS, ids=lambda x: getattr(x, "name", x))
+def test_commands_run(page, number, numbered, tmp_path):
+    """Each block in a folder with videos, by class."""
+    prepare(tmp_path, numbered)
+    _, code, *_ = blocks(page)[number]
+    if "ffmpeg" in code and not shutil.which("ffmpeg"):
+        pytest.skip("no ffmpeg here")
+    run_commands(code, tmp_path)
+
+
+@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.name)
+def test_chapters_run(page, numbered, tmp_path, monkeypatch, capsys):
+    """All programs and commands of a page, one after the other, as a reader would run them."""
+    prepare(tmp_path, numbered)
+    (tmp_path / "videos").unlink()
+    for name in ("train", "validation"):
+        (tmp_path / "videos").mkdir(exist_ok=True)
+        (tmp_path / "videos" / name).symlink_to(numbered)
+    monkeypatch.chdir(tmp_path)
+    scope: dict = {}
+    for language, code, _, line in blocks(page):
+        if language == "bash":
+            run_commands(code, tmp_path)
+            (tmp_path / "checkpoint.pt").unlink(missing_ok=True)
+        elif language == "python":
+            exec(compile("\n" * (line - 1) + code, page, "exec"), scope)
+    for loader in scope.values():
+        if isinstance(loader, dv.VideoLoader):
+            loader.close()
+
+
+@pytest.mark.parametrize(
+    "page, number", [item for item in ALL if item[0] not in CHAPTERS], ids=lambda x: getattr(x, "name", x)
+)
 def test_programs_run(page, number, numbered, numbered_manifest, tmp_path, monkeypatch, capsys):
     """With what the text around them takes for granted: videos in the folder, a loader, a model."""
-    (tmp_path / "videos").symlink_to(numbered)
-    for name in ("even", "odd"):
-        (tmp_path / name).symlink_to(numbered / name)
+    prepare(tmp_path, numbered)
     monkeypatch.chdir(tmp_path)
     _, code = programs(page)[number]
     if "Manifest.read" in code:
@@ -102,8 +213,8 @@ def test_an_op_of_ones_own_that_changes_the_size():
     op = define("docs/adding-an-op.md", "op that changes the size")
     clips = np.random.default_rng(0).integers(0, 256, (2, 7, 5, 6, 3), dtype=np.uint8)
     batch = dv.augment(clips, (op(), dv.RandAugmentT()))
-    assert batch.clips.shape == (2, 3, 4, 5, 6) and batch.plan.args["RandAugmentT"].dtype["value"].shape[1] == 4
-    assert (dv.augment(clips, (op(),)).clips.permute(0, 2, 3, 4, 1).numpy() == clips[:, ::2]).all()
+    assert batch.clips.shape == (2, 4, 5, 6, 3) and batch.plan.args["RandAugmentT"].dtype["value"].shape[1] == 4
+    assert (dv.augment(clips, (op(),)).clips.numpy() == clips[:, ::2]).all()
 
 
 def test_an_op_of_ones_own_with_a_function():
@@ -112,7 +223,7 @@ def test_an_op_of_ones_own_with_a_function():
     batch = dv.augment(clips, (op(),))
     rolls = batch.plan.args["RandomChannelRoll"]["roll"]
     assert set(rolls.tolist()) == {0, 1, 2}
-    for out, clip, roll in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), clips, rolls, strict=True):
+    for out, clip, roll in zip(batch.clips.numpy(), clips, rolls, strict=True):
         assert (out == np.roll(clip, roll, axis=-1)).all()
 
 
@@ -137,6 +248,36 @@ def test_a_column_of_ones_own(numbered, tmp_path, capsys):
     assert "('caption',) ['a fight']" in capsys.readouterr().out
 
 
+def test_labels_of_ones_own(numbered, tmp_path, monkeypatch):
+    (tmp_path / "videos").symlink_to(numbered)
+    monkeypatch.chdir(tmp_path)
+    scope = {"dv": dv}
+    exec(program("docs/manifest.md", "labels of your own"), scope)
+    assert scope["manifest"].classes == ("even", "odd") and scope["manifest"].labels.tolist() == [0] * 6 + [1] * 6
+    assert scope["tagged"].classes == ("fast", "indoor") and scope["tagged"].targets([0, 5]).tolist() == [
+        [1, 1],
+        [1, 0],
+    ]
+    assert scope["scored"].rows("score", [0, 1]).tolist() == [0.6, 0.6] and scope["plain"].targets([0]).shape == (1, 0)
+
+
+def test_parts_of_a_manifest(numbered_manifest, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scope = {"manifest": numbered_manifest}
+    exec(program("docs/manifest.md", "parts"), scope)
+    assert (len(scope["train"]), len(scope["val"]), len(scope["odd"])) == (10, 2, 6)
+    assert set(scope["odd"].labels) == {1} and len(dv.Manifest.read("both.parquet")) == 12
+
+
+def test_clips_in_memory(capsys):
+    scope = {"dv": dv}
+    exec(program("docs/memory.md", "memory"), scope)
+    assert capsys.readouterr().out.splitlines() == [
+        "torch.Size([1, 16, 112, 112, 3])", "torch.Size([4, 16, 3, 120, 160]) torch.Size([4, 4])"
+    ]  # fmt: skip
+    assert scope["batch"].clips.dtype == torch.float32
+
+
 def test_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
@@ -155,13 +296,44 @@ def test_readme_lists_every_page():
         assert f"[docs/{page.name}](docs/{page.name})" in text, page.name
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem)
-def test_examples_run_and_go_on_from_their_checkpoint(example, tmp_path):
-    from dali_vidaug.commands.demo import make_videos
+def test_the_accuracy_of_the_chapter_on_training(numbered, tmp_path, capsys):
+    """A network that knows the class of each clip has 100 %, one that knows none of them 0 %; also of clips that came
+    twice, and with videos without a label and one that cannot be decoded."""
+    (code,) = [code for _, code in programs(ROOT / "docs" / "training.md") if "def evaluate" in code]
+    lines = [f"{path},{path.parent.name if i else ''}" for i, path in enumerate(sorted(numbered.rglob("*.mp4")))]
+    bad = tmp_path / "bad.mp4"
+    shutil.copyfile(lines[3].partition(",")[0], bad)
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines, f"{bad},odd"]) + "\n")
+    manifest = dv.scan(tmp_path / "list.csv", progress=False)
+    bad.unlink()
+    recipe = dv.Recipe(dv.ClipSampling(2), (dv.Resize((8, 8)), dv.Normalize()))
+    for answer, percent in ((lambda labels: labels, "100.0%"), (lambda labels: 1 - labels, "0.0%")):
+        top1 = seen = 0
+        for rank in range(5):
+            loader = dv.VideoLoader(manifest, recipe, 2, device="cpu", shuffle=False, drop_last=False, on_error="skip",
+                                    num_shards=5, shard_index=rank)  # fmt: skip
+            labels, truth = torch.tensor(manifest.labels), []
+            for batch in loader:
+                if (~batch.repeated & (labels[batch.samples] >= 0)).any():
+                    truth.append(answer(labels[batch.samples].clip(0)))
+            loader.set_epoch(0)
+            scope = {"torch": torch, "validation_loader": loader, "validation": manifest}
+            scope["model"] = Oracle(truth, len(manifest.classes))
+            with loader:
+                exec(code, scope)
+            top1, seen = top1 + scope["top1"], seen + scope["seen"]
+            assert f"top-1 {percent}" in capsys.readouterr().out
+        assert seen == len(manifest) - 2 and top1 == (seen if percent == "100.0%" else 0)
 
-    make_videos(tmp_path / "videos", per_class=2)
-    for epochs in (1, 2):
-        command = [sys.executable, example, tmp_path / "videos", "--epochs", str(epochs)]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        assert re.findall(r"^epoch (\d): loss [\d.]+, \d+% right", done.stdout, re.MULTILINE) == [str(epochs - 1)]
+
+class Oracle(torch.nn.Module):
+    """Says what it is told, batch by batch."""
+
+    def __init__(self, answers, num_classes):
+        super().__init__()
+        self._answers, self._num_classes = iter(answers), num_classes
+
+    def forward(self, clips):
+        answer = next(self._answers)
+        assert len(answer) == len(clips)
+        return torch.nn.functional.one_hot(answer.long(), self._num_classes).float()

@@ -323,7 +323,7 @@ def test_labels_out_of_range_are_refused(numbered_manifest):
     table = numbered_manifest.table
     column = pa.array([[0, 2]] * len(table), pa.list_(pa.int32()))
     table = table.set_column(table.column_names.index("labels"), "labels", column)
-    with pytest.raises(ValueError, match="labels go from 0 to 2, but there are 2 classes"):
+    with pytest.raises(ValueError, match="labels go from 0 to 2, not within 2 classes"):
         dv.Manifest(table, ("a", "b"))
 
 

@@ -17,9 +17,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.indexed_file media.cut media.remux media.decode media.oddities media.packets media.prove media.places "
     "media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.sizes ops.flip ops.normalize ops.smoothing "
-    "ops.blend ops.erase ops.mix ops.one_of ops.randaugment ops",
-    "data": "data data.names data.index_table data.manifest data.entry data.segments data.header data.folder data.classes data.labels "
-    "data.lists data.scan",
+    "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops",
+    "data": "data data.names data.schema data.index_table data.entry data.split data.join data.manifest data.given "
+    "data.segments data.header data.folder data.classes data.labels data.lists data.files data.known data.scan",
     "plan": "recipe plan settings columns graph",
     "make": "pending make",
     "producer": "batch producer",

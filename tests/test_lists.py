@@ -43,7 +43,7 @@ def test_kinetics_csv(numbered, tmp_path):
     )
     manifest = scan(tmp_path / "train.csv")
     assert manifest.classes == ("riding a bike", "yoga") and manifest.labels.tolist() == [0, 1]
-    assert [b.reason for b in manifest.broken] == ["not found as gone_000001_000011.* or gone.*"]
+    assert [b.reason for b in manifest.broken] == [f"not found as gone_000001_000011.* or gone.* in {manifest.root}"]
     assert manifest.columns == ("youtube_id", "time_start", "time_end", "split", "is_cc")
     assert manifest.rows("youtube_id", [0, 1]).tolist() == ["abc-_123xyz", "whole_video"]
 
@@ -80,5 +80,5 @@ def test_nothing_to_scan(tmp_path):
         scan(tmp_path / "binary.csv")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.mp4").write_bytes(b"")
-    with pytest.raises(ValueError, match="none of 1 videos can be used; the first: .*x.mp4: the file is empty"):
+    with pytest.raises(ValueError, match="none of 1 video can be used; the first: .*x.mp4: the file is empty"):
         scan(tmp_path)

@@ -215,7 +215,7 @@ def test_report_counts(numbered_manifest):
         list(loader)
         report = loader.report()
     assert report.batches >= 3 and report.clips == 4 * report.batches and report.frames_decoded >= 4 * 12
-    assert set(report.seconds) == {"read", "decode", "convert", "graph", "wait"}
+    assert set(report.seconds) == {"read", "decode", "convert", "graph", "wait", "first", "loop", "ahead"}
     assert f"{report.batches} batches, {report.clips} clips (" in str(report)
     assert f"{report.frames_decoded} frames decoded (" in str(report)
     assert report.replaced == 0 and "replaced clips: 0" in str(report)

@@ -266,6 +266,24 @@ def test_set_epoch_of_the_resumed_epoch_keeps_the_position(numbered_manifest):
     assert places(resumed, range(state["epoch"], 3)) == whole[4:]
 
 
+@pytest.mark.parametrize("epoch", [1.5, 2.0, "1", None, -1, 2**24, np.float32(1), torch.tensor(1.5), [1]])
+def test_an_epoch_is_a_whole_number(epoch, numbered_manifest):
+    loader = dv.VideoLoader(numbered_manifest, PLAIN, 5, device="cpu")
+    with pytest.raises(ValueError, match=r"VideoLoader: epoch must be a whole number in \[0, 2\*\*24\), got "):
+        loader.set_epoch(epoch)
+    assert loader.epoch == 0
+
+
+@pytest.mark.parametrize("epoch", [3, np.int64(3), np.uint8(3), torch.tensor(3)])
+def test_any_kind_of_whole_number_is_an_epoch(epoch, numbered_manifest):
+    loader = dv.VideoLoader(numbered_manifest, PLAIN, 5, device="cpu")
+    loader.set_epoch(epoch)
+    assert loader.epoch == 3 and type(loader.epoch) is int and loader.state_dict()["epoch"] == 3
+    copy = dv.VideoLoader(numbered_manifest, PLAIN, 5, device="cpu")
+    copy.load_state_dict(loader.state_dict())
+    assert copy.epoch == 3
+
+
 def test_set_epoch_after_resuming_otherwise_begins_the_epoch(numbered_manifest, caplog):
     loader = dv.VideoLoader(numbered_manifest, PLAIN, 4, seed=3, device="cpu")
     state = {**loader.state_dict(), "epoch": 1, "batch": 2}

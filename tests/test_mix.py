@@ -120,10 +120,11 @@ def test_cut_mix_up(family):
     """As in the paper's code: the label's weight is that of one of three cases."""
     rows = draw(Mix(family))
     own = 1 - rows["outside"][:, 0].astype(float)
+    rows, own = rows[own != 0.5], own[own != 0.5]  # rounded: see the test below
     assert fits_distribution(own, lambda x: 3 * x**2 - 2 * x**3)
     inside = 1 - rows["inside"][:, 0].astype(float)
     plain = inside == own
-    assert abs(plain.mean() - 0.5) < SIGMAS * 0.5 / MANY**0.5
+    assert len(rows) > MANY - 20 and abs(plain.mean() - 0.5) < SIGMAS * 0.5 / MANY**0.5
     assert (inside[~plain] == (own[~plain] < 0.5)).all()
     boxes = rows.copy()
     boxes["inside"], boxes["outside"] = 1, 0
@@ -132,7 +133,19 @@ def test_cut_mix_up(family):
     assert np.abs(own_share(rows) - expected).max() < 1e-6
     alone = draw(Mix(family.removesuffix("Up")))
     for low in ("first", "top", "right"):
-        assert same_distribution(rows[low].reshape(MANY, -1)[:, 0], alone[low].reshape(MANY, -1)[:, 0])
+        assert same_distribution(rows[low].reshape(len(rows), -1)[:, 0], alone[low].reshape(MANY, -1)[:, 0])
+
+
+def test_a_weight_is_compared_with_one_half_before_it_is_rounded():
+    """Of a million clips, those whose weight rounds to one half: the paper's code knows on which side they are."""
+    samples = np.arange(1_000_000)
+    drawn = beta(Draws(0, 0, samples, prefix="CutMixUp").uniform("mixup"), 2.0)
+    near = samples[np.abs(drawn - 0.5) < 0.5 / 32768]
+    rows, drawn = draw(Mix("CutMixUp"), near), drawn[near]
+    assert (rows["outside"] == 0.5).all() and 20 < len(near) < 80
+    boxed = rows["inside"][:, 0] != 0.5
+    assert (rows["inside"][boxed, 0] == (drawn[boxed] > 0.5)).all()
+    assert (drawn[boxed] < 0.5).sum() > 5 and (drawn[boxed] > 0.5).sum() > 5
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])

@@ -34,7 +34,7 @@ def test_a_graph_mixes_as_planned(family):
     for seed in range(3):
         batch = dv.augment(clips, (dv.Mix(family, probability=0.7),), targets, seed=seed)
         rows = batch.plan.args[family]
-        for out, expected in zip(channels_last(batch), reference.blend(clips, rows), strict=True):
+        for out, expected in zip(batch.clips.numpy(), reference.blend(clips, rows), strict=True):
             assert_pixels(out, expected)
         expected = np.zeros((6, 6))
         expected[np.arange(6), batch.mix.partner] = 1 - batch.mix.own
@@ -48,7 +48,7 @@ def test_a_batch_of_one_clip_is_not_mixed():
     (clip,) = noise_clips(SHAPE)
     for family in FAMILIES:
         batch = dv.augment([clip], (dv.Mix(family),), [[0.0, 1.0]])
-        assert_pixels(channels_last(batch)[0], clip)
+        assert_pixels(batch.clips[0].numpy(), clip)
         assert (
             batch.targets.tolist() == [[0, 1]] and batch.mix.own.tolist() == [1] and batch.mix.partner.tolist() == [0]
         )
@@ -59,7 +59,7 @@ def test_two_mixing_ops_in_a_row():
     batch = dv.augment(clips, (dv.CutMix(), dv.MixUp(), dv.LabelSmoothing(0.1)), targets)
     first, second = batch.plan.args["CutMix"], batch.plan.args["MixUp"]
     expected = reference.blend(reference.blend(clips, first), second)
-    for out, one in zip(channels_last(batch), expected, strict=True):
+    for out, one in zip(batch.clips.numpy(), expected, strict=True):
         assert_pixels(out, one)
     ones = [dv.augment(clips, ops, targets, samples=range(5)) for ops in ((dv.CutMix(),), (dv.MixUp(),))]
     matrices = [one.targets.numpy() for one in ones]  # the label of a clip is its row

@@ -48,7 +48,7 @@ def test_the_true_number_of_frames():
     op = make(build=half, args=((4,), [("out_frames", "i4")]))
     for seed in range(8):
         batch = dv.augment(two_clips(), (op, dv.FrameCutMix()), np.eye(2), seed=seed, device="cpu")
-        assert batch.clips.shape == (2, 3, 4, 16, 16)
+        assert batch.clips.shape == (2, 4, 16, 16, 3)
         shown = (batch.clips.float() / 255).mean((1, 2, 3, 4))  # how much of each clip is the white one's
         assert torch.allclose(shown, batch.targets[:, 1])
 

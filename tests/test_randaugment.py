@@ -1,5 +1,7 @@
 """What RandAugment-T draws, and that each clip of a DALI graph gets its own row."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import SIGMAS, assert_pixels, make_plan, patterned_clip
@@ -54,7 +56,8 @@ def test_ops_are_drawn_evenly_with_replacement(suite):
 
 
 def test_pools_of_the_suites():
-    assert len(SUITES["monotonic"].ops) == 16 and len(SUITES["kim2020"].ops) == 15 and len(SUITES["wide"].ops) == 14
+    sizes = {name: len(suite.ops) for name, suite in SUITES.items()}
+    assert sizes == {"monotonic": 16, "kim2020": 15, "wide": 14, "torchvision": 14}
     assert set(NAMES) == set().union(*(suite.ops for suite in SUITES.values()))
 
 
@@ -180,6 +183,49 @@ def test_kim2020_values():
     assert set(bits.ravel()) == {1, 2, 3, 4} and (bits[:, 0] != bits[:, -1]).any()
 
 
+def test_kim2020_alone_is_the_setting_of_the_papers_code():
+    """Two of 15 ops, always applied, magnitude 5, which ramps by up to half of it either way, and no noise."""
+    given = RandAugmentT(2, 5.0, 0.0, 1.0, "temporal+", suite="kim2020")
+    rows = draw_randaugment(RandAugmentT(suite="kim2020"), 2000)
+    assert (rows == draw_randaugment(given, 2000)).all()
+    degrees = np.abs(rows["value"][:, 0][rows["op"][:, 0] == CODES.index("Rotate")]).astype(float)
+    assert (
+        np.allclose((degrees[:, 0] + degrees[:, -1]) / 2, 5, atol=1e-4) and 2.5 <= degrees.min() <= degrees.max() <= 7.5
+    )
+    assert (draw_randaugment(RandAugmentT(), 50) == draw_randaugment(RandAugmentT(2, 9.0, 0.5), 50)).all()
+    assert Recipe.parse(repr(Recipe(ops=(RandAugmentT(suite="kim2020"),)))).ops[0] == RandAugmentT(suite="kim2020")
+
+
+@pytest.mark.parametrize("suite, most", [("kim2020", 20.0), ("monotonic", 20 / 3)])
+def test_ramps_are_clipped_where_one_and_a_half_times_the_magnitude_is_too_much(suite, most):
+    """Above magnitude 20 of 30: where the paper's code stops with an assertion. And above 6.67 of 10."""
+    highest = SUITES[suite].highest
+
+    def ends(magnitude):
+        op = RandAugmentT(1, magnitude, 0.0, ops=("Rotate",), suite=suite)
+        return np.abs(draw_randaugment(op)["value"][:, 0][:, [0, -1]].astype(float)) * highest / 30
+
+    assert np.allclose(ends(most - 1e-4).mean(1), most, atol=1e-3)  # none is clipped: the mean is the magnitude
+    above = ends(1.2 * most)
+    clipped = above.max(1) > highest - 1e-4
+    assert abs(clipped.mean() - 1 / 2) < SIGMAS * 0.5 / np.sqrt(MANY)  # 1.2 + d > 1.5, d ~ U[0, 0.6)
+    assert (above[~clipped].mean(1) > 1.2 * most - 1e-3).all() and (above[clipped].mean(1) < 1.2 * most).all()
+
+
+def test_the_default_magnitude_is_clipped_in_most_ramps():
+    """As docs/randaugment.md says: without noise 78 %, and the mean magnitude is 8.3, not 9."""
+    m, _ = magnitudes("temporal+", magnitude=9.0)
+    assert abs((m.max(1) > 10 - 1e-4).mean() - 3.5 / 4.5) < 0.02 and abs(m.mean() - 8.32) < 0.03
+    page = (Path(__file__).parent.parent / "docs" / "randaugment.md").read_text()
+    assert "78 % of the ramps" in page and "8.3" in page
+
+
+def test_a_clip_of_one_frame_has_the_magnitude_of_the_ramps_begin():
+    """The paper's code divides by zero there."""
+    one, two = (magnitudes("temporal+", frames, 500, suite="kim2020", magnitude=5.0)[0] for frames in (1, 2))
+    assert np.allclose(one[:, 0], two[:, 0])
+
+
 def test_a_draw_depends_on_its_address_alone():
     op = RandAugmentT(ramp="mix")
     many, one = draw_randaugment(op, [5, 9, 2]), draw_randaugment(op, [9])
@@ -216,6 +262,7 @@ def test_ten_pinned_clips():
         (dict(magnitude=11), r"magnitude must be in \[0, 10\], got 11"),
         (dict(magnitude=float("nan")), "magnitude must be"),
         (dict(magnitude=31, suite="kim2020"), r"magnitude must be in \[0, 30\], got 31"),
+        (dict(magnitude=31, suite="torchvision"), r"magnitude must be in \[0, 30\], got 31"),
         (dict(magnitude=(5.0, 4.0)), "magnitude must be 0 <= low <= high <= 10"),
         (dict(magnitude_std=-1), "magnitude_std must be"),
         (dict(num_ops=0), r"num_ops must be in \[1, 8\], got 0"),

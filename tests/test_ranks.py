@@ -150,6 +150,7 @@ REFUSED = [
     (dict(WORLD_SIZE="four", RANK=0), "WORLD_SIZE must be an integer, got 'four'"),
     (dict(RANK=3), "RANK is 3, but nothing says how many ranks there are"),
     (dict(LOCAL_RANK=1), "LOCAL_RANK is 1, but nothing says how many ranks there are"),
+    (dict(PMI_RANK=2), "PMI_RANK is 2, but nothing says how many ranks there are"),
     (dict(WORLD_SIZE=1, RANK=0) | open_mpi(2, 4, 4), "WORLD_SIZE is 1, RANK is 0, but OMPI_COMM_WORLD_SIZE is 4"),
     (dict(WORLD_SIZE=8) | srun(1, 2, 1), "WORLD_SIZE is 8, srun says that this is task 1 of 2, but RANK is not set"),
     (dict(WORLD_SIZE=1) | srun(1, 2, 1), "WORLD_SIZE is 1, srun says that this is task 1 of 2, but RANK is not set"),

@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
-from conftest import make_videos
+import torch
+from conftest import make_videos, read_number
+from test_docs import define
 
+import dali_vidaug as dv
+from dali_vidaug.ops import CROP
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling import ClipSampling, clip_frames
 
@@ -81,3 +85,121 @@ def test_segments_are_kept():
 def test_bad_options_are_refused(bad):
     with pytest.raises(ValueError, match=f"ClipSampling: {next(iter(bad))}"):
         ClipSampling(**bad)
+
+
+# Samplers of docs/sampling.md, against the frames that other libraries choose
+
+PAGE = "docs/sampling.md"
+
+
+def draw_views(sampler, lengths, num_views):
+    """(B, V, F): the frames of all views of each video."""
+    draws = Draws(0, 0, np.arange(len(lengths)).repeat(num_views), np.tile(np.arange(num_views), len(lengths)))
+    lengths = np.asarray(lengths).repeat(num_views)
+    return sampler.draw(draws, make_videos(np.zeros_like(lengths), lengths)).reshape(-1, num_views, sampler.num_frames)
+
+
+def test_the_middles_of_segments_are_those_of_tsn():
+    """100 frames, 8 segments: as TSN's and MMAction2's code."""
+    segments = define(PAGE, "segments")
+    assert draw_frames(segments(8, center=True), [100])[0].tolist() == [6, 18, 31, 43, 56, 68, 81, 93]
+    assert draw_frames(segments(8, center=True), [100], 50)[0].tolist() == [56, 68, 81, 93, 106, 118, 131, 143]
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 8, 11, 100])
+def test_a_random_frame_of_each_segment(length):
+    segments = define(PAGE, "segments")
+    frames = draw_frames(segments(4), [length] * 5000)
+    bounds = [i * length // 4 for i in range(5)]
+    assert frames.min() == 0 and frames.max() == length - 1 and (np.diff(frames, axis=1) >= 0).all()
+    for i in range(4):
+        counts = np.bincount(frames[:, i] - bounds[i])
+        assert len(counts) == max(bounds[i + 1] - bounds[i], 1)
+        assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < len(counts) + 6 * (2 * len(counts)) ** 0.5
+
+
+def test_frames_evenly_spread_are_pytorchvideos():
+    videos = make_videos(np.array([0]), np.array([60]))
+    frames = np.linspace(videos.first, videos.last - 1, 8, axis=1).astype(int)  # the line of the page
+    assert frames.tolist() == [[0, 8, 16, 25, 33, 42, 50, 59]]
+    assert "np.linspace(videos.first, videos.last - 1, n, axis=1).astype(int)" in (define.__globals__["ROOT"] / PAGE).read_text()  # fmt: skip  # noqa: E501
+
+
+def test_two_views_have_other_frames_or_the_same():
+    views = define(PAGE, "views")
+    other = draw_views(views(4, 2), [200] * 500, 2)
+    assert (np.diff(other, axis=2) == 2).all() and (other[:, 0] != other[:, 1]).any(1).mean() > 0.95
+    same = draw_views(views(4, 2, same_frames=True), [200] * 500, 2)
+    assert (same[:, 0] == same[:, 1]).all() and (same[:, 0] == other[:, 0]).all()
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_two_views_of_a_loader(same, numbered_manifest):
+    """The frames that are planned come, each view cropped by itself, those of a video next to each other."""
+    sampler = define(PAGE, "views")(3, 2, same_frames=same)
+    recipe = dv.Recipe(sampler, (dv.RandomResizedCrop(32),))
+    with dv.VideoLoader(numbered_manifest, recipe, 4, device="cpu") as loader:
+        batch = next(iter(loader))
+        pairs = batch.clips.unflatten(0, (-1, 2))
+        assert pairs.shape == (4, 2, 3, 3, 32, 32) and batch.views.tolist() == [0, 1] * 4
+        assert (batch.samples[::2] == batch.samples[1::2]).all()
+        assert (batch.plan.frames[::2] == batch.plan.frames[1::2]).all() == same
+        boxes = batch.plan.args["RandomResizedCrop"]
+        assert (boxes[::2] != boxes[1::2]).all()
+    with dv.VideoLoader(numbered_manifest, dv.Recipe(sampler, ()), 4, device="cpu") as loader:
+        batch = next(iter(loader))
+        for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
+            assert [read_number(frame) for frame in clip] == frames.tolist()
+
+
+def test_ten_clips_are_those_of_mmaction2():
+    """300 frames, 32 with stride 2: the starts of MMAction2's test pipeline, each for three crops."""
+    sampler = define(PAGE, "even clips")(32, 2)
+    frames = draw_views(sampler, [300], 30)[0]
+    starts = [0, 26, 53, 79, 105, 132, 158, 184, 211, 237]
+    assert sampler.num_clips == 30 and frames[::3, 0].tolist() == starts and (frames[::3] == frames[2::3]).all()
+    assert (np.diff(frames, axis=1) == 2).all() and frames.max() == 299
+    short = draw_views(define(PAGE, "even clips")(4, 2, 3, 1), [1, 5, 7, 8], 3)
+    assert (short.max((1, 2)) <= [0, 4, 6, 7]).all() and (short >= 0).all()
+
+
+@pytest.mark.parametrize("size", [(96, 160), (160, 96), (97, 97), (45, 60)], ids=str)
+def test_three_crops_are_the_ends_and_the_middle(size):
+    crops = define(PAGE, "three crops")(32)
+    height, width = size
+    rows = crops.draw(Draws(0, 0, [0] * 6, range(6)), 1, np.full(6, height), np.full(6, width))
+    side = min(size)
+    along, across = ("left", "top") if width > height else ("top", "left")
+    assert rows[along].tolist() == [0, (max(size) - side) // 2, max(size) - side] * 2 and not rows[across].any()
+    assert (rows["bottom"] - rows["top"] == side).all() and (rows["right"] - rows["left"] == side).all()
+    assert rows.dtype == CROP and (rows["out_height"] == 32).all() and (rows["out_width"] == 32).all()
+
+
+def test_thirty_views_are_averaged(numbered_manifest):
+    """All 30 clips of each video come once, and their mean is the video's."""
+    recipe = dv.Recipe(define(PAGE, "even clips")(2, 3), (define(PAGE, "three crops")(16), dv.Normalize()))
+    options = dict(device="cpu", shuffle=False, drop_last=False, on_error="raise")
+    votes, seen = torch.zeros(len(numbered_manifest), 3), []
+    with dv.VideoLoader(numbered_manifest, recipe, 5, **options) as loader:
+        for batch in loader:
+            votes.index_add_(0, batch.samples, batch.clips.mean((2, 3, 4)))
+            seen += zip(batch.samples.tolist(), batch.views.tolist(), strict=True)
+        one = loader.apply(dv.draw_plan(numbered_manifest, recipe, [7] * 30, views=range(30)))
+    assert sorted(seen) == [(i, view) for i in range(len(numbered_manifest)) for view in range(30)]
+    torch.testing.assert_close(votes[7], one.clips.mean((2, 3, 4)).sum(0))
+
+
+def test_a_crop_of_ones_own(numbered_manifest):
+    """The short side of the frames that it is cut from is within the limits, and every place occurs."""
+    crop = define("docs/adding-an-op.md", "op that crops")
+    op = crop(224, 256, 320)
+    many = np.full(5000, 480), np.full(5000, 640)
+    rows = op.draw(Draws(0, 0, np.arange(5000)), 1, *many)
+    side = rows["bottom"] - rows["top"]
+    assert (side == rows["right"] - rows["left"]).all()
+    assert side.min() == 480 * 224 // 320 and side.max() == 480 * 224 // 256
+    assert rows["top"].min() == rows["left"].min() == 0 and rows["right"].max() == 640 and rows["bottom"].max() == 480
+    dv.check_op(crop(32, 40, 48), frames=2, sizes=((48, 64), (64, 48)), device="cpu")
+    recipe = dv.Recipe(dv.ClipSampling(2), (crop(32, 40, 48), dv.Normalize()))
+    with dv.VideoLoader(numbered_manifest, recipe, 4, device="cpu") as loader:
+        assert next(iter(loader)).clips.shape == (4, 3, 2, 32, 32)

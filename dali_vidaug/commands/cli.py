@@ -13,7 +13,7 @@ from typing import Any
 
 import dali_vidaug as dv
 from dali_vidaug.commands.summary import summary
-from dali_vidaug.data.manifest import is_manifest
+from dali_vidaug.data.schema import check_file_name, is_manifest
 
 EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
@@ -111,11 +111,14 @@ def _add_scan(commands: Any) -> None:
     )
     scan.add_argument(
         "videos",
-        metavar="DIR|LIST",
+        metavar="DIR|LIST|VIDEO",
+        nargs="+",
         help="a folder with a sub-folder for each class; or a CSV or Parquet list with path[, label, start, end], or "
-        "Kinetics' label, youtube_id, time_start, time_end (docs/lists.md has other names of columns)",
+        "Kinetics' label, youtube_id, time_start, time_end (docs/lists.md has other names of columns); or videos",
     )
-    scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
+    scan.add_argument(
+        "-o", "--output", metavar="PARQUET", required=True, type=_manifest_name, help="the manifest to write"
+    )
     scan.add_argument(
         "--root", metavar="DIR", help="folder that the list's paths are relative to (default: the list's)"
     )
@@ -138,6 +141,14 @@ def _add_scan(commands: Any) -> None:
     scan.set_defaults(run=run_scan)
 
 
+def _manifest_name(text: str) -> str:
+    try:
+        check_file_name(text, "the output")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
 def _add_preview(commands: Any) -> None:
     preview = commands.add_parser(
         "preview",
@@ -150,9 +161,9 @@ def _add_preview(commands: Any) -> None:
         "--video", metavar="FILE", nargs="+", help="your video, two with --mix (default: painted ones)"
     )
     preview.add_argument("-o", "--output", default="preview.png", metavar="PNG", help="where to draw")
-    preview.add_argument("--magnitude", type=float, default=6.0, help="strength, 0 to 10 (kim2020: to 30)")
+    preview.add_argument("--magnitude", type=float, default=6.0, help="strength, 0 to 10 (kim2020, torchvision: to 30)")
     preview.add_argument("--ramp", choices=("constant", "temporal", "temporal+", "mix", "fourier"), default="temporal+")
-    preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide"), default="monotonic")
+    preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide", "torchvision"), default="monotonic")
     preview.add_argument("--mix", metavar="OP", help="an op that mixes or erases, such as CubeCutMix or Cutout; or all")
     preview.add_argument("--num-frames", type=int, default=16, help="frames of the clip")
     preview.add_argument("--seed", type=int, default=0)
@@ -189,9 +200,10 @@ def run_scan(args: argparse.Namespace) -> int:
     """dali-vidaug scan."""
     if args.threads is not None and args.threads < 1:
         raise ValueError(f"--threads must be >= 1, got {args.threads}")
+    videos = args.videos if len(args.videos) > 1 else args.videos[0]
     manifest = dv.scan(
-        args.videos, root=args.root, output=args.output, classes=args.classes, like=args.like,
-        multi_label=args.multi_label, label_columns=args.label_columns, stream=args.stream, deep=args.deep,
+        videos, root=args.root, output=args.output, classes=args.classes, like=args.like, multi_label=args.multi_label,
+        label_columns=args.label_columns, stream=args.stream, deep=args.deep,
         index=not args.no_index, num_threads=args.threads,
     )  # fmt: skip
     print(summary(manifest))

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections import Counter
 
 import dali_vidaug as dv
-from dali_vidaug.data.entry import name_some
+from dali_vidaug.data.entry import name_some, plural
 from dali_vidaug.errors import printable
 
 
 def summary(manifest: dv.Manifest, broken_shown: int = 20) -> str:
-    """A manifest in a few lines."""
-    table = manifest.table
-    frames = table["num_frames"].to_numpy()
-    hours = sum(s or 0.0 for s in table["duration_seconds"].to_pylist()) / 3600
-    codecs = ", ".join(f"{name} {n}" for name, n in Counter(table["codec"].to_pylist()).most_common())
-    sizes = Counter(zip(table["width"].to_pylist(), table["height"].to_pylist(), strict=True)).most_common()
+    """A manifest in a few lines; hours and frames are those of each file once."""
+    names = ("path", "num_frames", "duration_seconds", "codec", "width", "height")
+    rows = manifest.table.select(names).to_pylist()
+    files = list({row["path"]: row for row in rows}.values())
+    frames = [row["num_frames"] for row in files]
+    hours = sum(row["duration_seconds"] or 0.0 for row in files) / 3600
+    codecs = ", ".join(f"{name} {n}" for name, n in Counter(row["codec"] for row in files).most_common())
+    sizes = Counter((row["width"], row["height"]) for row in files).most_common()
     shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes[:4]) + (
         f" and {len(sizes) - 4} more" if sizes[4:] else ""
     )
+    samples = plural(len(files), "video")
+    if len(rows) > len(files):
+        samples = f"{plural(len(rows), 'sample')} of {samples}"
     lines = [
-        f"{len(manifest)} videos, {len(manifest.classes)} classes, {hours:.2f} hours, {frames.sum()} frames "
-        f"({frames.min()} to {frames.max()} each)",
+        f"{samples}, {plural(len(manifest.classes), 'class', 'classes')}, {hours:.2f} hours, "
+        f"{plural(sum(frames), 'frame')} ({min(frames)} to {max(frames)} each)",
         f"codecs: {codecs}; sizes: {shown}",
         *_class_lines(manifest),
         *manifest.remarks,
@@ -37,10 +42,13 @@ def _class_lines(manifest: dv.Manifest, most: int = 12) -> list[str]:
     """The names of classes and how many samples each has, those with few samples named apart."""
     counts = manifest.class_counts().tolist()
     if not counts:
-        return []
+        return ["no classes: no sample has a label"]
     named = [f"{name} ({count})" for name, count in zip(manifest.classes, counts, strict=True)]
     shown = named if len(named) <= 2 * most else [*named[:most], "...", *named[-most // 2 :]]
-    lines = [f"classes: {', '.join(shown)}; from {min(counts)} to {max(counts)} samples in each"]
+    least, most_in = min(counts), max(counts)
+    each = plural(least, "sample") if least == most_in else f"from {least} to {most_in} samples"
+    several = f"; {each} in each" if len(counts) > 1 else ""
+    lines = [f"classes: {', '.join(shown)}{several}"]
     empty = [name for name, count in zip(manifest.classes, counts, strict=True) if not count]
     if empty:
         lines.append(f"classes without samples: {name_some(empty, most)}")

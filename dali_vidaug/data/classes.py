@@ -13,7 +13,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dali_vidaug.data.manifest import Manifest, is_manifest
+from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.schema import is_manifest
 
 _NUMBERED = (re.compile(r"(\d+)[\s,;:]+(.+)"), re.compile(r"(.+)[,;\t]\s*(\d+)"))  # "3 name", "name,3"
 _HEADER = re.compile(r"\b(id|idx|index|number|label_id|class_id)\b", re.IGNORECASE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,6 +58,23 @@ def name_some(names: list[str], most: int = 3) -> str:
     """The first names of a list, and how many there are."""
     shown = ", ".join(names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def first_difference(classes: Sequence[str], others: Sequence[str]) -> tuple[int, str, str]:
+    """The first index at which two lists of classes differ, and what each has there, for messages."""
+    pairs = zip(classes, others, strict=False)
+    i = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(classes), len(others)))
+    mine, theirs = (repr(names[i]) if i < len(names) else "missing" for names in (classes, others))
+    return i, mine, theirs
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """A number and its noun: 1 class, 2 classes.
+
+    >>> plural(1, "class", "classes"), plural(2, "video")
+    ('1 class', '2 videos')
+    """
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
 def no_columns(num_rows: int) -> pa.Table:

@@ -30,8 +30,7 @@ def index_path(manifest: str | os.PathLike[str]) -> str:
 class IndexTable:
     """Packet indices by number, which is what the column ``packet_index`` of a manifest has.
 
-    Nothing is in memory but what is used, and processes of a machine share it. If there is a file, a pickle has its name
-    only.
+    Nothing is in memory but what is used, and processes share it. If there is a file, a pickle has only its name.
 
     Args:
         table: of ``SCHEMA``.
@@ -123,6 +122,15 @@ def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
     if packets is not None and len(used) and not (used.min() >= 0 and used.max() < len(packets)):
         raise ValueError(f"manifest: packet_index goes from {used.min()} to {used.max()}, but there are {len(packets)}")
     return table
+
+
+def join_indices(
+    table: pa.Table, first: IndexTable | None, second: IndexTable | None
+) -> tuple[pa.Table, IndexTable | None]:
+    """The packet indices of two manifests together, and the table of the second with its numbers among them."""
+    if first is None or second is None:
+        return table, first or second
+    return _with_numbers(table, pc.add(table["packet_index"], len(first))), first + second
 
 
 def write_used(table: pa.Table, packets: IndexTable | None, path: str) -> tuple[pa.Table, str | None]:

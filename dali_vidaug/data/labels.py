@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dali_vidaug.data.classes import Classes, read_classes
-from dali_vidaug.data.entry import Listing, name_some
+from dali_vidaug.data.entry import Listing, first_difference, name_some
 
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -168,9 +168,7 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
         others = read_classes(path)
         if not others or list(others) == list(classes):
             continue
-        pairs = zip(classes, others, strict=False)
-        i = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(classes), len(others)))
-        mine, theirs = (repr(names[i]) if i < len(names) else "missing" for names in (classes, others))
+        i, mine, theirs = first_difference(classes, others)
         before = "before this scan" if path.name == output.name else "which is beside it"
         yield (
             f"{output.name} has {len(classes)} classes and {path.name}, {before}, has {len(others)}; the first that "

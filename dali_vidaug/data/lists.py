@@ -22,8 +22,8 @@ from dali_vidaug.data.header import (
     read_header,
 )
 from dali_vidaug.data.labels import is_missing
-from dali_vidaug.data.manifest import SCHEMA, is_manifest
 from dali_vidaug.data.names import is_utf8, restore_name, store_name
+from dali_vidaug.data.schema import EXTENSIONS, SCHEMA, is_manifest
 from dali_vidaug.data.segments import read_frame, read_seconds
 from dali_vidaug.media.first_bytes import what_it_is
 
@@ -47,7 +47,7 @@ def list_videos(
     what = what_it_is(path)
     if what not in (None, "empty", "text", "a Parquet file"):
         raise ValueError(f"{path} cannot be read as a list: the file is {what}")
-    rows = read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else read_csv(path)
+    rows = read_parquet(path) if what == "a Parquet file" or path.suffix.lower() in EXTENSIONS else read_csv(path)
     return list_rows(path, folder, rows, multi_label, label_columns)
 
 
@@ -99,7 +99,10 @@ def read_parquet(path: Path) -> Rows:
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
     if is_manifest(path):
-        raise ValueError(f"{path} is a manifest already: read it with dv.Manifest.read")
+        raise ValueError(
+            f"scan: {path} is a manifest already: dv.Manifest.read({str(path)!r}) reads it. To measure what has "
+            f"changed, scan its folder or list again with output={str(path)!r}"
+        )
     return Rows(table.replace_schema_metadata(None), [f"{path}, row {i}" for i in range(len(table))])
 
 
@@ -226,7 +229,7 @@ def _kinetics_entry(place, row, root):
                     found = str((folder / f"{name}{extension}").relative_to(root))
                     # ID.* may be the whole video, or hold this part alone.
                     return Entry(found, place) if name == stem else Entry(found, place, start, end, may_be_cut=True)
-    return Entry(f"{stem}.mp4", place, error=f"not found as {stem}.* or {video}.*")
+    return Entry(f"{stem}.mp4", place, error=f"not found as {stem}.* or {video}.* in {root}")
 
 
 def _suspect_columns(header: Header, table):

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from dali_vidaug.data.index_table import IndexTable, fit, index_path, read_table, write_used
+from dali_vidaug.data.entry import plural
+from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
+from dali_vidaug.data.join import Part, join
 from dali_vidaug.data.names import restore_name
+from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, read_file, write_file
+from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.errors import printable
 from dali_vidaug.media.video import Video, frame_times
@@ -24,63 +25,7 @@ from dali_vidaug.sampling import Videos
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-MANIFEST_VERSION = 2
-
-SCHEMA = pa.schema(
-    [
-        ("path", pa.string()),  # relative to the manifest's root, as data.names.store_name writes it
-        ("label", pa.int32()),  # index into the manifest's classes; -1: none, or several
-        ("labels", pa.list_(pa.int32())),  # where samples may have several labels: their indices; else null
-        ("first_frame", pa.int32()),  # clips are drawn from frames [first_frame, last_frame)
-        ("last_frame", pa.int32()),
-        ("num_frames", pa.int32()),  # frames that a full decode gives
-        ("stream", pa.int32()),  # which stream of the file
-        ("width", pa.int32()),  # as stored, before it is turned
-        ("height", pa.int32()),
-        ("orientation", pa.int32()),  # how the stored frame is shown: 1 to 8, as in EXIF; see media/orientation.py
-        ("fps", pa.float64()),  # average over the video
-        ("duration_seconds", pa.float64()),
-        ("codec", pa.dictionary(pa.int32(), pa.string())),
-        ("pixel_format", pa.dictionary(pa.int32(), pa.string())),
-        ("keyframes", pa.list_(pa.int32())),  # frames where decoding can begin; those before, from the first packet on
-        # Frame i is shown at pts_first + i * pts_step (to a quarter of a step) or, when that is null, at pts[i],
-        # in ticks of time_base seconds; when both are null, time stamps are useless and frames are counted.
-        ("time_base", pa.float64()),
-        ("pts_first", pa.int64()),
-        ("pts_step", pa.float64()),
-        ("pts", pa.list_(pa.int64())),
-        (
-            "regular",
-            pa.bool_(),
-        ),  # each packet is a frame, with the settings of the first; other files do not go to DALI
-        ("damaged", pa.list_(pa.int32())),  # frames that cannot be used: first, last, first, last, ...
-        ("notes", pa.string()),  # what is odd about the file, for people; null: nothing
-        ("bytes", pa.int64()),
-        ("mtime_ns", pa.int64()),
-        ("packet_index", pa.int64()),  # number of its packet index, in the file beside the manifest; null: none
-        ("no_packet_index", pa.string()),  # why it has none, for people
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A file that is not in the manifest, and why."""
-
-    path: str
-    reason: str
-
-
-class OtherVersionError(ValueError):
-    """A manifest is of a version that this release does not read."""
-
-
-def is_manifest(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a manifest, of any version."""
-    try:
-        return b"dali_vidaug" in (pq.read_schema(path).metadata or {})
-    except (pa.ArrowException, OSError):
-        return False
+log = logging.getLogger("dali_vidaug")
 
 
 class Manifest:
@@ -102,16 +47,10 @@ class Manifest:
     """
 
     def __init__(
-        self,
-        table: pa.Table,
-        classes: Iterable[str] = (),
-        root: str | os.PathLike[str] = ".",
-        broken: Iterable[Broken] = (),
-        remarks: Iterable[str] = (),
-        packets: IndexTable | None = None,
-    ):
-        self.packets = packets
-        table = fit(table, packets)
+        self, table: pa.Table, classes: Iterable[str] = (), root: str | os.PathLike[str] = ".",
+        broken: Iterable[Broken] = (), remarks: Iterable[str] = (), packets: IndexTable | None = None,
+    ):  # fmt: skip
+        table, self.packets = fit(table, packets), packets
         missing = [name for name in SCHEMA.names if name not in table.column_names]
         if missing:
             raise ValueError(f"not a manifest: the columns {', '.join(missing)} are missing")
@@ -132,7 +71,7 @@ class Manifest:
         used = np.concatenate([self._labels, *(part.flatten().to_numpy() for part in self.table["labels"].chunks)])
         if len(used) and not (used.min() >= -1 and used.max() < max(1, len(self.classes))):
             raise ValueError(f"manifest: labels go from {used.min()} to {used.max()}, "
-                             f"but there are {len(self.classes)} classes")  # fmt: skip
+                             f"not within {plural(len(self.classes), 'class', 'classes')}")  # fmt: skip
         bad = np.flatnonzero(~((self._first >= 0) & (self._last > self._first)))
         if len(bad):
             raise ValueError(f"manifest: row {bad[0]} ({self.path(int(bad[0]))}) has no frames")
@@ -144,7 +83,8 @@ class Manifest:
         return self.table.num_rows
 
     def __repr__(self) -> str:
-        return f"<Manifest: {len(self)} videos, {len(self.classes)} classes, {len(self.broken)} broken, {self.root}>"
+        sizes = plural(len(self), "video"), plural(len(self.classes), "class", "classes")
+        return f"<Manifest: {', '.join(sizes)}, {len(self.broken)} broken, {self.root}>"
 
     @property
     def labels(self) -> np.ndarray:
@@ -238,6 +178,63 @@ class Manifest:
         values[:] = [restore_name(v) for v in column.to_pylist()] if name == "path" else column.to_pylist()
         return values
 
+    def select(self, rows: ArrayLike | slice) -> Manifest:
+        """The manifest of some rows; classes, columns, remarks and broken files stay.
+
+        Args:
+            rows: (R,) integers, in any order, a row as often as wanted; (N,) bool; or a slice.
+
+        Raises:
+            ValueError: they are something else, outside the manifest, or none.
+        """
+        index = chosen_rows(rows, len(self))
+        return self._part(index, f"{len(index)} of {plural(len(self), 'row')} selected; other remarks are of all rows")
+
+    def split(
+        self, fraction: float, *, seed: int = 0, by: str | Sequence[str] | None = None
+    ) -> tuple[Manifest, Manifest]:
+        """Two parts that share no file; both have all classes. Rows keep their order.
+
+        Where a file goes is drawn from its path: not from its place in the manifest, the root, or the other files.
+
+        Args:
+            fraction: share of the rows in the first part, (0, 1).
+            seed: another one splits otherwise.
+            by: "class": each class is divided by ``fraction``. A column, such as "subject": rows of one value are in
+                one part. Several names: both.
+
+        Raises:
+            ValueError: an argument is not one of these, a value of a column is missing, or a part would be empty.
+        """
+        mask = split_rows(self.table, fraction, seed, by)
+        parts = []
+        for name, part in (("first", mask), ("second", ~mask)):
+            said = f"{part.sum()} of {len(self)} rows, the {name} part of split({fraction}, seed={seed}, by={by!r})"
+            parts.append(self._part(np.flatnonzero(part), f"{said}; other remarks are of all rows"))
+        for text in lost_classes(self.classes, *(part.class_counts() for part in parts)):
+            log.warning("split: %s", text)
+        return parts[0], parts[1]
+
+    def _part(self, index, remark):
+        table = take_rows(self.table, index)
+        return Manifest(table, self.classes, self.root, self.broken, (*self.remarks, remark), self.packets)
+
+    def __add__(self, other: Manifest) -> Manifest:
+        """The rows of both. Paths stay relative to the root, or to the deepest folder that holds both roots.
+
+        A column that one of them lacks has missing values there.
+
+        Raises:
+            ValueError: classes or columns contradict each other, or both have the same frames of a file.
+        """
+        if not isinstance(other, Manifest):
+            return NotImplemented
+        moved, packets = join_indices(other.table, self.packets, other.packets)
+        parts = (self, self.table), (other, moved)
+        table, classes, root, _ = join(*(Part(table, m.classes, m.root, m.multi_label) for m, table in parts))
+        broken = dict.fromkeys((*self.broken, *other.broken))
+        return Manifest(table, classes, root, broken, dict.fromkeys((*self.remarks, *other.remarks)), packets)
+
     def any_oriented(self) -> bool:
         """Whether any video is shown otherwise than as it is stored: turned, or mirrored."""
         return bool((self._numbers("orientation") != 1).any())
@@ -258,20 +255,21 @@ class Manifest:
         return np.unique(keys, return_index=True)[1]
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the manifest as one Parquet file, and its packet indices beside it, whole or not at all."""
+        """Write the manifest as one Parquet file, with its packet indices in a file beside it, whole or not at all.
+
+        Raises:
+            ValueError: the name does not end in .parquet or .pq.
+        """
+        check_file_name(path, "Manifest.write")
         table, name = write_used(self.table, self.packets, index_path(path))
         header = {
-            "version": MANIFEST_VERSION,
             "classes": self.classes,
             "root": self.root,
             "broken": [[b.path, b.reason] for b in self.broken],
             "remarks": self.remarks,
             "packet_index": name,
         }
-        table = table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
-        partial = Path(f"{path}.{os.getpid()}")
-        pq.write_table(table, partial, row_group_size=65536)  # reading takes memory for one group at a time
-        partial.replace(path)
+        write_file(path, table, header)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> Manifest:
@@ -285,18 +283,7 @@ class Manifest:
             FileNotFoundError: there is no such file.
             ValueError: the file is not a manifest.
         """
-        try:
-            # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
-            table = pq.ParquetFile(path).read(use_threads=False)
-            header = json.loads((table.schema.metadata or {})[b"dali_vidaug"])
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"manifest: no file {path}") from error
-        except (pa.ArrowException, OSError, KeyError) as error:
-            raise ValueError(f"{path} is not a manifest written by dali-vidaug scan ({error})") from error
-        if header["version"] != MANIFEST_VERSION:
-            raise OtherVersionError(
-                f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
-            )
+        table, header = read_file(path)
         broken = [Broken(*b) for b in header["broken"]]
         root = header["root"] if root is None else root
         name = header.get("packet_index")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +15,46 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from dali_vidaug.data.classes import Classes, read_given_classes
-from dali_vidaug.data.entry import Listing, name_some
-from dali_vidaug.data.index_table import IndexTable, count_missing, index_from_text, index_to_text
+from dali_vidaug.data.entry import Listing, name_some, plural
+from dali_vidaug.data.files import list_files
+from dali_vidaug.data.given import open_manifest
+from dali_vidaug.data.index_table import IndexTable, count_missing
+from dali_vidaug.data.known import Known
 from dali_vidaug.data.labels import Labels, compare_with_neighbours, index_labels
 from dali_vidaug.data.lists import list_videos
-from dali_vidaug.data.manifest import SCHEMA, Broken, Manifest, OtherVersionError, is_manifest
-from dali_vidaug.data.names import restore_name, store_name
+from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.names import store_name
+from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, is_manifest
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
 from dali_vidaug.media.first_bytes import what_it_is
-from dali_vidaug.media.measure import SEVERAL, measure
+from dali_vidaug.media.measure import measure
 
-_MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
+_Path = str | os.PathLike[str]
 
 log = logging.getLogger("dali_vidaug")
 
 
 def scan(
-    path: str | os.PathLike[str],
-    *,
-    root: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str] | None = None,
-    classes: Iterable[object] | str | os.PathLike[str] | Manifest | None = None,
-    like: str | os.PathLike[str] | Manifest | None = None,
-    multi_label: str | None = None,
-    label_columns: Iterable[str] | None = None,
-    stream: int | None = None,
-    deep: bool = False,
-    index: bool = True,
-    num_threads: int | None = None,
-    progress: bool = True,
-) -> Manifest:
+    path: _Path | Iterable[_Path], *, root: _Path | None = None, output: _Path | None = None,
+    labels: Iterable[Any] | None = None, columns: Mapping[str, Iterable[Any]] | None = None,
+    classes: Iterable[object] | _Path | Manifest | None = None, like: _Path | Manifest | None = None,
+    multi_label: str | None = None, label_columns: Iterable[str] | None = None, stream: int | None = None,
+    deep: bool = False, index: bool = True, num_threads: int | None = None, progress: bool = True,
+) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder, a list in a CSV or Parquet file, or one video. In a folder each sub-folder is a class and every
-            video below it one of its samples; a folder that contains videos directly and no class folders gives samples
-            without labels. A list has a column with paths and, if wanted, ``label``, ``start``, ``end``: docs/lists.md.
-        root: folder that relative paths of a list are in; default: the folder of the list.
+        path: a folder, a list in a CSV or Parquet file, one video, or several: a list of paths. In a folder each
+            sub-folder is a class and every video below it one of its samples; a folder that contains videos directly
+            and no class folders gives samples without labels. A list file has a column with paths and, if wanted,
+            ``label``, ``start``, ``end``: docs/lists.md.
+        root: folder that relative paths of a list are in; default: the folder of the list file. For a list of paths:
+            the working folder, and the manifest's root is the deepest folder that holds all of them.
         output: Parquet file to write. Files that it already has and that did not change (path, size, modification time)
             are not measured again, and an interrupted scan continues where it stopped.
+        labels: with a list of paths, one for each: text, a whole number, None; or a list of them, for several labels.
+        columns: with a list of paths, columns of your own by name, a value for each path.
         classes: names of the classes in the order of their indices, a file of them, or a manifest. Default: the labels
             that occur, sorted; labels that are all whole numbers are the indices themselves.
         like: a manifest that this one is to agree with, as the one for validation with the one for training: its
@@ -74,27 +73,44 @@ def scan(
 
     Raises:
         FileNotFoundError: no such folder or file.
-        ValueError: the folder has no videos, the list cannot be read, a label is not among the classes, or ``output``
-            is there and is not a manifest.
+        ValueError: there are no videos, the list cannot be read or is a manifest already, a label is not among the
+            classes, or ``output`` is there and is not a manifest, or is not named as a Parquet file.
     """
     if output is not None:
         _check_output(Path(output))
     given, several = _read_agreement(classes, like)
-    columns = _check_label_options(multi_label, label_columns)
-    listing = list_videos(Path(path), None if root is None else Path(root), multi_label, columns)
+    listing = _list(path, None if root is None else Path(root), labels, columns, multi_label, label_columns)
     _check_several(listing, several)
-    labels = index_labels(listing, given)
-    known = _Known(output, listing.root, deep, stream, index)
+    indices = index_labels(listing, given)
+    known = Known(output, listing.root, deep, stream, index)
     try:
         options = (deep, stream, index)
         rows = _measure(listing, known, options, num_threads or len(os.sched_getaffinity(0)), progress)
     finally:
         known.close()
-    manifest = _assemble(listing, labels, rows, None if output is None else Path(output))
+    manifest = _assemble(listing, indices, rows, None if output is None else Path(output))
     if output is not None:
         manifest.write(output)
         known.forget()
     return manifest
+
+
+def _list(path, root, labels, columns, multi_label, label_columns) -> Listing:
+    """What is to be measured."""
+    if isinstance(path, Manifest):
+        raise ValueError("scan: got a Manifest, which is scanned already; manifest.select and split make parts of it")
+    if root is not None and not root.is_dir():
+        raise FileNotFoundError(f"scan: root must be a folder, there is no folder {root}")
+    names = _check_label_options(multi_label, label_columns)
+    if isinstance(path, (str, os.PathLike)):
+        if labels is not None or columns is not None:
+            raise ValueError(f"scan: labels and columns are for a list of paths, but {path} is one path")
+        return list_videos(Path(path), root, multi_label, names)
+    if not isinstance(path, Iterable):
+        raise ValueError(f"scan: path must be a folder, a list, a video, or a list of paths, got {path!r}")
+    if names is not None:
+        raise ValueError("scan: label_columns is for list files; a list of paths has labels=")
+    return list_files(path, root, labels, columns, multi_label)
 
 
 def _read_agreement(classes, like) -> tuple[Classes | None, bool | None]:
@@ -103,7 +119,7 @@ def _read_agreement(classes, like) -> tuple[Classes | None, bool | None]:
         raise ValueError("scan: classes and like are two ways to fix the classes; give one of them")
     if like is None:
         return (None if classes is None else read_given_classes(classes)), None
-    manifest = like if isinstance(like, Manifest) else Manifest.read(like)
+    manifest = open_manifest(like, "scan: like=")
     given = read_given_classes(manifest)
     return given._replace(source=given.source if like is manifest else str(like)), manifest.multi_label
 
@@ -131,12 +147,13 @@ def _check_output(output):
     """Nothing that is not a manifest is overwritten, and no time is spent on what cannot be written."""
     if output.exists() and not is_manifest(output):
         raise ValueError(f"scan: the output {output} is there already, and is not a manifest; choose another name")
+    check_file_name(output, "scan: output")
     if not output.resolve().parent.is_dir():
         raise ValueError(f"scan: there is no folder {output.resolve().parent} for the output")
 
 
 def _measure(
-    listing: Listing, known: _Known, options: tuple[Any, ...], num_threads: int, progress: bool
+    listing: Listing, known: Known, options: tuple[Any, ...], num_threads: int, progress: bool
 ) -> dict[str, Any]:
     """What is measured of each file, by path; ``options`` of ``measure``."""
     names = sorted({entry.path for entry in listing.entries if entry.error is None})
@@ -153,63 +170,6 @@ def _measure(
             pool.shutdown(cancel_futures=True)
             raise
     return rows
-
-
-class _Known:
-    """Measurements of earlier scans: the rows of the output, and those of an interrupted scan next to it."""
-
-    def __init__(self, output, root, deep, stream, index):
-        self._root, self._rows, self._log = root, {}, None
-        self._deep, self._stream, self._index = deep, stream, index
-        if output is None:
-            return
-        self._file = Path(f"{output}.partial")
-        if Path(output).is_file() and not deep:
-            with suppress(OtherVersionError):  # then nothing is known
-                manifest = Manifest.read(output)
-                for row in manifest.table.select(["path", *_MEASURED]).to_pylist():
-                    number = row["packet_index"]
-                    row["index"] = None if number is None or manifest.packets is None else manifest.packets[number]
-                    self._rows[restore_name(row.pop("path"))] = row
-        if self._file.is_file():
-            for line in self._file.read_text().splitlines():
-                try:
-                    name, row = json.loads(line)
-                except ValueError:  # the line that was being written when the scan was interrupted
-                    continue
-                if row.pop("deep", False) >= deep:
-                    self._rows[name] = index_from_text(row)
-        self._log = self._file.open("a")
-
-    def get(self, name):
-        row = self._rows.get(name)
-        if row is None or not row.keys() >= set(_MEASURED) or not self._is_of_stream(row):
-            return None
-        if not self._index:
-            row |= {"index": None, "packet_index": None, "no_packet_index": None}
-        elif row["index"] is None and row["no_packet_index"] is None:  # a scan without
-            return None
-        try:
-            stat = (self._root / name).stat()
-        except OSError:
-            return None
-        return row if (row["bytes"], row["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns) else None
-
-    def _is_of_stream(self, row):
-        """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""
-        return row["stream"] == self._stream if self._stream is not None else SEVERAL not in (row["notes"] or "")
-
-    def add(self, name, row):
-        if self._log is not None:
-            self._log.write(json.dumps([name, {**index_to_text(row), "deep": self._deep}]) + "\n")
-            self._log.flush()
-
-    def close(self):
-        if self._log is not None:
-            self._log.close()
-
-    def forget(self):
-        self._file.unlink(missing_ok=True)
 
 
 def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Path | None) -> Manifest:
@@ -234,10 +194,11 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
         part = {"label": label, "labels": several, "first_frame": first, "last_frame": last}
         good.append({**row, "path": store_name(entry.path), **part})
         positions.append(i)
+    missing = [*_missing(listing, {entry.path for entry in entries if "error" in rows.get(entry.path, ())})]
     if not good:
         raise ValueError(
-            f"scan: none of {len(entries)} videos can be used; the first: {printable(broken[0].path)}: "
-            f"{broken[0].reason}"
+            f"scan: none of {plural(len(entries), 'video')} can be used; the first: {printable(broken[0].path)}: "
+            f"{broken[0].reason}{''.join(f'; {printable(text)}' for text in missing)}"
         )
     table = pa.Table.from_pylist(good, SCHEMA)
     own = listing.own.take(pa.array(positions, pa.int64()))
@@ -250,10 +211,10 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
     expected = [sayings.pop(WHOLE)] if WHOLE in sayings else []
     odd = [f"{entries[i].path}: {row['notes']}" for i, row in zip(positions, good, strict=True) if row["notes"]]
     expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
-    missing = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
-    expected += [missing] if missing else []
+    without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
+    expected += [without] if without else []
     others = [] if output is None else compare_with_neighbours(output, labels.classes)
-    warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *sayings.values(), *others)]
+    warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *missing, *sayings.values(), *others)]
     for text in warnings:
         log.warning("scan: %s", text)
     remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
@@ -265,6 +226,18 @@ def _gather_indices(rows):
     indices = {row["path"]: row["index"] for row in rows if row["index"] is not None}
     number_of = {path: number for number, path in enumerate(indices)}
     return [number_of.get(row["path"]) for row in rows], IndexTable.of(list(indices.values()))
+
+
+def _missing(listing: Listing, names: set[str]) -> Iterator[str]:
+    """A sentence on files of a list that do not exist: where they were looked for, and where the first one is."""
+    root, missing = listing.root, sorted(name for name in names if not (listing.root / name).exists())
+    if not missing or listing.from_folders:
+        return
+    first = missing[0]
+    known = next((folder for folder in (Path.cwd(), *root.parents) if (folder / first).is_file()), None)
+    found = known or next((path.parents[len(Path(first).parts) - 1] for path in root.glob(f"*/{escape(first)}")), None)
+    hint = f"; {first} is in {found}: root={str(found)!r}" if found and not Path(first).is_absolute() else ""
+    yield f"files that do not exist in the root {root}: {len(missing)} ({name_some(missing)}){hint}"
 
 
 def _reason(path: Path, row: dict[str, Any]) -> str | None:

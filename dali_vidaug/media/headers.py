@@ -8,6 +8,7 @@ from typing import NamedTuple
 AV1_SEQUENCE, _AV1_FRAME_HEADERS = 1, (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
 _H264_LONG_PROFILES = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)  # ITU-T H.264, 7.3.2.1.1
 
+_JPEG_SCAN = b"\xda"
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -180,6 +181,48 @@ def _skip_scaling_list(bits, size):
         if following:
             following = (last + bits.signed()) % 256
         last = following or last
+
+
+def jpeg_header(data: bytes) -> bytes:
+    """The segments of a JPEG picture up to its first scan; empty if they do not lead to one (ITU-T T.81, B.1.1)."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != _JPEG_SCAN:
+        at += (
+            1 if data[at + 1 : at + 2] == b"\xff" else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        )  # or a fill byte
+    return data[:at] if data[at + 1 : at + 2] == _JPEG_SCAN else b""
+
+
+def jpeg_frame(header: bytes) -> bytes:
+    """The frame header (B.2.2 there) among the segments before a scan; empty if the tables (B.2.4) are not valid."""
+    at, frame = 2, b""
+    while at + 4 <= len(header):
+        kind, size = header[at + 1], int.from_bytes(header[at + 2 : at + 4], "big")
+        segment = header[at + 4 : at + 2 + size]
+        if kind == 0xC4 and not _are_huffman_tables(segment):
+            return b""
+        if kind == 0xDB and any(segment[i] > 3 or 0 in segment[i + 1 : i + 65] for i in range(0, len(segment), 65)):
+            return b""  # or its values have two bytes, which nobody needs for eight bits a sample
+        if kind in (0xC0, 0xC1, 0xC2):
+            if frame:
+                return b""
+            frame = segment
+        at += 1 if kind == 0xFF else 2 + size
+    return frame
+
+
+def _are_huffman_tables(segment):
+    """Whether a DHT segment has whole tables, with no more codes of each length than there can be."""
+    while segment:
+        counts, room = segment[1:17], 1
+        if segment[0] >> 4 > 1 or segment[0] & 15 > 3 or len(segment) < 17 + sum(counts):
+            return False
+        for count in counts:
+            room = 2 * room - count
+            if room < 0:
+                return False
+        segment = segment[17 + sum(counts) :]
+    return True
 
 
 def mpeg4_time_bits(layer: bytes) -> int:

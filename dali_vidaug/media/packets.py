@@ -13,6 +13,7 @@ from av.bitstream import BitStreamFilterContext
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import MPEG4_PICTURE, codec_of, is_random_access
 from dali_vidaug.media.container import read_packets
+from dali_vidaug.media.headers import jpeg_frame, jpeg_header
 from dali_vidaug.media.oddities import (
     INTRA_ONLY,
     PACKED,
@@ -61,9 +62,18 @@ class Headers:
     def __init__(self, stream: Any):
         name = _READERS.get(codec_of(stream))
         self._reader = BitStreamFilterContext(name, stream) if name else None
+        self._is_jpeg, self._header, self._frame = codec_of(stream) == "mjpeg", b"", b""
 
     def are_valid(self, packet: Any) -> bool:
         """Whether those of the next packet can be read; a decoder gives no frame of a packet where they cannot."""
+        if self._is_jpeg:
+            header = jpeg_header(bytes(packet))
+            if header != self._header:  # most are the same
+                frame, self._header = jpeg_frame(header), header
+                self._frame = self._frame or frame
+                if not frame or frame != self._frame:
+                    self._header = b""
+                    return False
         try:
             if self._reader is not None:
                 self._reader.filter(av.Packet(bytes(packet)))  # a copy: it takes its input
@@ -178,7 +188,7 @@ class Packets:
     def _contradiction(self, packet, stream):
         """What is odd about a packet after those before it, or None."""
         if codec_of(stream) in INTRA_ONLY:
-            return None
+            return None if self._headers.are_valid(packet) else UNREADABLE
         previous, self._previous = self._previous, bytes(packet)
         if self._settings.changed:
             return "parameter sets change"

@@ -14,7 +14,7 @@ from dali_vidaug.media.orientation import is_transposed
 
 
 class Video(NamedTuple):
-    """One row of a manifest, as the decoder needs it. Fields as in ``data.manifest.SCHEMA``; ``path`` is complete."""
+    """One row of a manifest, as the decoder needs it. Fields as in ``data.schema.SCHEMA``; ``path`` is complete."""
 
     path: str
     stream: int

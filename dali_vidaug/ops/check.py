@@ -5,34 +5,49 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
+_INFINITE = float("inf")
+
 
 def check_choice(op: str, field: str, value: object, known: Sequence[object]) -> None:
     """``value`` is one of ``known``."""
-    if value not in known:
+    if not any(value is one or (isinstance(value, str) and value == one) for one in known):
         raise ValueError(f"{op}: {field} must be one of {', '.join(map(repr, known))}, got {value!r}")
 
 
-def check_probability(op: str, value: float) -> None:
+def is_number(value: object, low: float, high: float) -> bool:
+    """Whether ``value`` is a number in [low, high]; NaN, text, None and arrays are not."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and bool(low <= value <= high)
+
+
+def are_numbers(values: Any, count: int, low: float, high: float) -> bool:
+    """Whether ``values`` is a tuple (or list) of ``count`` numbers in [low, high]."""
+    pair = isinstance(values, (tuple, list)) and len(values) == count
+    return pair and all(is_number(value, low, high) for value in values)
+
+
+def check_probability(op: str, value: object) -> None:
     """``value`` is in [0, 1]."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"{op}: probability must be in [0, 1], got {value}")
+    if not is_number(value, 0, 1):
+        raise ValueError(f"{op}: probability must be in [0, 1], got {value!r}")
 
 
-def check_range(op: str, field: str, value: Any, highest: float = float("inf")) -> None:
+def check_range(op: str, field: str, value: Any, highest: float = _INFINITE) -> None:
     """``value`` is a pair (low, high) with 0 < low <= high <= highest, both finite."""
-    if not (len(value) == 2 and 0 < value[0] <= value[1] <= highest and value[1] < float("inf")):
-        limit = f" <= {highest:g}" if highest < float("inf") else ""
-        raise ValueError(f"{op}: {field} must be 0 < low <= high{limit}, got {value}")
+    if not (are_numbers(value, 2, 0, highest) and 0 < value[0] <= value[1] < _INFINITE):
+        limit = f" <= {highest:g}" if highest < _INFINITE else ""
+        raise ValueError(f"{op}: {field} must be 0 < low <= high{limit}, got {value!r}")
 
 
 def check_color(op: str, field: str, value: Any, highest: float = 1) -> None:
     """``value`` is R, G, B, each in [0, highest]."""
-    if not (len(value) == 3 and all(0 <= v <= highest for v in value)):
-        raise ValueError(f"{op}: {field} must be three numbers in [0, {highest:g}], got {value}")
+    if not are_numbers(value, 3, 0, highest):
+        raise ValueError(f"{op}: {field} must be three numbers in [0, {highest:g}], got {value!r}")
 
 
 def check_size(op: str, value: Any, meaning: str) -> None:
     """``value`` is an int, or a pair (height, width); ``meaning`` says in the message what each stands for."""
-    sides = value if isinstance(value, tuple) else (value,)
-    if not (len(sides) <= 2 and all(isinstance(side, int) and 1 <= side <= 16384 for side in sides)):
+    sides = value if isinstance(value, tuple) and len(value) == 2 else (value,)
+    if not all(isinstance(side, int) and 1 <= side <= 16384 for side in sides):
         raise ValueError(f"{op}: size must be {meaning}, sides in [1, 16384], got {value!r}")

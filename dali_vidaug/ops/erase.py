@@ -8,7 +8,7 @@ import numpy as np
 
 from dali_vidaug.ops import blend
 from dali_vidaug.ops.blend import BLEND, new_rows
-from dali_vidaug.ops.check import check_choice, check_color, check_probability, check_range
+from dali_vidaug.ops.check import check_choice, check_color, check_probability, check_range, is_number
 from dali_vidaug.rng import Draws
 
 FILLS = ("pixel", "channel", "constant")
@@ -107,10 +107,12 @@ class Cutout:
     build, check, describe = blend.build, blend.check, blend.describe
 
     def __post_init__(self):
-        check_probability(self.name, self.probability)
         for field in ("side", "span"):
-            if not 0 < getattr(self, field) <= 1:
-                raise ValueError(f"{self.name}: {field} must be in (0, 1], got {getattr(self, field)}")
+            if not (is_number(getattr(self, field), 0, 1) and getattr(self, field) > 0):
+                plain = all(isinstance(side, (int, float)) for side in (self.side, self.span))
+                name = self.name if plain else "Cutout"
+                raise ValueError(f"{name}: {field} must be in (0, 1], got {getattr(self, field)!r}")
+        check_probability(self.name, self.probability)
         check_color(self.name, "color", self.color)
 
     @property

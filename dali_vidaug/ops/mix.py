@@ -14,7 +14,7 @@ import numpy as np
 
 from dali_vidaug.ops import blend
 from dali_vidaug.ops.blend import BLEND, exact, new_rows
-from dali_vidaug.ops.check import check_choice, check_probability
+from dali_vidaug.ops.check import check_choice, check_probability, is_number
 from dali_vidaug.rng import Draws
 
 _CUTS = {  # the power of the box's share that gives its length and its sides; None: as long or wide as the clip
@@ -77,8 +77,8 @@ class Mix:
         if family is None:
             raise ValueError(f"Mix: family must be one of {', '.join(FAMILIES)}, got {self.family!r}")
         object.__setattr__(self, "family", family)
-        if not 0 < self.alpha <= 1000:
-            raise ValueError(f"{family}: alpha must be in (0, 1000], got {self.alpha}")
+        if not (is_number(self.alpha, 0, 1000) and self.alpha > 0):
+            raise ValueError(f"{family}: alpha must be in (0, 1000], got {self.alpha!r}")
         check_probability(family, self.probability)
         check_choice(family, "granularity", self.granularity, ("clip", "batch"))
 
@@ -174,10 +174,10 @@ def mix_up(rows: np.ndarray, family: str, own: np.ndarray, draws: Draws) -> None
     own = np.asarray(own, np.float64)
     if family in _CUTS:
         # In the box: the partner if the clip has the larger weight outside, else the clip.
-        own = exact(beta(draws.uniform("mixup"), _MIXUP_ALPHA))
+        drawn = beta(draws.uniform("mixup"), _MIXUP_ALPHA)  # compared before it is rounded, as the paper's code does
         with_box = draws.uniform("box") < 0.5
-        outside = 1 - own
-        inside = np.where(with_box, own >= 0.5, outside)
+        outside = 1 - exact(drawn)
+        inside = np.where(with_box, drawn >= 0.5, outside)
         rows["outside"], rows["inside"] = outside[:, None], inside[:, None]
         return
     if family == "FadeMixUp":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from sys import float_info
 from typing import Any
 
 import numpy as np
 
+from dali_vidaug.ops.check import are_numbers, check_color
 from dali_vidaug.rng import Draws
 
 
@@ -29,10 +31,9 @@ class Normalize:
     channels_first = True
 
     def __post_init__(self):
-        if not (len(self.mean) == 3 and all(0 <= m <= 1 for m in self.mean)):
-            raise ValueError(f"Normalize: mean must be three numbers in [0, 1], got {self.mean}")
-        if not (len(self.std) == 3 and all(0 < s < float("inf") for s in self.std)):
-            raise ValueError(f"Normalize: std must be three numbers > 0, got {self.std}")
+        check_color("Normalize", "mean", self.mean)
+        if not (are_numbers(self.std, 3, 0, float_info.max) and min(self.std) > 0):
+            raise ValueError(f"Normalize: std must be three numbers > 0, got {self.std!r}")
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Nothing is drawn."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from dali_vidaug.ops import blend
 from dali_vidaug.ops.blend import BLEND
-from dali_vidaug.ops.check import check_choice
+from dali_vidaug.ops.check import are_numbers, check_choice
 from dali_vidaug.ops.mix import CubeCutMix, FadeMixUp
 from dali_vidaug.ops.names import op_names
 from dali_vidaug.rng import Draws
@@ -38,15 +38,18 @@ class OneOf:
     targets, mixed_with = blend.targets, blend.mixed_with
 
     def __post_init__(self):
+        if not isinstance(self.ops, (tuple, list)):
+            raise ValueError(f"OneOf: ops must be a tuple of ops that mix or erase, got {self.ops!r}")
         object.__setattr__(self, "ops", tuple(self.ops))
         strange = [op for op in self.ops if isinstance(op, type) or not getattr(op, "blends", False)]
         if strange or not self.ops:
             raise ValueError(f"OneOf: ops must be ops that mix or erase, got {strange or self.ops}")
         if self.weights is not None:
+            if not (are_numbers(self.weights, len(self.ops), 0, 1e9) and sum(self.weights) > 0):
+                raise ValueError(
+                    f"OneOf: weights must be {len(self.ops)} numbers in [0, 1e9], not all 0, got {self.weights!r}"
+                )
             object.__setattr__(self, "weights", tuple(self.weights))
-            good = len(self.weights) == len(self.ops) and all(0 <= w < float("inf") for w in self.weights)
-            if not (good and sum(self.weights) > 0):
-                raise ValueError(f"OneOf: weights must be {len(self.ops)} numbers >= 0, not all 0, got {self.weights}")
         check_choice("OneOf", "granularity", self.granularity, ("clip", "batch"))
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:

@@ -10,79 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.check import check_choice, check_color, check_probability
+from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
 from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
+from dali_vidaug.ops.suites import CODES, NAMES, RANGES, SUITES, UNITS, WITHOUT_VALUE
 from dali_vidaug.rng import Draws
 
 MAX_OPS = 8
 FRAME_BYTES = 4696  # of struct RandaugmentFrame
-CODES = (  # the same order as enum Op in kernels/randaugment.h
-    "Identity", "AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Brightness", "Contrast",
-    "Color", "Sharpness", "Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY",
-)  # fmt: skip
-_WITHOUT_VALUE = ("Identity", "AutoContrast", "Equalize", "Invert")
-UNITS = {
-    "Posterize": "bits", "Solarize": "threshold", "SolarizeAdd": "added", "Rotate": "degrees",
-    "ShearX": "px per px", "ShearY": "px per px", "TranslateX": "px", "TranslateY": "px",
-}  # fmt: skip
-# Name: value at magnitude 0, value at the highest magnitude, whether the difference gets a random sign. Translations
-# are fractions of the frame; those whose names end in Abs are pixels.
-_GEOMETRY: dict[str, tuple[float, float, bool]] = {
-    "Rotate": (0, 30, True), "ShearX": (0, 0.3, True), "ShearY": (0, 0.3, True),
-    "TranslateX": (0, 0.45, True), "TranslateY": (0, 0.45, True),
-    "TranslateXAbs": (0, 100, True), "TranslateYAbs": (0, 100, True),
-}  # fmt: skip
-_ENHANCE = ("Brightness", "Color", "Contrast", "Sharpness")
-_STRENGTHENED = {**_GEOMETRY, "SolarizeAdd": (0, 110, False)}
-RANGES: dict[str, dict[str, tuple[float, float, bool]]] = {
-    # Magnitude 0 changes nothing and the highest changes most, as in SlowFast and torchvision. Translations as in
-    # SlowFast; posterize as in torchvision and DALI, because SlowFast's ends in black frames.
-    "monotonic": {
-        **_STRENGTHENED, "Posterize": (8, 4, False), "Solarize": (256, 0, False),
-        **dict.fromkeys(_ENHANCE, (1, 1.9, True)),
-    },
-    # Kim et al., on 160-pixel frames: enhancements are weakest in the middle; Posterize and Solarize get weaker.
-    "kim2020": {
-        **_STRENGTHENED, "Posterize": (0, 4, False), "Solarize": (0, 256, False),
-        **dict.fromkeys(_ENHANCE, (0.1, 1.9, False)),
-    },
-    # TrivialAugment (Müller and Hutter 2021), "wide", with its translations of 32 pixels as a fraction of 224.
-    "wide": {
-        **_STRENGTHENED, "Rotate": (0, 135, True), "ShearX": (0, 0.99, True), "ShearY": (0, 0.99, True),
-        "TranslateX": (0, 32 / 224, True), "TranslateY": (0, 32 / 224, True), "Posterize": (8, 2, False),
-        "Solarize": (256, 0, False), **dict.fromkeys(_ENHANCE, (1, 1.99, True)),
-    },
-}  # fmt: skip
-NAMES = (*CODES, "TranslateXAbs", "TranslateYAbs")  # what users type; another order draws other plans
-
-
-class Suite(NamedTuple):
-    """A pool of ops, the highest magnitude, and the defaults of options that are None."""
-
-    ops: tuple[str, ...]
-    highest: int
-    statistics: str
-    interpolation: str
-    fill: tuple[int, int, int]
-
-
-def _without(*names):
-    return tuple(name for name in NAMES if name not in names)
-
-
-SUITES = {
-    "monotonic": Suite(_without("TranslateXAbs", "TranslateYAbs"), 10, "clip", "bilinear", (128, 128, 128)),
-    "kim2020": Suite(_without("TranslateX", "TranslateY", "SolarizeAdd"), 30, "frame", "nearest", (0, 0, 0)),
-    "wide": Suite(
-        _without("TranslateXAbs", "TranslateYAbs", "Invert", "SolarizeAdd"), 10, "clip", "bilinear", (128, 128, 128)
-    ),
-}
 
 
 def args_dtype(num_ops: int, frames: int) -> np.dtype:
@@ -131,33 +71,35 @@ def randaugment(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int 
 class RandAugmentT:
     """Apply ``num_ops`` ops, drawn uniformly and with replacement, each with a magnitude that may ramp over the frames.
 
-    Magnitudes of the suites "monotonic" and "wide" are in [0, 10], as in timm and SlowFast (``rand-m9-mstd0.5-inc1``);
-    those of "kim2020" in [0, 30] as in the paper, which used ``magnitude=5, magnitude_std=0``. The sign of a rotation,
-    shear, translation or enhancement is drawn once for each op of a clip: no ramp crosses zero.
+    The sign of a rotation, shear, translation or enhancement is drawn once for each op of a clip: no ramp crosses zero.
+    Ends of a ramp that lie outside the suite's magnitudes are clipped.
 
     Attributes:
         num_ops: ops for each clip, [1, 8].
-        magnitude: the strength, or (low, high) to draw it uniformly for each op and clip.
-        magnitude_std: standard deviation of (nearly normal) noise on the magnitude, for each op and clip.
+        magnitude: the strength, or (low, high) to draw it uniformly for each op and clip; in [0, 10] for the suites
+            "monotonic" and "wide", in [0, 30] for "kim2020" and "torchvision". None: 5 for "kim2020", else 9.
+        magnitude_std: standard deviation of (nearly normal) noise on the magnitude, for each op and clip. None: 0 for
+            "kim2020" and "torchvision", else 0.5.
         probability: that an op is applied, for each op and clip.
-        ramp: "constant", "temporal", "temporal+", "mix" (all Kim et al.) or "fourier" (DynaAugment); see
+        ramp: "constant", "temporal", "temporal+", "mix" (Kim et al.) or "fourier" (DynaAugment); see
             ``ramp.draw_ramps``.
         ops: names of the ops to draw from; None: all of the suite. An op named twice is drawn twice as often.
-        suite: the ranges of the values: "monotonic" (magnitude 0 changes no pixel), "kim2020" (the paper's ops, ranges
-            and resampling) or "wide" (TrivialAugment's).
+        suite: the ranges of the values: "monotonic" (magnitude 0 changes no pixel), "kim2020" (ops, ranges, magnitude
+            and resampling of the paper's code), "wide" (TrivialAugment's) or "torchvision" (v2.RandAugment's).
         statistics: whether AutoContrast, Equalize and Contrast measure each "frame" by itself, which may flicker, or
-            the whole "clip". None: "frame" for "kim2020", else "clip".
-        interpolation: of the geometric ops, "nearest" or "bilinear". None: "nearest" for "kim2020", else "bilinear".
+            the whole "clip". None: "frame" for "kim2020" and "torchvision", else "clip".
+        interpolation: of the geometric ops, "nearest" or "bilinear". None: "nearest" for "kim2020" and "torchvision",
+            else "bilinear".
         fill: R, G, B in [0, 255], for pixels that a geometric op moves in from outside the frame. None: black for
-            "kim2020", else grey (128).
+            "kim2020" and "torchvision", else grey (128).
 
     Raises:
         ValueError: an option is out of range.
     """
 
     num_ops: int = 2
-    magnitude: float | tuple[float, float] = 9.0
-    magnitude_std: float = 0.5
+    magnitude: float | tuple[float, float] | None = None
+    magnitude_std: float | None = None
     probability: float = 1.0
     ramp: str = "temporal+"
     ops: tuple[str, ...] | None = None
@@ -173,21 +115,23 @@ class RandAugmentT:
         ):  # fmt: skip
             check_choice("RandAugmentT", field, getattr(self, field), known)
         if not (isinstance(self.num_ops, int) and 1 <= self.num_ops <= MAX_OPS):
-            raise ValueError(f"RandAugmentT: num_ops must be in [1, {MAX_OPS}], got {self.num_ops}")
-        highest = SUITES[self.suite].highest
-        if isinstance(self.magnitude, tuple):
-            if not (len(self.magnitude) == 2 and 0 <= self.magnitude[0] <= self.magnitude[1] <= highest):
-                raise ValueError(f"RandAugmentT: magnitude must be 0 <= low <= high <= {highest}, got {self.magnitude}")
-        elif not 0 <= self.magnitude <= highest:
-            raise ValueError(f"RandAugmentT: magnitude must be in [0, {highest}], got {self.magnitude}")
-        if not 0 <= self.magnitude_std <= highest:
-            raise ValueError(f"RandAugmentT: magnitude_std must be in [0, {highest}], got {self.magnitude_std}")
+            raise ValueError(f"RandAugmentT: num_ops must be in [1, {MAX_OPS}], got {self.num_ops!r}")
+        highest, magnitude = SUITES[self.suite].highest, self.magnitude
+        if isinstance(magnitude, tuple):
+            if not (are_numbers(magnitude, 2, 0, highest) and magnitude[0] <= magnitude[1]):
+                raise ValueError(f"RandAugmentT: magnitude must be 0 <= low <= high <= {highest}, got {magnitude}")
+        elif magnitude is not None and not is_number(magnitude, 0, highest):
+            raise ValueError(f"RandAugmentT: magnitude must be in [0, {highest}], got {magnitude!r}")
+        if self.magnitude_std is not None and not is_number(self.magnitude_std, 0, highest):
+            raise ValueError(f"RandAugmentT: magnitude_std must be in [0, {highest}], got {self.magnitude_std!r}")
         check_probability("RandAugmentT", self.probability)
         if self.ops is not None:
-            object.__setattr__(self, "ops", tuple(self.ops))
-            unknown = sorted(set(self.ops) - set(NAMES))
-            if unknown or not self.ops:
-                raise ValueError(f"RandAugmentT: ops must be some of {', '.join(NAMES)}, got {unknown or self.ops}")
+            names = tuple(self.ops) if isinstance(self.ops, (tuple, list)) else (self.ops,)
+            unknown = [name for name in names if not (isinstance(name, str) and name in NAMES)]
+            if unknown or not isinstance(self.ops, (tuple, list)) or not names:
+                every = ", ".join(NAMES)
+                raise ValueError(f"RandAugmentT: ops must be some of {every}, got {unknown or self.ops!r}")
+            object.__setattr__(self, "ops", names)
         if self.fill is not None:
             check_color("RandAugmentT", "fill", self.fill, highest=255)
 
@@ -197,12 +141,14 @@ class RandAugmentT:
         pool = self.ops or suite.ops
         frames, height, width = (np.broadcast_to(np.asarray(n, np.int64), len(draws)) for n in (frames, height, width))
         num_frames = int(frames.max())
-        if isinstance(self.magnitude, tuple):
-            magnitude = draws.uniform("magnitude", *self.magnitude, n=num_ops)
+        mean = suite.magnitude if self.magnitude is None else self.magnitude
+        std = suite.magnitude_std if self.magnitude_std is None else self.magnitude_std
+        if isinstance(mean, tuple):
+            magnitude = draws.uniform("magnitude", *mean, n=num_ops)
         else:
             # The sum of twelve uniform numbers has variance 1 and is the same on every machine, unlike a logarithm.
             noise = draws.uniform("noise", n=12 * num_ops).reshape(-1, num_ops, 12).sum(-1) - 6
-            magnitude = np.clip(self.magnitude + self.magnitude_std * noise, 0, suite.highest)
+            magnitude = np.clip(mean + std * noise, 0, suite.highest)
         magnitude = draw_ramps(draws, self.ramp, magnitude, suite.highest, frames, num_frames)
         choice = draws.integers("op", len(pool), n=num_ops)
         sign = 1 - 2 * draws.integers("sign", 2, n=num_ops)[..., None]
@@ -212,12 +158,13 @@ class RandAugmentT:
         for i, name in enumerate(pool):
             chosen = (choice == i) & applied
             args["op"][:, :num_ops][chosen] = CODES.index(name.removesuffix("Abs"))
-            if name in _WITHOUT_VALUE:
+            if name in WITHOUT_VALUE:
                 continue
             low, high, signed = RANGES[self.suite][name]
             values = low + (high - low) * (magnitude / suite.highest) * (sign if signed else 1)
             if name in ("TranslateX", "TranslateY"):
                 values *= (width if name == "TranslateX" else height)[:, None, None]
+                values = np.trunc(values) if self.suite == "torchvision" else values
             if name == "Posterize":
                 values = self._bits(values, frames, num_frames)
             if name == "SolarizeAdd":
@@ -266,14 +213,14 @@ class RandAugmentT:
         for code, values in zip(row["op"], row["value"], strict=False):
             name = CODES[code]
             text = " ".join(f"{v:.4g}" for v in (values[:1] if (values == values[0]).all() else values))
-            lines.append(name if name in _WITHOUT_VALUE else f"{name} {text} {UNITS.get(name, 'times')}")
+            lines.append(name if name in WITHOUT_VALUE else f"{name} {text} {UNITS.get(name, 'times')}")
         return lines
 
 
 def RandAugment(
     num_ops: int = 2,
-    magnitude: float | tuple[float, float] = 9.0,
-    magnitude_std: float = 0.5,
+    magnitude: float | tuple[float, float] | None = None,
+    magnitude_std: float | None = None,
     probability: float = 1.0,
     ops: tuple[str, ...] | None = None,
     suite: str = "monotonic",

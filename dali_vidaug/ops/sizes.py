@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug.errors import naming
 from dali_vidaug.ops.crop import check_crops
 
 _SIDES = {"out_frames": 0, "out_height": 1, "out_width": 2}
@@ -30,14 +31,16 @@ def sizes_after(name: str, op: Any, args: Any, sizes: np.ndarray) -> np.ndarray:
     """
     rows = isinstance(args, np.ndarray) and args.dtype.names and args.shape == (len(sizes),)
     if args is not None and not rows:
-        raise TypeError(f"{name}.draw must return None or a structured array of {len(sizes)} rows, got {args!r}")
+        what = f"{args.dtype} {args.shape}" if isinstance(args, np.ndarray) else repr(args)[:80]
+        raise TypeError(f"{name}.draw must return None or a structured array of {len(sizes)} rows, got {what}")
     _check_declared(name, op, args)
     if args is None:
         return sizes
     if getattr(op, "in_decoder", False):
         check_crops(name, args, sizes)
     if hasattr(op, "check"):
-        op.check(args, *sizes.T)
+        with naming(name, op, "check", sizes_text(sizes)):
+            op.check(args, *sizes.T)
     fields = [field for field in _SIDES if field in args.dtype.names]
     if ("out_height" in fields) != ("out_width" in fields):
         raise TypeError(f"{name}: arguments have out_height and out_width both, or neither; got {args.dtype.names}")
@@ -50,6 +53,12 @@ def sizes_after(name: str, op: Any, args: Any, sizes: np.ndarray) -> np.ndarray:
             raise ValueError(f"{name}: {field} must be in [1, {_SIDE_MAX}], got {sides.min()} to {sides.max()}")
         after[:, _SIDES[field]] = sides
     return after
+
+
+def sizes_text(sizes: np.ndarray) -> str:
+    """Sizes of clips, (B, 3), for an error message."""
+    shapes = ["x".join(map(str, size)) for size in np.unique(sizes, axis=0).tolist()]
+    return f"frames x height x width {', '.join(shapes[:4])}{', ...' if shapes[4:] else ''}"
 
 
 def _check_declared(name, op, args):

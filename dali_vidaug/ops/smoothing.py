@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug.ops.check import is_number
 from dali_vidaug.rng import Draws
 
 
@@ -27,8 +28,8 @@ class LabelSmoothing:
     amount: float = 0.1
 
     def __post_init__(self):
-        if not 0 <= self.amount < 1:
-            raise ValueError(f"LabelSmoothing: amount must be in [0, 1), got {self.amount}")
+        if not (is_number(self.amount, 0, 1) and self.amount < 1):
+            raise ValueError(f"LabelSmoothing: amount must be in [0, 1), got {self.amount!r}")
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Nothing is drawn."""

@@ -1,0 +1,93 @@
+"""Files that are named one by one, with labels and columns of your own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dali_vidaug.data.entry import Listing
+from dali_vidaug.data.lists import Rows, list_rows
+from dali_vidaug.data.names import store_name
+
+PATH, LABEL = "path", "label"
+
+
+def list_files(
+    paths: Iterable[Any],
+    root: Path | None,
+    labels: Iterable[Any] | None,
+    columns: Mapping[str, Iterable[Any]] | None,
+    multi_label: str | None,
+) -> Listing:
+    """Turn paths into entries. Arguments and errors as of ``scan``."""
+    paths = list(paths)
+    for i, path in enumerate(paths):
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise ValueError(f"scan: a list of files must have paths, got {path!r} at {i}")
+    if not paths:
+        raise ValueError("scan: the list of files is empty")
+    names = [os.fsdecode(path) for path in paths]
+    if root is None:
+        names = [os.path.abspath(name) for name in names]  # noqa: PTH100 (links keep their names)
+        root = Path(os.path.commonpath([str(Path(name).parent) for name in names]))
+    folder = root.absolute()
+    names = [str(Path(name).relative_to(folder)) if Path(name).is_relative_to(folder) else name for name in names]
+    table = {PATH: pa.array([store_name(name) for name in names], pa.string())}
+    if labels is not None:
+        table[LABEL], several = _label_column(labels, len(names))
+        multi_label = multi_label or (";" if several else None)
+    for name, values in (columns or {}).items():
+        if name in table or not isinstance(name, str):
+            raise ValueError(f"scan: columns must have names of their own, got {name!r}")
+        table[name] = _column(name, values, len(names))
+    places = [f"file {i} ({path})" for i, path in enumerate(paths)]
+    rows = Rows(pa.table(table), places)
+    return list_rows(Path("the list of files"), root.resolve(), rows, multi_label, None)
+
+
+def _plain(values):
+    """Arrays and tensors as lists, their elements too."""
+    values = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [value.tolist() if hasattr(value, "tolist") else value for value in values]
+
+
+def _label_column(labels, size) -> tuple[pa.Array, bool]:
+    """Labels as text; and whether a file may have several."""
+    if isinstance(labels, (str, Mapping)):
+        raise ValueError(f"scan: labels must be one for each file, got {labels!r}")
+    labels = _plain(labels)
+    if len(labels) != size:
+        raise ValueError(f"scan: labels must be one for each of {size} files, got {len(labels)}")
+    sequences = [isinstance(label, Sequence) and not isinstance(label, str) for label in labels]
+    if any(sequences):
+        wrong = next((i for i, yes in enumerate(sequences) if not yes and labels[i] is not None), None)
+        if wrong is not None:
+            raise ValueError(
+                f"scan: labels must be one a file or a list a file, got {labels[sequences.index(True)]!r} at "
+                f"{sequences.index(True)} and {labels[wrong]!r} at {wrong}"
+            )
+        texts = [[_text(part, i) for part in label or ()] for i, label in enumerate(labels)]
+        return pa.array(texts, pa.list_(pa.string())), True
+    return pa.array([_text(label, i) for i, label in enumerate(labels)], pa.string()), False
+
+
+def _text(label, i):
+    if label is not None and (isinstance(label, bool) or not isinstance(label, (str, int, float))):
+        raise ValueError(f"scan: a label must be text or a whole number, got {label!r} at {i}")
+    return None if label is None else str(label)
+
+
+def _column(name, values, size):
+    try:
+        array = np.asarray(values) if hasattr(values, "__array__") else None  # keeps its dtype
+        column = pa.array(_plain(values) if array is None or array.ndim != 1 else array)
+    except (pa.ArrowException, TypeError) as error:
+        raise ValueError(f"scan: column {name} must have values of one kind: {error}") from error
+    if len(column) != size:
+        raise ValueError(f"scan: column {name} must have a value for each of {size} files, got {len(column)}")
+    return column

@@ -1,0 +1,108 @@
+"""Two manifests put together."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from dali_vidaug.data.entry import first_difference, name_some
+from dali_vidaug.data.names import restore_name, store_name
+from dali_vidaug.data.schema import SCHEMA
+from dali_vidaug.errors import printable
+
+
+class Part(NamedTuple):
+    """What is put together: attributes of a ``Manifest``."""
+
+    table: pa.Table
+    classes: tuple[str, ...]
+    root: str
+    multi_label: bool
+
+
+def join(first: Part, second: Part) -> Part:
+    """Put the rows of two manifests one after the other.
+
+    Raises:
+        ValueError: classes or columns contradict each other, or both have the same frames of a file.
+    """
+    classes, several = _common_classes(first, second)
+    _check_files(first, second)
+    roots = [str(Path(part.root).resolve()) for part in (first, second)]
+    root = first.root if roots[0] == roots[1] else os.path.commonpath(roots)
+    tables = [_moved(part, root, several) for part in (first, second)]
+    for name in set(tables[0].column_names[len(SCHEMA) :]) & set(tables[1].column_names):
+        _check_types(name, tables)
+    try:
+        table = pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise ValueError(f"manifest + manifest: the columns cannot be joined: {error}") from error
+    return Part(table.unify_dictionaries(), classes, root, several)
+
+
+def _common_classes(first: Part, second: Part) -> tuple[tuple[str, ...], bool]:
+    """The classes of both, and whether samples may have several labels."""
+    if not (first.classes and second.classes):
+        part = first if first.classes else second
+        return part.classes, part.multi_label
+    if first.classes != second.classes:
+        i, mine, theirs = first_difference(first.classes, second.classes)
+        only = [sorted(set(a.classes) - set(b.classes)) for a, b in ((first, second), (second, first))]
+        named = zip(("first", "second"), only, strict=True)
+        sides = [f"; only in the {side}: {name_some(names, 10)}" for side, names in named if names]
+        raise ValueError(
+            f"manifest + manifest: the classes must be the same, got {len(first.classes)} and {len(second.classes)}; "
+            f"the first that differs is {i}: {mine} and {theirs}{''.join(sides)}. Scan the second with like= the first"
+        )
+    if first.multi_label != second.multi_label:
+        one, other = ("several labels", "one label") if first.multi_label else ("one label", "several labels")
+        raise ValueError(
+            f"manifest + manifest: the first has {one} a sample and the second {other}; scan both with multi_label="
+        )
+    return first.classes, first.multi_label
+
+
+def _check_files(first: Part, second: Part) -> None:
+    """Refuse the same frames of the same file on both sides."""
+    both = sorted(set(_segments(first)) & set(_segments(second)))
+    if both:
+        shown = [printable(f"{path} [{start}, {end})") for path, start, end, _ in both]
+        raise ValueError(
+            f"manifest + manifest: both have the same frames of {len(both)} files, which would count twice: "
+            f"{name_some(shown)}. select() the rows of one that the other lacks"
+        )
+
+
+def _segments(part: Part):
+    root = str(Path(part.root).resolve())
+    names = map(restore_name, part.table["path"].to_pylist())
+    paths = [os.path.normpath(os.path.join(root, name)) for name in names]  # noqa: PTH118 (called for every row)
+    numbers = (part.table[name].to_pylist() for name in ("first_frame", "last_frame", "stream"))
+    return zip(paths, *numbers, strict=True)
+
+
+def _moved(part: Part, root: str, several: bool) -> pa.Table:
+    """The rows with paths that are relative to another root, and labels in the form of all others."""
+    table = part.table
+    prefix = store_name(os.path.relpath(Path(part.root).resolve(), root))
+    if prefix != ".":
+        paths = [path if path.startswith("/") else f"{prefix}/{path}" for path in table["path"].to_pylist()]
+        table = table.set_column(0, "path", pa.array(paths, pa.string()))
+    if several and not part.multi_label:
+        labels = pa.array([[]] * len(table), SCHEMA.field("labels").type)
+        table = table.set_column(table.column_names.index("labels"), "labels", labels)
+    return table
+
+
+def _check_types(name: str, tables: list[pa.Table]) -> None:
+    """Refuse a column of which joining would change values, such as ids that become floats."""
+    one, other = (table[name].type for table in tables)
+    alike = (pa.types.is_signed_integer, pa.types.is_unsigned_integer, pa.types.is_floating)
+    if one != other and not any(pa.types.is_null(kind) for kind in (one, other)):
+        if not any(kind(one) and kind(other) for kind in alike):
+            raise ValueError(
+                f"manifest + manifest: column {name} is {one} in the first and {other} in the second; make them alike"
+            )

@@ -1,0 +1,116 @@
+"""The columns of a manifest, what it says of files without rows, and the file that holds it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+MANIFEST_VERSION = 2
+
+SCHEMA = pa.schema(
+    [
+        ("path", pa.string()),  # relative to the manifest's root, as data.names.store_name writes it
+        ("label", pa.int32()),  # index into the manifest's classes; -1: none, or several
+        ("labels", pa.list_(pa.int32())),  # where samples may have several labels: their indices; else null
+        ("first_frame", pa.int32()),  # clips are drawn from frames [first_frame, last_frame)
+        ("last_frame", pa.int32()),
+        ("num_frames", pa.int32()),  # frames that a full decode gives
+        ("stream", pa.int32()),  # which stream of the file
+        ("width", pa.int32()),  # as stored, before it is turned
+        ("height", pa.int32()),
+        ("orientation", pa.int32()),  # how the stored frame is shown: 1 to 8, as in EXIF; see media/orientation.py
+        ("fps", pa.float64()),  # average over the video
+        ("duration_seconds", pa.float64()),
+        ("codec", pa.dictionary(pa.int32(), pa.string())),
+        ("pixel_format", pa.dictionary(pa.int32(), pa.string())),
+        ("keyframes", pa.list_(pa.int32())),  # frames where decoding can begin; those before, from the first packet on
+        # Frame i is shown at pts_first + i * pts_step (to a quarter of a step) or, when that is null, at pts[i],
+        # in ticks of time_base seconds; when both are null, time stamps are useless and frames are counted.
+        ("time_base", pa.float64()),
+        ("pts_first", pa.int64()),
+        ("pts_step", pa.float64()),
+        ("pts", pa.list_(pa.int64())),
+        (
+            "regular",
+            pa.bool_(),
+        ),  # each packet is a frame, with the settings of the first; other files do not go to DALI
+        ("damaged", pa.list_(pa.int32())),  # frames that cannot be used: first, last, first, last, ...
+        ("notes", pa.string()),  # what is odd about the file, for people; null: nothing
+        ("bytes", pa.int64()),
+        ("mtime_ns", pa.int64()),
+        ("packet_index", pa.int64()),  # number of its packet index, in the file beside the manifest; null: none
+        ("no_packet_index", pa.string()),  # why it has none, for people
+    ]
+)
+EXTENSIONS = (".parquet", ".pq")  # of files that are Parquet
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file that is not in the manifest, and why."""
+
+    path: str
+    reason: str
+
+
+class OtherVersionError(ValueError):
+    """A manifest is of a version that this release does not read."""
+
+
+def is_manifest(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a manifest, of any version."""
+    try:
+        return b"dali_vidaug" in (pq.read_schema(path).metadata or {})
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def check_file_name(path: str | os.PathLike[str], caller: str) -> None:
+    """Refuse a name that says that the file is something else than Parquet, which a manifest is.
+
+    Raises:
+        ValueError: it does not end in one of ``EXTENSIONS``.
+    """
+    if Path(path).suffix.lower() not in EXTENSIONS:
+        raise ValueError(
+            f"{caller}: a manifest is a Parquet file, its name must end in .parquet or .pq, such as "
+            f"{Path(path).with_suffix('.parquet')}, got {path}"
+        )
+
+
+def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, Any]) -> None:
+    """Write a manifest's file, whole or not at all."""
+    header = {"version": MANIFEST_VERSION, **header}
+    table = table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
+    partial = Path(f"{path}.{os.getpid()}")
+    pq.write_table(table, partial, row_group_size=65536)  # reading takes memory for one group at a time
+    partial.replace(path)
+
+
+def read_file(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
+    """Read a manifest's file: the table, and what ``write_file`` was given as header.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OtherVersionError: another release wrote it.
+        ValueError: the file is not a manifest.
+    """
+    try:
+        # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
+        table = pq.ParquetFile(path).read(use_threads=False)
+        header = json.loads((table.schema.metadata or {})[b"dali_vidaug"])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"manifest: no file {path}") from error
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(f"{path} is not a manifest written by dali-vidaug scan ({error})") from error
+    if header["version"] != MANIFEST_VERSION:
+        raise OtherVersionError(
+            f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
+        )
+    return table, header
