@@ -61,7 +61,8 @@ BORDER = 2  # pixels; colour is interpolated from beyond the edge of a crop, whe
 def as_video(path: Path, row: dict):
     """A measured file as a row of a manifest."""
     row = {"first_frame": 0, "last_frame": row["num_frames"], **row, "path": path.name, "label": -1}
-    return Manifest(pa.Table.from_pylist([row], SCHEMA), root=path.parent).video(0)
+    video = Manifest(pa.Table.from_pylist([row], SCHEMA), root=path.parent).video(0)
+    return video._replace(packet_index=row["index"])
 
 
 def frame_lists(count: int, rng: np.random.Generator, keys: list[int], brief: bool = False) -> Iterator[np.ndarray]:

@@ -29,7 +29,7 @@ from dali_vidaug.media.prove import Frame, compare, digest_of
 from dali_vidaug.media.video import Video, frame_indices, frame_pts
 
 _HEADER_MAX = 256  # bytes that a container may put between the place that it tells and the packet
-_FRAMES_COMPARED = 5  # of the first, the second and the last GOP
+_FRAMES_COMPARED = 5  # from the first, the second and the last key frame on
 
 
 class Places:
@@ -101,7 +101,7 @@ def prove_index(video: Video, places: Places, truth: Sequence[Frame] | None = No
     Args:
         video: its row of the manifest.
         places: of all its packets.
-        truth: all frames of a full decode, with digests: each is compared. None: a few frames of three GOPs.
+        truth: all frames of a full decode, with digests: each is compared. None: a few frames at three places.
 
     Returns:
         The index or None, and why there is none.
@@ -123,7 +123,7 @@ def prove_index(video: Video, places: Places, truth: Sequence[Frame] | None = No
         gops = zip(keys, ends, strict=True)
         return wrong if any(compare(indexed, range(*gop), truth) for gop in gops) else (index, None)
     for i in sorted({0, min(1, len(keys) - 1), len(keys) - 1}):
-        frames = np.arange(keys[i], min(ends[i], keys[i] + _FRAMES_COMPARED))
+        frames = np.arange(keys[i], min(video.num_frames, keys[i] + _FRAMES_COMPARED))
         try:
             if _looks(video, frames) != _looks(indexed, frames):
                 return wrong
