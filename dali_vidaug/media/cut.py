@@ -53,7 +53,7 @@ def can_be_indexed(video: Video) -> bool:
 
 def read_by_index(video: Video) -> bool:
     """Whether clips of a video are read by its packet index."""
-    return video.packet_index is not None and can_be_indexed(video) and can_decode(video.packet_index)
+    return video.packet_index is not None and can_be_indexed(video) and can_decode(video.packet_index.codec)
 
 
 @contextmanager
@@ -152,7 +152,10 @@ def _read_by_place(file, stream, video, groups):
         parts.append(file.block(0).part(slice(0, 1)))
     read = file.read(parts)
     first = read.pop()[0] if noted else None
-    cuts = [_read_cut(iter(part), video, stream, *group) for part, group in zip(read, groups.items(), strict=True)]
+    cuts = [
+        _read_cut(part, video, stream, *group, chosen_before=True)
+        for part, group in zip(read, groups.items(), strict=True)
+    ]
     if None in cuts:
         raise DamagedIndexError("a key frame is not where it should be")
     return first, cuts
@@ -161,7 +164,7 @@ def _read_by_place(file, stream, video, groups):
 def _find_packets(file, video, key, wanted):
     """Which packets the frames ``wanted`` need from key frame ``key`` on, without non-reference pictures of others."""
     found: list[Packets] = []
-    missing = np.array(sorted(wanted))
+    sought, num_missing = np.array(sorted(wanted)), len(wanted)
     for packets in file.packets_from(None if key == FROM_START else frame_pts(video, key)):
         frames = frame_indices(video, packets.pts)
         if not found:
@@ -170,14 +173,14 @@ def _find_packets(file, video, key, wanted):
             if key != FROM_START and not is_first[start]:
                 break
             packets, frames = packets.part(slice(start, None)), frames[start:]
-        at = np.flatnonzero(np.isin(frames, missing))
-        missing = np.setdiff1d(missing, frames)
-        count = int(at[-1]) + 1 if not len(missing) else len(frames)
-        needed = (packets.flags & NON_REFERENCE == 0) | np.isin(frames, list(wanted))
-        found.append(packets.part(slice(count)).part(needed[:count]))
-        if not len(missing):
-            return Packets(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
-    raise DamagedIndexError(f"it has no packet of frame {min(missing) if found else key}")
+        is_sought = sought[np.searchsorted(sought, frames).clip(max=len(sought) - 1)] == frames
+        num_missing -= int(is_sought.sum())
+        count = len(frames) if num_missing else int(is_sought.nonzero()[0][-1]) + 1
+        needed = (packets.flags & NON_REFERENCE == 0) | is_sought
+        found.append(packets.part(needed[:count].nonzero()[0]))
+        if not num_missing:
+            return found[0] if len(found) == 1 else Packets(*map(np.concatenate, zip(*found, strict=True)))
+    raise DamagedIndexError(f"it lacks packets of the frames {min(wanted)} to {max(wanted)}")
 
 
 def _seek_cut(container, stream, video, key, wanted):
@@ -223,10 +226,11 @@ def _read_counted(packets, last):
     return list(islice(packets, last + 1 + REORDER_MAX))
 
 
-def _read_cut(packets, video, stream, key, wanted):
+def _read_cut(packets, video, stream, key, wanted, chosen_before=False):
     """The packets from key frame ``key`` on that the frames ``wanted`` need, or None if the key frame does not come.
 
     ``wanted`` is None for a video that is not regular: then the packets have no end, and none of them is left out.
+    ``chosen_before``: non-reference pictures that are not wanted are left out already.
     """
     chosen: list = []
     frames, missing, opening = [], set(wanted or ()), -math.inf
@@ -245,7 +249,7 @@ def _read_cut(packets, video, stream, key, wanted):
             opening = packet.pts
         if wanted is None:
             return Cut(chain([packet], _without_leading(packets, video, key)), [], stream)
-        if index in wanted or is_reference(packet, stream):
+        if index in wanted or chosen_before or is_reference(packet, stream):
             chosen.append(packet)
             frames.append(index)
             missing.discard(index)

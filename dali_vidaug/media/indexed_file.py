@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import av
@@ -45,9 +46,10 @@ class IndexedStream:
     time_base: Fraction
 
 
-def can_decode(index: Index) -> bool:
-    """Whether this PyAV has the decoder of an index and can be told all that it must know."""
-    facts = read_codec(index.codec)
+@lru_cache(maxsize=1024)
+def can_decode(codec: bytes) -> bool:
+    """Whether this PyAV has the decoder of an index's ``codec``, and can be told all that it must know."""
+    facts = read_codec(codec)
     reordered = facts.get("reorder_depth", 0) > 0 and facts["decoder"] == "h264"
     return facts["decoder"] in av.codecs_available and (not reordered or hasattr(_new(facts), "reorder_depth"))
 
@@ -158,7 +160,7 @@ class IndexedFile:
             if checksum(data) != check:
                 raise ValueError(f"changed since it was scanned: at byte {place} is another packet; scan again")
             packet = av.Packet(size)  # av.Packet(data) would lack the padding after the end, which decoders may read
-            packet.update(bytes(data))
+            packet.update(data)
             packet.pts, packet.dts, packet.time_base = pts, None if flags & NO_DTS else dts, self.stream.time_base
             packet.is_keyframe = bool(flags & KEY)
             if flags & DISCARD:
