@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import assert_pixels, cut_frames, decode_fully, frame_lists, remuxed_frames
+from conftest import assert_pixels, by_container, cut_frames, decode_fully, frame_lists, remuxed_frames
 
 import dali_vidaug as dv
 from dali_vidaug.errors import NotForDaliError
@@ -32,6 +32,10 @@ ORIENTATION = {"rotated_hdr_video.mov": 6, "rotated_video.mp4": 6, "video_180.mo
 NOT_FOR_DALI = {
     "RATRACE_wave_f_nm_np1_fr_goo_37.avi",
     "hmdb51_Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi",
+}
+WITHOUT_INDEX = {  # and how the reason begins; pictures that are not coded, and packets of two
+    **dict.fromkeys([*NOT_FOR_DALI, "v_ApplyEyeMakeup_g01_c01.avi"], "its packets are not one frame each"),
+    "sample_h264.ts": "its packets are not in one piece",
 }
 
 
@@ -63,9 +67,14 @@ def test_cuts_equal_a_full_decode(name, manifest, sample_of):
     video = manifest.video(sample_of[name])
     full = decode_fully(video.path)
     assert len(full) == video.num_frames
+    assert (video.packet_index is None) == (name in WITHOUT_INDEX)
+    assert (manifest.table["no_packet_index"][sample_of[name]].as_py() or "").startswith(WITHOUT_INDEX.get(name, ""))
     for frames in frame_lists(video.num_frames):
         expected = [full[i] for i in frames]
         assert cut_frames(video, frames) == expected, frames
+        if video.packet_index is not None:
+            assert cut_frames(by_container(video), frames) == expected, frames
+            assert_pixels(decode(video, frames).pixels, decode(by_container(video), frames).pixels)
         if name in NOT_FOR_DALI:
             with pytest.raises(NotForDaliError):
                 remuxed_frames(video, frames)
