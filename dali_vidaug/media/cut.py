@@ -153,8 +153,8 @@ def _read_by_place(file, stream, video, groups):
     read = file.read(parts)
     first = read.pop()[0] if noted else None
     cuts = [
-        _read_cut(part, video, stream, *group, chosen_before=True)
-        for part, group in zip(read, groups.items(), strict=True)
+        _read_cut(part, video, stream, key, group, chosen_before=True)
+        for part, (key, group) in zip(read, groups.items(), strict=True)
     ]
     if None in cuts:
         raise DamagedIndexError("a key frame is not where it should be")
