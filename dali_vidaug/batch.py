@@ -33,7 +33,7 @@ class Batch:
     Trainers may move it (``to``, ``pin_memory``) and replace its tensors: it is a dataclass that is not frozen.
 
     Attributes:
-        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, otherwise uint8.
+        clips: (B, 3, F, H, W) float32, float16 or bfloat16 after ``Normalize``, otherwise uint8.
         targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
         samples: (B,) int64, manifest rows of the clips.
         epoch, index: the batch's number.
@@ -102,6 +102,21 @@ class Batch:
         if self.manifest is None:
             raise ValueError(f"Batch: no column {name!r}: clips in memory and batches that were pickled have none")
         return self.manifest.rows(name, self.plan.samples)
+
+
+def as_tensor(clips: Any, dtype: str) -> torch.Tensor:
+    """The clips of a batch as a tensor.
+
+    Args:
+        clips: DALI's tensor list, on the device of the graph.
+        dtype: of normalised clips; "bfloat16", which DALI does not have, is rounded from its float32 (to the nearest,
+            ties to even), which takes the memory of both for a moment.
+
+    Returns:
+        (B, 3, F, H, W), without a copy except for bfloat16.
+    """
+    tensor = torch.from_dlpack(clips.as_tensor())
+    return tensor.to(torch.bfloat16) if dtype == "bfloat16" and tensor.is_floating_point() else tensor
 
 
 def no_clips(recipe: Recipe, shape: tuple[int, ...], dtype: str, device: int | None) -> torch.Tensor:
