@@ -45,8 +45,7 @@ class VideoLoader:
         batch_size: samples in a batch of this shard; with a sampler that makes several clips of each, a batch has
             ``batch_size * recipe.num_clips`` clips, those of one sample next to each other.
         seed: of everything random, [0, 2**64).
-        device: "cpu"; "gpu", "cuda" or a ``torch.device``: torch's current GPU, or with "cuda:1" that one; or "auto": the
-            GPU if there is one.
+        device: "cpu"; "gpu" or "cuda": torch's current GPU; "cuda:1": that one; or "auto": the GPU if there is one.
         decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (everything that FFmpeg decodes, on the
             CPU), "hybrid": dali for each clip that it decodes correctly, pyav for the others; or "auto": hybrid on a
             GPU, otherwise pyav.

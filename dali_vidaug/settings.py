@@ -16,7 +16,6 @@ from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.video import Video
 from dali_vidaug.report import warn_once
 
-
 _DTYPES = ("float32", "float16", "bfloat16")
 # What launchers call the number of a process on its machine.
 _LOCAL_RANKS = (
@@ -111,8 +110,7 @@ def make_settings(
     if problem and _speaks():
         warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' avoids this message")
     where = "cpu" if problem or where == "cpu" else "gpu"
-    if where == "gpu" and device_id is None:
-        device_id = torch.cuda.current_device()
+    device_id = torch.cuda.current_device() if where == "gpu" and device_id is None else device_id
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
         device=where,
@@ -144,9 +142,11 @@ def _read_device(device: Any, caller: str) -> tuple[str, int | None]:
 
 def _read_dtype(dtype: Any, caller: str) -> str:
     """A dtype of torch, NumPy, or its name, as a name."""
-    name = str(dtype).removeprefix("torch.") if isinstance(dtype, torch.dtype) else dtype
-    if isinstance(name, (type, np.dtype)):
-        name = getattr(name, "__name__", None) or name.name
+    name = dtype
+    if isinstance(dtype, torch.dtype):
+        name = str(dtype).removeprefix("torch.")
+    elif isinstance(dtype, (type, np.dtype)):  # NumPy's
+        name = getattr(dtype, "__name__", None) or getattr(dtype, "name", None)
     if name not in _DTYPES:
         raise ValueError(
             f"{caller}: dtype must be {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}, as torch's dtype or as its name, "
