@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.description import as_html, as_text, batch_lines
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 
@@ -26,7 +27,7 @@ class BatchMix(NamedTuple):
     own: torch.Tensor
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Batch:
     """Clips and what belongs to them. Unpacks into ``clips, targets``.
 
@@ -60,6 +61,16 @@ class Batch:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "manifest": None}  # it may be large, and is the same for all batches
+
+    def __repr__(self) -> str:
+        return as_text(batch_lines(self))
+
+    def _repr_html_(self) -> str:
+        return as_html(batch_lines(self), self.__dict__.get("plan"), self.manifest)
+
+    def describe(self, i: int) -> str:
+        """What clip ``i`` is and gets, as text: file, class, frames, each op's arguments."""
+        return self.plan.describe(i, self.manifest)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter((self.clips, self.targets))

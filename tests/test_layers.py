@@ -19,7 +19,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.blend ops.erase ops.mix ops.one_of ops.randaugment ops",
     "data": "data data.names data.manifest data.entry data.segments data.header data.folder data.classes data.labels "
     "data.lists data.scan",
-    "plan": "recipe plan settings columns graph",
+    "plan": "recipe description plan settings columns graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "ranks state suitability loader in_memory op_contract",
@@ -30,7 +30,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
-UPWARD = {("errors", "plan")}  # for type checkers alone
+UPWARD = {("errors", "plan"), ("description", "plan")}  # for type checkers alone
 LAZY = {  # imports inside functions, and why
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",
