@@ -167,9 +167,13 @@ def as_html(lines: Sequence[str], plan: Plan | None, manifest: Manifest | None) 
 def _cells(plan, i, manifest):
     sample, frames = int(plan.samples[i]), plan.frames[i]
     place = ("", "") if manifest is None else (printable(manifest.path(sample)), class_text(manifest, sample))
+    return str(sample), place[0], place[1].partition(" ")[2], frames_span(frames), changes_text(plan, i)
+
+
+def frames_span(frames: np.ndarray) -> str:
+    """The first and the last of a clip's frames (F,), and how many come again."""
     again = len(frames) - int(num_distinct(frames[None])[0])
-    span = f"{frames[0]:g} to {frames[-1]:g}" + (f", {again} come again" if again else "")
-    return str(sample), place[0], place[1].partition(" ")[2], span, changes_text(plan, i)
+    return f"{frames[0]:g} to {frames[-1]:g}" + (f", {again} come again" if again else "")
 
 
 def _table(heads, rows):
