@@ -201,7 +201,7 @@ def mix_picture(
         partner, own = (column[0] for column in partners_of(rows))
         used.add(int(partner))
         what = ", ".join(describe_blend(rows[0])).replace(f"clip {partner} of the batch", labels[partner])
-        what += "" if _kept(rows) < 1 else " (clips this short or small are not changed)"
+        what += "" if _kept(rows) < 1 else f" in {_SEEDS * _DRAWS} draws"  # clips of so few frames or pixels
         label = f"label {own:.3f} {labels[0]}" + (f" + {1 - own:.3f} {labels[partner]}" if partner and own < 1 else "")
         results.append(Strip(blend(clips, rows)[0], [f"{name}: {what}", label]))
     return draw_strips([*(Strip(clips[i], [labels[i]]) for i in sorted(used)), *results], height, num_frames)
