@@ -32,7 +32,10 @@ def many(tmp_path_factory):
 def test_an_interrupted_scan_goes_on_with_the_same_command(many, deep, tmp_path):
     (tmp_path / "videos").symlink_to(many / "videos")
     kept = tmp_path / "m.parquet.partial"
-    scan = subprocess.Popen([*SCAN, *deep], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    scan = subprocess.Popen(
+        [*SCAN, *deep], cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )  # fmt: skip
     while not (kept.is_file() and kept.read_text().count("\n") >= 20):
         assert scan.poll() is None, scan.stderr.read()
         time.sleep(0.01)
