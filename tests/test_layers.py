@@ -19,7 +19,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops",
     "data": "data data.names data.schema data.entry data.split data.join data.manifest data.given data.segments "
     "data.header data.folder data.classes data.labels data.lists data.files data.scan",
-    "plan": "recipe plan settings columns graph",
+    "plan": "recipe description plan settings columns graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "ranks state suitability loader in_memory op_contract",
@@ -27,10 +27,10 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands": "commands commands.demo commands.summary commands.pictures commands.doctor commands.checks "
     "commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
-    "commands.checks.pixels commands.checks.loading commands.checks.run commands.cli",
+    "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.preview commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
-UPWARD = {("errors", "plan")}  # for type checkers alone
+UPWARD = {("errors", "plan"), ("description", "plan")}  # for type checkers alone
 LAZY = {  # imports inside functions, and why
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",
@@ -41,7 +41,6 @@ LAZY = {  # imports inside functions, and why
     ("commands.cli", "commands.doctor"): "the same",
     ("commands.cli", "commands.checks.run"): "the same",
     ("commands.cli", "device.gpu"): "the same",
-    ("commands.cli", "media.decode"): "the same",
     ("commands.doctor", "in_memory"): "fails where DALI is missing, which doctor reports",
     ("commands.doctor", "ops"): "the same",
     ("commands.doctor", "data.scan"): "fails where PyAV is missing or too old, which doctor reports",
