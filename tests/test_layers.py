@@ -13,8 +13,9 @@ PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng threads sampling schedule kernels report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
-    "media": "media media.headers media.bitstream media.orientation media.video media.cut media.remux media.decode "
-    "media.oddities media.packets media.prove media.first_bytes media.measure media.encode",
+    "media": "media media.headers media.single media.bitstream media.orientation media.video media.cut media.remux "
+    "media.decode media.oddities media.numbers media.packets media.prove media.first_bytes media.measure "
+    "media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.sizes ops.flip ops.normalize ops.smoothing "
     "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops",
     "data": "data data.names data.schema data.entry data.split data.join data.manifest data.given data.segments "

@@ -17,8 +17,8 @@ import numpy as np
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of, is_fresh_start
 from dali_vidaug.media.cut import REORDER_MAX, Cut, frame_index, is_counted, open_video, read_cuts
-from dali_vidaug.media.headers import ffv1_is_sound
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
+from dali_vidaug.media.single import ffv1_is_sound
 from dali_vidaug.media.video import Video
 
 _EIGHT_BITS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # libvpx may be built for no more

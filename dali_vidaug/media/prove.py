@@ -15,10 +15,10 @@ import numpy as np
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.cut import READ_ERRORS, is_counted, needs_note, open_video
 from dali_vidaug.media.decode import decode_frames
-from dali_vidaug.media.headers import ffv1_is_sound
 from dali_vidaug.media.oddities import INTRA_ONLY, READABLE
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.remux import remux
+from dali_vidaug.media.single import ffv1_is_sound
 from dali_vidaug.media.video import Video
 
 
