@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dali_vidaug.media.bitstream import MPEG2_PICTURE, MPEG4_PICTURE, hevc_sets_in, nal_units, sets_in
+from dali_vidaug.media.bitstream import MPEG2_PICTURE, MPEG4_PICTURE, hevc_sets_in, mpeg4_picture, nal_units, sets_in
 from dali_vidaug.media.cut import REORDER_MAX
 from dali_vidaug.media.headers import (
     Slice,
@@ -151,15 +151,17 @@ class HevcNumbers:
 
 
 class Layer:
-    """Follows the pictures of MPEG-4 part 2.
+    """Follows the pictures of MPEG-4 part 2, and compares the order in which they are shown with their time stamps.
 
     Attributes:
-        contradicts: False; they have no order of their own.
+        contradicts: whether the two orders are not the same.
     """
 
     def __init__(self, stream: Any):
         self.contradicts = False
         self._time_bits: int | None = None
+        self._waiting: int | None = None  # time stamp of the latest picture that is not B: shown when the next comes
+        self._shown: int | None = None
         self._read(stream.codec_context.extradata or b"")
 
     def _read(self, data):
@@ -171,8 +173,18 @@ class Layer:
         """Look at the next packet; returns what is odd about it, or None."""
         before, _, picture = bytes(packet).partition(MPEG4_PICTURE)
         self._read(before)
+        if mpeg4_picture(packet) == "B":
+            self._show(packet.pts)
+        else:
+            self._show(self._waiting)
+            self._waiting = packet.pts
         coded = self._time_bits is None or mpeg4_is_coded(picture, self._time_bits)
         return None if coded else "a picture is not coded"
+
+    def _show(self, pts):
+        if pts is not None:
+            self.contradicts |= self._shown is not None and pts <= self._shown
+            self._shown = pts
 
 
 class References:

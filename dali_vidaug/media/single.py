@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 _JPEG_SCAN = b"\xda"
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -50,7 +51,22 @@ def _are_huffman_tables(segment):
     return True
 
 
-def ffv1_is_sound(data: bytes) -> bool:
+def damage_of(codec: str, packet: Any) -> str | None:
+    """What is wrong with a packet's picture although FFmpeg may decode it without an error, or None.
+
+    Args:
+        codec: FFmpeg's name.
+        packet: an av.Packet, or None.
+    """
+    if packet is None or codec not in ("ffv1", "mjpeg"):
+        return None
+    data = bytes(packet)
+    if codec == "mjpeg":  # without a scan FFmpeg gives what an earlier picture has left in its memory
+        return None if b"\xff" + _JPEG_SCAN in data else "it has no picture"
+    return None if _checksums_hold(data) else "a checksum does not hold"
+
+
+def _checksums_hold(data: bytes) -> bool:
     """Whether the checksums of an FFV1 packet hold, where it has any (RFC 9043, 4.9).
 
     At the end of each slice stand its size, in three bytes, and, if there are checksums, a byte and four bytes that
