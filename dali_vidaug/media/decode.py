@@ -157,7 +157,7 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
     packets = iter(cut.packets)
     for i in count():
         done = endless and wanted is not None and not wanted
-        packet = None if done else next(packets, None)
+        packet: Any = None if done else next(packets, None)
         first = packet if i == 0 else first
         if why := damage_of(video.codec, packet):
             raise ValueError(f"{'the file' if counted else _named(frame_index(video, packet.pts))} is damaged: {why}")
