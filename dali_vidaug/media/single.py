@@ -1,4 +1,4 @@
-"""Codecs of single pictures: headers of JPEG, checksums of FFV1."""
+"""Damage that one packet shows by itself: headers of JPEG, checksums of FFV1, packets that are not whole."""
 
 from __future__ import annotations
 
@@ -52,13 +52,17 @@ def _are_huffman_tables(segment):
 
 
 def damage_of(codec: str, packet: Any) -> str | None:
-    """What is wrong with a packet's picture although FFmpeg may decode it without an error, or None.
+    """What is wrong with a packet although FFmpeg may decode it without an error, or None.
 
     Args:
         codec: FFmpeg's name.
         packet: an av.Packet, or None.
     """
-    if packet is None or codec not in ("ffv1", "mjpeg"):
+    if packet is None:
+        return None
+    if packet.is_corrupt and packet.stream.container.format.name != "mpegts":
+        return "its packet is not whole"  # a transport stream says so also where two recordings are joined
+    if codec not in ("ffv1", "mjpeg"):
         return None
     data = bytes(packet)
     if codec == "mjpeg":  # without a scan FFmpeg gives what an earlier picture has left in its memory
