@@ -3,6 +3,8 @@
 import hashlib
 import os
 import platform
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -27,6 +29,20 @@ def digest():
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
+def find_compiler():
+    """The C++ compiler as a command: what CXX says, which may have arguments (ccache g++), or else the usual names."""
+    named = shlex.split(os.environ.get("CXX", ""))
+    for command in [named] if named else [["g++"], ["c++"], ["clang++"]]:
+        if shutil.which(command[0]):
+            return command
+    what = f"CXX is {' '.join(named)!r}, which is not there" if named else "there is none (no g++, c++ or clang++)"
+    raise CompileError(
+        f"dali_vidaug compiles its kernels for the CPU with a C++17 compiler, and {what}. Install one (Debian, Ubuntu: "
+        "apt-get install g++; Fedora: dnf install gcc-c++; conda: conda install -c conda-forge cxx-compiler), or name "
+        "yours in the environment variable CXX"
+    )
+
+
 class BuildKernels(build_ext):
     """Plain shared libraries, not Python modules; loaded with ctypes."""
 
@@ -37,17 +53,13 @@ class BuildKernels(build_ext):
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(f".{os.getpid()}")
-        compiler = os.environ.get("CXX", "g++")
-        command = [compiler, *FLAGS, f'-DSOURCES_DIGEST="{digest()}"', *ext.extra_compile_args]
-        try:
-            done = subprocess.run([*command, "-x", "c++", *ext.sources, "-o", partial], check=False)
-        except OSError as error:
-            raise CompileError(
-                f"dali_vidaug compiles its kernels with a C++17 compiler, and {compiler} cannot be started ({error}): "
-                "install one (apt-get install g++), or name yours in the environment variable CXX"
-            ) from error
+        compiler = find_compiler()
+        command = [*compiler, *FLAGS, f'-DSOURCES_DIGEST="{digest()}"', *ext.extra_compile_args]
+        done = subprocess.run([*command, "-x", "c++", *ext.sources, "-o", partial], check=False)
         if done.returncode:
-            raise CompileError(f"the C++ compiler {compiler} could not make {target.name}")
+            raise CompileError(
+                f"the C++ compiler {' '.join(compiler)} could not make {target.name}; it must know C++17"
+            )
         partial.replace(target)  # not written over: a running process may have it mapped
 
     def run(self):

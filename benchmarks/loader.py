@@ -167,23 +167,23 @@ def main():
     parser.add_argument("--num-frames", type=int, default=16)
     parser.add_argument("--stride", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--num-threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", help="write the figures to this file")
     args = parser.parse_args()
 
     manifest = dv.scan(args.videos)
     ours = make_recipe(args.recipe, args.num_frames, args.stride)
-    check(manifest, ours, args.threads, args.recipe == "full")
+    check(manifest, ours, args.num_threads, args.recipe == "full")
     print(f"checked: {len(manifest)} samples, each once, labels right, all finite")
 
     count = args.batches or len(manifest) // args.batch_size
     rates: dict[str, list[float]] = {}
     for number in range(args.rounds):
-        loader = dv.VideoLoader(manifest, ours, args.batch_size, num_threads=args.threads)
+        loader = dv.VideoLoader(manifest, ours, args.batch_size, num_threads=args.num_threads)
         loader.set_epoch(number)
         batches = [loader.schedule.batch(number, i) for i in range(count)]
         plans = [dv.draw_plan(manifest, ours, samples, 0, number, views) for samples, views in batches]
-        ceiling, frames = time_ceiling(manifest, plans, args.threads)
+        ceiling, frames = time_ceiling(manifest, plans, args.num_threads)
         rates.setdefault("bare decode", []).append(ceiling)
         with loader:
             rates.setdefault("dali_vidaug", []).append(time_batches(iter(loader), count, args.batch_size))
@@ -195,7 +195,7 @@ def main():
             samples = np.concatenate([plan.samples for plan in plans])
             peer = PeerDataset(manifest, samples, np.concatenate([plan.frames for plan in plans]), args.recipe)
             peer_loader = torch.utils.data.DataLoader(
-                peer, args.batch_size, num_workers=args.threads, prefetch_factor=2, collate_fn=peer.collate
+                peer, args.batch_size, num_workers=args.num_threads, prefetch_factor=2, collate_fn=peer.collate
             )
             rates.setdefault("torch DataLoader", []).append(time_batches(iter(peer_loader), count, args.batch_size))
         print(
@@ -203,7 +203,7 @@ def main():
         )
 
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"\nmedians of {args.rounds} rounds of {count * args.batch_size} clips, {args.threads} threads, "
+    print(f"\nmedians of {args.rounds} rounds of {count * args.batch_size} clips, {args.num_threads} threads, "
           f"{frames:.1f} frames for a clip in the bare decode:")  # fmt: skip
     for name, value in medians.items():
         print(f"  {name:18} {value:7.1f} clips/s   {value / medians['bare decode']:.2f} of the bare decode")

@@ -16,7 +16,7 @@ import time
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug.data.manifest import is_manifest
+from dali_vidaug.data.schema import is_manifest
 
 
 def make_loader(manifest, args, count, workers):

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.description import as_html, as_text, batch_lines
 from dali_vidaug.errors import naming
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
@@ -27,15 +28,15 @@ class BatchMix(NamedTuple):
     own: torch.Tensor
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Batch:
     """Clips and what belongs to them. Unpacks into ``clips, targets``.
 
     Trainers may move it (``to``, ``pin_memory``) and replace its tensors: it is a dataclass that is not frozen.
 
     Attributes:
-        clips: (B, 3, F, H, W) float32 or float16 after ``Normalize``, otherwise uint8. Those of ``augment`` have the
-            layout of the clips that it was given.
+        clips: (B, 3, F, H, W) float32, float16 or bfloat16 after ``Normalize``, otherwise uint8. Those of ``augment``
+            have the layout of the clips that it was given.
         targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
         samples: (B,) int64, manifest rows of the clips.
         epoch, index: the batch's number.
@@ -62,6 +63,16 @@ class Batch:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "manifest": None}  # it may be large, and is the same for all batches
+
+    def __repr__(self) -> str:
+        return as_text(batch_lines(self))
+
+    def _repr_html_(self) -> str:
+        return as_html(batch_lines(self), self.__dict__.get("plan"), self.manifest)
+
+    def describe(self, i: int) -> str:
+        """What clip ``i`` is and gets, as text: file, class, frames, each op's arguments."""
+        return self.plan.describe(i, self.manifest)
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         return iter((self.clips, self.targets))
@@ -104,6 +115,21 @@ class Batch:
         if self.manifest is None:
             raise ValueError(f"Batch: no column {name!r}: clips in memory and batches that were pickled have none")
         return self.manifest.rows(name, self.plan.samples)
+
+
+def as_tensor(clips: Any, dtype: str) -> torch.Tensor:
+    """The clips of a batch as a tensor.
+
+    Args:
+        clips: DALI's tensor list, on the device of the graph.
+        dtype: of normalised clips; "bfloat16", which DALI does not have, is rounded from its float32 (to the nearest,
+            ties to even), which takes the memory of both for a moment.
+
+    Returns:
+        (B, 3, F, H, W), without a copy except for bfloat16.
+    """
+    tensor = torch.from_dlpack(clips.as_tensor())
+    return tensor.to(torch.bfloat16) if dtype == "bfloat16" and tensor.is_floating_point() else tensor
 
 
 def no_clips(recipe: Recipe, shape: tuple[int, ...], dtype: str, device: int | None) -> torch.Tensor:

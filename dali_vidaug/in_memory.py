@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from dali_vidaug.batch import Batch, make_batch
+from dali_vidaug.batch import Batch, as_tensor, make_batch
 from dali_vidaug.graph import Graph
 from dali_vidaug.plan import Plan, draw_ops
 from dali_vidaug.recipe import Recipe
@@ -31,8 +31,8 @@ def augment(
     seed: int = 0,
     epoch: int = 0,
     batch: int = 0,
-    device: str = "auto",
-    dtype: str = "float32",
+    device: torch.device | str = "auto",
+    dtype: torch.dtype | str = "float32",
 ) -> Batch:
     """Apply ops to clips in memory: the same draws and the same graph as in a ``VideoLoader``.
 
@@ -47,8 +47,7 @@ def augment(
         samples: (B,) int, which samples the clips are: clip i draws what sample ``samples[i]`` draws in a loader.
             Default: 0, ..., B - 1.
         seed, epoch, batch: of the draws; ``batch`` matters for ops that mix clips.
-        device: "cpu", "gpu" or "auto".
-        dtype: of normalised clips: "float32" or "float16".
+        device, dtype: as in ``VideoLoader``.
 
     Returns:
         A batch whose ``clips`` have the layout of those given, (B, ...): uint8, or floats after ``Normalize``.
@@ -70,7 +69,7 @@ def augment(
     soft = _soft_labels(targets, size)
     plan = _draw(arrays, Recipe(ops=tuple(ops)), Draws(seed, epoch, samples, batch=batch))
     graph = Graph(plan, settings, size)
-    result = torch.from_dlpack(graph.run(plan, arrays, settings.stream()).as_tensor())
+    result = as_tensor(graph.run(plan, arrays, settings.stream()), settings.dtype)
     axes = [1 + "CFHW".index(axis) for axis in layout]
     return make_batch(result.permute(0, *axes).contiguous(), soft, plan, 0)
 

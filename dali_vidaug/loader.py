@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dali_vidaug.batch import Batch, make_batch, no_clips
+from dali_vidaug.batch import Batch, as_tensor, make_batch, no_clips
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.make import Maker
@@ -46,7 +46,7 @@ class VideoLoader:
         batch_size: samples in a batch of this shard; with a sampler that makes several clips of each, a batch has
             ``batch_size * recipe.num_clips`` clips, those of one sample next to each other.
         seed: of everything random, [0, 2**64).
-        device: "cpu", "gpu", or "auto": the GPU if there is one.
+        device: "cpu"; "gpu" or "cuda": torch's current GPU; "cuda:1": that one; or "auto": the GPU if there is one.
         decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (everything that FFmpeg decodes, on the
             CPU), "hybrid": dali for each clip that it decodes correctly, pyav for the others; or "auto": hybrid on a
             GPU, otherwise pyav.
@@ -61,7 +61,7 @@ class VideoLoader:
             process may use.
         workers: processes that read and decode; 0: the threads of this one.
         prefetch: batches made ahead, >= 1.
-        dtype: of normalised clips: "float32" or "float16".
+        dtype: of normalised clips: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``, or "float32" and so on.
         on_error: "replace": a clip that cannot be decoded is replaced by another, logged, and named in ``report()``;
             "skip", for validation: it is left out of its batch, which may even become empty, logged, and named;
             "raise": it raises ``ClipError``.
@@ -81,11 +81,10 @@ class VideoLoader:
 
     def __init__(
         self, manifest: Manifest | str | os.PathLike[str], recipe: Recipe, batch_size: int, *, seed: int = 0,
-        device: str = "auto",
-        decoder: str = "auto", shuffle: bool = True, drop_last: bool = True, num_shards: int | None = None,
-        shard_index: int | None = None, even: bool | None = None, num_threads: int | None = None, workers: int = 0,
-        prefetch: int = 2, dtype: str = "float32", on_error: str = "replace", check_files: str = "auto",
-        resize_in_decoder: bool = True,
+        device: torch.device | str = "auto", decoder: str = "auto", shuffle: bool = True, drop_last: bool = True,
+        num_shards: int | None = None, shard_index: int | None = None, even: bool | None = None,
+        num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
+        on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -100,8 +99,7 @@ class VideoLoader:
             resize_in_decoder=resize_in_decoder,
         )  # fmt: skip
         order: dict[str, Any] = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
-        self.manifest, self.recipe = manifest, recipe
-        self._ranks = num_shards, shard_index, even
+        self.manifest, self.recipe, self._ranks = manifest, recipe, (num_shards, shard_index, even)
         self._arguments = {**options, **order}
         self._schedule: Schedule | None = None
         self._shard: Any = None  # once it is found
@@ -205,7 +203,7 @@ class VideoLoader:
 
     def _batch(self, made):
         none = no_clips(self.recipe, self._shape, self.settings.dtype, self.settings.device_id)
-        clips = none if made.clips is None else torch.from_dlpack(made.clips.as_tensor())
+        clips = none if made.clips is None else as_tensor(made.clips, self.settings.dtype)
         targets = self.manifest.targets(made.plan.samples)
         return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, made.repeated, made.skipped)
 

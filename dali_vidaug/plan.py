@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dali_vidaug.description import as_html, as_text, describe_clip, plan_lines
 from dali_vidaug.errors import naming
 from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
@@ -27,7 +28,7 @@ PLAN_VERSION = 2  # another number: the same seed draws other plans than before
 PLAN_FORMAT = 2  # of the files that ``Plan.save`` writes; format 1 had one view for the whole plan
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Plan:
     """What is done to each clip of a batch.
 
@@ -39,6 +40,7 @@ class Plan:
         frames: (B, F), positions of the frames in their video, as a full decode counts them: int32, or float64 where a
             position may lie between two frames.
         args: for each op of the recipe, by name, a (B,) structured array of its arguments, or None.
+        manifest: of the samples, for ``describe``; None for clips in memory, and in a plan that was saved or pickled.
 
     Raises:
         ValueError: the columns differ in length.
@@ -52,6 +54,7 @@ class Plan:
     views: np.ndarray
     frames: np.ndarray
     args: dict[str, Any]
+    manifest: Manifest | None = None
 
     def __post_init__(self):
         for name in ("samples", "views"):
@@ -103,18 +106,23 @@ class Plan:
         for name, op in zip(self.recipe.names, self.recipe.ops, strict=True):
             sizes = sizes_after(name, op, self.args[name], sizes)
 
-    def describe(self, i: int) -> str:
-        """What clip ``i`` gets, as text."""
-        lines = [f"sample {self.samples[i]}, seed {self.seed}, epoch {self.epoch}, view {self.views[i]}"]
-        lines.append(f"  frames {', '.join(f'{position:g}' for position in self.frames[i].tolist())}")
-        for name, op in zip(self.recipe.names, self.recipe.ops, strict=True):
-            rows = self.args[name]
-            if rows is not None and hasattr(op, "describe"):
-                lines += [f"  {name}", *(f"    {line}" for line in op.describe(rows[i]))]
-            else:
-                values = "" if rows is None else ", ".join(f"{k} {_text(rows[i][k])}" for k in rows.dtype.names)
-                lines.append(f"  {name} {values}".rstrip())
-        return "\n".join(lines)
+    def describe(self, i: int, manifest: Manifest | None = None) -> str:
+        """What clip ``i`` is and gets, as text: file, class, frames, each op's arguments.
+
+        Args:
+            i: position in the batch.
+            manifest: of the samples; default: the plan's own.
+        """
+        return describe_clip(self, i, self.manifest if manifest is None else manifest)
+
+    def __repr__(self) -> str:
+        return as_text(plan_lines(self))
+
+    def _repr_html_(self) -> str:
+        return as_html(plan_lines(self), self, self.manifest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "manifest": None}  # it may be large, and is the same for all plans
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, which can be read, edited, and replayed with ``Plan.load``."""
@@ -128,17 +136,10 @@ class Plan:
             for name, rows in self.args.items()
         }
         document = {
-            "format": PLAN_FORMAT,
-            "plan_version": PLAN_VERSION,
-            "recipe": repr(self.recipe),
-            "seed": self.seed,
-            "epoch": self.epoch,
-            "batch": self.batch,
-            "samples": self.samples.tolist(),
-            "views": self.views.tolist(),
-            "frames": self.frames.tolist(),
-            "args": ops,
-        }
+            "format": PLAN_FORMAT, "plan_version": PLAN_VERSION, "recipe": repr(self.recipe), "seed": self.seed,
+            "epoch": self.epoch, "batch": self.batch, "samples": self.samples.tolist(), "views": self.views.tolist(),
+            "frames": self.frames.tolist(), "args": ops,
+        }  # fmt: skip
         Path(path).write_text(json.dumps(document, indent=1))
 
     @classmethod
@@ -182,11 +183,6 @@ def _read_rows(op):
             if dtype[name].base.kind in "iu" and (rows[name][i] != np.asarray(row[name])).any():
                 raise ValueError(f"{name} of row {i} must be whole numbers, got {row[name]}")
     return rows
-
-
-def _text(value):
-    values = np.atleast_1d(value)
-    return " ".join(f"{v:.6g}" if values.dtype.kind == "f" else str(v) for v in values)
 
 
 class DrawnOps(NamedTuple):
@@ -297,4 +293,4 @@ def draw_plan(
     height, width = manifest.frame_sizes(samples)
     frames = draw_frames(manifest, recipe, draws)
     drawn = draw_ops(recipe, draws, np.full(len(samples), frames.shape[1]), height, width)
-    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, drawn.args)
+    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, drawn.args, manifest)

@@ -7,18 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
-from dali_vidaug.device import gpu
+from dali_vidaug.device import driver, gpu
 from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.video import Video
 from dali_vidaug.report import warn_once
 
+_DTYPES = ("float32", "float16", "bfloat16")
+# What launchers call the number of a process on its machine.
+_LOCAL_RANKS = (
+    "LOCAL_RANK", "HOROVOD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID",
+    "JSM_NAMESPACE_LOCAL_RANK", "SLURM_LOCALID",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of ``VideoLoader``, checked, without "auto".
+    """The options of ``VideoLoader``, checked, in one form each, without "auto".
 
     Attributes:
         device: "cpu" or "gpu".
@@ -59,12 +67,12 @@ class Settings:
 
 def make_settings(
     *,
-    device: str,
+    device: torch.device | str,
     decoder: str = "pyav",
     num_threads: int | None = None,
     workers: int = 0,
     prefetch: int = 1,
-    dtype: str = "float32",
+    dtype: torch.dtype | str = "float32",
     on_error: str = "raise",
     check_files: str = "size_and_time",
     resize_in_decoder: bool = False,
@@ -80,10 +88,10 @@ def make_settings(
     Raises:
         ValueError: an option is out of range, or asks for what this machine does not have.
     """
+    where, device_id = _read_device(device, caller)
+    dtype = _read_dtype(dtype, caller)
     for name, value, known in (
-        ("device", device, ("auto", "cpu", "gpu")),
         ("decoder", decoder, ("auto", "dali", "pyav", "hybrid")),
-        ("dtype", dtype, ("float32", "float16")),
         ("on_error", on_error, ("replace", "skip", "raise")),
         ("check_files", check_files, ("auto", "size_and_time", "size", "off")),
     ):
@@ -93,16 +101,19 @@ def make_settings(
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
-    problem = None if device == "cpu" else gpu.problem()
-    if problem and device == "gpu":
-        raise ValueError(f"{caller}: device is 'gpu', but {problem}; see dali-vidaug doctor")
-    if problem:
+    problem = None if where == "cpu" else gpu.problem(device_id)
+    if problem and where == "gpu":
+        raise ValueError(
+            f"{caller}: device is {str(device)!r}, but {problem}; see dali-vidaug doctor. device='auto' takes the CPU "
+            "where there is no GPU"
+        )
+    if problem and _speaks():
         warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' avoids this message")
-    device = "cpu" if problem or device == "cpu" else "gpu"
-    device_id = torch.cuda.current_device() if device == "gpu" else None
-    decoder, refused = choose_decoder(decoder, device, device_id, formats or {})
+    where = "cpu" if problem or where == "cpu" else "gpu"
+    device_id = torch.cuda.current_device() if where == "gpu" and device_id is None else device_id
+    decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
-        device=device,
+        device=where,
         device_id=device_id,
         decoder=decoder,
         num_threads=num_threads,
@@ -114,3 +125,51 @@ def make_settings(
         check_files=check_files,
         refused=refused,
     )
+
+
+def _read_device(device: Any, caller: str) -> tuple[str, int | None]:
+    """What a user calls a device, as ("auto", "cpu" or "gpu"; which GPU, None for the current one)."""
+    name = str(device) if isinstance(device, torch.device) else device
+    if name in ("auto", "cpu"):
+        return name, None
+    if name in ("gpu", "cuda"):
+        return "gpu", None
+    number = name.removeprefix("cuda:") if isinstance(name, str) and name.startswith("cuda:") else ""
+    if not (number.isascii() and number.isdigit()):
+        raise ValueError(f"{caller}: device must be auto, cpu, gpu, cuda, cuda:N or a torch.device, got {device!r}")
+    return "gpu", int(number)
+
+
+def _read_dtype(dtype: Any, caller: str) -> str:
+    """A dtype of torch, NumPy, or its name, as a name."""
+    name = dtype
+    if isinstance(dtype, torch.dtype):
+        name = str(dtype).removeprefix("torch.")
+    elif isinstance(dtype, (type, np.dtype)):  # NumPy's
+        name = getattr(dtype, "__name__", None) or getattr(dtype, "name", None)
+    if name not in _DTYPES:
+        raise ValueError(
+            f"{caller}: dtype must be {', '.join(_DTYPES[:-1])} or {_DTYPES[-1]}, as torch's dtype or as its name, "
+            f"got {dtype!r}"
+        )
+    return name
+
+
+def local_rank(environ: Mapping[str, str]) -> int:
+    """Which of the ranks on this machine a process is, as its launcher or ``torch.distributed`` says; else 0."""
+    for name in _LOCAL_RANKS:
+        if environ.get(name, "").strip().isdigit():
+            return int(environ[name])
+    if environ.get("MASTER_ADDR") in ("localhost", "127.0.0.1", "::1"):  # all ranks are on this machine
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank()
+        return int(environ["RANK"]) if environ.get("RANK", "").strip().isdigit() else 0
+    return 0
+
+
+def _speaks() -> bool:
+    """Whether this process says what holds for the whole machine: the first of its ranks does.
+
+    That there is no driver holds for all of them. Any other problem may be that of a single rank's GPU, which says so.
+    """
+    return local_rank(os.environ) == 0 or driver.read_driver().error is not None

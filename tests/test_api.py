@@ -4,6 +4,8 @@ import ast
 import dataclasses
 import doctest
 import inspect
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +26,20 @@ def test_every_public_name_is_there_and_documented():
     assert sorted(dv.__all__) == dv.__all__
     with pytest.raises(AttributeError, match="no attribute 'VideoLoder'"):
         _ = dv.VideoLoder
+
+
+@pytest.mark.parametrize("first", ["", "dv.VideoLoader, dv.augment;"], ids=["new", "used"])
+def test_dir_and_completion_show_what_users_use_and_nothing_else(first):
+    """Before anything is imported lazily, and after it."""
+    code = (
+        f"import rlcompleter, dali_vidaug as dv; {first}"
+        "names = rlcompleter.Completer(dict(dv=dv)).attr_matches('dv.');"
+        "print(*dir(dv)); print(*(name.removeprefix('dv.').rstrip('()') for name in names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    shown, completed = (line.split() for line in done.stdout.splitlines())
+    assert shown == sorted(dv.__all__) == completed
+    assert {"VideoLoader", "augment", "Batch"} <= set(shown) and not {"cut", "np", "annotations"} & set(shown)
 
 
 def public_functions():

@@ -54,10 +54,6 @@ def test_doctor(capsys):
         (["scan", "/gone", "-o", "x.parquet"], "scan: no folder or file /gone"),
         (["demo", "--videos", "/gone"], "no folder or file /gone"),
         (["demo", "--videos", "EMPTY"], "no videos in"),
-        (["demo", "--batch-size", "0"], "batch_size must be >= 1, got 0"),
-        (["demo", "--epochs", "0"], "--epochs must be >= 1, got 0"),
-        (["demo", "--num-frames", "0"], "ClipSampling: num_frames"),
-        (["scan", "EMPTY", "-o", "x.parquet", "--threads", "0"], "--threads must be >= 1, got 0"),
     ],
 )
 def test_errors_are_one_sentence(arguments, message, tmp_path, capsys):
@@ -74,7 +70,7 @@ def test_wrong_options_exit_with_2(capsys):
 
 
 @pytest.mark.parametrize("command, words", [
-    ([], ["stream a data set and draw the clips", "measure videos and write a manifest", "draw what the ops do",
+    ([], ["stream a data set and draw the clips", "measure videos and write a manifest", "draw samples of a manifest",
           "examples:", "dali-vidaug doctor --gpu", "exit codes: 0 done, 1 it failed"]),
     (["demo"], ["--videos DIR", "contact sheet", "--decoder {auto,dali,pyav,hybrid}", "(default: 224)"]),
     (["scan"], ["DIR|LIST", "path[, label, start, end]", "youtube_id", "--root DIR", "--deep", "where it stopped"]),
@@ -117,14 +113,6 @@ def test_preview_draws_a_strip_for_each_op(numbered, tmp_path, capsys):
     assert main(["preview", "-o", str(tmp_path / "d.png"), "--mix", "cubemix", "--video", video, video]) == 0
     with Image.open(tmp_path / "d.png") as picture:
         assert picture.height == MARGIN + clips + result
-    assert main(["preview", "--video", video, video]) == 1
-    assert "--video: expected one file, got 2" in capsys.readouterr().err
-    assert main(["preview", "--mix", "cubemix", "--video", video]) == 1
-    assert "--video: expected two files, got 1" in capsys.readouterr().err
-    assert main(["preview", "--mix", "nomix"]) == 1
-    assert "family must be one of CutMix" in capsys.readouterr().err
-    assert main(["preview", "--magnitude", "11"]) == 1
-    assert "magnitude must be in [0, 10], got 11" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["kernels", "loader"])

@@ -451,10 +451,39 @@ def test_checksums_of_ffv1(base, tmp_path):
     assert not full_decode(good).flags
     for seed in range(6):
         path = damaged(good, tmp_path / "v.mkv", 12, seed)
-        with pytest.raises(ValueError, match="checksum"):
+        with pytest.raises(ValueError, match="frame 12 is damaged: a checksum"):
             decode(video._replace(path=str(path)), np.array([14]))
         assert decode(video._replace(path=str(path)), np.array([25])).pixels.shape == (1, 48, 64, 3)
         assert measure(path)["damaged"] == [12, 20]
+
+
+def test_jpeg_without_a_scan(base, tmp_path):
+    """FFmpeg gives what an earlier picture has left in its memory, without an error."""
+    good = base("mjpeg", "mkv")
+    packets, _ = read_coded(good)
+    data = packets[15].data.replace(b"\xff\xda", b"\xff\xdb")
+    path = write_coded(tmp_path / "v.mkv", good, [*packets[:15], replace(packets[15], data=data), *packets[16:]])
+    with pytest.raises(ValueError, match="frame 15 is damaged"):
+        decode(as_video(good, measure(good))._replace(path=str(path)), np.array([15]))
+    counts, _ = check(path, False, brief=True)
+    assert not counts["decode wrong"] and measure(path)["damaged"] in ([15, 16], [])
+
+
+@pytest.mark.parametrize("first", [14, 15, 16, 26])
+def test_stamps_of_mpeg4_exchanged(first, base, tmp_path):
+    """A B-picture is shown at once, any other when the next of them comes: stamps must rise in that order."""
+    good = base("mpeg4_b", "mkv")
+    assert measure(good)["notes"] is None
+    packets, _ = read_coded(good)
+    order = sorted(range(len(packets)), key=lambda i: packets[i].pts)
+    a, b = order[first : first + 2]
+    packets[a], packets[b] = replace(packets[a], pts=packets[b].pts), replace(packets[b], pts=packets[a].pts)
+    try:
+        path = write_coded(tmp_path / "v.mkv", good, packets)
+    except av.error.ArgumentError:
+        pytest.skip("shown before it is decoded: no muxer takes that")
+    assert_right(path, deep=[False])
+    assert measure(path)["notes"]
 
 
 def test_a_deep_scan_decodes_what_is_packed_for_dali(base, tmp_path):
@@ -508,16 +537,30 @@ def test_damage_is_reported(name, container, by_default, base, tmp_path):
     assert found >= 2
 
 
+ORDERED = [name for name in ENCODINGS if name.startswith(("h264", "hevc")) and name not in ("h264_no_b", "h264_bff")]
+
+
 @pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
-def test_stamps_of_neighbours_exchanged(container, base, tmp_path):
-    """H.264 says itself in which order its frames are shown."""
-    packets, _ = read_coded(base("h264", container))
-    order = sorted(range(len(packets)), key=lambda i: packets[i].pts)
-    a, b = order[14], order[15]
-    packets[a], packets[b] = replace(packets[a], pts=packets[b].pts), replace(packets[b], pts=packets[a].pts)
-    path = write_coded(tmp_path / f"v.{container}", base("h264", container), packets)
-    assert_right(path)
-    assert measure(path)["notes"]
+@pytest.mark.parametrize("name", slow_but(ORDERED, "h264", "h264_tff", "hevc_open"))
+def test_stamps_of_neighbours_exchanged(name, container, base, tmp_path):
+    """H.264 and H.265 say themselves in which order their frames are shown."""
+    if container not in ENCODINGS[name].containers:
+        pytest.skip("not in this container")
+    good = base(name, container)
+    assert measure(good)["notes"] in (None, "its frames may be pairs of fields")
+    packets, _ = read_coded(good)
+    order, tried = sorted(range(len(packets)), key=lambda i: packets[i].pts), 0
+    for first in (14, 15, 22, 26):
+        changed, (a, b) = list(packets), order[first : first + 2]
+        changed[a], changed[b] = replace(packets[a], pts=packets[b].pts), replace(packets[b], pts=packets[a].pts)
+        try:
+            path = write_coded(tmp_path / f"v.{container}", good, changed)
+        except av.error.ArgumentError:  # shown before it is decoded: no muxer takes that
+            continue
+        tried += 1
+        assert_right(path, deep=[False])
+        assert measure(path)["notes"]
+    assert tried
 
 
 class Unseekable:

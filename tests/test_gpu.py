@@ -270,7 +270,7 @@ def test_a_missing_encoder_is_not_a_failure(cpu, monkeypatch, tmp_path):
 
 def test_every_gpu_decodes_h264(cpu, monkeypatch):
     """A codec that a GPU may lack is no failure; H.264 and H.265, which all have, are; a GPU without NVDEC is none."""
-    monkeypatch.setattr(gpu, "problem", lambda: "there is no GPU")  # so that the loader refuses
+    monkeypatch.setattr(gpu, "problem", lambda device_id: "there is no GPU")  # so that the loader refuses
     monkeypatch.setattr(nvdec, "problem", lambda device_id: None)
     for codec in ("h264", "hevc"):
         with pytest.raises(ValueError, match="(?i)gpu"):

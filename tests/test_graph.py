@@ -154,8 +154,12 @@ def test_augment_draws_by_sample_and_does_not_change_its_input():
         (noise_clips((2, 5, 4), (1, 5, 4)), {}, "different sizes"),
         (noise_clips((2, 5, 4)), {"samples": [1, 2]}, r"samples must be \(1,\)"),
         (noise_clips((2, 5, 4)), {"targets": [[1.0], [0.0]]}, r"targets must be \(1, K\)"),
-        (noise_clips((2, 5, 4)), {"dtype": "int8"}, "dtype must be float32 or float16, got 'int8'"),
-        (noise_clips((2, 5, 4)), {"device": "tpu"}, "device must be auto, cpu or gpu, got 'tpu'"),
+        (noise_clips((2, 5, 4)), {"dtype": "int8"}, "dtype must be float32, float16 or bfloat16, .*, got 'int8'"),
+        (
+            noise_clips((2, 5, 4)),
+            {"device": "tpu"},
+            "device must be auto, cpu, gpu, cuda, cuda:N or a torch.device, got 'tpu'",
+        ),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )

@@ -240,7 +240,10 @@ def test_samples_without_labels(numbered, tmp_path):
     [
         (dict(batch_size=0), "batch_size must be >= 1, got 0"),
         (dict(batch_size=13), "12 samples do not fill one step of batch_size 13"),
-        (dict(batch_size=2, device="cuda"), "device must be auto, cpu or gpu, got 'cuda'"),
+        (
+            dict(batch_size=2, device="cuda:x"),
+            "device must be auto, cpu, gpu, cuda, cuda:N or a torch.device, got 'cuda:x'",
+        ),
         (dict(batch_size=2, decoder="nvdec"), "decoder must be auto, dali, pyav or hybrid, got 'nvdec'"),
         (dict(batch_size=2, dtype="bf16"), "dtype must be"),
         (dict(batch_size=2, on_error="ignore"), "on_error must be replace, skip or raise, got 'ignore'"),
@@ -253,7 +256,7 @@ def test_samples_without_labels(numbered, tmp_path):
         (
             dict(batch_size=2, decoder="dali", device="cpu"),
             r"'dali' does not suit the manifest: DALI does not decode h264 on the CPU \(12 files, for example .*mp4\); "
-            "use decoder='hybrid'",
+            "use decoder='auto'",
         ),
     ],
     ids=str,

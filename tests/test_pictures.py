@@ -5,6 +5,7 @@ import pytest
 from conftest import RECIPE, assert_pixels, numbered_frame, patterned_clip
 
 import dali_vidaug as dv
+from dali_vidaug.commands import pictures
 from dali_vidaug.commands.pictures import (
     GAP,
     LINE,
@@ -105,8 +106,36 @@ def test_a_contact_sheet_shows_frames_of_a_batch_with_their_colours(numbered_man
         batch = next(iter(loader))
         plain = loader.apply(dv.draw_plan(numbered_manifest, dv.Recipe(RECIPE.sampling, ops[:1]), batch.samples))
     picture = contact_sheet(batch, num_clips=2, num_frames=4, height=96)
-    assert picture.size == (2 * MARGIN + 4 * 160 + 3 * GAP, MARGIN + 2 * (LINE + 96 + MARGIN))
+    assert picture.size == (2 * MARGIN + 4 * 160 + 3 * GAP, MARGIN + 2 * (2 * LINE + 96 + MARGIN))
     for i in range(2):
         for t in range(4):
-            shown = frame_at(picture, MARGIN + LINE + i * (LINE + 96 + MARGIN), MARGIN + t * (160 + GAP), 96, 160)
+            shown = frame_at(
+                picture, MARGIN + 2 * LINE + i * (2 * LINE + 96 + MARGIN), MARGIN + t * (160 + GAP), 96, 160
+            )
             assert_pixels(shown, plain.clips[i, :, t].permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("num_frames", [3, 4, 16])
+@pytest.mark.parametrize("seed", range(0, 60, 7))
+def test_no_strip_shows_a_mix_of_nothing(seed, num_frames, monkeypatch):
+    """Whatever the seed, each op that can mix or erase clips of this length does so in the strip that is drawn."""
+    clips = [np.full((num_frames, 24, 32, 3), level, np.uint8) for level in (40, 220)]
+    drawn = []
+    monkeypatch.setattr(pictures, "draw_strips", lambda strips, height, num_frames: drawn.extend(strips))
+    mix_picture([*mixing_ops("all"), Mix("CutMix", probability=0.02), OneOf(weights=(0.99, 0.01))], clips, seed=seed)
+    results = [strip for strip in drawn if len(strip.lines) == 2]
+    assert len(results) == 15
+    for strip in results:
+        assert (strip.frames != clips[0]).any() and (strip.frames != clips[1]).any(), strip.lines
+        assert "1.000 A + 0.000 B" not in strip.lines[1] and "0.000 A + 1.000 B" not in strip.lines[1]
+        assert "unchanged" not in strip.lines[0]
+
+
+def test_an_op_that_cannot_change_such_clips_says_so(monkeypatch):
+    """A share of two frames, halved and rounded down, is none."""
+    drawn = []
+    monkeypatch.setattr(pictures, "draw_strips", lambda strips, height, num_frames: drawn.extend(strips))
+    clips = [np.full((2, 24, 32, 3), level, np.uint8) for level in (40, 220)]
+    mix_picture([Mix("FrameCutMix"), Mix("MixUp")], clips)
+    assert drawn[-2].lines == ["FrameCutMix: unchanged in 1000 draws", "label 1.000 A"]
+    assert "unchanged" not in drawn[-1].lines[0]

@@ -29,6 +29,12 @@ class Equal:
     def frame_sizes(self, samples):
         return np.full(len(samples), 96), np.full(len(samples), 160)
 
+    def path(self, sample):
+        return f"{sample}.mp4"
+
+    def targets(self, samples):
+        return np.zeros((len(samples), 0), np.float32)
+
 
 # Views
 

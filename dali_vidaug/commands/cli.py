@@ -12,13 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import dali_vidaug as dv
+from dali_vidaug.commands.options import (
+    CLIPS,
+    EPOCHS,
+    SIZE,
+    STREAM,
+    STRIDE,
+    THREADS,
+    VIDEOS,
+    Help,
+    OptionError,
+    add_common,
+    check_picture,
+    open_videos,
+)
+from dali_vidaug.commands.preview import add_preview
 from dali_vidaug.commands.summary import summary
-from dali_vidaug.data.schema import check_file_name, is_manifest
+from dali_vidaug.data.schema import check_file_name
 
 EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
   dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
   dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
+  dali-vidaug preview train.parquet              draw samples, with file, class and frames
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug preview --mix all                  draw what the ops that mix and erase do
   dali-vidaug doctor                             what works on this machine
@@ -27,8 +43,8 @@ EPILOG = """examples:
 exit codes: 0 done, 1 it failed (the reason is printed), 2 wrong options, 130 interrupted"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the command. What it returns has ``run`` and, where there is more to refuse, ``check``."""
     parser = argparse.ArgumentParser(
         prog="dali-vidaug",
         description="Video training batches at the speed of the decoder.",
@@ -39,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_scan(commands)
-    _add_preview(commands)
+    add_preview(commands)
     doctor = commands.add_parser(
         "doctor",
         help="what works on this machine",
@@ -54,8 +70,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "streams, memory. Takes a few minutes; exit code 1: a check failed. Skipped without a GPU, unless "
         "DALI_VIDAUG_REQUIRE_GPU=1",
     )
-    doctor.set_defaults(run=run_doctor)
+    doctor.set_defaults(run=run_doctor, check=lambda args: None)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    parser = make_parser()
     args = parser.parse_args(argv)
+    try:
+        args.check(args)
+    except (ValueError, OSError) as error:
+        print(f"dali-vidaug {args.command}: {error}", file=sys.stderr)
+        return 2
     try:
         return args.run(args)
     except KeyboardInterrupt:
@@ -63,14 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
         print(f"dali-vidaug: {error}", file=sys.stderr)
-        return 1
-
-
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Adds the default to the help of an option, unless there is none or the help says it."""
-
-    def _get_help_string(self, action):
-        return action.help if action.default is None else super()._get_help_string(action)
+        return 2 if isinstance(error, OptionError) else 1
 
 
 def _add_demo(commands: Any) -> None:
@@ -79,25 +99,23 @@ def _add_demo(commands: Any) -> None:
         help="stream a data set and draw the clips",
         description="Makes a small labelled data set of moving shapes (or uses yours), streams one epoch of augmented "
         "clips from it, prints how fast that was and where the time went, and draws a contact sheet.",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     demo.add_argument(
         "--videos",
-        metavar="DIR|LIST|MANIFEST",
+        metavar=VIDEOS,
         help="your videos: a folder with a sub-folder for each class, a CSV or Parquet list, or a manifest that "
         "dali-vidaug scan wrote",
     )
-    demo.add_argument("-o", "--output", default="demo.png", metavar="PNG", help="where to draw the contact sheet")
-    demo.add_argument("--batch-size", type=int, default=8, help="clips in a batch")
-    demo.add_argument("--num-frames", type=int, default=16, help="frames in a clip")
-    demo.add_argument("--stride", type=int, default=2, help="distance between the frames of a clip")
-    demo.add_argument("--size", type=int, default=224, help="height and width of the clips")
-    demo.add_argument("--epochs", type=int, default=1, help="how often to stream the data set")
+    demo.add_argument("--batch-size", type=CLIPS, default=8, help="clips in a batch")
+    demo.add_argument("--stride", type=STRIDE, default=2, help="distance between the frames of a clip")
+    demo.add_argument("--size", type=SIZE, default=224, help="height and width of the clips")
+    demo.add_argument("--epochs", type=EPOCHS, default=1, help="how often to stream the data set")
     demo.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto")
     demo.add_argument("--decoder", choices=("auto", "dali", "pyav", "hybrid"), default="auto")
-    demo.add_argument("--threads", type=int, help="decoding threads (default: all cores)")
-    demo.add_argument("--seed", type=int, default=0)
-    demo.set_defaults(run=run_demo)
+    demo.add_argument("--num-threads", type=THREADS, help="decoding threads (default: all cores)")
+    add_common(demo, "demo.png")
+    demo.set_defaults(run=run_demo, check=check_demo)
 
 
 def _add_scan(commands: Any) -> None:
@@ -107,7 +125,7 @@ def _add_scan(commands: Any) -> None:
         description="Measures each video once: true number of frames, key frames, size, rotation, frame rate, codec. "
         "Files that cannot be used are listed with the reason. Unchanged files are not measured again, and an "
         "interrupted scan continues where it stopped.",
-        formatter_class=_Help,
+        formatter_class=Help,
     )
     scan.add_argument(
         "videos",
@@ -116,9 +134,7 @@ def _add_scan(commands: Any) -> None:
         help="a folder with a sub-folder for each class; or a CSV or Parquet list with path[, label, start, end], or "
         "Kinetics' label, youtube_id, time_start, time_end (docs/lists.md has other names of columns); or videos",
     )
-    scan.add_argument(
-        "-o", "--output", metavar="PARQUET", required=True, type=_manifest_name, help="the manifest to write"
-    )
+    scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     scan.add_argument(
         "--root", metavar="DIR", help="folder that the list's paths are relative to (default: the list's)"
     )
@@ -135,80 +151,43 @@ def _add_scan(commands: Any) -> None:
         "--no-index", action="store_true", help="do not keep where packets lie: clips open the containers of files"
     )
     scan.add_argument(
-        "--stream", type=int, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
+        "--stream", type=STREAM, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
     )
-    scan.add_argument("--threads", type=int, help="videos measured at the same time (default: all cores)")
-    scan.set_defaults(run=run_scan)
+    scan.add_argument("--num-threads", type=THREADS, help="videos measured at the same time (default: all cores)")
+    scan.set_defaults(run=run_scan, check=check_scan)
 
 
-def _manifest_name(text: str) -> str:
-    try:
-        check_file_name(text, "the output")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
-
-
-def _add_preview(commands: Any) -> None:
-    preview = commands.add_parser(
-        "preview",
-        help="draw what the ops do",
-        description="Draws a strip of frames for each op of RandAugment-T, with the value that each frame gets; with "
-        "--mix, two clips and the result of an op that mixes or erases, with weights and label.",
-        formatter_class=_Help,
-    )
-    preview.add_argument(
-        "--video", metavar="FILE", nargs="+", help="your video, two with --mix (default: painted ones)"
-    )
-    preview.add_argument("-o", "--output", default="preview.png", metavar="PNG", help="where to draw")
-    preview.add_argument("--magnitude", type=float, default=6.0, help="strength, 0 to 10 (kim2020, torchvision: to 30)")
-    preview.add_argument("--ramp", choices=("constant", "temporal", "temporal+", "mix", "fourier"), default="temporal+")
-    preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide", "torchvision"), default="monotonic")
-    preview.add_argument("--mix", metavar="OP", help="an op that mixes or erases, such as CubeCutMix or Cutout; or all")
-    preview.add_argument("--num-frames", type=int, default=16, help="frames of the clip")
-    preview.add_argument("--seed", type=int, default=0)
-    preview.set_defaults(run=run_preview)
-
-
-def run_preview(args: argparse.Namespace) -> int:
-    """dali-vidaug preview."""
-    from dali_vidaug.commands.demo import example_clip
-    from dali_vidaug.commands.pictures import mix_picture, mixing_ops, ramp_picture
-    from dali_vidaug.media.decode import decode
-
-    if args.video and len(args.video) != (2 if args.mix else 1):
-        raise ValueError(f"--video: expected {'two files' if args.mix else 'one file'}, got {len(args.video)}")
-    ops = mixing_ops(args.mix) if args.mix else ()
-    op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
-    sampling = dv.ClipSampling(num_frames=args.num_frames, stride=2, start="center", short="shrink")
-    resize = dv.Resize((240, 320) if args.mix else 256)
-    day = example_clip(args.num_frames)
-    clips, labels = [day, 255 - day[:, :, ::-1]], ["day", "night"]
-    if args.video:
-        clips, labels = [], [Path(video).name for video in args.video]
-        for video in args.video:
-            manifest = dv.scan(video, progress=False)
-            plan = dv.draw_plan(manifest, dv.Recipe(sampling, (resize,)), [0])
-            clips.append(decode(manifest.video(0), plan.frames[0], plan.args["Resize"]).pixels)
-    picture = mix_picture(ops, clips, labels, seed=args.seed) if ops else ramp_picture(clips[0], op, seed=args.seed)
-    picture.save(args.output)
-    print(f"drew {args.output}")
-    return 0
+def check_scan(args: argparse.Namespace) -> None:
+    """Refuse an output that could not be written."""
+    check_file_name(args.output, "--output")
+    folder = Path(args.output).resolve().parent
+    if not folder.is_dir():
+        raise ValueError(f"--output: there is no folder {folder}")
 
 
 def run_scan(args: argparse.Namespace) -> int:
     """dali-vidaug scan."""
-    if args.threads is not None and args.threads < 1:
-        raise ValueError(f"--threads must be >= 1, got {args.threads}")
-    videos = args.videos if len(args.videos) > 1 else args.videos[0]
-    manifest = dv.scan(
-        videos, root=args.root, output=args.output, classes=args.classes, like=args.like, multi_label=args.multi_label,
-        label_columns=args.label_columns, stream=args.stream, deep=args.deep,
-        index=not args.no_index, num_threads=args.threads,
-    )  # fmt: skip
+    try:
+        manifest = dv.scan(
+            args.videos if len(args.videos) > 1 else args.videos[0], root=args.root, output=args.output,
+            classes=args.classes, like=args.like, multi_label=args.multi_label, label_columns=args.label_columns,
+            stream=args.stream, deep=args.deep, index=not args.no_index,
+            num_threads=args.num_threads,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        kept = Path(f"{args.output}.partial")
+        if not kept.is_file():
+            raise
+        print(f"dali-vidaug scan: interrupted; the same command goes on from here, with {kept}", file=sys.stderr)
+        return 130
     print(summary(manifest))
     print(f"wrote {args.output}")
     return 0
+
+
+def check_demo(args: argparse.Namespace) -> None:
+    """Refuse an output that could not be written."""
+    check_picture(args.output)
 
 
 def run_demo(args: argparse.Namespace) -> int:
@@ -222,17 +201,14 @@ def run_demo(args: argparse.Namespace) -> int:
         sampling=dv.ClipSampling(num_frames=args.num_frames, stride=args.stride),
         ops=(dv.RandomResizedCrop(args.size), dv.RandomHorizontalFlip(), dv.Normalize()),
     )
-    if args.epochs < 1:
-        raise ValueError(f"--epochs must be >= 1, got {args.epochs}")
     with tempfile.TemporaryDirectory(prefix="dali_vidaug-demo-") as folder:
         if args.videos is None:
             make_videos(folder)
-        videos = Path(args.videos or folder)
-        manifest = dv.Manifest.read(videos) if is_manifest(videos) else dv.scan(videos)
+        manifest = open_videos(args.videos or folder)
         print(summary(manifest))
         with dv.VideoLoader(
             manifest, recipe, args.batch_size, seed=args.seed, device=args.device, decoder=args.decoder,
-            num_threads=args.threads, drop_last=False,
+            num_threads=args.num_threads, drop_last=False,
         ) as loader:  # fmt: skip
             print(loader)
             clips, seconds = 0, 0.0

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dali_vidaug.description import changes_text, class_text, frames_span
 from dali_vidaug.errors import printable
 from dali_vidaug.ops import CubeCutout, Cutout, FrameCutout, Mix, RandAugmentT, RandomErasing, name_of
 from dali_vidaug.ops.blend import blend, describe_blend, own_share, partners_of
 from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import SUITES, UNITS, randaugment
-from dali_vidaug.rng import Draws
+from dali_vidaug.rng import MAX_SEED, Draws
 
 if TYPE_CHECKING:
     from dali_vidaug.batch import Batch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MARGIN, GAP, LINE, SIDE = 8, 3, 16, 150  # pixels: around strips, between frames, of a line of text, of the side panel
 _INK, _PAPER, _AXIS, _CURVE = (32, 32, 36), (255, 255, 255), (200, 200, 204), (214, 84, 36)
 _DRAWS = 50  # of an op; the one that shows best what it does is drawn
+_SEEDS = 20  # that are tried until one of its draws shows anything
 
 
 class Strip(NamedTuple):
@@ -61,7 +63,7 @@ def draw_strips(strips: Sequence[Strip], height: int, num_frames: int) -> Image.
     pen = ImageDraw.Draw(picture)
     for strip, top in zip(strips, tops, strict=False):
         for line in strip.lines:
-            pen.text((left, top), line, _INK, font_size=12)
+            pen.text((left, top), _fit(pen, line, picture.width - left - MARGIN), _INK, font_size=12)
             top += LINE
         _draw_side(pen, strip, top, height)
         shown = np.linspace(0, len(strip.frames) - 1, min(columns, len(strip.frames))).round().astype(int)
@@ -72,6 +74,15 @@ def draw_strips(strips: Sequence[Strip], height: int, num_frames: int) -> Image.
             frame = Image.fromarray(strip.frames[t]).resize((width, height), Image.Resampling.BILINEAR)
             picture.paste(frame, (x, top + LINE * bool(strip.captions)))
     return picture
+
+
+def _fit(pen, line, width):
+    """As much of a line as fits into a width, pixels."""
+    if pen.textlength(line, font_size=12) <= width:
+        return line
+    while line and pen.textlength(f"{line} ...", font_size=12) > width:
+        line = line[:-1]
+    return f"{line} ..."
 
 
 def _draw_side(pen, strip, top, height):
@@ -91,7 +102,7 @@ def _draw_side(pen, strip, top, height):
 
 
 def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height: int = 112) -> Image.Image:
-    """Draw clips of a batch, a strip each, with label, file and frames. Normalisation is undone.
+    """Draw clips of a batch, a strip each, with label, file, frames and what the ops did. Normalisation is undone.
 
     Args:
         batch: of a ``VideoLoader``.
@@ -104,13 +115,23 @@ def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height:
     clips = (clips + 0.5).clip(0, 255).astype(np.uint8)
     strips = []
     for i, clip in enumerate(clips):
-        sample, frames, manifest = int(batch.samples[i]), batch.plan.frames[i], batch.manifest
-        text = f"frames {frames[0]:g} to {frames[-1]:g}   sample {sample}"
+        sample, manifest = int(batch.samples[i]), batch.manifest
+        text = f"clip {i}   frames {frames_span(batch.plan.frames[i])}   sample {sample}"
         if manifest is not None:
-            names = [manifest.classes[k] for k in np.flatnonzero(manifest.targets([sample])[0])]
-            text = f"{', '.join(names) or 'no label'}   {printable(Path(manifest.path(sample)).name)}   {text}"
-        strips.append(Strip(clip, [text]))
+            label = _label_text(manifest, sample, batch.targets[i].float().cpu().numpy())
+            text = f"{label}   {printable(Path(manifest.path(sample)).name)}   {text}"
+        strips.append(Strip(clip, [text, changes_text(batch.plan, i)]))
     return draw_strips(strips, height, num_frames)
+
+
+def _label_text(manifest, sample, targets):
+    """The class of a sample, and the label that it has after mixing: the largest parts of it."""
+    own = manifest.targets([sample])[0]
+    text = class_text(manifest, sample).removeprefix("class ")
+    if (targets == own).all():
+        return text
+    parts = [f"{targets[k]:.3g} {manifest.classes[k]}" for k in np.argsort(-targets, kind="stable")[:3] if targets[k]]
+    return f"{text}, label {' + '.join(parts) or 'none'}"
 
 
 def ramp_picture(
@@ -176,21 +197,37 @@ def mix_picture(
     results, used = [], {0}
     for op in ops:
         name = name_of(op)
-        draws = [Draws(seed, epoch, np.arange(len(clips)), prefix=name) for epoch in range(_DRAWS)]
-        rows = min((op.draw(draw, *clips[0].shape[:3]) for draw in draws), key=_rank)
+        rows = _telling_rows(op, name, clips, seed)
         partner, own = (column[0] for column in partners_of(rows))
         used.add(int(partner))
         what = ", ".join(describe_blend(rows[0])).replace(f"clip {partner} of the batch", labels[partner])
-        label = f"label {own:.3f} {labels[0]}" + (f" + {1 - own:.3f} {labels[partner]}" if partner else "")
+        what += "" if _kept(rows) < 1 else f" in {_SEEDS * _DRAWS} draws"  # clips of so few frames or pixels
+        label = f"label {own:.3f} {labels[0]}" + (f" + {1 - own:.3f} {labels[partner]}" if partner and own < 1 else "")
         results.append(Strip(blend(clips, rows)[0], [f"{name}: {what}", label]))
     return draw_strips([*(Strip(clips[i], [labels[i]]) for i in sorted(used)), *results], height, num_frames)
 
 
+def _telling_rows(op, name, clips, seed):
+    """Of many draws of an op the one that shows best what it does; with other seeds where none shows anything."""
+    for other in range(_SEEDS):
+        draws = [Draws((seed + other) % MAX_SEED, e, np.arange(len(clips)), prefix=name) for e in range(_DRAWS)]
+        rows = min((op.draw(draw, *clips[0].shape[:3]) for draw in draws), key=_rank)
+        kept = _kept(rows)
+        if f"{kept:.3f}" not in ("0.000", "1.000"):
+            break
+    return rows
+
+
+def _kept(rows):
+    """How much the first clip keeps of itself; erased pixels count like those of a partner."""
+    row = rows[:1].copy()
+    row["partner"] = 0
+    return own_share(row)[0]
+
+
 def _rank(rows):
     """Lower for rows that show an op better: the first clip keeps about 0.6 of itself, and weights differ much."""
-    row = rows[:1].copy()
-    row["partner"] = 0  # erased pixels count like those of a partner
-    return round(abs(own_share(row)[0] - 0.6), 1), -np.ptp([row["inside"], row["outside"]])
+    return round(abs(_kept(rows) - 0.6), 1), -np.ptp([rows[name][:1] for name in ("inside", "outside")])
 
 
 def mixing_ops(name: str) -> list[Any]:

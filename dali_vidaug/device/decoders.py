@@ -52,7 +52,10 @@ def choose_decoder(decoder: str, device: str, device_id: int | None, formats: Ma
         refused = {f: reason for f, reason in reasons.items() if reason}
         summary = _summary(refused, formats)
         if decoder == "dali" and refused:
-            raise ValueError(f"VideoLoader: decoder 'dali' does not suit the manifest: {summary}; use decoder='hybrid'")
+            other = "auto" if device == "cpu" else "hybrid"
+            raise ValueError(
+                f"VideoLoader: decoder 'dali' does not suit the manifest: {summary}; use decoder='{other}'"
+            )
         if device_id is not None:
             _sent_to_nvdec[device_id] = sizes
     if decoder == "dali":

@@ -71,6 +71,20 @@ def sets_in(extradata: bytes) -> list[bytes]:
     return [unit for unit in units if len(unit) > 4]
 
 
+def hevc_sets_in(extradata: bytes) -> list[bytes]:
+    """The parameter sets of H.265 that a container keeps outside of the packets (ISO/IEC 14496-15, 8.3.3.1)."""
+    if extradata[:1] != b"\x01":
+        return [unit for unit in extradata.split(b"\0\0\1")[1:] if len(unit) > 2]
+    units, at = [], 23
+    for _ in range(extradata[22] if len(extradata) > 22 else 0):
+        number, at = int.from_bytes(extradata[at + 1 : at + 3], "big"), at + 3
+        for _ in range(number if at < len(extradata) else 0):
+            length = int.from_bytes(extradata[at : at + 2], "big")
+            units.append(extradata[at + 2 : at + 2 + length])
+            at += 2 + length
+    return [unit for unit in units if len(unit) > 2]
+
+
 def encoder_note(packet: Any, stream: Any) -> bytes:
     """The messages (SEI) of an H.264 packet, as bytes to put before another packet of the stream.
 

@@ -17,8 +17,8 @@ import numpy as np
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of, is_fresh_start
 from dali_vidaug.media.cut import REORDER_MAX, Cut, open_source, read_cuts
-from dali_vidaug.media.headers import ffv1_is_sound
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
+from dali_vidaug.media.single import damage_of
 from dali_vidaug.media.video import Video, frame_index, is_counted
 
 _EIGHT_BITS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # libvpx may be built for no more
@@ -157,10 +157,10 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
     packets = iter(cut.packets)
     for i in count():
         done = endless and wanted is not None and not wanted
-        packet = None if done else next(packets, None)
+        packet: Any = None if done else next(packets, None)
         first = packet if i == 0 else first
-        if video.codec == "ffv1" and packet is not None and not ffv1_is_sound(bytes(packet)):
-            raise ValueError("the file is damaged: a checksum does not hold")
+        if why := damage_of(video.codec, packet):
+            raise ValueError(f"{'the file' if counted else _named(frame_index(video, packet.pts))} is damaged: {why}")
         try:
             decoded = codec.decode(packet)
         except av.error.FFmpegError as error:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import NamedTuple
 
 AV1_SEQUENCE, _AV1_FRAME_HEADERS = 1, (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
 _H264_LONG_PROFILES = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)  # ITU-T H.264, 7.3.2.1.1
-
-_JPEG_SCAN = b"\xda"
-_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 class Picture(NamedTuple):
@@ -153,26 +149,28 @@ def read_sequence(parameter_set: bytes) -> Sequence:
 
 
 class Slice(NamedTuple):
-    """What the slice of a frame says: its number, and its place in presentation order, both modulo a power of two."""
+    """What a slice says: the number of its frame, and its place in presentation order, both modulo a power of two."""
 
     is_idr: bool
     is_reference: bool
     frame_num: int
     order: int
+    is_field: bool
 
 
 def read_slice(unit: bytes, sequence: Sequence) -> Slice:
-    """Read the beginning of a slice of a frame (ITU-T H.264, 7.3.3), a NAL unit."""
+    """Read the beginning of a slice (ITU-T H.264, 7.3.3), a NAL unit."""
     bits, is_idr = Bits(unit[1:24]), unit[0] & 31 == 5
     bits.unsigned(), bits.unsigned(), bits.unsigned()  # first_mb_in_slice, slice_type, pic_parameter_set_id
     if sequence.colour_planes:
         bits.read(2)
-    frame_num = bits.read(sequence.frame_num_bits)
+    frame_num, is_field = bits.read(sequence.frame_num_bits), sequence.interlaced and bool(bits.read(1))
+    if is_field:
+        bits.read(1)  # bottom_field_flag
     if is_idr:
         bits.unsigned()  # idr_pic_id
-    return Slice(
-        is_idr, bool(unit[0] >> 5 & 3), frame_num, bits.read(sequence.order_bits) if sequence.order_bits else 0
-    )
+    order = bits.read(sequence.order_bits) if sequence.order_bits else 0
+    return Slice(is_idr, bool(unit[0] >> 5 & 3), frame_num, order, is_field)
 
 
 def _skip_scaling_list(bits, size):
@@ -181,48 +179,6 @@ def _skip_scaling_list(bits, size):
         if following:
             following = (last + bits.signed()) % 256
         last = following or last
-
-
-def jpeg_header(data: bytes) -> bytes:
-    """The segments of a JPEG picture up to its first scan; empty if they do not lead to one (ITU-T T.81, B.1.1)."""
-    at = 2
-    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != _JPEG_SCAN:
-        at += (
-            1 if data[at + 1 : at + 2] == b"\xff" else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        )  # or a fill byte
-    return data[:at] if data[at + 1 : at + 2] == _JPEG_SCAN else b""
-
-
-def jpeg_frame(header: bytes) -> bytes:
-    """The frame header (B.2.2 there) among the segments before a scan; empty if the tables (B.2.4) are not valid."""
-    at, frame = 2, b""
-    while at + 4 <= len(header):
-        kind, size = header[at + 1], int.from_bytes(header[at + 2 : at + 4], "big")
-        segment = header[at + 4 : at + 2 + size]
-        if kind == 0xC4 and not _are_huffman_tables(segment):
-            return b""
-        if kind == 0xDB and any(segment[i] > 3 or 0 in segment[i + 1 : i + 65] for i in range(0, len(segment), 65)):
-            return b""  # or its values have two bytes, which nobody needs for eight bits a sample
-        if kind in (0xC0, 0xC1, 0xC2):
-            if frame:
-                return b""
-            frame = segment
-        at += 1 if kind == 0xFF else 2 + size
-    return frame
-
-
-def _are_huffman_tables(segment):
-    """Whether a DHT segment has whole tables, with no more codes of each length than there can be."""
-    while segment:
-        counts, room = segment[1:17], 1
-        if segment[0] >> 4 > 1 or segment[0] & 15 > 3 or len(segment) < 17 + sum(counts):
-            return False
-        for count in counts:
-            room = 2 * room - count
-            if room < 0:
-                return False
-        segment = segment[17 + sum(counts) :]
-    return True
 
 
 def mpeg4_time_bits(layer: bytes) -> int:
@@ -251,18 +207,75 @@ def mpeg4_is_coded(picture: bytes, time_bits: int) -> bool:
     return bool(marker and second and coded)
 
 
-def ffv1_is_sound(data: bytes) -> bool:
-    """Whether the checksums of an FFV1 packet hold, where it has any (RFC 9043, 4.9).
+class HevcSequence(NamedTuple):
+    """What a sequence parameter set of H.265 says (ITU-T H.265, 7.3.2.2).
 
-    At the end of each slice stand its size, in three bytes, and, if there are checksums, a byte and four bytes that
-    make the slice's remainder 0. FFmpeg says in its log alone that one does not hold.
+    Attributes:
+        colour_planes: each is coded on its own.
+        order_bits: length of slice_pic_order_cnt_lsb.
     """
-    slices, end = [], len(data)
-    while end > 8:
-        first = end - 8 - int.from_bytes(data[end - 8 : end - 5], "big")
-        slices.append(data[max(first, 0) : end])
-        end = first
-    if end != 0:  # no such chain: without checksums
-        return True
-    # zlib takes the lowest bit of each byte first, FFV1 the highest; the argument undoes what zlib inverts
-    return all(zlib.crc32(one.translate(_REVERSED), 0xFFFFFFFF) == 0xFFFFFFFF for one in slices)
+
+    colour_planes: bool
+    order_bits: int
+
+
+def read_hevc_sequence(parameter_set: bytes) -> HevcSequence:
+    """Read a sequence parameter set of H.265, a NAL unit."""
+    bits, colour_planes = Bits(parameter_set[2:]), False
+    bits.read(4)  # sps_video_parameter_set_id
+    sub_layers = bits.read(3)
+    bits.read(1 + 96)  # sps_temporal_id_nesting_flag; general profile, tier and level
+    present = [(bits.read(1), bits.read(1)) for _ in range(sub_layers)]
+    bits.read(2 * (8 - sub_layers) if sub_layers else 0)
+    for profile, level in present:
+        bits.read(88 * profile + 8 * level)
+    bits.unsigned()  # sps_seq_parameter_set_id
+    if bits.unsigned() == 3:  # chroma_format_idc
+        colour_planes = bool(bits.read(1))
+    bits.unsigned(), bits.unsigned()  # width, height
+    if bits.read(1):  # conformance_window_flag
+        bits.unsigned(), bits.unsigned(), bits.unsigned(), bits.unsigned()
+    bits.unsigned(), bits.unsigned()  # bit depths
+    return HevcSequence(colour_planes, bits.unsigned() + 4)
+
+
+class HevcPictureSet(NamedTuple):
+    """What a picture parameter set of H.265 says (7.3.2.3 there).
+
+    Attributes:
+        number: by which slices refer to it.
+        has_output_flag: pictures say whether they are shown.
+        extra_bits: in slice headers.
+    """
+
+    number: int
+    has_output_flag: bool
+    extra_bits: int
+
+
+def read_hevc_picture_set(parameter_set: bytes) -> HevcPictureSet:
+    """Read a picture parameter set of H.265, a NAL unit."""
+    bits = Bits(parameter_set[2:18])
+    number = bits.unsigned()
+    bits.unsigned(), bits.read(1)  # pps_seq_parameter_set_id, dependent_slice_segments_enabled_flag
+    return HevcPictureSet(number, bool(bits.read(1)), bits.read(3))
+
+
+def read_hevc_order(unit: bytes, sequence: HevcSequence, picture_sets: dict[int, HevcPictureSet]) -> int | None:
+    """The place of a picture in presentation order (slice_pic_order_cnt_lsb; 7.3.6.1 there), None if it cannot be told.
+
+    Args:
+        unit: the first slice of a picture that is no IDR picture, a NAL unit.
+        sequence: in force.
+        picture_sets: by number.
+    """
+    kind, bits = unit[0] >> 1 & 63, Bits(unit[2:26])
+    bits.read(1)  # first_slice_segment_in_pic_flag
+    if 16 <= kind <= 23:
+        bits.read(1)  # no_output_of_prior_pics_flag
+    picture_set = picture_sets.get(bits.unsigned())
+    if picture_set is None:
+        return None
+    bits.read(picture_set.extra_bits), bits.unsigned()  # slice_type
+    bits.read(picture_set.has_output_flag + 2 * sequence.colour_planes)
+    return bits.read(sequence.order_bits)

@@ -17,18 +17,12 @@ from dali_vidaug.media.bitstream import (
     is_one_shown_picture,
     is_whole,
     nal_units,
-    sets_in,
 )
-from dali_vidaug.media.cut import REORDER_MAX
 from dali_vidaug.media.headers import (
     AV1_SEQUENCE,
-    Slice,
     av1_pictures,
     av1_units,
-    mpeg4_is_coded,
-    mpeg4_time_bits,
     read_sequence,
-    read_slice,
     vp9_pictures,
 )
 
@@ -49,8 +43,7 @@ PACKED = "packets have two pictures, and others none"  # so does Xvid in AVI; th
 _H264_SETS, _HEVC_SETS = {7: "SPS", 8: "PPS"}, {32: "VPS", 33: "SPS", 34: "PPS"}
 _HEVC_ENDS, _HEVC_BLA, _HEVC_IRAP = {36, 37}, {16, 17, 18}, range(16, 24)  # end of sequence and of bitstream
 _LEAST = {"mpeg4": 11, "mpeg1video": 16, "mpeg2video": 16, **dict.fromkeys(INTRA_ONLY, 32)}  # bytes of a coded picture
-_LAYERS = range(0x20, 0x30)  # ISO/IEC 14496-2, table 6-3: start codes of video object layers
-_MPEG2_GOP = b"\0\0\1\xb8"
+LAYERS = range(0x20, 0x30)  # ISO/IEC 14496-2, table 6-3: start codes of video object layers
 _EXTENSION, _PICTURE_CODING, _FRAME = b"\0\0\1\xb5", 8, 3  # ISO/IEC 13818-2: picture_structure 3 is a whole frame
 _ZEROS = bytes(64)  # only pictures of one colour, and stuffing, have as many zeros in a row
 _HOLE = re.compile(rb"\0{64,}")
@@ -149,7 +142,7 @@ def parameter_sets(packet: Any, stream: Any) -> dict[bytes, str]:
         return {part.split(b"\0\0\1")[0]: "sequence header" for part in data.split(MPEG2_SEQUENCE)[1:]}
     if codec == "mpeg4":
         parts = data.split(b"\0\0\1")[1:]
-        return {part: "video object layer" for part in parts if part and part[0] in _LAYERS}
+        return {part: "video object layer" for part in parts if part and part[0] in LAYERS}
     return {}
 
 
@@ -175,111 +168,3 @@ class Settings:
         known = all(one in self._first or one in self._extradata for one in sets)
         self.changed |= not known or packet.has_sidedata("new_extradata")
         return not self.changed or (bool(sets) and set(sets.values()) == self._kinds)
-
-
-class Numbers:
-    """Follows the frame numbers of H.264, and compares the order of frames with that of their time stamps.
-
-    Attributes:
-        contradicts: whether the two orders are not the same.
-        period: so many frames in a row may be missing without being noticed, fewer may not. 0 if numbers do not tell.
-    """
-
-    def __init__(self, stream: Any):
-        self.period = 1 << 16
-        units = [unit for unit in sets_in(stream.codec_context.extradata or b"") if unit[0] & 31 == 7]
-        self._sequence = read_sequence(units[0]) if units else None
-        self._previous: Slice | None = None  # the latest reference
-        self.contradicts = False
-        self._high = 0  # of its place in presentation order, the part that is not in the slice
-        self._stamps: list[tuple[int, int]] = []  # place and time stamp of each frame since the latest IDR picture
-
-    def add(self, packet: Any, stream: Any) -> str | None:
-        """Look at the next packet; returns what is odd about it, or None."""
-        units = nal_units(packet, stream)
-        for unit in units:
-            if unit[0] & 31 == 7:
-                self._sequence = read_sequence(unit)
-        first = next((unit for unit in units if unit[0] & 31 in (1, 5)), None)
-        if first is None or self._sequence is None or self._sequence.interlaced:
-            self.period = 0
-            return None
-        self.period = 0 if self._sequence.gaps else min(self.period, 1 << self._sequence.frame_num_bits)
-        return self._follow(read_slice(first, self._sequence), packet.pts, self._sequence)
-
-    def _follow(self, now, pts, sequence):
-        previous = self._previous
-        if now.is_idr:
-            self._high, previous, self._stamps = 0, None, []
-        why = None
-        if previous is not None and not sequence.gaps:
-            step = (now.frame_num - previous.frame_num) % (1 << sequence.frame_num_bits)
-            why = "a frame that others refer to is missing" if step not in (0, 1) else None
-        high = self._high
-        if previous is not None and sequence.order_bits:
-            size = 1 << sequence.order_bits
-            high += size * (previous.order - now.order >= size // 2) - size * (now.order - previous.order > size // 2)
-        if sequence.order_bits and pts is not None:
-            self._compare(high + now.order, pts)
-        if now.is_reference:
-            self._previous, self._high = now, high
-        return why
-
-    def _compare(self, order, pts):
-        """A frame's place must be between those of the frames that are shown before and after it."""
-        self._stamps = self._stamps[-REORDER_MAX:]
-        self.contradicts |= any((order < other) != (pts < stamp) for other, stamp in self._stamps)
-        self._stamps.append((order, pts))
-
-
-class Layer:
-    """Follows the pictures of MPEG-4 part 2.
-
-    Attributes:
-        contradicts: False; they have no order of their own.
-    """
-
-    def __init__(self, stream: Any):
-        self.contradicts = False
-        self._time_bits: int | None = None
-        self._read(stream.codec_context.extradata or b"")
-
-    def _read(self, data):
-        for part in data.split(b"\0\0\1")[1:]:
-            if part[:1] and part[0] in _LAYERS:
-                self._time_bits = mpeg4_time_bits(part[1:])
-
-    def add(self, packet: Any, stream: Any) -> str | None:
-        """Look at the next packet; returns what is odd about it, or None."""
-        before, _, picture = bytes(packet).partition(MPEG4_PICTURE)
-        self._read(before)
-        coded = self._time_bits is None or mpeg4_is_coded(picture, self._time_bits)
-        return None if coded else "a picture is not coded"
-
-
-class References:
-    """Follows the temporal references of MPEG-1 and MPEG-2, which number the frames of each GOP.
-
-    Attributes:
-        contradicts: whether the order of time stamps is another.
-    """
-
-    def __init__(self) -> None:
-        self.contradicts = False
-        self._gop: dict[int, int | None] = {}  # time stamps by temporal reference
-
-    def add(self, packet: Any, stream: Any) -> str | None:
-        """Look at the next packet; returns what is odd about the GOP that it ends, or None."""
-        data, why = bytes(packet), None
-        if _MPEG2_GOP in data:
-            why = None if set(self._gop) == set(range(len(self._gop))) else "a frame is missing"
-            self._gop = {}
-        picture = data.partition(MPEG2_PICTURE)[2]
-        if len(picture) > 1:
-            number = picture[0] << 2 | picture[1] >> 6
-            why = why or ("a frame comes twice" if number in self._gop else None)
-            if packet.pts is not None:
-                others = ((other, pts) for other, pts in self._gop.items() if pts is not None)
-                self.contradicts |= any((number < other) != (packet.pts < pts) for other, pts in others)
-            self._gop[number] = packet.pts
-        return why

@@ -13,20 +13,9 @@ from av.bitstream import BitStreamFilterContext
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import MPEG4_PICTURE, codec_of, is_random_access
 from dali_vidaug.media.container import read_packets
-from dali_vidaug.media.headers import jpeg_frame, jpeg_header
-from dali_vidaug.media.oddities import (
-    INTRA_ONLY,
-    PACKED,
-    TOO_SHORT,
-    TWICE,
-    UNEVEN,
-    UNREADABLE,
-    Layer,
-    Numbers,
-    References,
-    Settings,
-    oddity,
-)
+from dali_vidaug.media.numbers import HevcNumbers, Layer, Numbers, References
+from dali_vidaug.media.oddities import INTRA_ONLY, PACKED, TOO_SHORT, TWICE, UNEVEN, UNREADABLE, Settings, oddity
+from dali_vidaug.media.single import jpeg_frame, jpeg_header
 
 _REPEATED_MIN = 64  # bytes; shorter packets may be equal, where nothing moves
 _REGULAR_SHARE, _GAP = 0.8, 1.5  # of the steps between time stamps that are as usual; a step that is not, by the usual
@@ -37,6 +26,13 @@ _READERS = {
     "mpeg2video": "mpeg2_metadata",
     "vp9": "vp9_metadata",
     "av1": "av1_metadata",
+}
+_NUMBERS: dict[str, Any] = {
+    "h264": Numbers,
+    "hevc": HevcNumbers,
+    "mpeg4": Layer,
+    "mpeg1video": References,
+    "mpeg2video": References,
 }
 _SECOND_GOP_PACKETS = 4  # of which the first frames are decoded, to see whether decoding may begin at a key frame
 
@@ -124,11 +120,7 @@ class Packets:
         self._settings = Settings(stream)
         self._headers = Headers(stream)
         codec = codec_of(stream)
-        self._numbers: Numbers | References | Layer | None = Numbers(stream) if codec == "h264" else None
-        if codec in ("mpeg1video", "mpeg2video"):
-            self._numbers = References()
-        elif codec == "mpeg4":
-            self._numbers = Layer(stream)
+        self._numbers = _NUMBERS[codec](stream) if codec in _NUMBERS else None
         self._num_gops = 0
         self._previous = b""
         self._latest, self._latest_before = float("-inf"), float("-inf")  # stamps, of this GOP and of those before it

@@ -16,10 +16,10 @@ from dali_vidaug.errors import one_line
 from dali_vidaug.media.container import open_video
 from dali_vidaug.media.cut import READ_ERRORS, needs_note
 from dali_vidaug.media.decode import decode_frames
-from dali_vidaug.media.headers import ffv1_is_sound
 from dali_vidaug.media.oddities import INTRA_ONLY, READABLE
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.remux import remux
+from dali_vidaug.media.single import damage_of
 from dali_vidaug.media.video import Video, is_counted
 
 
@@ -76,18 +76,18 @@ def decode_packets(codec: Any, packets: Iterable[Any], digests_from: float = inf
             shown = codec.decode(packet)
         except av.error.FFmpegError as error:
             shown, problem = [], problem or one_line(error)
-        sound = packet is None or codec.name != "ffv1" or ffv1_is_sound(bytes(packet))
-        frames += [_frame(one, digests_from, sound) for one in shown]
+        damaged = damage_of(codec.name, packet) is not None
+        frames += [_frame(one, digests_from, damaged) for one in shown]
         if packet is None:
             codec.flush_buffers()
             return Decoded(frames, problem)
 
 
-def _frame(frame, digests_from, sound):
+def _frame(frame, digests_from, damaged):
     look = Look(frame.width, frame.height, *orientation_of(frame))
     wanted = digests_from == -inf or (frame.pts is not None and frame.pts >= digests_from)
     digest = digest_of(frame) if wanted else None
-    return Frame(frame.pts, look, frame.format.name, digest, not sound or bool(frame.is_corrupt))
+    return Frame(frame.pts, look, frame.format.name, digest, damaged or bool(frame.is_corrupt))
 
 
 def digest_of(frame: Any) -> int:

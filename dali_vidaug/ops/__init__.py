@@ -31,6 +31,11 @@ It may have:
     Called for what is drawn, and for plans that a user has edited, before any pixel is touched.
 ``describe(row)``
     Lines of text for one row, for ``Plan.describe``.
+``applied(args)``
+    Which clips the op changes, (B,) bool, for the ``repr`` of plans and batches.
+``chosen(draws, args)``
+    For an op that chooses between others: for each clip the name of the one that it got, or None, for the same.
+    ``draws`` are those that ``draw`` had, without the batch's other clips.
 ``matrices(args)``
     Reserved for geometric ops: (B, F, 3, 3) float64, from output to input pixels. Nothing calls it yet.
 

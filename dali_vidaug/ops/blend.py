@@ -1,6 +1,6 @@
 """What mixing and erasing have in common: a clip blended with another clip, a colour or noise, and its label.
 
-``build``, ``targets``, ``mixed_with`` and ``describe`` are methods that the classes of such ops take over.
+``build``, ``targets``, ``mixed_with``, ``describe`` and ``applied`` are methods that the classes of such ops take over.
 """
 
 from __future__ import annotations
@@ -216,3 +216,8 @@ def mixed_with(self: object, args: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def describe(self: object, row: Any) -> list[str]:
     """A row as lines of text."""
     return describe_blend(row)
+
+
+def applied(self: object, args: np.ndarray) -> np.ndarray:
+    """(B,) bool: the clip is changed."""
+    return ~is_neutral(args)

@@ -38,3 +38,7 @@ class RandomHorizontalFlip:
     def build(self, fn: Any, clips: Any, args: Any) -> Any:
         """A flip in DALI's graph."""
         return fn.flip(clips, horizontal=args["mirrored"], vertical=0)
+
+    def applied(self, args: np.ndarray) -> np.ndarray:
+        """(B,) bool: the clip is mirrored."""
+        return args["mirrored"] != 0

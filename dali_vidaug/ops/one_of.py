@@ -34,7 +34,7 @@ class OneOf:
 
     ARGS = BLEND
     blends = True
-    build, check, describe = blend.build, blend.check, blend.describe
+    build, check, describe, applied = blend.build, blend.check, blend.describe, blend.applied
     targets, mixed_with = blend.targets, blend.mixed_with
 
     def __post_init__(self):
@@ -54,12 +54,35 @@ class OneOf:
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) BLEND: each row is that of the op that was chosen. All ops draw."""
+        rows = np.empty(len(draws), BLEND)
+        choice = self._choice(draws)
+        for i, drawn in enumerate(self._drawn(draws, frames, height, width)):
+            rows[choice == i] = drawn[choice == i]
+        return rows
+
+    def chosen(self, draws: Draws, args: np.ndarray) -> list[str | None]:
+        """For each clip the name of the op that was chosen; None where a row is not as it was drawn."""
+        names, choice = op_names(self.ops), self._choice(draws)
+        others = [field for field in BLEND.names or () if field != "partner"]  # which depends on the whole batch
+        result: list[str | None] = [None] * len(args)
+        try:
+            candidates = list(self._drawn(draws, *(args[field] for field in ("frames", "height", "width"))))
+        except ValueError:  # rows that were edited
+            return result
+        for i in range(len(args)):
+            drawn = candidates[choice[i]][i]
+            if all((drawn[field] == args[i][field]).all() for field in others):
+                result[i] = names[choice[i]]
+        return result
+
+    def _choice(self, draws):
+        """(B,) which of the ops."""
         common = draws if self.granularity == "clip" else draws.of_batch()
         weights = np.cumsum(self.weights or [1.0] * len(self.ops))
         choice = np.searchsorted(weights, common.uniform("choice", 0, weights[-1]), side="right")
-        choice = np.broadcast_to(choice, len(draws))
-        rows = np.empty(len(draws), BLEND)
-        for i, (name, op) in enumerate(zip(op_names(self.ops), self.ops, strict=True)):
-            drawn = op.draw(draws.named(f"{draws.prefix}.{name}"), frames, height, width)
-            rows[choice == i] = drawn[choice == i]
-        return rows
+        return np.broadcast_to(choice, len(draws))
+
+    def _drawn(self, draws, frames, height, width):
+        """What each of the ops draws."""
+        for name, op in zip(op_names(self.ops), self.ops, strict=True):
+            yield op.draw(draws.named(f"{draws.prefix}.{name}"), frames, height, width)

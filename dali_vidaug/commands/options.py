@@ -1,0 +1,91 @@
+"""Options of the command line: numbers with their ranges, what is refused before any work is done, and their help."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+import dali_vidaug as dv
+from dali_vidaug.data.schema import is_manifest
+from dali_vidaug.rng import MAX_EPOCH, MAX_SEED
+
+
+class OptionError(ValueError):
+    """An option is wrong, which only the data could tell: the command ends with 2."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """The ``type`` of an option: a number in [low, high]. Anything else ends the command with 2, before it begins."""
+
+    low: float
+    high: float
+    kind: Callable[[str], float] = int
+
+    def __call__(self, text: str) -> float:
+        """The number that a text is.
+
+        Raises:
+            argparse.ArgumentTypeError: it is none, or out of range; argparse puts the option's name before it.
+        """
+        try:
+            value = self.kind(text)
+        except ValueError:
+            value = float("nan")
+        if not self.low <= value <= self.high:
+            what = "a whole number" if self.kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"must be {what} in [{self.low}, {self.high}], got {text!r}")
+        return value
+
+
+CLIPS = Number(1, 4096)  # in a batch
+FRAMES = Number(1, 1024)  # of a clip
+STRIDE = Number(1, 10**6)
+SIZE = Number(1, 16384)  # pixels
+EPOCHS = Number(1, MAX_EPOCH)
+EPOCH = Number(0, MAX_EPOCH - 1)
+SEED = Number(0, MAX_SEED - 1)
+SAMPLE = Number(0, 2**32 - 1)
+STREAM = Number(0, 2**31 - 1)
+THREADS = Number(1, 1024)
+MAGNITUDE = Number(0, 30, float)
+
+VIDEOS = "DIR|LIST|MANIFEST"
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Adds the default to the help of an option, unless there is none or the help says it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        said = action.default in (None, False) or "default" in (action.help or "")
+        return action.help if said else super()._get_help_string(action)
+
+
+def check_picture(path: str) -> None:
+    """Refuse the name of a picture that could not be written in the end.
+
+    Raises:
+        ValueError: no such folder, or not the suffix of a picture.
+    """
+    known = Image.registered_extensions()
+    if known.get(Path(path).suffix.lower()) not in Image.SAVE:
+        raise ValueError(f"--output: a picture's name must end in .png, .jpg or the like, got {path}")
+    if not Path(path).resolve().parent.is_dir():
+        raise ValueError(f"--output: there is no folder {Path(path).resolve().parent}")
+
+
+def open_videos(path: str) -> dv.Manifest:
+    """The manifest of what a user names: one that was written, or a folder or list, which are measured."""
+    return dv.Manifest.read(path) if is_manifest(path) else dv.scan(path)
+
+
+def add_common(parser: Any, output: str) -> None:
+    """The options that all commands that draw have."""
+    parser.add_argument("-o", "--output", default=output, metavar="PNG", help="where to draw")
+    parser.add_argument("--num-frames", type=FRAMES, default=16, help="frames in a clip")
+    parser.add_argument("--seed", type=SEED, default=0, help="of everything random")
