@@ -6,6 +6,7 @@ import base64
 import logging
 import os
 import time
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -30,17 +31,25 @@ def index_path(manifest: str | os.PathLike[str]) -> str:
 class IndexTable:
     """Packet indices by number, which is what the column ``packet_index`` of a manifest has.
 
-    Nothing is in memory but what is used, and processes share it. If there is a file, a pickle has only its name.
+    If there is a file, it is mapped to memory and a pickle has only its name. The packets of a video are then read from
+    the file: in a mapping, Linux would count much around each of them as the process's memory.
 
     Args:
         table: of ``SCHEMA``.
         source: the file that is mapped, and its id; None if the table is in memory.
+        starts: for each chunk of the packets where its bytes begin in the file, if there is one.
     """
 
-    def __init__(self, table: pa.Table, source: tuple[str, str] | None = None):
+    def __init__(self, table: pa.Table, source: tuple[str, str] | None = None, starts: Sequence[int] = ()):
         self.table = table
         self._source = source
         self._codec, self._packets = table["codec"], table["packets"]
+        self._firsts = np.cumsum([0, *(len(chunk) for chunk in self._packets.chunks)])
+        self._offsets = [np.frombuffer(chunk.buffers()[1], np.int64) for chunk in self._packets.chunks if starts]
+        self._starts = starts
+        if source is not None:
+            self._file = os.open(source[0], os.O_RDONLY | os.O_CLOEXEC)
+            weakref.finalize(self, os.close, self._file)
 
     @classmethod
     def of(cls, indices: Sequence[Index]) -> IndexTable | None:
@@ -58,7 +67,12 @@ class IndexTable:
         return (read_table, self._source) if self._source else (IndexTable, (self.table,))
 
     def __getitem__(self, number: int) -> Index:
-        return Index(self._codec[number].as_py(), self._packets[number].as_buffer())
+        codec = self._codec[number].as_py()
+        if self._source is None:
+            return Index(codec, self._packets[number].as_buffer())
+        chunk = int(np.searchsorted(self._firsts, number, "right")) - 1
+        first, last = self._offsets[chunk][number - self._firsts[chunk] :][:2].tolist()
+        return Index(codec, os.pread(self._file, last - first, self._starts[chunk] + first))
 
     def __add__(self, other: IndexTable) -> IndexTable:
         """Both; the numbers of ``other`` are then larger by ``len(self)``."""
@@ -95,12 +109,14 @@ def read_table(path: str, name: str) -> IndexTable | None:
         The indices; None, with a warning, if the file is not there or not the one that was written.
     """
     try:
-        table = pa.ipc.open_file(pa.memory_map(path)).read_all()
+        mapped = pa.memory_map(path)
+        begin = mapped.read_buffer(1).address
+        table = pa.ipc.open_file(mapped).read_all()
     except (OSError, pa.ArrowException) as error:
         reason = "it is not there" if isinstance(error, FileNotFoundError) else f"it cannot be read ({error})"
     else:
         if (table.schema.metadata or {}).get(b"dali_vidaug") == name.encode() and table.schema.equals(SCHEMA):
-            return IndexTable(table, (path, name))
+            return IndexTable(table, (path, name), [c.buffers()[2].address - begin for c in table["packets"].chunks])
         reason = "it is that of another scan"
     log.warning("manifest: no packet index, files are opened as containers: %s: %s", path, reason)
     return None
