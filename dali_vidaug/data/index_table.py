@@ -134,9 +134,10 @@ def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
     numbers = table["packet_index"]
     if packets is None and numbers.null_count < len(numbers):
         return _with_numbers(table, pa.nulls(len(table), pa.int64()))
-    used = numbers.drop_null().to_numpy()
-    if packets is not None and len(used) and not (used.min() >= 0 and used.max() < len(packets)):
-        raise ValueError(f"manifest: packet_index goes from {used.min()} to {used.max()}, but there are {len(packets)}")
+    if packets is not None and numbers.null_count < len(numbers):
+        low, high = pc.min_max(numbers).as_py().values()
+        if not 0 <= low <= high < len(packets):
+            raise ValueError(f"manifest: packet_index goes from {low} to {high}, but there are {len(packets)}")
     return table
 
 
