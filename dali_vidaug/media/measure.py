@@ -11,6 +11,7 @@ import numpy as np
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of
 from dali_vidaug.media.cut import READ_ERRORS, needs_note, open_video, read_packets, video_streams
+from dali_vidaug.media.numbers import FRAME_MISSING, REFERENCE_MISSING
 from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.prove import Decoded, compare, decode_packets, join, odd_frames, prove
@@ -113,10 +114,11 @@ def _from_all(path, packets, facts, notes, deep):
     numbered = packets.odd_stamps is None if named else not packets.num_hidden
     row["regular"] = decoded.problem is None and packets.odd_packets is None and one_each and numbered
     row["regular"] &= not odd_frames(frames, row["keyframes"])
-    proven = prove(_video(path, row), frames, deep)
+    missing = packets.odd_packets in (REFERENCE_MISSING, FRAME_MISSING)
+    proven = prove(_video(path, row), frames, deep, missing)
     if proven.damaged and row["regular"]:  # clips of a file that is not regular have more packets: compare those
         row["regular"] = False
-        proven = prove(_video(path, row), frames, deep)
+        proven = prove(_video(path, row), frames, deep, missing)
     notes += [proven.note] if proven.note else []
     kept = proven.video.keyframes.tolist()
     row |= {name: getattr(proven.video, name) for name in ("pts", "pts_first", "pts_step", "regular")}
