@@ -109,6 +109,8 @@ def test_labels_and_columns_stay_with_their_files(videos, tmp_path):
         ),
         (dict(labels=[0, 1, 0, 1.5, 0, 1]), r"file 3 \(.*3.mp4\): labels that are numbers must be whole, got 1.5"),
         (dict(labels=[0, 1, 0, True, 0, 1]), "a label must be text or a whole number, got True at 3"),
+        (dict(labels=np.eye(6, 3, dtype=int)), r"labels look multi-hot, got \[1, 0, 0\] at 0; expected the classes"),
+        (dict(labels=[[0, 1], [1, 0]] * 3), r"look multi-hot, .*numpy.flatnonzero.*numpy.argmax"),
         (dict(labels=["a", {}, *"cdef"]), "a label must be text or a whole number, got {} at 1"),
         (dict(labels=list("abcdef"), classes=["a", "b"]), r"file 2 \(.*\): label 'c' is not among the 2 classes"),
         (dict(columns={"x": [1]}), "column x must have a value for each of 6 files, got 1"),

@@ -52,7 +52,11 @@ def test_kinetics_csv(numbered, tmp_path):
     "text, message",
     [
         ("", "the header must have path"),
-        ("name,label\na,b\n", "the header must have path.*it has name, label"),
+        ("name,label\na,b\n", "the header must have path.*it has name, label$"),
+        ("path;label\na.mp4;b\n", "it has path;label. Fields are separated by commas, not by ';'"),
+        ("path\tlabel\na.mp4\tb\n", r"Fields are separated by commas, not by '\\t'"),
+        ("v/a.mp4 0\nv/b.mp4 1\n", "It looks like a row: the first line must name the columns, such as path,label"),
+        ("v/a.mp4,b\n", "It looks like a row: the first line must name the columns"),
         ("path,label\n", "has a header, but no rows"),
         ("path,label\na.mp4\n", "line 2: 1 fields, but the header has 2"),
         ("path,label\na.mp4,b,c\n", "line 2: 3 fields, but the header has 2"),

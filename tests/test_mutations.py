@@ -73,7 +73,7 @@ MUTATIONS = [
     ("data/join.py", "table.unify_dictionaries()", "table", "test_manifest.py"),
     ("data/schema.py", "not in EXTENSIONS:", "in ('.csv',):", "test_manifest.py"),
     ("data/files.py", "pa.array([store_name(name) for name in names]", "pa.array(sorted(names)", "test_files.py"),
-    ("data/scan.py", "glob(f\"*/{escape(first)}\")", "glob(f\"*/{first}\")", "test_files.py"),
+    ("data/names.py", "glob(f\"*/{escape(name)}\")", "glob(f\"*/{name}\")", "test_files.py"),
     ("commands/summary.py", '{row["path"]: row for row in rows}.values()', "rows", "test_files.py"),
     ("in_memory.py", "if len(other) > 1:", "if len(fits) > 1:", "test_layouts.py"),
     ("in_memory.py", "        fits = found\n", "        fits = fits if i else found\n", "test_layouts.py"),

@@ -237,3 +237,35 @@ def test_apply_looks_at_files_too(twelve):
             loader.apply(plan)
         loader.settings = replace(loader.settings, check_files="size")
         assert len(loader.apply(plan)) == 1
+
+
+def test_a_data_set_that_is_not_there_is_said_before_the_first_clip(twelve, tmp_path, monkeypatch):
+    folder, manifest = twelve
+    manifest.write(tmp_path / "m.parquet")
+    folder.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    read = dv.Manifest.read
+    message = f"of 12 files looked at, none exists in {folder}, such as a/00.mp4. If they were moved, .*root="
+    with pytest.raises(FileNotFoundError, match=f"{message}their new folder"):
+        make_loader(read("m.parquet"))
+    make_loader(read("m.parquet"), check_files="off")
+    with pytest.raises(FileNotFoundError, match=f"root='{tmp_path}/elsewhere'"):
+        make_loader(read("m.parquet", root=tmp_path))
+    assert bad_names(make_loader(read("m.parquet", root="elsewhere"))) == {}
+    with pytest.raises(FileNotFoundError, match="manifest: root must be a folder, there is no folder gone"):
+        read("m.parquet", root="gone")
+
+
+def test_other_files_than_those_scanned_are_said_before_the_first_clip(twelve):
+    _, manifest = twelve
+    sizes = [Path(manifest.path(i)).stat().st_size for i in range(12)]
+    for i in range(1, 12):
+        with Path(manifest.path(i)).open("ab") as file:
+            file.write(b"\0\0\0\x08free")
+    make_loader(manifest)  # one that is right is enough
+    Path(manifest.path(0)).unlink()
+    name = Path(manifest.path(1)).name
+    message = f"11 of another size, 1 missing. .*{name} has {sizes[1] + 8} bytes, and had {sizes[1]}. Scan again"
+    for check in ("auto", "size", "size_and_time"):
+        with pytest.raises(ValueError, match=message):
+            make_loader(manifest, check_files=check)

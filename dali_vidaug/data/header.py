@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 KINETICS = ("label", "youtube_id", "time_start", "time_end")
@@ -72,7 +73,7 @@ def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str]
     if path is None and not set(KINETICS) <= set(columns):
         raise ValueError(
             f"{place}: the header must have path[, label, start, end] or {', '.join(KINETICS)}; it has "
-            f"{', '.join(columns) or 'nothing'}"
+            f"{', '.join(columns) or 'nothing'}{_wrong_header(columns)}"
         )
     missing = [name for name in label_columns or () if name not in columns]
     if missing:
@@ -85,6 +86,17 @@ def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str]
         start, end, in_frames = _find(free, _FIRST_FRAMES), _find(free, _LAST_FRAMES), True
     spelled = {plain(name) for name in (start, end) if name}
     return Header(path, labels, start, end, in_frames and bool(spelled), spelled == {"time_start", "time_end"})
+
+
+def _wrong_header(columns):
+    """What is wrong with a header that is none, and what to do, if its text tells."""
+    text = " ".join(columns)
+    separator = next((one for one in (";", "\t", "|") if len(columns) == 1 and one in text), None)
+    if separator is not None:
+        return f". Fields are separated by commas, not by {separator!r}"
+    if any(Path(part).suffix[1:].isalnum() and not part.endswith(".") for part in text.split()):
+        return ". It looks like a row: the first line must name the columns, such as path,label, separated by commas"
+    return ""
 
 
 def plain(name: str) -> str:

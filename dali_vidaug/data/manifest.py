@@ -276,9 +276,11 @@ class Manifest:
             root: folder that holds the videos now, if they were moved.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: there is no such file or folder.
             ValueError: the file is not a manifest.
         """
+        if root is not None and not Path(root).is_dir():
+            raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
         try:
             # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
             table = pq.ParquetFile(path).read(use_threads=False)
@@ -286,13 +288,13 @@ class Manifest:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"manifest: no file {path}") from error
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise ValueError(f"{path} is not a manifest written by dali-vidaug scan ({error})") from error
+            why = "another Parquet file" if isinstance(error, KeyError) else error
+            raise ValueError(f"{path} is not a manifest ({why}); dv.scan makes one of a folder or a list") from error
         if header["version"] != MANIFEST_VERSION:
             raise OtherVersionError(
                 f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
             )
         broken = [Broken(*b) for b in header["broken"]]
-        root = header["root"] if root is None else root
-        manifest = cls(table, header["classes"], root, broken, header["remarks"])
+        manifest = cls(table, header["classes"], header["root"] if root is None else root, broken, header["remarks"])
         pa.default_memory_pool().release_unused()
         return manifest

@@ -34,6 +34,8 @@ def measure(path: Path, deep: bool = False, stream: int | None = None) -> dict[s
     """
     try:
         stat = path.stat()
+        if not path.is_file() and not path.is_dir():
+            return {"error": "not a regular file"}  # to open a named pipe would wait for ever
         if stat.st_size == 0:
             return {"error": "the file is empty"}
         return {**_measure(path, deep, stream), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
