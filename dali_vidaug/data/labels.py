@@ -164,13 +164,14 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
     """Warnings of manifests in the folder of ``output`` that have other classes; only their headers are read."""
     if not classes:
         return
-    for path in sorted(output.resolve().parent.glob("*.parquet")):
-        others = read_classes(path)
-        if not others or list(others) == list(classes):
-            continue
-        i, mine, theirs = first_difference(classes, others)
-        before = "before this scan" if path.name == output.name else "which is beside it"
+    read = {path.name: read_classes(path) for path in sorted(output.resolve().parent.glob("*.parquet"))}
+    found = {name: others for name, others in read.items() if others and list(others) != list(classes)}
+    for name in sorted(found, key=lambda name: name != output.name)[:1]:
+        i, mine, theirs = first_difference(classes, found[name])
+        before = "before this scan" if name == output.name else "which is beside it"
+        more = [other for other in found if other != name]
         yield (
-            f"{output.name} has {len(classes)} classes and {path.name}, {before}, has {len(others)}; the first that "
+            f"{output.name} has {len(classes)} classes and {name}, {before}, has {len(found[name])}; the first that "
             f"differs is {i}: {mine} and {theirs}. If they belong together, scan the second with like= the first"
+            f"{f'. Others that differ: {len(more)} ({name_some(more)})' if more else ''}"
         )
