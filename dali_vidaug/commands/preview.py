@@ -112,7 +112,10 @@ def named_recipe(name: str, num_frames: int, randaugment: dv.RandAugmentT) -> dv
         raise ValueError(
             f"--recipe: must be one of {', '.join(RECIPES)} or a file with the repr of a recipe, got {name}"
         )
-    return dv.Recipe.parse(Path(name).read_text().strip())
+    try:
+        return dv.Recipe.parse(Path(name).read_text().strip())
+    except ValueError as error:
+        raise ValueError(f"--recipe: {name}: {error}") from error
 
 
 def run_preview(args: argparse.Namespace) -> int:
