@@ -76,12 +76,19 @@ class Recipe:
                 if node.func.id not in known:
                     raise ValueError(f"Recipe: {node.func.id} is not known; known are {', '.join(sorted(known))}")
                 return known[node.func.id](**{k.arg: value(k.value) for k in node.keywords if k.arg})
-            return ast.literal_eval(node)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known:
+                raise ValueError(f"Recipe: arguments must have names, as repr writes them, got {ast.unparse(node)}")
+            try:
+                return ast.literal_eval(node)
+            except ValueError:
+                raise ValueError(f"Recipe: must be what repr(recipe) gives, got {ast.unparse(node)}") from None
 
         try:
             recipe = value(ast.parse(text, mode="eval").body)
         except SyntaxError as error:
             raise ValueError(f"Recipe: cannot read {text!r}") from error
+        except TypeError as error:  # an argument that a class does not have
+            raise ValueError(f"Recipe: {error}") from error
         if not isinstance(recipe, cls):
             raise ValueError(f"Recipe: {text!r} is not a Recipe")
         return recipe

@@ -79,10 +79,13 @@ def warn_of_short_videos(manifest: Manifest, recipe: Recipe, seed: int) -> None:
     """Say once how many videos are too short for the sampling, and what to do."""
     clips, frames = padded_share(manifest, recipe, seed)
     if clips:
+        cure = "Fewer frames, a smaller stride or ClipSampling(short='shrink') avoid it"
+        if getattr(recipe.sampling, "short", None) == "shrink":
+            cure = "Fewer frames avoid it"
         warn_once(
             f"about {max(clips, 0.01):.0%} of the clips have frames more than once ({max(frames, 0.01):.0%} of all "
-            f"frames), because their videos are too short for {recipe.sampling!r}. Fewer frames, a smaller stride or "
-            "ClipSampling(short='shrink') avoid it; report() counts them"
+            f"frames), because their videos are too short for {recipe.sampling!r}. {cure}; report() counts "
+            "them"
         )
 
 

@@ -243,16 +243,20 @@ def test_like_another_manifest(grey, tmp_path):
 
 def test_a_neighbour_with_other_classes_is_named(grey, tmp_path, caplog):
     scan_labels(grey, tmp_path, ["walk", "sit", "run"], output=tmp_path / "train.parquet")
-    scan_labels(grey, tmp_path, ["walk", "sit", "run"], output=tmp_path / "same.parquet")
+    scan_labels(grey, tmp_path, ["walk", "sit", "run"], output=tmp_path / "train_2.parquet")
     assert "first that differs" not in caplog.text
     manifest = scan_labels(grey, tmp_path, ["walk", "run"], output=tmp_path / "val.parquet")
     assert "val.parquet has 2 classes and train.parquet, which is beside it, has 3" in caplog.text
     assert "the first that differs is 1: 'walk' and 'sit'" in caplog.text
     assert dv.Manifest.read(tmp_path / "val.parquet").remarks == manifest.remarks != ()
-    caplog.clear()
-    scan_labels(grey, tmp_path, ["sit"], output=tmp_path / "one.parquet")
-    assert "one.parquet has 1 class and same.parquet, " in caplog.text and "2 more" not in caplog.text
-    assert "1 more manifest beside one.parquet with other classes: val.parquet" in caplog.text
+    caplog.clear()  # one sentence, however many there are
+    scan_labels(grey, tmp_path, ["sit"], output=tmp_path / "third.parquet")
+    assert [record.getMessage().count("third.parquet") for record in caplog.records] == [1]
+    assert "and train.parquet, which is beside it, has 3;" in caplog.text
+    assert "Others that differ: 2 (train_2.parquet, val.parquet)" in caplog.text
+    caplog.clear()  # the one that is written over comes first
+    scan_labels(grey, tmp_path, ["run", "sit"], output=tmp_path / "val.parquet")
+    assert "and val.parquet, before this scan, has 2;" in caplog.text
 
 
 # ---- Several labels

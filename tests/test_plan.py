@@ -189,8 +189,10 @@ def test_repr_of_a_recipe_is_python_and_is_read_back():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("__import__('os').getcwd()", "malformed node"),
-        ("Recipe(ops=(open('x'),))", "malformed node"),
+        ("__import__('os').getcwd()", "must be what repr.recipe. gives, got __import__"),
+        ("Recipe(ops=(open('x'),))", "must be what repr.recipe. gives, got open"),
+        ("Recipe(ops=(RandomResizedCrop(224),))", "arguments must have names, .* got RandomResizedCrop.224.$"),
+        ("Recipe(ops=(Resize(sise=8),))", "Recipe: .*unexpected keyword argument 'sise'"),
         ("Resize(size=3)", "is not a Recipe"),
         ("Recipe(", "cannot read 'Recipe\\('"),
         ("Recipe(ops=(Nope(),))", "Nope is not known; known are .*CenterCrop"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 KINETICS = ("label", "youtube_id", "time_start", "time_end")
@@ -73,7 +72,7 @@ def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str]
     if path is None and not set(KINETICS) <= set(columns):
         raise ValueError(
             f"{place}: the header must have path[, label, start, end] or {', '.join(KINETICS)}; it has "
-            f"{', '.join(columns) or 'nothing'}{_wrong_header(columns)}"
+            f"{', '.join(columns) or 'nothing'}{_header_hint(columns)}"
         )
     missing = [name for name in label_columns or () if name not in columns]
     if missing:
@@ -88,15 +87,17 @@ def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str]
     return Header(path, labels, start, end, in_frames and bool(spelled), spelled == {"time_start", "time_end"})
 
 
-def _wrong_header(columns):
-    """What is wrong with a header that is none, and what to do, if its text tells."""
-    text = " ".join(columns)
-    separator = next((one for one in (";", "\t", "|") if len(columns) == 1 and one in text), None)
-    if separator is not None:
-        return f". Fields are separated by commas, not by {separator!r}"
-    if any(Path(part).suffix[1:].isalnum() and not part.endswith(".") for part in text.split()):
-        return ". It looks like a row: the first line must name the columns, such as path,label, separated by commas"
-    return ""
+def _header_hint(columns: Sequence[str]) -> str:
+    """What to do about a header without paths: a line of data, other separators than commas, other names."""
+    words = [word for name in columns for word in re.split(r"[\s;|]+", name)]
+    if any(re.search(r"[^/\\]\.\w{2,4}$", word) or "/" in word for word in words):
+        split = len(words) > len(columns)
+        return (
+            f". This looks like a row: put a line path,label above it{', and commas between values' if split else ''}"
+        )
+    if len(columns) == 1 and len(words) > 1:
+        return ". Values must be separated by commas"
+    return ". Name the column with the paths path" if columns else ""
 
 
 def plain(name: str) -> str:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from dali_vidaug.data.classes import Classes, read_classes
 from dali_vidaug.data.entry import Listing, first_difference, name_some, plural
 
-_NEIGHBOURS_NAMED = 2  # one by one
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _MISSING = frozenset(("", "nan", "null", "<na>"))
@@ -170,25 +169,18 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
     """Warnings of manifests in the folder of ``output`` that have other classes; only their headers are read."""
     if not classes:
         return
-    more: list[str] = []
-    said = 0
-    for path in sorted(output.resolve().parent.glob("*.parquet")):
-        others = read_classes(path)
-        if not others or list(others) == list(classes):
-            continue
-        said += 1
-        if said > _NEIGHBOURS_NAMED:
-            more.append(path.name)
-            continue
-        i, mine, theirs = first_difference(classes, others)
-        before = "before this scan" if path.name == output.name else "which is beside it"
+    read = {path.name: read_classes(path) for path in sorted(output.resolve().parent.glob("*.parquet"))}
+    found = {name: others for name, others in read.items() if others and list(others) != list(classes)}
+    for name in sorted(found, key=lambda name: name != output.name)[:1]:
+        i, mine, theirs = first_difference(classes, found[name])
+        before = "before this scan" if name == output.name else "which is beside it"
+        more = [other for other in found if other != name]
         yield (
-            f"{output.name} has {plural(len(classes), 'class', 'classes')} and {path.name}, {before}, has "
-            f"{len(others)}; the first that differs is {i}: {mine} and {theirs}. If they belong together, scan the "
-            "second with like= the first"
+            f"{output.name} has {plural(len(classes), 'class', 'classes')} and {name}, {before}, has "
+            f"{len(found[name])}; the first that "
+            f"differs is {i}: {mine} and {theirs}. If they belong together, scan the second with like= the first"
+            f"{f'. Others that differ: {len(more)} ({name_some(more)})' if more else ''}"
         )
-    if more:
-        yield f"{plural(len(more), 'more manifest')} beside {output.name} with other classes: {name_some(more)}"
 
 
 def find_repeated(rows: Sequence[Mapping[str, Any]], places: Sequence[str]) -> Iterable[str]:
