@@ -286,7 +286,8 @@ class Manifest:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"manifest: no file {path}") from error
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise ValueError(f"{path} is not a manifest written by dali-vidaug scan ({error})") from error
+            folder = "; dv.scan makes one of a folder" if Path(path).is_dir() else ""
+            raise ValueError(f"{path} is not a manifest written by dali-vidaug scan ({error}){folder}") from error
         if header["version"] != MANIFEST_VERSION:
             raise OtherVersionError(
                 f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
