@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dali_vidaug.description import as_html, as_text, describe_clip, plan_lines
+from dali_vidaug.description import as_html, as_text, clip_index, describe_clip, plan_lines
 from dali_vidaug.errors import naming
 from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
@@ -85,6 +85,7 @@ class Plan:
 
     def row(self, i: int) -> Plan:
         """The plan of clip ``i`` alone, which can then only be mixed with itself."""
+        i = clip_index(self, i)
         args = {name: rows if rows is None else rows[i : i + 1].copy() for name, rows in self.args.items()}
         for rows in args.values():
             if rows is not None and "partner" in rows.dtype.names:
@@ -169,7 +170,8 @@ class Plan:
                 args={name: _read_rows(op) for name, op in document["args"].items()},
             )
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a plan saved by Plan.save: {error!r}") from error
+            reason = "it is not text" if isinstance(error, UnicodeDecodeError) else repr(error)
+            raise ValueError(f"{path} is not a plan saved by Plan.save: {reason}") from error
 
 
 def _read_rows(op):

@@ -28,6 +28,8 @@ class Recipe:
     ops: Sequence[Any] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
 
     def __post_init__(self):
+        if hasattr(self.ops, "draw"):
+            raise ValueError(f"Recipe: ops must be a tuple of ops, such as (RandomResizedCrop(),), got {self.ops!r}")
         object.__setattr__(self, "ops", tuple(self.ops))
         if isinstance(self.sampling, type) or not hasattr(self.sampling, "draw") or hasattr(self.sampling, "build"):
             raise ValueError(f"Recipe: sampling must be a sampler, such as ClipSampling(), got {self.sampling!r}")
@@ -36,7 +38,8 @@ class Recipe:
             raise ValueError(f"Recipe: num_clips of {self.sampling!r} must be an int in [1, {MAX_VIEW}], got {count!r}")
         for op in self.ops:
             if isinstance(op, type) or not (hasattr(op, "draw") and hasattr(op, "build")):
-                raise ValueError(f"Recipe: an op needs draw and build, got {op!r}")
+                hint = f"; write {op.__name__}()" if isinstance(op, type) else ""
+                raise ValueError(f"Recipe: an op needs draw and build, got {op!r}{hint}")
             if hasattr(op, "mix_targets"):
                 raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
         for name, op in zip(self.names[:-1], self.ops, strict=False):

@@ -180,7 +180,7 @@ def test_describe_names_the_sample_that_is_mixed_in(numbered_manifest):
     for i in range(3):
         partner = int(plan.args["MixUp"]["partner"][i])
         assert f"clip {partner} of the batch (sample {plan.samples[partner]}), own share" in plan.describe(i)
-        assert "(sample" not in plan.row(i).describe(0)  # its partner is not in it
+        assert "    itself, own share" in plan.row(i).describe(0)  # its partner is not in it
 
 
 # ---- Notebooks

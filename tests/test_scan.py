@@ -201,6 +201,8 @@ def test_files_that_are_no_manifests_are_refused(tmp_path, numbered_manifest):
     pq.write_table(numbered_manifest.table, tmp_path / "y.parquet")
     with pytest.raises(ValueError, match="is not a manifest"):
         dv.Manifest.read(tmp_path / "y.parquet")
+    with pytest.raises(ValueError, match=r"is not a manifest .*; dv\.scan makes one of a folder$"):
+        dv.Manifest.read(tmp_path)
     with pytest.raises(ValueError, match="the columns codec are missing"):
         dv.Manifest(numbered_manifest.table.drop(["codec"]))
     with pytest.raises(ValueError, match="labels go from 0 to 1, not within 1 class"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -123,12 +124,37 @@ def test_missing_and_several_labels_are_part_of_a_fingerprint():
     assert len({f["labels"] for f in (*several, *single, *names)}) == 7
 
 
+def test_of_two_recipes_the_message_shows_what_differs(numbered_manifest):
+    def loader(*ops):
+        return dv.VideoLoader(numbered_manifest, dv.Recipe(dv.ClipSampling(4), ops), 4)
+
+    size, ramp = dv.RandomResizedCrop(16), dv.RandAugmentT()
+    flips = dv.RandomHorizontalFlip(0.25), dv.RandomHorizontalFlip(0.5)
+    for mine, theirs, message in (
+        ((dv.RandomResizedCrop(116),), (size,),
+         "RandomResizedCrop(size=116..., the state's RandomResizedCrop(size=16..."),
+        ((size, flips[0]), (size, flips[1]),
+         "RandomHorizontalFlip(probability=0.25..., the state's RandomHorizontalFlip(probability=0.5..."),
+        ((size, flips[0], ramp), (size, flips[0]),
+         f"RandomHorizontalFlip(probability=0.25), {ramp}..., the state's RandomHorizontalFlip(probability=0.25)..."),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=re.escape(f"recipe has {message}") + "$"):
+            loader(*mine).load_state_dict(loader(*theirs).state_dict())
+
+
 def test_positions_of_a_state_are_checked(numbered_manifest):
     loader = make_loader(numbered_manifest)
     for wrong in (dict(batch=3), dict(batch=-1), dict(epoch=2**24), dict(epoch=1.5), dict(batch="1")):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} of the state must be in"):
             loader.load_state_dict({**loader.state_dict(), **wrong})
     state = loader.state_dict()
+    for other, got in (
+        (None, "None"),
+        ({"model": {}, "loader": state}, "a mapping with model, loader"),
+        ({}, "a mapping with nothing"),
+    ):
+        with pytest.raises(ValueError, match=rf"the state must be what state_dict\(\) gave, got {got}$"):
+            loader.load_state_dict(other)
     del state["manifest"]
     with pytest.raises(ValueError, match="the state lacks manifest"):
         loader.load_state_dict(state)
