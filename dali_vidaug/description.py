@@ -22,8 +22,20 @@ _NUMBER = r"-?\d[\d.e+-]*"
 _NUMBERS_SHOWN, _CLASSES_SHOWN, _ROWS_SHOWN = 12, 6, 16
 
 
+def clip_index(plan: Plan, i: int) -> int:
+    """The position of clip ``i`` of a plan, also counted from its end.
+
+    Raises:
+        IndexError: there is no such clip.
+    """
+    if not -len(plan) <= i < len(plan):
+        raise IndexError(f"plan: there is no clip {i}; it has {len(plan)}, counted from 0")
+    return i % len(plan)
+
+
 def describe_clip(plan: Plan, i: int, manifest: Manifest | None) -> str:
     """What clip ``i`` of a plan is and gets, with file and class where ``manifest`` tells them, as lines of text."""
+    i = clip_index(plan, i)
     sample = int(plan.samples[i])
     lines = [f"sample {sample}, seed {plan.seed}, epoch {plan.epoch}, view {plan.views[i]}"]
     if manifest is not None:

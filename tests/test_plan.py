@@ -215,7 +215,11 @@ def test_parse_runs_no_code(text, message):
         (lambda: dv.Normalize(mean=(2, 0, 0)), "Normalize: mean"),
         (lambda: dv.Recipe(ops=(dv.Normalize(), dv.Resize(3))), "Normalize must be the last"),
         (lambda: dv.Recipe(ops=("flip",)), "an op needs draw and build, got 'flip'"),
-        (lambda: dv.Recipe(ops=(dv.Resize,)), "an op needs draw and build"),
+        (lambda: dv.Recipe(ops=(dv.Resize,)), r"needs draw and build, got <class .*Resize'>: write Resize\(...\)"),
+        (lambda: dv.Recipe(ops=dv.Resize(8)), r"Recipe: ops must be several, such as .*, got Resize\(size=8\)"),
+        (lambda: dv.Recipe.parse("Recipe()", dv.Resize), "classes must be a list of classes, .* got <class"),
+        (lambda: dv.Recipe.parse("Recipe()", [dv.Resize()]), "classes must be a list of classes, .* got .Resize"),
+        (lambda: Draws(0, 0, [0], prefix="Op").uniform(0.6, 1.4), "Op: the purpose of draws must be a word, .* 0.6$"),
         (lambda: dv.Recipe(sampling=16), "sampling must be a sampler, such as ClipSampling\\(\\), got 16"),
     ],
 )  # fmt: skip
