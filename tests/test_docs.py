@@ -245,7 +245,7 @@ def test_a_column_of_ones_own(numbered, tmp_path, capsys):
     code = program("docs/manifest.md", "own column")
     assert len(code.splitlines()) <= 20
     exec(code, {"dv": dv, "folder": tmp_path})
-    assert "('caption',) ['a fight']" in capsys.readouterr().out
+    assert "('caption',) ['a quiet street' 'a fight'] ['a fight']" in capsys.readouterr().out
 
 
 def test_labels_of_ones_own(numbered, tmp_path, monkeypatch):
