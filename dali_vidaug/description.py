@@ -23,9 +23,13 @@ _NUMBERS_SHOWN, _CLASSES_SHOWN, _ROWS_SHOWN = 12, 6, 16
 
 
 def clip_index(plan: Plan, i: int) -> int:
-    """Position ``i`` in the batch, which may count from the end, as one in [0, B)."""
+    """The position of clip ``i`` of a plan, also counted from its end.
+
+    Raises:
+        IndexError: there is no such clip.
+    """
     if not -len(plan) <= i < len(plan):
-        raise IndexError(f"Plan: clip must be in [0, {len(plan)}), got {i}")
+        raise IndexError(f"plan: there is no clip {i}; it has {len(plan)}, counted from 0")
     return i % len(plan)
 
 

@@ -224,6 +224,7 @@ def test_lists_with_names_that_are_not_utf8(source, tmp_path):
     (tmp_path / "l.csv").write_bytes(b"path,label,caption\n\xe9.mp4,a,caf\xc3\xa9\n")
     manifest = scan(tmp_path / "l.csv")
     assert Path(manifest.path(0)).exists() and manifest.rows("caption", [0])[0] == "caf\u00e9"
+    assert manifest.rows("caption").tolist() == manifest.rows("caption", range(len(manifest))).tolist()
     (tmp_path / "l.csv").write_bytes(b"path,label\n\xe9.mp4,caf\xe9\n")
     with pytest.raises(ValueError, match="line 2: label is not UTF-8 text"):
         scan(tmp_path / "l.csv")

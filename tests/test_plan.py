@@ -188,7 +188,7 @@ def test_a_clip_that_a_plan_does_not_have_is_an_error():
     plan = dataclasses.replace(dv.draw_plan(EqualVideos(), PINNED_RECIPE, [4, 9, 5], seed=0, epoch=0), manifest=None)
     for i in (3, -4):
         for ask in (plan.row, plan.describe):
-            with pytest.raises(IndexError, match=rf"Plan: clip must be in \[0, 3\), got {i}"):
+            with pytest.raises(IndexError, match=f"plan: there is no clip {i}; it has 3"):
                 ask(i)
     assert plan.row(-1).samples.tolist() == [5] and plan.row(-1).describe(-1) == plan.describe(2)
 
@@ -230,8 +230,11 @@ def test_parse_runs_no_code(text, message):
         (lambda: dv.Normalize(mean=(2, 0, 0)), "Normalize: mean"),
         (lambda: dv.Recipe(ops=(dv.Normalize(), dv.Resize(3))), "Normalize must be the last"),
         (lambda: dv.Recipe(ops=("flip",)), "an op needs draw and build, got 'flip'"),
-        (lambda: dv.Recipe(ops=(dv.Resize,)), r"an op needs draw and build, got .*; write Resize\(\)$"),
-        (lambda: dv.Recipe(ops=dv.Resize(3)), r"ops must be a tuple of ops, .* got Resize\(size=3"),
+        (lambda: dv.Recipe(ops=(dv.Resize,)), r"needs draw and build, got <class .*Resize'>: write Resize\(...\)"),
+        (lambda: dv.Recipe(ops=dv.Resize(8)), r"Recipe: ops must be several, such as .*, got Resize\(size=8\)"),
+        (lambda: dv.Recipe.parse("Recipe()", dv.Resize), "classes must be a list of classes, .* got <class"),
+        (lambda: dv.Recipe.parse("Recipe()", [dv.Resize()]), "classes must be a list of classes, .* got .Resize"),
+        (lambda: Draws(0, 0, [0], prefix="Op").uniform(0.6, 1.4), "Op: the purpose of draws must be a word, .* 0.6$"),
         (lambda: dv.Recipe(sampling=16), "sampling must be a sampler, such as ClipSampling\\(\\), got 16"),
     ],
 )  # fmt: skip
