@@ -11,6 +11,7 @@ from pathlib import Path
 from setuptools import Extension, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
+from setuptools.command.dist_info import dist_info
 from setuptools.errors import CompileError
 
 KERNELS = Path("kernels")
@@ -75,6 +76,14 @@ class BuildKernels(build_ext):
         return [*super().get_outputs(), *(str(folder / Path(path).name) for path in SOURCES + HEADERS)]
 
 
+class Metadata(dist_info):
+    """Without a compiler pip stops here, before it fetches what the package needs, which is gigabytes."""
+
+    def run(self):
+        find_compiler()
+        super().run()
+
+
 class Wheel(bdist_wheel):
     """One wheel serves every Python 3 of a platform: nothing in it is compiled against Python."""
 
@@ -115,7 +124,7 @@ setup(
         )
         for name, flags in VARIANTS.items()
     ],
-    cmdclass={"build_ext": BuildKernels, "bdist_wheel": Wheel},
+    cmdclass={"build_ext": BuildKernels, "dist_info": Metadata, "bdist_wheel": Wheel},
     # docs/testing.md says which versions were tried; av 17.0.1 is the first whose filter graphs can be given one thread
     install_requires=["numpy>=1.26", "av>=17.0.1,<20", "pyarrow>=14", "tqdm>=4.60", "pillow>=10.1", "torch>=2.4"],
     extras_require={
@@ -133,7 +142,7 @@ setup(
             "nvidia-cuda-runtime>=13",
         ],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
-        "test": ["pytest>=8", "ruff==0.17.6", "mypy==2.4.1", "psutil", "torchvision"],
+        "test": ["pytest>=8", "pytest-xdist", "ruff==0.17.6", "mypy==2.4.1", "psutil", "torchvision"],
     },
     entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.commands.cli:main"]},
 )

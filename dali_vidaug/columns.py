@@ -35,11 +35,13 @@ class Columns:
     Attributes:
         dtype: DALI's type of normalised clips.
         num_threads: of the graph.
+        sizes_unsure: the clips may have other sizes than the arguments were drawn for; ``Graph`` then measures them.
     """
 
     def __init__(self, name: str, dtype: np.dtype | None, settings: Settings):
         self._name, self._fields = name, dtype if dtype is not None else np.dtype([])
         self.dtype, self.num_threads = _CLIP_TYPES[settings.dtype], settings.num_threads
+        self.sizes_unsure = False
         self._nodes: dict[str, Any] = {}
         self._extract: dict[str, Callable] = {}  # by input of the pipeline: what it is fed, from the rows of a batch
 
@@ -98,6 +100,8 @@ class Columns:
 
 class EncodedColumns:
     """As ``Columns``, with the arguments of only those clips of a batch that DALI decodes."""
+
+    sizes_unsure = False  # only ops with in_decoder come before
 
     def __init__(self, args, encoded):
         self._args, self._encoded = args, encoded

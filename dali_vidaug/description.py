@@ -22,8 +22,20 @@ _NUMBER = r"-?\d[\d.e+-]*"
 _NUMBERS_SHOWN, _CLASSES_SHOWN, _ROWS_SHOWN = 12, 6, 16
 
 
+def clip_index(plan: Plan, i: int) -> int:
+    """The position of clip ``i`` of a plan, also counted from its end.
+
+    Raises:
+        IndexError: there is no such clip.
+    """
+    if not -len(plan) <= i < len(plan):
+        raise IndexError(f"plan: there is no clip {i}; it has {len(plan)}, counted from 0")
+    return i % len(plan)
+
+
 def describe_clip(plan: Plan, i: int, manifest: Manifest | None) -> str:
     """What clip ``i`` of a plan is and gets, with file and class where ``manifest`` tells them, as lines of text."""
+    i = clip_index(plan, i)
     sample = int(plan.samples[i])
     lines = [f"sample {sample}, seed {plan.seed}, epoch {plan.epoch}, view {plan.views[i]}"]
     if manifest is not None:
@@ -46,10 +58,11 @@ def describe_clip(plan: Plan, i: int, manifest: Manifest | None) -> str:
 def _row_lines(plan, op, row):
     """What an op says of a row, and which sample the partner is."""
     lines, partner = op.describe(row), row["partner"] if "partner" in row.dtype.names else -1
-    if not 0 <= partner < len(plan) or len(plan) == 1:  # the plan of one clip has lost its partner
+    if not 0 <= partner < len(plan):
         return lines
     place = f"clip {partner} of the batch"
-    return [line.replace(place, f"{place} (sample {plan.samples[partner]})") for line in lines]
+    named = f"{place} (sample {plan.samples[partner]})" if len(plan) > 1 else "itself"  # Plan.row leaves the partner
+    return [line.replace(place, named) for line in lines]
 
 
 def class_text(manifest: Manifest, sample: int) -> str:

@@ -40,6 +40,7 @@ class Encoded(NamedTuple):
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
 _NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
+_SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 
 
 def _built(name, op, clips, args):
@@ -77,6 +78,7 @@ class Graph:
         self._recipe, self._settings, self._oriented = plan.recipe, settings, oriented and settings.decoder != "pyav"
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
+        self._measured: dict[int, Any] = {}  # after so many ops: the sizes of the clips, which a later op would hide
         self._columns = {
             name: Columns(name, None if rows is None else rows.dtype, settings) for name, rows in plan.args.items()
         }
@@ -88,7 +90,7 @@ class Graph:
                 clips = self._decoded()
             else:
                 clips = self._merged()
-            self.pipeline.set_outputs(self._build(clips))
+            self.pipeline.set_outputs(self._build(clips), *self._measured.values())
 
     def _merged(self):
         """All clips in their order. Those that DALI decodes first get the ops that PyAV has done for the others."""
@@ -132,6 +134,10 @@ class Graph:
         flip: Any = None  # the arguments of a flip that the next op does in its own pass over the pixels
         for i, (name, op) in enumerate(ops):
             following = ops[i + 1][1] if i + 1 < len(ops) else None
+            sets_size = any(field in self._columns[name] for field in _SIZE_FIELDS)
+            if sets_size and not all(getattr(before, "in_decoder", False) for _, before in ops[:i]):
+                self._measured[self._num_in_decoder + i] = clips.shape()
+                self._columns[name].sizes_unsure = True
             if getattr(op, "mirrors", False) and getattr(following, "mirrors_first", False):
                 flip = self._columns[name]
             else:
@@ -170,9 +176,12 @@ class Graph:
         if self._done is not None:
             self._done.synchronize()
         self.pipeline.schedule_run()
-        (clips,) = self.pipeline.share_outputs(stream)
+        clips, *measured = self.pipeline.share_outputs(stream)
+        measured = [np.array(sizes.as_array()) for sizes in measured]
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()
+        for num_ops, sizes in zip(self._measured, measured, strict=True):
+            _check_shapes([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, num_ops)
         _check_shapes(clips.shape(), plan, inputs)
         return clips
 
@@ -191,20 +200,21 @@ class Graph:
             self.pipeline.feed_input("shown_size", sizes)
 
 
-def _check_shapes(shapes, plan, inputs):
-    """The clips that leave the graph are as large as the arguments of the ops say. Labels are mixed by that."""
+def _check_shapes(shapes, plan, inputs, num_ops=None):
+    """The clips that leave the first ops, or all, are as large as their arguments say. Labels are mixed by that."""
+    names = plan.recipe.names[:num_ops]
     for i, (clip, shape) in enumerate(zip(inputs, shapes, strict=True)):
         if isinstance(clip, Encoded):
             size = [len(clip.positions), *clip.video.shown_size]
         else:
             size = list(clip.shape[:3])
-        for rows in plan.args.values():
-            for side, field in enumerate(("out_frames", "out_height", "out_width")):
+        for rows in (plan.args[name] for name in names):
+            for side, field in enumerate(_SIZE_FIELDS):
                 if rows is not None and field in rows.dtype.names:
                     size[side] = int(rows[field][i])
         if tuple(shape) != (3, *size):
             raise ValueError(
-                f"clip {i} leaves the ops {', '.join(plan.recipe.names)} as {tuple(shape)} (channels, frames, height, "
+                f"clip {i} leaves the ops {', '.join(names)} as {tuple(shape)} (channels, frames, height, "
                 f"width), but their arguments say {(3, *size)}: an op that changes the size says so in out_frames, or "
                 "out_height and out_width"
             )

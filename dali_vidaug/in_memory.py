@@ -57,6 +57,13 @@ def augment(
         ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, or results differ in size.
     """
     settings = make_settings(device=device, dtype=dtype, caller="augment")
+    if isinstance(ops, Recipe) or not isinstance(ops, Iterable):
+        hint = "recipe.ops" if isinstance(ops, Recipe) else "(op,) for one"
+        raise ValueError(
+            f"augment: ops must be several, such as (dv.RandAugmentT(), dv.Normalize()), or {hint}; got {ops!r}"
+        )
+    if isinstance(clips, (str, bytes)) or not isinstance(clips, Iterable):
+        raise ValueError(f"augment: clips must be arrays or tensors of decoded frames, got {clips!r}")
     if isinstance(clips, (np.ndarray, torch.Tensor)) and clips.ndim == 4:
         clips = clips[None]
     arrays = [clip.cpu().numpy() if isinstance(clip, torch.Tensor) else np.asarray(clip) for clip in clips]
@@ -89,9 +96,10 @@ def _find_layout(arrays: list[np.ndarray], layout: str | None) -> str:
         found = [name for name in fits if clip.ndim == 4 and clip.shape[name.index("C")] == 3]
         if clip.dtype != np.uint8 or not found or 0 in clip.shape:
             wanted = [f"({', '.join(name).replace('C', '3')})" for name in fits]
+            hint = "; frames become one clip by np.stack or torch.stack" if clip.ndim == 3 and len(arrays) > 1 else ""
             before = " as the clips before" if not layout and len(fits) < len(_AXES) else ""
             raise ValueError(
-                f"augment: clip {i} must be {' or '.join(wanted)} uint8{before}, got {clip.shape} {clip.dtype}"
+                f"augment: clip {i} must be {' or '.join(wanted)} uint8{before}, got {clip.shape} {clip.dtype}{hint}"
             )
         fits = found
     if layout or fits == ["FHWC"]:
@@ -120,7 +128,11 @@ def _draw(arrays: list[np.ndarray], recipe: Recipe, draws: Draws) -> Plan:
 def _soft_labels(targets, size) -> np.ndarray:
     if targets is None:
         return np.zeros((size, 0), np.float32)
-    soft = torch.as_tensor(targets, dtype=torch.float32).cpu().numpy()
+    try:
+        soft = torch.as_tensor(targets, dtype=torch.float32).detach().cpu().numpy()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"augment: targets must be ({size}, K) numbers, got {targets!r}") from error
     if soft.ndim != 2 or len(soft) != size:
-        raise ValueError(f"augment: targets must be ({size}, K), got {soft.shape}")
+        hint = "; of class numbers torch.nn.functional.one_hot(targets, K) makes them" if soft.shape == (size,) else ""
+        raise ValueError(f"augment: targets must be ({size}, K), got {soft.shape}{hint}")
     return soft.copy()

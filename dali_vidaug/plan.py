@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dali_vidaug.description import as_html, as_text, describe_clip, plan_lines
+from dali_vidaug.description import as_html, as_text, clip_index, describe_clip, plan_lines
 from dali_vidaug.errors import naming
 from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
-from dali_vidaug.recipe import Recipe
+from dali_vidaug.recipe import Recipe, UnknownClassError, class_list
 from dali_vidaug.rng import MAX_VIEW, Draws, whole_numbers
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class Plan:
 
     def row(self, i: int) -> Plan:
         """The plan of clip ``i`` alone, which can then only be mixed with itself."""
-        args = {name: rows if rows is None else rows[i : i + 1].copy() for name, rows in self.args.items()}
+        part = slice(i := clip_index(self, i), i + 1)
+        args = {name: rows if rows is None else rows[part].copy() for name, rows in self.args.items()}
         for rows in args.values():
             if rows is not None and "partner" in rows.dtype.names:
                 rows["partner"] = np.minimum(rows["partner"], 0)
-        part = slice(i, i + 1)
         return replace(self, samples=self.samples[part], views=self.views[part], frames=self.frames[part], args=args)
 
     def check(self, height: ArrayLike, width: ArrayLike) -> None:
@@ -153,6 +153,7 @@ class Plan:
         Raises:
             ValueError: the file is not a plan, or its recipe has a class that is not known.
         """
+        classes = class_list(classes)
         try:
             document = json.loads(Path(path).read_text())
             if (number := document.get("format", 1)) not in (1, PLAN_FORMAT):
@@ -168,8 +169,11 @@ class Plan:
                 frames=np.array(frames) if frames else np.zeros((0, 1), np.int32),
                 args={name: _read_rows(op) for name, op in document["args"].items()},
             )
+        except UnknownClassError as error:
+            raise ValueError(f"{path}: {error}; name your own: dv.Plan.load(path, [{error.name}])") from error
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is not a plan saved by Plan.save: {error!r}") from error
+            reason = "it is not text" if isinstance(error, UnicodeDecodeError) else repr(error)
+            raise ValueError(f"{path} is not a plan saved by Plan.save: {reason}") from error
 
 
 def _read_rows(op):

@@ -12,6 +12,30 @@ from dali_vidaug.rng import MAX_VIEW
 from dali_vidaug.sampling import SAMPLERS, ClipSampling, num_clips
 
 
+class UnknownClassError(ValueError):
+    """The text of a recipe has a class that was not named.
+
+    Attributes:
+        name: of the class.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]):
+        self.name = name
+        super().__init__(f"Recipe: {name} is not known; known are {', '.join(sorted(known))}")
+
+
+def class_list(classes: Iterable[type]) -> list[type]:
+    """Refuse what is not a list of classes.
+
+    Raises:
+        ValueError: it is something else, such as a class alone.
+    """
+    found: list[Any] = list(classes) if isinstance(classes, Iterable) else [None]
+    if not all(isinstance(c, type) for c in found):
+        raise ValueError(f"Recipe: classes must be a list of classes, such as [MyOp, MySampler], got {classes!r}")
+    return found
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A sampler and ops, in order. ``repr(recipe)`` is valid Python and ``Recipe.parse`` reads it back.
@@ -28,6 +52,8 @@ class Recipe:
     ops: Sequence[Any] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
 
     def __post_init__(self):
+        if not isinstance(self.ops, Iterable):
+            raise ValueError(f"Recipe: ops must be several, such as (dv.Resize(256), dv.Normalize()), got {self.ops!r}")
         object.__setattr__(self, "ops", tuple(self.ops))
         if isinstance(self.sampling, type) or not hasattr(self.sampling, "draw") or hasattr(self.sampling, "build"):
             raise ValueError(f"Recipe: sampling must be a sampler, such as ClipSampling(), got {self.sampling!r}")
@@ -36,7 +62,8 @@ class Recipe:
             raise ValueError(f"Recipe: num_clips of {self.sampling!r} must be an int in [1, {MAX_VIEW}], got {count!r}")
         for op in self.ops:
             if isinstance(op, type) or not (hasattr(op, "draw") and hasattr(op, "build")):
-                raise ValueError(f"Recipe: an op needs draw and build, got {op!r}")
+                hint = f": write {op.__name__}(...)" if isinstance(op, type) else ""
+                raise ValueError(f"Recipe: an op needs draw and build, got {op!r}{hint}")
             if hasattr(op, "mix_targets"):
                 raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
         for name, op in zip(self.names[:-1], self.ops, strict=False):
@@ -67,21 +94,28 @@ class Recipe:
         """
         known: dict[str, Any] = {c.__name__: c for c in (cls, *SAMPLERS)}
         known |= {name: getattr(_ops, name) for name in _ops.__all__ if isinstance(getattr(_ops, name), type)}
-        known |= {c.__name__: c for c in classes}
+        known |= {c.__name__: c for c in class_list(classes)}
 
         def value(node):
             if isinstance(node, ast.Tuple):
                 return tuple(value(element) for element in node.elts)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
                 if node.func.id not in known:
-                    raise ValueError(f"Recipe: {node.func.id} is not known; known are {', '.join(sorted(known))}")
+                    raise UnknownClassError(node.func.id, known)
                 return known[node.func.id](**{k.arg: value(k.value) for k in node.keywords if k.arg})
-            return ast.literal_eval(node)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in known:
+                raise ValueError(f"Recipe: arguments must have names, as repr writes them, got {ast.unparse(node)}")
+            try:
+                return ast.literal_eval(node)
+            except ValueError:
+                raise ValueError(f"Recipe: must be what repr(recipe) gives, got {ast.unparse(node)}") from None
 
         try:
             recipe = value(ast.parse(text, mode="eval").body)
         except SyntaxError as error:
             raise ValueError(f"Recipe: cannot read {text!r}") from error
+        except TypeError as error:  # an argument that a class does not have
+            raise ValueError(f"Recipe: {error}") from error
         if not isinstance(recipe, cls):
             raise ValueError(f"Recipe: {text!r} is not a Recipe")
         return recipe

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
+from html import escape
 
 import numpy as np
 
@@ -132,13 +133,16 @@ class Report:
             )
         return f"{text} (docs/tuning.md)"
 
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
     def __str__(self) -> str:
         rate = self.clips / self.elapsed_seconds if self.elapsed_seconds else 0.0
         frames = self.frames_decoded / self.elapsed_seconds if self.elapsed_seconds else 0.0
         work = {name: s for name, s in self.seconds.items() if name in (*_LOADING, "graph")}
         total = sum(work.values()) or 1.0
         lines = [
-            f"{self.batches} batches, {self.clips} clips ({rate:.1f} per second), "
+            f"{self.batches} batch{'es' * (self.batches != 1)}, {self.clips} clips ({rate:.1f} per second), "
             f"{self.frames_decoded} frames decoded ({frames:.0f} per second), {self.elapsed_seconds:.1f} s",
             *(["work: " + ", ".join(f"{name} {s / total:.0%}" for name, s in work.items())] if work else []),
             *([self.verdict] if self.verdict else []),

@@ -122,8 +122,13 @@ class Draws:
         """(B, n) uint32, uniform over [0, 2**32).
 
         Raises:
-            ValueError: n is not an int >= 1.
+            ValueError: n is not an int >= 1, or purpose no text.
         """
+        if not isinstance(purpose, str):
+            raise ValueError(
+                f"{self.prefix}: the purpose of draws must be a word, as in draws.uniform('factor', 0.6, 1.4), got "
+                f"{purpose!r}"
+            )
         if not (isinstance(n, (int, np.integer)) and n >= 1):
             raise ValueError(f"{self.prefix}: n of draws for {purpose!r} must be an int >= 1, got {n!r}")
         blocks = -(-n // 4)

@@ -82,14 +82,14 @@ class Schedule:
     def __post_init__(self):
         if not 1 <= self.num_samples <= MAX_SAMPLE:
             raise ValueError(f"Schedule: num_samples must be in [1, {MAX_SAMPLE}], got {self.num_samples}")
-        if not self.batch_size >= 1:
-            raise ValueError(f"Schedule: batch_size must be >= 1, got {self.batch_size}")
+        if not (isinstance(self.batch_size, int | np.integer) and self.batch_size >= 1):
+            raise ValueError(f"Schedule: batch_size must be an int >= 1, got {self.batch_size!r}")
         if not self.num_shards >= 1:
             raise ValueError(f"Schedule: num_shards must be >= 1, got {self.num_shards}")
         if not 0 <= self.shard_index < self.num_shards:
             raise ValueError(f"Schedule: shard_index must be in [0, {self.num_shards}), got {self.shard_index}")
-        if not 0 <= self.seed < 2**64:
-            raise ValueError(f"Schedule: seed must be in [0, 2**64), got {self.seed}")
+        if not (isinstance(self.seed, int | np.integer) and 0 <= self.seed < 2**64):
+            raise ValueError(f"Schedule: seed must be an int in [0, 2**64), got {self.seed!r}")
         if not 1 <= self.num_clips <= MAX_VIEW:
             raise ValueError(f"Schedule: num_clips must be in [1, {MAX_VIEW}], got {self.num_clips}")
         if self.num_batches == 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import operator
+import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +16,6 @@ from dali_vidaug.plan import PLAN_VERSION
 from dali_vidaug.rng import MAX_EPOCH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from dali_vidaug.data.manifest import Manifest
     from dali_vidaug.recipe import Recipe
     from dali_vidaug.schedule import Schedule
@@ -139,11 +139,16 @@ def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], num_batches: 
     Raises:
         ValueError: it lacks something, is of another loader, or its position is outside an epoch.
     """
-    missing = [key for key in ("epoch", "batch", *mine) if key not in state]
+    keys = ("epoch", "batch", *mine)
+    if not isinstance(state, Mapping) or not any(key in state for key in keys):
+        raise ValueError(f"VideoLoader: the state must be what state_dict() gave, got {_outline(state)}")
+    missing = [key for key in keys if key not in state]
     if missing:
         raise ValueError(f"VideoLoader: the state lacks {', '.join(missing)}")
-    options = [key for key in mine if key != "manifest" and state[key] != mine[key]]
+    options = [key for key in mine if key not in ("manifest", "recipe") and state[key] != mine[key]]
     other = [f"{key} is {mine[key]!r}, the state's {state[key]!r}" for key in options]
+    if state["recipe"] != mine["recipe"]:
+        other.append("recipe has {}, the state's {}".format(*_first_difference(mine["recipe"], state["recipe"])))
     if differs := difference(mine["manifest"], state["manifest"]):
         other.append(f"the manifest has {differs}")
     if other:
@@ -151,6 +156,25 @@ def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], num_batches: 
     for name, limit in (("epoch", MAX_EPOCH), ("batch", num_batches)):
         if not (isinstance(state[name], int) and 0 <= state[name] < limit):
             raise ValueError(f"VideoLoader: {name} of the state must be in [0, {limit}), got {state[name]!r}")
+
+
+def _outline(state):
+    return f"a mapping with {', '.join(map(str, state)) or 'nothing'}" if isinstance(state, Mapping) else repr(state)
+
+
+def _num_equal(one, other):
+    """How many characters two texts have in common at their beginning."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _first_difference(mine, theirs):
+    """Two recipes from the first op on that differs, without what is the same behind it."""
+    same = _num_equal(mine, theirs)
+    first = max((match.start() for match in re.finditer(r"\w+\(", mine[:same])), default=0)
+    end = mine[same:][::-1]
+    tail = end[: _num_equal(end, theirs[same:][::-1])][::-1]
+    kept = len(tail) - min((tail.index(mark) for mark in ",)" if mark in tail), default=len(tail))
+    return [f"{text[first : len(text) - kept]}..." for text in (mine, theirs)]
 
 
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 
+from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.names import find_root
+from dali_vidaug.errors import printable
 from dali_vidaug.media.video import same_time
 from dali_vidaug.plan import draw_frames, draw_ops
 from dali_vidaug.recipe import Recipe
@@ -75,30 +79,35 @@ def warn_of_short_videos(manifest: Manifest, recipe: Recipe, seed: int) -> None:
     """Say once how many videos are too short for the sampling, and what to do."""
     clips, frames = padded_share(manifest, recipe, seed)
     if clips:
+        cure = "Fewer frames, a smaller stride or ClipSampling(short='shrink') avoid it"
+        if getattr(recipe.sampling, "short", None) == "shrink":
+            cure = "Fewer frames avoid it"
         warn_once(
             f"about {max(clips, 0.01):.0%} of the clips have frames more than once ({max(frames, 0.01):.0%} of all "
-            f"frames), because their videos are too short for {recipe.sampling!r}. Fewer frames, a smaller stride or "
-            "ClipSampling(short='shrink') avoid it; report() counts them"
+            f"frames), because their videos are too short for {recipe.sampling!r}. {cure}; report() counts "
+            "them"
         )
 
 
 def choose_file_check(manifest: Manifest, check_files: str) -> str:
     """What "auto" means: "size_and_time", or "size" where the whole data set was copied, which changes every time.
 
-    Looks at up to 64 files.
+    Looks at up to 64 files, unless ``check_files`` is "off".
+
+    Raises:
+        FileNotFoundError: none of them is there.
+        ValueError: all of them are others than those that were scanned, so that no clip could be loaded.
     """
+    if check_files == "off":
+        return check_files
+    found: dict[str, list[int]] = {"same": [], "time": [], "size": [], "missing": []}
+    for sample in np.unique(np.linspace(0, len(manifest) - 1, _FILES_LOOKED_AT).round().astype(np.int64)).tolist():
+        found[_compare_file(manifest, sample)].append(sample)
+    if not found["same"] and not found["time"]:
+        _refuse(manifest, found)
+    other_time, looked_at = len(found["time"]), len(found["same"]) + len(found["time"])
     if check_files != "auto":
         return check_files
-    looked_at, other_time = 0, 0
-    for sample in np.unique(np.linspace(0, len(manifest) - 1, _FILES_LOOKED_AT).round().astype(np.int64)).tolist():
-        size, time = (manifest.table[name][sample].as_py() for name in ("bytes", "mtime_ns"))
-        try:
-            stat = os.stat(manifest.path(sample))  # noqa: PTH116
-        except OSError:
-            continue
-        if stat.st_size == size and time is not None:
-            looked_at += 1
-            other_time += not same_time(stat.st_mtime_ns, time)
     if looked_at < _FILES_LEAST or other_time < _COPIED * looked_at:
         return "size_and_time"
     warn_once(
@@ -107,3 +116,36 @@ def choose_file_check(manifest: Manifest, check_files: str) -> str:
         "copy with times (cp -p, rsync -t); check_files='size' avoids this message"
     )
     return "size"
+
+
+def _compare_file(manifest: Manifest, sample: int) -> str:
+    """In what a file differs from the one that was scanned: "same", "time" (of change), "size" or "missing"."""
+    size, time = (manifest.table[name][sample].as_py() for name in ("bytes", "mtime_ns"))
+    try:
+        stat = os.stat(manifest.path(sample))  # noqa: PTH116
+    except OSError:
+        return "missing"
+    if size is not None and stat.st_size != size:
+        return "size"
+    return "same" if time is None or same_time(stat.st_mtime_ns, time) else "time"
+
+
+def _refuse(manifest: Manifest, found: dict[str, list[int]]) -> None:
+    """Say that no clip could be loaded, because no file is there as it was scanned, and what to do."""
+    missing, changed = found["missing"], found["size"]
+    number = plural(len(missing) + len(changed), "file")
+    if not changed:
+        first = manifest.rows("path", missing[:1])[0]
+        folder = find_root(Path(manifest.root), first)
+        raise FileNotFoundError(
+            f"VideoLoader: of {number} looked at, none exists in {printable(str(manifest.root))}, such as "
+            f"{printable(first)}. If they were moved, dv.Manifest.read(path, root="
+            f"{repr(str(folder)) if folder else 'their new folder'}) says where they are"
+        )
+    size = manifest.table["bytes"][changed[0]].as_py()
+    raise ValueError(
+        f"VideoLoader: of {number} looked at in {printable(str(manifest.root))}, none is the one that was scanned: "
+        f"{len(changed)} of another size, {len(missing)} missing. {printable(manifest.path(changed[0]))} has "
+        f"{Path(manifest.path(changed[0])).stat().st_size} bytes, and had {size}. Scan again; or, if the files are "
+        "elsewhere, dv.Manifest.read(path, root=their folder)"
+    )

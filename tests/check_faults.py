@@ -104,15 +104,19 @@ def differs(picture: np.ndarray, expected: np.ndarray, border: int = 0, levels: 
     return bool(difference.size and difference.max() > levels)
 
 
-def wrong_frames(load, full: Full, frames: np.ndarray, box=None) -> tuple[list[int], str | None]:
-    """Load a clip and compare; (the indices that are wrong, the reason if the clip was reported instead)."""
+def wrong_frames(load, full: Full, frames: np.ndarray, box=None, places=None) -> tuple[list[int], str | None]:
+    """Load a clip and compare; (the indices that are wrong, the reason if the clip was reported instead).
+
+    ``places`` says which frame of the full decode each must be, where that is not the one of its index.
+    """
     try:
         pictures = load(frames)
     except READ_ERRORS as error:
         return [], one_line(error)
     wrong = []
     for picture, index in zip(pictures, frames.tolist(), strict=True):
-        expected = None if index >= full.num_frames else full.shown(index) if load.shown else full.frames[index]
+        at = index if places is None else places.get(index, full.num_frames)
+        expected = None if at >= full.num_frames else full.shown(at) if load.shown else full.frames[at]
         if expected is not None and box is not None:
             expected = expected[box[0] : box[2], box[1] : box[3]]
         if expected is None or differs(picture, expected, BORDER if box is not None else 0):

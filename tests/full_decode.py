@@ -27,6 +27,7 @@ class Full(NamedTuple):
         keys: the indices of frames that are key frames for the decoder.
         flags: (index of the next frame that comes out, reason), whenever the decoder reported anything.
         num_frames: how many frames came out.
+        pts: their time stamps, None where there is none.
     """
 
     frames: list[np.ndarray]
@@ -34,6 +35,7 @@ class Full(NamedTuple):
     keys: list[int]
     flags: list[tuple[int, str]]
     num_frames: int
+    pts: list[int | None]
 
     def shown(self, index: int) -> np.ndarray:
         """A frame as it is shown: turned by the matrix if that is one of the eight orientations."""
@@ -102,6 +104,7 @@ def full_decode(path: Any, *, pixels: bool = True, explode: bool = False, decode
     frames: list = []
     keys: list = []
     flags: list = []
+    pts: list = []
     matrix, count, to_rgb = (1, 0, 0, 1), 0, ToRgb()
     level = av.logging.get_level()
     av.logging.set_level(av.logging.ERROR)
@@ -111,7 +114,7 @@ def full_decode(path: Any, *, pixels: bool = True, explode: bool = False, decode
         with container:
             stream = container.streams.best("video")
             if stream is None or stream.codec_context is None:
-                return Full([], matrix, [], [(0, "no video")], 0)
+                return Full([], matrix, [], [(0, "no video")], 0, [])
             stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
             if explode:
                 stream.codec_context.options = {"err_detect": "explode"}
@@ -128,10 +131,11 @@ def full_decode(path: Any, *, pixels: bool = True, explode: bool = False, decode
                     flags += [(count, "the frame is marked as corrupt")] if frame.is_corrupt else []
                     if pixels:
                         frames.append(to_rgb(frame))
+                    pts.append(frame.pts)
                     count += 1
     finally:
         av.logging.set_level(level)
-    return Full(frames, matrix, keys, flags, count)
+    return Full(frames, matrix, keys, flags, count, pts)
 
 
 def _decoded(container, stream, codec):

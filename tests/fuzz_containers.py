@@ -4,6 +4,7 @@ Each case is a small file made here, of one of many encodings and containers, an
 scanned plainly, every fourth also deeply. Of an accepted file clips are loaded by ``decode``, with a crop, and by
 ``remux`` for DALI. Every delivered frame must equal the frame of that index of a decode of the whole file by PyAV
 alone (of VP9, with either of FFmpeg's decoders), within one level; otherwise the file or the clip must be reported.
+After a plain scan of a file in which FFmpeg loses pictures to damage, it may be the frame of that time stamp.
 Prints counts by outcome and every wrong file, and exits with 1 if there is any. ``--case N`` repeats one;
 ``--keep FOLDER`` keeps the wrong files.
 """
@@ -31,7 +32,9 @@ from dirty import ENCODINGS, encode
 from full_decode import Full, full_decode
 from mutate_containers import mutations_for
 
+from dali_vidaug.media.cut import is_counted
 from dali_vidaug.media.measure import measure
+from dali_vidaug.media.video import Video
 
 FRAMES_MAX = 400  # of a mutated file; more would take too long
 SHAPES = ((48, 64), (64, 64), (64, 96))
@@ -118,6 +121,18 @@ def clips_of(full: Full, count: int, rng: np.random.Generator) -> Iterable[np.nd
 UNTOLD = "damage that only a decoder reports"  # and a plain scan does not decode cuts for DALI: --deep, decoder="pyav"
 
 
+BY_TIME = "right by its time"  # pictures before it are so damaged that a full decode gives, and counts, none
+
+
+def places_by_time(video: Video, full: Full) -> dict[int, int]:
+    """For each frame of a video the frame of a full decode with its time stamp, where there is one."""
+    if is_counted(video):
+        return {}
+    stamps = video.pts if video.pts is not None else video.pts_first + np.arange(video.num_frames) * video.pts_step
+    of = {pts: i for i, pts in enumerate(full.pts)}
+    return {i: of[stamp] for i, stamp in enumerate(np.rint(stamps).astype(int).tolist()) if stamp in of}
+
+
 def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
     """Scan a file and load clips of it: counts by (what, outcome), and what is wrong."""
     outcomes: Counter = Counter()
@@ -126,7 +141,7 @@ def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
     try:
         full = full_decode(path)
     except (av.error.FFmpegError, OSError, ValueError):
-        full = Full([], (1, 0, 0, 1), [], [], 0)
+        full = Full([], (1, 0, 0, 1), [], [], 0, [])
     row = measure(path, deep)
     clean = "" if full.flags else ", nothing noticed"
     if "error" in row:
@@ -145,6 +160,10 @@ def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
             wrong, reason = wrong_frames(loader, full, frames, region)
             if wrong and video.codec == "vp9" and way != "remux":  # decoders differ about damaged pictures
                 wrong, reason = wrong_frames(loader, full_decode(path, decoder="libvpx-vp9"), frames, region)
+            by_time = (
+                bool(wrong and full.flags and not same)
+                and not wrong_frames(loader, full, frames, region, places_by_time(video, full))[0]
+            )
             outcome = (
                 "cannot be packed"
                 if reason and "does not support" in reason
@@ -152,6 +171,8 @@ def judge(path: Path, deep: bool, seed: int) -> tuple[Counter, list[str]]:
                 if reason
                 else "right"
                 if not wrong
+                else BY_TIME
+                if by_time
                 else UNTOLD
                 if way == "remux" and (full.flags or (loader.flags and not deep))
                 else f"WRONG{clean}"
@@ -193,7 +214,7 @@ def run(numbers: Iterable[int], seed: int = 0, keep: Path | None = None, jobs: i
 
 
 OUTCOMES = (
-    "right", "some clips reported", "refused", "refused though frames decode",
+    "right", BY_TIME, "some clips reported", "refused", "refused though frames decode",
     "refused though frames decode, nothing noticed", "WRONG", "WRONG, nothing noticed", "WRONG: an exception",
 )  # fmt: skip
 

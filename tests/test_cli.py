@@ -115,6 +115,16 @@ def test_preview_draws_a_strip_for_each_op(numbered, tmp_path, capsys):
         assert picture.height == MARGIN + clips + result
 
 
+def test_scan_prints_a_remark_once(numbered, tmp_path, capsys, caplog):
+    (tmp_path / "list.csv").write_text("path,label\neven/00.mp4,a;b\nodd/01.mp4,b\neven/gone.mp4,b\n")
+    output = str(tmp_path / "x.parquet")
+    assert main(["scan", str(tmp_path / "list.csv"), "--root", str(numbered), "-o", output]) == 0
+    printed, logged = capsys.readouterr(), caplog.text
+    for remark in dv.Manifest.read(output).remarks:
+        assert (printed.out + printed.err + logged).count(remark) == 1
+    assert "look like several in one" in printed.out and "files that do not exist" in printed.out
+
+
 @pytest.mark.parametrize("name", ["kernels", "loader"])
 def test_benchmarks_start(name):
     program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"

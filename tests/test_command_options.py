@@ -74,7 +74,7 @@ def test_the_ranges_are_those_of_what_the_numbers_are_for():
 
 @pytest.mark.parametrize("command, message", [
     ("preview --magnitude 11", r"RandAugmentT: magnitude must be in \[0, 10\], got 11"),
-    ("preview --mix nomix", "family must be one of CutMix"),
+    ("preview --mix nomix", "--mix: must be all or one of CutMix"),
     ("preview --mix cubemix --video a.mp4", "--video: expected two files, got 1"),
     ("preview --video a.mp4 b.mp4", "--video: expected one file, got 2"),
     ("preview /gone --mix all", "--mix: not with a manifest, folder or list"),
@@ -82,13 +82,14 @@ def test_the_ranges_are_those_of_what_the_numbers_are_for():
     ("preview --samples 3", "--samples: only with a manifest, folder or list"),
     ("preview --plan p.json --recipe mix", "--recipe, --plan: only with a manifest"),
     ("preview /gone --plan p.json --epoch 3 --samples 1", "--plan: --samples, --epoch cannot be given"),
-    ("preview /gone --plan /gone.json", "No such file or directory: '/gone.json'"),
+    ("preview /gone --plan /gone.json", "--plan: there is no file /gone.json; plan.save"),
     ("preview /gone --recipe strong", "--recipe: must be one of validation, crop, randaugment, mix or .*, got strong"),
     ("preview /gone -o x.mp3", "--output: a picture's name must end in .png, .jpg or the like, got x.mp3"),
     ("preview -o x", "--output: a picture's name must end"),
     ("demo -o /gone/x.png", "--output: there is no folder /gone"),
     ("demo --videos /gone -o x.txt", "--output: a picture's name must end"),
-    ("scan /gone -o /nowhere/x.parquet", "--output: there is no folder /nowhere"),
+    ("scan /gone -o /nowhere/x.parquet", "--output: there is no folder /nowhere; mkdir -p makes it"),
+    ("scan a.mp4 b.csv / -o x.parquet", "several arguments must be videos, but there is b.csv, /; scan"),
 ])  # fmt: skip
 def test_what_contradicts_itself_ends_the_command_at_once(command, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -180,6 +181,6 @@ def test_preview_of_one_video_of_a_broken_folder_names_it(numbered, tmp_path, ca
     shutil.copytree(numbered, tmp_path / "v")
     dv.scan(tmp_path / "v", output=tmp_path / "m.parquet", progress=False)
     for path in (tmp_path / "v").rglob("*.mp4"):
-        path.write_bytes(b"gone")
+        path.write_bytes(bytes(path.stat().st_size))
     assert main(["preview", str(tmp_path / "m.parquet"), "-o", str(tmp_path / "x.png")]) == 1
     assert re.search(r"v/even/00.mp4 \(sample 0, epoch 0\): ", capsys.readouterr().err)

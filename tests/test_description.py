@@ -112,6 +112,10 @@ def test_describe_names_file_and_class(numbered_manifest, tmp_path):
     assert "file" not in loaded.describe(0) and loaded.describe(0, numbered_manifest) == plan.describe(0)
     assert "file" not in pickle.loads(pickle.dumps(plan)).describe(0)
     assert plan.row(1).describe(0) == plan.describe(1)
+    assert plan.row(-1).describe(0) == plan.describe(-1) == plan.describe(len(plan) - 1)
+    for read, i in ((plan.describe, len(plan)), (plan.row, len(plan)), (plan.row, -len(plan) - 1)):
+        with pytest.raises(IndexError, match=f"plan: there is no clip {i}; it has {len(plan)}, counted from 0"):
+            read(i)
 
 
 def test_describe_names_several_classes_and_none(numbered_manifest):
@@ -180,7 +184,7 @@ def test_describe_names_the_sample_that_is_mixed_in(numbered_manifest):
     for i in range(3):
         partner = int(plan.args["MixUp"]["partner"][i])
         assert f"clip {partner} of the batch (sample {plan.samples[partner]}), own share" in plan.describe(i)
-        assert "(sample" not in plan.row(i).describe(0)  # its partner is not in it
+        assert "    itself, own share" in plan.row(i).describe(0)  # its partner is not in it
 
 
 # ---- Notebooks

@@ -109,6 +109,8 @@ def test_labels_and_columns_stay_with_their_files(videos, tmp_path):
         ),
         (dict(labels=[0, 1, 0, 1.5, 0, 1]), r"file 3 \(.*3.mp4\): labels that are numbers must be whole, got 1.5"),
         (dict(labels=[0, 1, 0, True, 0, 1]), "a label must be text or a whole number, got True at 3"),
+        (dict(labels=np.eye(6, 3, dtype=int)), r"labels look multi-hot, got \[1, 0, 0\] at 0; expected the classes"),
+        (dict(labels=[[0, 1], [1, 0]] * 3), r"look multi-hot, .*numpy.flatnonzero.*numpy.argmax"),
         (dict(labels=["a", {}, *"cdef"]), "a label must be text or a whole number, got {} at 1"),
         (dict(labels=list("abcdef"), classes=["a", "b"]), r"file 2 \(.*\): label 'c' is not among the 2 classes"),
         (dict(columns={"x": [1]}), "column x must have a value for each of 6 files, got 1"),
@@ -221,7 +223,7 @@ def test_a_root_that_is_no_folder(root, videos, tmp_path):
 
 def test_a_summary_in_the_singular(videos):
     lines = summary(scan(videos[:1], labels=["walk"])).splitlines()
-    assert lines[0] == "1 video, 1 class, 0.00 hours, 5 frames (5 to 5 each)"
+    assert lines[0] == "1 video, 1 class, 0.2 seconds, 5 frames (5 each)"
     assert "classes: walk (1)" in lines
     assert repr(scan(videos[:1], labels=["walk"])) == f"<Manifest: 1 video, 1 class, 0 broken, {videos[0].parent}>"
     assert repr(scan(videos[:2])) == f"<Manifest: 2 videos, 0 classes, 0 broken, {videos[0].parents[1]}>"
@@ -233,7 +235,7 @@ def test_a_summary_counts_each_file_once(videos):
     rows = ["0/0.mp4,a,0,2", "0/0.mp4,b,2,4", "1/1.mp4,a,0,3"]
     (folder / "parts.csv").write_text("path,label,start_frame,end_frame\n" + "\n".join(rows) + "\n")
     lines = summary(scan(folder / "parts.csv")).splitlines()
-    assert lines[0] == "3 samples of 2 videos, 2 classes, 0.00 hours, 11 frames (5 to 6 each)"
+    assert lines[0] == "3 samples of 2 videos, 2 classes, 0.4 seconds, 11 frames (5 to 6 each)"
     assert lines[1] == "codecs: h264 2; sizes: 160x96 (2)" and lines[2].endswith(
         "a (2), b (1); from 1 to 2 samples in each"
     )

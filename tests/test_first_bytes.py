@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -107,3 +110,12 @@ def test_lists_that_are_none(case, name, tmp_path):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=f"{name} cannot be read as a list: the file is {words}"):
         dv.scan(tmp_path / name)
+
+
+def test_a_named_pipe_is_not_waited_for(videos, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.mp4").write_bytes(videos["mp4"])
+    os.mkfifo(tmp_path / "a" / "1.mp4")
+    code = "import sys, dali_vidaug as dv; print(dv.scan(sys.argv[1], progress=False).broken[0].reason)"
+    run = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, timeout=60)
+    assert run.stdout == "not a regular file\n", run

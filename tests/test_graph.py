@@ -154,6 +154,11 @@ def test_augment_draws_by_sample_and_does_not_change_its_input():
         (noise_clips((2, 5, 4), (1, 5, 4)), {}, "different sizes"),
         (noise_clips((2, 5, 4)), {"samples": [1, 2]}, r"samples must be \(1,\)"),
         (noise_clips((2, 5, 4)), {"targets": [[1.0], [0.0]]}, r"targets must be \(1, K\)"),
+        (noise_clips((2, 5, 4)), {"targets": [1]}, r"targets must be \(1, K\), got \(1,\); .*one_hot\(targets, K\)"),
+        (noise_clips((2, 5, 4)), {"targets": ["a"]}, r"targets must be \(1, K\) numbers, got \['a'\]"),
+        ([*np.zeros((4, 6, 5, 3), np.uint8)], {}, r"got \(6, 5, 3\) uint8; frames become one clip by np.stack"),
+        ("a.mp4", {}, "clips must be arrays or tensors of decoded frames, got 'a.mp4'"),
+        (None, {}, "clips must be arrays or tensors of decoded frames, got None"),
         (noise_clips((2, 5, 4)), {"dtype": "int8"}, "dtype must be float32, float16 or bfloat16, .*, got 'int8'"),
         (
             noise_clips((2, 5, 4)),
@@ -166,6 +171,20 @@ def test_augment_draws_by_sample_and_does_not_change_its_input():
 def test_augment_refuses_what_it_cannot_take(clips, options, message):
     with pytest.raises(ValueError, match=message):
         dv.augment(clips, (), **options)
+
+
+@pytest.mark.parametrize("ops, hint", [
+    (dv.Resize(8), r"or \(op,\) for one; got Resize"),
+    (dv.Recipe(ops=()), "or recipe.ops; got Recipe"),
+    (None, "got None"),
+])  # fmt: skip
+def test_augment_refuses_what_is_not_ops(ops, hint):
+    with pytest.raises(ValueError, match=f"augment: ops must be several, such as .*{hint}"):
+        dv.augment(noise_clips((2, 5, 4)), ops)
+
+
+def test_targets_with_a_gradient_are_taken():
+    assert dv.augment(noise_clips((2, 5, 4)), (), torch.ones(1, 2, requires_grad=True)).targets.tolist() == [[1, 1]]
 
 
 def test_dali_keeps_what_it_has_not_copied():

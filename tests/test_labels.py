@@ -183,6 +183,44 @@ def test_files_of_classes_with_gaps(grey, tmp_path):
         scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.txt")
     with pytest.raises(FileNotFoundError, match="there is no file"):
         scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "gone.txt")
+    (tmp_path / "c.json").write_text('{"run": [0], "walk": 1}')
+    with pytest.raises(ValueError, match="c.json cannot be read as a list of classes"):
+        scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.json")
+
+
+def test_errors_name_the_first_row(grey, tmp_path):
+    with pytest.raises(ValueError, match="list.csv, line 3: labels that are numbers must be whole, got 0.5"):
+        scan_labels(grey, tmp_path, [1, 0.5, 2, 0.5, 0.5])
+
+
+def test_rows_that_repeat_the_frames_of_others(grey, tmp_path, caplog):
+    rows = ["0.mp4,a,0,2", "0.mp4,a,1,3", "0.mp4,b,0,2", "0.mp4,a,0,2", "1.mp4,,0,2", "1.mp4,,0,2"]
+    scan(write_list(tmp_path, rows, "path,label,start_frame,end_frame"), root=grey)
+    place = tmp_path / "list.csv"
+    assert f"rows with the frames of an earlier row, but another label: 1 ({place}, line 4)" in caplog.text
+    assert f"the frames and label of an earlier row, which count again: 2 ({place}, line 5, {place}, l" in caplog.text
+
+
+def test_no_labels_although_classes_are_given(grey, tmp_path, caplog):
+    train = scan_labels(grey, tmp_path, ["walk", "run"])
+    assert "no sample has a label" not in caplog.text
+    assert scan(write_list(tmp_path, ["0.mp4"], "path"), root=grey, like=train).classes == train.classes
+    assert "no sample has a label, although classes are given" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "separator, header, labels, told",
+    [
+        ("|", "path,label", ["a;b", "a"], "multi_label='|' is in no label"),
+        (";", "path,labels", ["a;b", "a"], "multi_label=';' has nothing to part: there is no column label"),
+        (",", "path,label", ["['a', 'b']", "['a']"], "labels such as \"['a', 'b']\" are lists written as text"),
+        (";", "path,label", ["a;b", "a"], None),
+    ],
+)
+def test_separators_that_part_nothing(separator, header, labels, told, grey, tmp_path, caplog):
+    rows = [f'{i}.mp4,"{label}"' for i, label in enumerate(labels)]
+    scan(write_list(tmp_path, rows, header), root=grey, multi_label=separator)
+    assert told in caplog.text if told else not caplog.text
 
 
 def test_like_another_manifest(grey, tmp_path):
@@ -205,12 +243,20 @@ def test_like_another_manifest(grey, tmp_path):
 
 def test_a_neighbour_with_other_classes_is_named(grey, tmp_path, caplog):
     scan_labels(grey, tmp_path, ["walk", "sit", "run"], output=tmp_path / "train.parquet")
-    scan_labels(grey, tmp_path, ["walk", "sit", "run"], output=tmp_path / "same.parquet")
+    scan_labels(grey, tmp_path, ["walk", "sit", "run"], output=tmp_path / "train_2.parquet")
     assert "first that differs" not in caplog.text
     manifest = scan_labels(grey, tmp_path, ["walk", "run"], output=tmp_path / "val.parquet")
     assert "val.parquet has 2 classes and train.parquet, which is beside it, has 3" in caplog.text
     assert "the first that differs is 1: 'walk' and 'sit'" in caplog.text
     assert dv.Manifest.read(tmp_path / "val.parquet").remarks == manifest.remarks != ()
+    caplog.clear()  # one sentence, however many there are
+    scan_labels(grey, tmp_path, ["sit"], output=tmp_path / "third.parquet")
+    assert [record.getMessage().count("third.parquet") for record in caplog.records] == [1]
+    assert "and train.parquet, which is beside it, has 3;" in caplog.text
+    assert "Others that differ: 2 (train_2.parquet, val.parquet)" in caplog.text
+    caplog.clear()  # the one that is written over comes first
+    scan_labels(grey, tmp_path, ["run", "sit"], output=tmp_path / "val.parquet")
+    assert "and val.parquet, before this scan, has 2;" in caplog.text
 
 
 # ---- Several labels

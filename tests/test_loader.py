@@ -89,9 +89,9 @@ def test_a_state_of_another_loader_is_refused(numbered_manifest):
     state = VideoLoader(numbered_manifest, RECIPE, 5, seed=3).state_dict()
     with pytest.raises(ValueError, match="seed is 4, the state's 3"):
         VideoLoader(numbered_manifest, RECIPE, 5, seed=4).load_state_dict(state)
-    with pytest.raises(ValueError, match="recipe is"):
+    with pytest.raises(ValueError, match="recipe has"):
         VideoLoader(numbered_manifest, replace(RECIPE, ops=RECIPE.ops[:1]), 5, seed=3).load_state_dict(state)
-    with pytest.raises(ValueError, match="lacks epoch"):
+    with pytest.raises(ValueError, match=r"must be what state_dict\(\) gave, got a mapping with nothing"):
         VideoLoader(numbered_manifest, RECIPE, 5, seed=3).load_state_dict({})
 
 
@@ -238,7 +238,9 @@ def test_samples_without_labels(numbered, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(batch_size=0), "batch_size must be >= 1, got 0"),
+        (dict(batch_size=0), "batch_size must be an int >= 1, got 0"),
+        (dict(batch_size="8"), "batch_size must be an int >= 1, got '8'"),
+        (dict(batch_size=2.5), "batch_size must be an int >= 1, got 2.5"),
         (dict(batch_size=13), "12 samples do not fill one step of batch_size 13"),
         (
             dict(batch_size=2, device="cuda:x"),
@@ -253,6 +255,7 @@ def test_samples_without_labels(numbered, tmp_path):
         (dict(batch_size=2, num_shards=2), "give num_shards and shard_index both"),
         (dict(batch_size=2, num_shards=2, shard_index=2), r"shard_index must be in \[0, 2\), got 2"),
         (dict(batch_size=2, seed=-1), "seed must be"),
+        (dict(batch_size=2, seed=None), r"seed must be an int in \[0, 2\*\*64\), got None"),
         (
             dict(batch_size=2, decoder="dali", device="cpu"),
             r"'dali' does not suit the manifest: DALI does not decode h264 on the CPU \(12 files, for example .*mp4\); "

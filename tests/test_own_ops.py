@@ -65,6 +65,18 @@ def test_another_shape_than_the_op_says(build, message):
         dv.augment(two_clips(), (make(build=build),), device="cpu")
 
 
+@pytest.mark.parametrize("after", [dv.RandomResizedCrop(4), dv.Resize((4, 4))], ids=["crop", "resize"])
+@pytest.mark.parametrize("side", [4, 40])
+def test_another_size_that_a_crop_would_hide(side, after):
+    """The crop's box is drawn for the size that the op says: DALI would read outside of the frame."""
+    op = make(build=lambda self, fn, clips, args: fn.resize(clips, size=[side, side]))
+    clips = [np.zeros((8, 1000, 1000, 3), np.uint8)]
+    with pytest.raises(
+        ValueError, match=rf"leaves the ops Mine as \(3, 8, {side}, {side}\) .* say \(3, 8, 1000, 1000\)"
+    ):
+        dv.augment(clips, (op, after, dv.RandomHorizontalFlip()), device="cpu")
+
+
 @pytest.mark.parametrize("args, message", [
     (((0,), [("out_frames", "i4")]), r"out_frames must be in \[1, 32768\], got 0"),
     (((-4,), [("out_frames", "i4")]), "out_frames must be in .* got -4"),

@@ -95,7 +95,7 @@ def test_several_ops_are_shown_below_each_other():
 def test_ops_that_mix_and_erase_are_found_by_name():
     assert mixing_ops("cubemix") == [Mix("CubeCutMix")] and mixing_ops("CUTOUT") == [Cutout()]
     assert mixing_ops("RandomErasing") == [RandomErasing(1.0)]
-    with pytest.raises(ValueError, match="family must be one of CutMix, .* got 'nomix'"):
+    with pytest.raises(ValueError, match="--mix: must be all or one of CutMix, .*, Cutout, .* got nomix"):
         mixing_ops("nomix")
 
 

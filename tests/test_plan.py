@@ -1,5 +1,6 @@
 """What a plan is: pinned draws, addresses, crops and their distributions, files."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -178,6 +179,18 @@ def test_save_load_describe(tmp_path):
     (tmp_path / "no.json").write_text('{"samples": []}')
     with pytest.raises(ValueError, match="is not a plan"):
         Plan.load(tmp_path / "no.json")
+    (tmp_path / "no.json").write_bytes(b"PAR1\xff" * 1000)
+    with pytest.raises(ValueError, match=r"no\.json is not a plan saved by Plan\.save: it is not text$"):
+        Plan.load(tmp_path / "no.json")
+
+
+def test_a_clip_that_a_plan_does_not_have_is_an_error():
+    plan = dataclasses.replace(dv.draw_plan(EqualVideos(), PINNED_RECIPE, [4, 9, 5], seed=0, epoch=0), manifest=None)
+    for i in (3, -4):
+        for ask in (plan.row, plan.describe):
+            with pytest.raises(IndexError, match=f"plan: there is no clip {i}; it has 3"):
+                ask(i)
+    assert plan.row(-1).samples.tolist() == [5] and plan.row(-1).describe(-1) == plan.describe(2)
 
 
 def test_repr_of_a_recipe_is_python_and_is_read_back():
@@ -189,8 +202,10 @@ def test_repr_of_a_recipe_is_python_and_is_read_back():
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("__import__('os').getcwd()", "malformed node"),
-        ("Recipe(ops=(open('x'),))", "malformed node"),
+        ("__import__('os').getcwd()", "must be what repr.recipe. gives, got __import__"),
+        ("Recipe(ops=(open('x'),))", "must be what repr.recipe. gives, got open"),
+        ("Recipe(ops=(RandomResizedCrop(224),))", "arguments must have names, .* got RandomResizedCrop.224.$"),
+        ("Recipe(ops=(Resize(sise=8),))", "Recipe: .*unexpected keyword argument 'sise'"),
         ("Resize(size=3)", "is not a Recipe"),
         ("Recipe(", "cannot read 'Recipe\\('"),
         ("Recipe(ops=(Nope(),))", "Nope is not known; known are .*CenterCrop"),
@@ -215,7 +230,11 @@ def test_parse_runs_no_code(text, message):
         (lambda: dv.Normalize(mean=(2, 0, 0)), "Normalize: mean"),
         (lambda: dv.Recipe(ops=(dv.Normalize(), dv.Resize(3))), "Normalize must be the last"),
         (lambda: dv.Recipe(ops=("flip",)), "an op needs draw and build, got 'flip'"),
-        (lambda: dv.Recipe(ops=(dv.Resize,)), "an op needs draw and build"),
+        (lambda: dv.Recipe(ops=(dv.Resize,)), r"needs draw and build, got <class .*Resize'>: write Resize\(...\)"),
+        (lambda: dv.Recipe(ops=dv.Resize(8)), r"Recipe: ops must be several, such as .*, got Resize\(size=8\)"),
+        (lambda: dv.Recipe.parse("Recipe()", dv.Resize), "classes must be a list of classes, .* got <class"),
+        (lambda: dv.Recipe.parse("Recipe()", [dv.Resize()]), "classes must be a list of classes, .* got .Resize"),
+        (lambda: Draws(0, 0, [0], prefix="Op").uniform(0.6, 1.4), "Op: the purpose of draws must be a word, .* 0.6$"),
         (lambda: dv.Recipe(sampling=16), "sampling must be a sampler, such as ClipSampling\\(\\), got 16"),
     ],
 )  # fmt: skip

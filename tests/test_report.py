@@ -34,6 +34,8 @@ def test_a_slow_loop_is_the_limit(numbered_manifest):
     assert 6 * 0.6 <= report.seconds["loop"] <= report.elapsed_seconds
     assert 0 < report.seconds["ahead"] < report.elapsed_seconds  # of the sleep, what making a batch did not take
     assert report.verdict in str(report).splitlines()
+    assert report._repr_html_().startswith(f"<pre>{report.batches} batches, ")
+    assert str(Report(batches=1)).startswith("1 batch, ")
 
 
 @pytest.mark.parametrize("gop, advised", [(60, True), (16, False)])

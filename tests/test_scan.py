@@ -38,8 +38,8 @@ def test_write_read_and_move(numbered_manifest, tmp_path):
     again = dv.Manifest.read(tmp_path / "m.parquet")
     assert again.table.equals(numbered_manifest.table) and again.classes == numbered_manifest.classes
     assert again.path(3) == numbered_manifest.path(3)
-    moved = dv.Manifest.read(tmp_path / "m.parquet", root="/elsewhere")
-    assert moved.path(3) == "/elsewhere/" + numbered_manifest.table["path"][3].as_py()
+    moved = dv.Manifest.read(tmp_path / "m.parquet", root=tmp_path)
+    assert moved.path(3) == f"{tmp_path}/" + numbered_manifest.table["path"][3].as_py()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.parquet", "m.parquet.packets"]
 
 
@@ -201,6 +201,8 @@ def test_files_that_are_no_manifests_are_refused(tmp_path, numbered_manifest):
     pq.write_table(numbered_manifest.table, tmp_path / "y.parquet")
     with pytest.raises(ValueError, match="is not a manifest"):
         dv.Manifest.read(tmp_path / "y.parquet")
+    with pytest.raises(ValueError, match=r"is not a manifest .*; dv\.scan makes one of a folder or a list$"):
+        dv.Manifest.read(tmp_path)
     with pytest.raises(ValueError, match="the columns codec are missing"):
         dv.Manifest(numbered_manifest.table.drop(["codec"]))
     with pytest.raises(ValueError, match="labels go from 0 to 1, not within 1 class"):

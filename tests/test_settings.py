@@ -83,7 +83,7 @@ def test_bfloat16_is_the_float32_rounded_as_torch_rounds(numbered_manifest):
             rounded.targets, exact.targets
         )
         assert not torch.equal(rounded.clips.float(), exact.clips)
-    clips = np.random.default_rng(0).integers(0, 256, (2, 3, 9, 8, 3), dtype=np.uint8)
+    clips = np.random.default_rng(0).integers(0, 256, (2, 5, 9, 8, 3), dtype=np.uint8)
     exact, rounded = (
         dv.augment(clips, (dv.Normalize(),), device="cpu", dtype=d).clips for d in ("float32", "bfloat16")
     )

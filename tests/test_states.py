@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -123,12 +124,37 @@ def test_missing_and_several_labels_are_part_of_a_fingerprint():
     assert len({f["labels"] for f in (*several, *single, *names)}) == 7
 
 
+def test_of_two_recipes_the_message_shows_what_differs(numbered_manifest):
+    def loader(*ops):
+        return dv.VideoLoader(numbered_manifest, dv.Recipe(dv.ClipSampling(4), ops), 4)
+
+    size, ramp = dv.RandomResizedCrop(16), dv.RandAugmentT()
+    flips = dv.RandomHorizontalFlip(0.25), dv.RandomHorizontalFlip(0.5)
+    for mine, theirs, message in (
+        ((dv.RandomResizedCrop(116),), (size,),
+         "RandomResizedCrop(size=116..., the state's RandomResizedCrop(size=16..."),
+        ((size, flips[0]), (size, flips[1]),
+         "RandomHorizontalFlip(probability=0.25..., the state's RandomHorizontalFlip(probability=0.5..."),
+        ((size, flips[0], ramp), (size, flips[0]),
+         f"RandomHorizontalFlip(probability=0.25), {ramp}..., the state's RandomHorizontalFlip(probability=0.25)..."),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=re.escape(f"recipe has {message}") + "$"):
+            loader(*mine).load_state_dict(loader(*theirs).state_dict())
+
+
 def test_positions_of_a_state_are_checked(numbered_manifest):
     loader = make_loader(numbered_manifest)
     for wrong in (dict(batch=3), dict(batch=-1), dict(epoch=2**24), dict(epoch=1.5), dict(batch="1")):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} of the state must be in"):
             loader.load_state_dict({**loader.state_dict(), **wrong})
     state = loader.state_dict()
+    for other, got in (
+        (None, "None"),
+        ({"model": {}, "loader": state}, "a mapping with model, loader"),
+        ({}, "a mapping with nothing"),
+    ):
+        with pytest.raises(ValueError, match=rf"the state must be what state_dict\(\) gave, got {got}$"):
+            loader.load_state_dict(other)
     del state["manifest"]
     with pytest.raises(ValueError, match="the state lacks manifest"):
         loader.load_state_dict(state)
@@ -237,3 +263,35 @@ def test_apply_looks_at_files_too(twelve):
             loader.apply(plan)
         loader.settings = replace(loader.settings, check_files="size")
         assert len(loader.apply(plan)) == 1
+
+
+def test_a_data_set_that_is_not_there_is_said_before_the_first_clip(twelve, tmp_path, monkeypatch):
+    folder, manifest = twelve
+    manifest.write(tmp_path / "m.parquet")
+    folder.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    read = dv.Manifest.read
+    message = f"of 12 files looked at, none exists in {folder}, such as a/00.mp4. If they were moved, .*root="
+    with pytest.raises(FileNotFoundError, match=f"{message}their new folder"):
+        make_loader(read("m.parquet"))
+    make_loader(read("m.parquet"), check_files="off")
+    with pytest.raises(FileNotFoundError, match=f"root='{tmp_path}/elsewhere'"):
+        make_loader(read("m.parquet", root=tmp_path))
+    assert bad_names(make_loader(read("m.parquet", root="elsewhere"))) == {}
+    with pytest.raises(FileNotFoundError, match="manifest: root must be a folder, there is no folder gone"):
+        read("m.parquet", root="gone")
+
+
+def test_other_files_than_those_scanned_are_said_before_the_first_clip(twelve):
+    _, manifest = twelve
+    sizes = [Path(manifest.path(i)).stat().st_size for i in range(12)]
+    for i in range(1, 12):
+        with Path(manifest.path(i)).open("ab") as file:
+            file.write(b"\0\0\0\x08free")
+    make_loader(manifest)  # one that is right is enough
+    Path(manifest.path(0)).unlink()
+    name = Path(manifest.path(1)).name
+    message = f"11 of another size, 1 missing. .*{name} has {sizes[1] + 8} bytes, and had {sizes[1]}. Scan again"
+    for check in ("auto", "size", "size_and_time"):
+        with pytest.raises(ValueError, match=message):
+            make_loader(manifest, check_files=check)

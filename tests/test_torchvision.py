@@ -28,6 +28,11 @@ TOLERANCE = {
 }
 
 
+def augment(clips, *arguments, **options):
+    """``dv.augment`` of clips (F, H, W, 3); those of the batch are (B, 3, F, H, W)."""
+    return dv.augment([np.moveaxis(np.asarray(clip), 3, 0) for clip in clips], *arguments, layout="CFHW", **options)
+
+
 @pytest.fixture(scope="module")
 def v2():
     try:
@@ -175,7 +180,7 @@ def test_random_resized_crop_has_torchvisions_pixels(size, v2):
         [128 + 100 * np.sin(x / 9 + y / 17), 128 + 100 * np.cos(y / 11), 128 + 90 * np.sin((x - y) / 23)]
     )
     clip = picture.transpose(1, 2, 0).astype(np.uint8)[None]
-    batch = dv.augment([clip] * 16, (dv.RandomResizedCrop(112),), device="cpu")
+    batch = augment([clip] * 16, (dv.RandomResizedCrop(112),), device="cpu")
     for row, out in zip(batch.plan.args["RandomResizedCrop"], batch.clips, strict=True):
         top, left, bottom, right = (int(row[name]) for name in ("top", "left", "bottom", "right"))
         expected = v2.functional.resized_crop(
@@ -187,14 +192,14 @@ def test_random_resized_crop_has_torchvisions_pixels(size, v2):
 
 def test_resize_rounds_the_long_side_and_torchvision_cuts_it(v2):
     (clip,) = noise_clips((1, 33, 41))
-    assert dv.augment([clip], (dv.Resize(24),), device="cpu").clips.shape[-2:] == (24, 30)
+    assert augment([clip], (dv.Resize(24),), device="cpu").clips.shape[-2:] == (24, 30)
     assert tuple(v2.Resize(24, antialias=True)(video(clip)).shape[-2:]) == (24, 29)
 
 
 def test_center_crop_is_torchvisions_or_a_pixel_beside_it(v2):
     for height, width in ((40, 60), (41, 60), (43, 61)):
         (clip,) = noise_clips((2, height, width))
-        ours = dv.augment([clip], (dv.CenterCrop(24),), device="cpu").clips[0].permute(1, 0, 2, 3)
+        ours = augment([clip], (dv.CenterCrop(24),), device="cpu").clips[0].permute(1, 0, 2, 3)
         top, left = round((height - 24) / 2), round((width - 24) / 2)  # torchvision's
         assert torch.equal(v2.CenterCrop(24)(video(clip)), video(clip)[..., top : top + 24, left : left + 24])
         top, left = (height - 24) // 2, (width - 24) // 2
@@ -205,7 +210,7 @@ def test_center_crop_is_torchvisions_or_a_pixel_beside_it(v2):
 def test_flip_and_normalize_are_torchvisions(v2):
     (clip,) = noise_clips((3, 20, 30))
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    ours = dv.augment([clip], (dv.RandomHorizontalFlip(1.0), dv.Normalize(mean, std)), device="cpu").clips[0]
+    ours = augment([clip], (dv.RandomHorizontalFlip(1.0), dv.Normalize(mean, std)), device="cpu").clips[0]
     theirs = v2.Compose([v2.RandomHorizontalFlip(1.0), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
     np.testing.assert_allclose(ours.permute(1, 0, 2, 3), theirs(video(clip)), atol=2e-6)
 
@@ -217,7 +222,7 @@ def test_random_erasing_before_normalize_is_torchvisions_after_it(v2):
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     ours = dv.RandomErasing(1.0, (0.02, 0.33), (0.3, 3.3), "constant", mean)
     clips = noise_clips(*[(2, 40, 50)] * 12)
-    batch = dv.augment(clips, (ours, dv.Normalize(mean, std)), device="cpu")
+    batch = augment(clips, (ours, dv.Normalize(mean, std)), device="cpu")
     for clip, row, out in zip(clips, batch.plan.args["RandomErasing"], batch.clips, strict=True):
         top, bottom, left, right = (int(row[name][0]) for name in ("top", "bottom", "left", "right"))
         plain = v2.functional.normalize(video(clip) / 255, mean, std)
@@ -236,7 +241,7 @@ def test_noise_of_random_erasing_is_the_same_in_all_frames_of_torchvision_and_no
     torch.manual_seed(0)
     erased = v2.RandomErasing(1.0, value="random")(torch.zeros(3, 3, 40, 50))
     assert torch.equal(erased[0], erased[1]) and erased.any()
-    ours = dv.augment([np.zeros((3, 40, 50, 3), np.uint8)], (dv.RandomErasing(1.0),), device="cpu").clips[0]
+    ours = augment([np.zeros((3, 40, 50, 3), np.uint8)], (dv.RandomErasing(1.0),), device="cpu").clips[0]
     assert ours.any() and not torch.equal(ours[:, 0], ours[:, 1])
 
 
@@ -260,13 +265,13 @@ def test_color_jitter_of_ones_own(v2):
     """Brightness is torchvision's; contrast turns about 128, not about a mean; factors of 1 change nothing."""
     jitter = define(PAGE, "color jitter")
     (clip,) = noise_clips((2, 20, 30))
-    plain = dv.augment([clip], (jitter(0.0, 0.0, 0.0, 0.0),), device="cpu").clips[0].permute(1, 2, 3, 0).numpy()
+    plain = augment([clip], (jitter(0.0, 0.0, 0.0, 0.0),), device="cpu").clips[0].permute(1, 2, 3, 0).numpy()
     assert_pixels(plain, clip, max_diff=1)
-    batch = dv.augment([clip] * 20, (jitter(0.4, 0.0, 0.0, 0.0),), device="cpu")
+    batch = augment([clip] * 20, (jitter(0.4, 0.0, 0.0, 0.0),), device="cpu")
     for out, row in zip(batch.clips, batch.plan.args["ColorJitter"], strict=True):
         expected = v2.functional.adjust_brightness(video(clip), float(row["brightness"]))
         assert (out.permute(1, 0, 2, 3).int() - expected.int()).abs().max() <= 1
-    batch = dv.augment([clip] * 20, (jitter(0.0, 0.4, 0.0, 0.0),), device="cpu")
+    batch = augment([clip] * 20, (jitter(0.0, 0.4, 0.0, 0.0),), device="cpu")
     for out, row in zip(batch.clips, batch.plan.args["ColorJitter"], strict=True):
         expected = np.clip((clip.astype(float) - 128) * row["contrast"] + 128, 0, 255)
         assert np.abs(out.permute(1, 2, 3, 0).numpy() - expected).max() <= 1.01
@@ -290,8 +295,8 @@ def test_the_ported_recipe_gives_what_torchvision_makes_of_the_same_numbers(v2, 
     labels = np.eye(8, dtype=np.float32)
     num_exact = 0
     for seed in range(4):
-        batch = dv.augment(clips, recipe.ops, labels, seed=seed, device="cpu")
-        cropped = dv.augment(clips, recipe.ops[:1], seed=seed, device="cpu").clips
+        batch = augment(clips, recipe.ops, labels, seed=seed, device="cpu")
+        cropped = augment(clips, recipe.ops[:1], seed=seed, device="cpu").clips
         args, stage, exact = batch.plan.args, [], []
         for i, clip in enumerate(cropped.permute(0, 2, 1, 3, 4)):
             if args["RandomHorizontalFlip"]["mirrored"][i]:

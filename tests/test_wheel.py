@@ -111,6 +111,16 @@ def test_the_compiler_is_found_or_one_sentence_says_that_there_is_none(compilers
         assert message in done.stderr.strip().splitlines()[-1] and "Errno" not in done.stderr
 
 
+def test_without_a_compiler_pip_stops_at_the_metadata(tmp_path):
+    """Before it fetches gigabytes, that is."""
+    sources = copy_sources(tmp_path / "sources")
+    code = "from setuptools.build_meta import prepare_metadata_for_build_wheel as make; make('.')"
+    done = run(sys.executable, "-c", code, cwd=sources, env=os.environ | {"CXX": "no-such-compiler"})
+    assert done.returncode != 0 and "CXX is 'no-such-compiler', which is not there" in done.stderr.splitlines()[-1]
+    done = run(sys.executable, "-c", code, cwd=sources)
+    assert done.returncode == 0 and list(sources.glob("*.dist-info")), done.stderr
+
+
 # doctor decodes with the package's own code, so that it says what another version of PyAV breaks
 
 

@@ -25,10 +25,14 @@ from dali_vidaug.commands.options import (
     add_common,
     check_picture,
     open_videos,
+    remarks_not_logged,
 )
 from dali_vidaug.commands.preview import add_preview
 from dali_vidaug.commands.summary import summary
+from dali_vidaug.data.entry import name_some
 from dali_vidaug.data.schema import check_file_name
+
+_LISTS = (".csv", ".tsv", ".txt", ".json", ".parquet", ".pq")
 
 EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
@@ -126,6 +130,7 @@ def _add_scan(commands: Any) -> None:
         "Files that cannot be used are listed with the reason. Unchanged files are not measured again, and an "
         "interrupted scan continues where it stopped.",
         formatter_class=Help,
+        usage="%(prog)s [-h] DIR|LIST|VIDEO [VIDEO ...] -o PARQUET [options]",
     )
     scan.add_argument(
         "videos",
@@ -145,7 +150,9 @@ def _add_scan(commands: Any) -> None:
     scan.add_argument(
         "--multi-label", metavar="SEPARATOR", help='what separates several labels of a sample, such as ";"'
     )
-    scan.add_argument("--label-columns", metavar="NAME", nargs="+", help="columns of a list with labels")
+    scan.add_argument(
+        "--label-columns", metavar="NAME", nargs="+", help="columns of a list with labels; after the list"
+    )
     scan.add_argument("--deep", action="store_true", help="decode every frame, not only both ends of each video")
     scan.add_argument(
         "--no-index", action="store_true", help="do not keep where packets lie: clips open the containers of files"
@@ -158,22 +165,29 @@ def _add_scan(commands: Any) -> None:
 
 
 def check_scan(args: argparse.Namespace) -> None:
-    """Refuse an output that could not be written."""
+    """Refuse an output that could not be written, and several arguments that are not all videos."""
     check_file_name(args.output, "--output")
     folder = Path(args.output).resolve().parent
     if not folder.is_dir():
-        raise ValueError(f"--output: there is no folder {folder}")
+        raise ValueError(f"--output: there is no folder {folder}; mkdir -p makes it")
+    others = [name for name in args.videos if Path(name).suffix.lower() in _LISTS or Path(name).is_dir()]
+    if others and len(args.videos) > 1:
+        raise ValueError(
+            f"several arguments must be videos, but there is {name_some(others)}; scan folders and lists one by one, "
+            "and join the manifests in Python: train = first + second"
+        )
 
 
 def run_scan(args: argparse.Namespace) -> int:
     """dali-vidaug scan."""
     try:
-        manifest = dv.scan(
-            args.videos if len(args.videos) > 1 else args.videos[0], root=args.root, output=args.output,
-            classes=args.classes, like=args.like, multi_label=args.multi_label, label_columns=args.label_columns,
-            stream=args.stream, deep=args.deep, index=not args.no_index,
-            num_threads=args.num_threads,
-        )  # fmt: skip
+        with remarks_not_logged():
+            manifest = dv.scan(
+                args.videos if len(args.videos) > 1 else args.videos[0], root=args.root, output=args.output,
+                classes=args.classes, like=args.like, multi_label=args.multi_label, label_columns=args.label_columns,
+                stream=args.stream, deep=args.deep, index=not args.no_index,
+                num_threads=args.num_threads,
+            )  # fmt: skip
     except KeyboardInterrupt:
         kept = Path(f"{args.output}.partial")
         if not kept.is_file():
@@ -204,7 +218,8 @@ def run_demo(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="dali_vidaug-demo-") as folder:
         if args.videos is None:
             make_videos(folder)
-        manifest = open_videos(args.videos or folder)
+        with remarks_not_logged():
+            manifest = open_videos(args.videos or folder)
         print(summary(manifest))
         with dv.VideoLoader(
             manifest, recipe, args.batch_size, seed=args.seed, device=args.device, decoder=args.decoder,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +79,21 @@ def check_picture(path: str) -> None:
         raise ValueError(f"--output: a picture's name must end in .png, .jpg or the like, got {path}")
     if not Path(path).resolve().parent.is_dir():
         raise ValueError(f"--output: there is no folder {Path(path).resolve().parent}")
+
+
+@contextmanager
+def remarks_not_logged() -> Iterator[None]:
+    """While it lasts a scan does not log its remarks, for a command that prints them in the summary."""
+    log = logging.getLogger("dali_vidaug")
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return record.msg != "scan: %s"
+
+    log.addFilter(is_other)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_other)
 
 
 def open_videos(path: str) -> dv.Manifest:

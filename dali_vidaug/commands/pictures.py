@@ -240,4 +240,8 @@ def mixing_ops(name: str) -> list[Any]:
     erasing = {maker.__name__.lower(): maker(probability=1.0) for maker in makers}
     if name.lower() == "all":
         return [*(Mix(family) for family in FAMILIES), *erasing.values()]
-    return [erasing[name.lower()] if name.lower() in erasing else Mix(name)]
+    try:
+        return [erasing[name.lower()] if name.lower() in erasing else Mix(name)]
+    except ValueError:
+        known = ", ".join([*FAMILIES, *(maker.__name__ for maker in makers)])
+        raise ValueError(f"--mix: must be all or one of {known}, got {name}") from None

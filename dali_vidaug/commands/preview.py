@@ -41,10 +41,11 @@ def add_preview(commands: Any) -> None:
         "strip of frames for each op of RandAugment-T, with the value that each frame gets; with --mix, two clips and "
         "the result of an op that mixes or erases, with weights and label.",
         formatter_class=Help,
+        usage=f"%(prog)s [-h] [{VIDEOS}] [-o PNG] [options]",
     )
     preview.add_argument("videos", nargs="?", metavar=VIDEOS, help="whose samples to draw (default: none, but ops)")
     preview.add_argument(
-        "--samples", type=SAMPLE, nargs="+", metavar="ROW", help="rows of the manifest (default: the first)"
+        "--samples", type=SAMPLE, nargs="+", metavar="ROW", help="rows of the manifest (default: spread over it)"
     )
     preview.add_argument("--num-clips", type=CLIPS, help="clips drawn at most (default: 8)")
     preview.add_argument(
@@ -85,6 +86,8 @@ def check_preview(args: argparse.Namespace) -> None:
     if args.video and len(args.video) != (2 if args.mix else 1):
         raise ValueError(f"--video: expected {'two files' if args.mix else 'one file'}, got {len(args.video)}")
     args.made = None if args.plan else named_recipe(args.recipe or RECIPES[0], args.num_frames, args.op)
+    if args.plan and not Path(args.plan).is_file():
+        raise ValueError(f"--plan: there is no file {args.plan}; plan.save(path) writes one")
     args.saved = dv.Plan.load(args.plan) if args.plan else None
 
 
@@ -109,7 +112,10 @@ def named_recipe(name: str, num_frames: int, randaugment: dv.RandAugmentT) -> dv
         raise ValueError(
             f"--recipe: must be one of {', '.join(RECIPES)} or a file with the repr of a recipe, got {name}"
         )
-    return dv.Recipe.parse(Path(name).read_text().strip())
+    try:
+        return dv.Recipe.parse(Path(name).read_text().strip())
+    except ValueError as error:
+        raise ValueError(f"--recipe: {name}: {error}") from error
 
 
 def run_preview(args: argparse.Namespace) -> int:

@@ -15,7 +15,8 @@ def summary(manifest: dv.Manifest, broken_shown: int = 20) -> str:
     rows = manifest.table.select(names).to_pylist()
     files = list({row["path"]: row for row in rows}.values())
     frames = [row["num_frames"] for row in files]
-    hours = sum(row["duration_seconds"] or 0.0 for row in files) / 3600
+    seconds = sum(row["duration_seconds"] or 0.0 for row in files)
+    each = f"{min(frames)} to {max(frames)} each" if min(frames) < max(frames) else f"{min(frames)} each"
     codecs = ", ".join(f"{name} {n}" for name, n in Counter(row["codec"] for row in files).most_common())
     sizes = Counter((row["width"], row["height"]) for row in files).most_common()
     shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes[:4]) + (
@@ -25,8 +26,8 @@ def summary(manifest: dv.Manifest, broken_shown: int = 20) -> str:
     if len(rows) > len(files):
         samples = f"{plural(len(rows), 'sample')} of {samples}"
     lines = [
-        f"{samples}, {plural(len(manifest.classes), 'class', 'classes')}, {hours:.2f} hours, "
-        f"{plural(sum(frames), 'frame')} ({min(frames)} to {max(frames)} each)",
+        f"{samples}, {plural(len(manifest.classes), 'class', 'classes')}, {_time(seconds)}, "
+        f"{plural(sum(frames), 'frame')} ({each})",
         f"codecs: {codecs}; sizes: {shown}",
         *_class_lines(manifest),
         *manifest.remarks,
@@ -36,6 +37,14 @@ def summary(manifest: dv.Manifest, broken_shown: int = 20) -> str:
     if len(manifest.broken) > broken_shown:
         lines.append(f"  and {len(manifest.broken) - broken_shown} more, all in Manifest.read(...).broken")
     return printable("\n".join(lines))
+
+
+def _time(seconds: float) -> str:
+    """A duration in the largest unit of which there is one."""
+    for unit, name in ((3600, "hours"), (60, "minutes")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.1f} seconds"
 
 
 def _class_lines(manifest: dv.Manifest, most: int = 12) -> list[str]:

@@ -80,7 +80,7 @@ def _read_file(path: Path) -> Classes:
     try:
         text = path.read_text(encoding="utf-8-sig")
         pairs = _read_json(text) if path.suffix.lower() == ".json" else _read_lines(text)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of classes: {error}") from error
     if all(number is None for number, _ in pairs):
         pairs = [(i, name) for i, (_, name) in enumerate(pairs)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _plain(values):
 def _label_column(labels, size) -> tuple[pa.Array, bool]:
     """Labels as text; and whether a file may have several."""
     if isinstance(labels, (str, Mapping)):
-        raise ValueError(f"scan: labels must be one for each file, got {labels!r}")
+        raise ValueError(f"scan: labels must be one for each file, got {reprlib.repr(labels)}")
     labels = _plain(labels)
     if len(labels) != size:
         raise ValueError(f"scan: labels must be one for each of {size} files, got {len(labels)}")
@@ -71,9 +72,20 @@ def _label_column(labels, size) -> tuple[pa.Array, bool]:
                 f"scan: labels must be one a file or a list a file, got {labels[sequences.index(True)]!r} at "
                 f"{sequences.index(True)} and {labels[wrong]!r} at {wrong}"
             )
+        _refuse_multi_hot(labels)
         texts = [[_text(part, i) for part in label or ()] for i, label in enumerate(labels)]
         return pa.array(texts, pa.list_(pa.string())), True
     return pa.array([_text(label, i) for i, label in enumerate(labels)], pa.string()), False
+
+
+def _refuse_multi_hot(labels):
+    """A row of zeros and ones for each file, a column a class, is no list of labels."""
+    lengths = {len(label) if label is not None else 0 for label in labels}
+    if len(lengths) == 1 and min(lengths) > 1 and all(part in (0, 1) for label in labels for part in label):
+        raise ValueError(
+            f"scan: labels look multi-hot, got {list(labels[0])!r} at 0; expected the classes themselves: "
+            "labels=[numpy.flatnonzero(row) for row in labels], and labels=numpy.argmax(labels, 1) if one-hot"
+        )
 
 
 def _text(label, i):

@@ -50,7 +50,7 @@ def list_folder(folder: Path) -> Listing:
         labels.append((name.split("/")[0],) if "/" in name else ())
     entries += walk.unusable
     labels += [()] * len(walk.unusable)
-    warnings = (*_suspect_classes(folder, files), *walk.warnings, *walk.passed_over())
+    warnings = (*_suspect_classes(folder, files), *walk.warnings, *walk.without_videos(), *walk.passed_over())
     own, notes = no_columns(len(entries)), tuple(walk.left_out())
     return Listing(folder.resolve(), entries, {"": labels}, own, from_folders=True, warnings=warnings, notes=notes)
 
@@ -67,6 +67,7 @@ class _Walk:
         self._hidden: list[str] = []
         self._links: list[str] = []
         self._again: list[str] = []
+        self._labels: set[str] = set()
         self._class_of: dict[tuple[int, int], str] = {}
 
     def visit(self, relative, seen):
@@ -104,10 +105,17 @@ class _Walk:
         if item.is_symlink():
             self._links.append(name)
         label = name.split("/")[0]
+        self._labels.add(label)
         other = self._class_of.setdefault(real, label)
         if other != label:
             self.warnings.append(f"{name} is the same folder as one of class {other}: its videos are in both classes")
         self.visit(name, seen)
+
+    def without_videos(self):
+        """A sentence on class folders that have no videos, if there are any."""
+        names = sorted(self._labels - {name.split("/")[0] for name in self.files})
+        if names:
+            yield f"folders without videos, which are no classes: {len(names)} ({name_some(names)})"
 
     def passed_over(self):
         """A sentence on files that are no videos by their extension, if there are any."""

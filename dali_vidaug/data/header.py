@@ -72,7 +72,7 @@ def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str]
     if path is None and not set(KINETICS) <= set(columns):
         raise ValueError(
             f"{place}: the header must have path[, label, start, end] or {', '.join(KINETICS)}; it has "
-            f"{', '.join(columns) or 'nothing'}"
+            f"{', '.join(columns) or 'nothing'}{_header_hint(columns)}"
         )
     missing = [name for name in label_columns or () if name not in columns]
     if missing:
@@ -85,6 +85,19 @@ def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str]
         start, end, in_frames = _find(free, _FIRST_FRAMES), _find(free, _LAST_FRAMES), True
     spelled = {plain(name) for name in (start, end) if name}
     return Header(path, labels, start, end, in_frames and bool(spelled), spelled == {"time_start", "time_end"})
+
+
+def _header_hint(columns: Sequence[str]) -> str:
+    """What to do about a header without paths: a line of data, other separators than commas, other names."""
+    words = [word for name in columns for word in re.split(r"[\s;|]+", name)]
+    if any(re.search(r"[^/\\]\.\w{2,4}$", word) or "/" in word for word in words):
+        split = len(words) > len(columns)
+        return (
+            f". This looks like a row: put a line path,label above it{', and commas between values' if split else ''}"
+        )
+    if len(columns) == 1 and len(words) > 1:
+        return ". Values must be separated by commas"
+    return ". Name the column with the paths path" if columns else ""
 
 
 def plain(name: str) -> str:

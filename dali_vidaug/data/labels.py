@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dali_vidaug.data.classes import Classes, read_classes
-from dali_vidaug.data.entry import Listing, first_difference, name_some
+from dali_vidaug.data.entry import Listing, first_difference, name_some, plural
 
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -51,7 +51,10 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
     indices: list[tuple[int, ...]] = [()] * len(listing.entries)
     warnings = list(_suspect_separators(listing))
     for group, labels in listing.labels.items():
-        place_of = {text: entry.place for entry, row in zip(listing.entries, labels, strict=True) for text in row}
+        place_of: dict[str, str] = {}  # the first
+        for entry, row in zip(listing.entries, labels, strict=True):
+            for text in row:
+                place_of.setdefault(text, entry.place)
         if classes is None:
             own, index_of, problems = _index_group(place_of, group, listing.from_folders)
             index_of = {text: index + len(names) for text, index in index_of.items()}
@@ -63,6 +66,8 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
             (*before, *dict.fromkeys(index_of[text] for text in row))
             for before, row in zip(indices, labels, strict=True)
         ]
+    if classes is not None and not any(indices):
+        warnings.append("no sample has a label, although classes are given")
     return Labels(tuple(names), indices, tuple(warnings))
 
 
@@ -99,7 +104,7 @@ def _not_classes(what, numbers, place_of):
         if number is None:
             return (
                 f"{where} whole, got {text}; a value to predict is no class: rename the column, it is kept, and "
-                "batch.rows returns it"
+                "batch.rows returns it, from a CSV as text"
             )
         if number < 0:
             return f"{where} >= 0, or -1 for no label, got {text}"
@@ -164,13 +169,31 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
     """Warnings of manifests in the folder of ``output`` that have other classes; only their headers are read."""
     if not classes:
         return
-    for path in sorted(output.resolve().parent.glob("*.parquet")):
-        others = read_classes(path)
-        if not others or list(others) == list(classes):
-            continue
-        i, mine, theirs = first_difference(classes, others)
-        before = "before this scan" if path.name == output.name else "which is beside it"
+    read = {path.name: read_classes(path) for path in sorted(output.resolve().parent.glob("*.parquet"))}
+    found = {name: others for name, others in read.items() if others and list(others) != list(classes)}
+    for name in sorted(found, key=lambda name: name != output.name)[:1]:
+        i, mine, theirs = first_difference(classes, found[name])
+        before = "before this scan" if name == output.name else "which is beside it"
+        more = [other for other in found if other != name]
         yield (
-            f"{output.name} has {len(classes)} classes and {path.name}, {before}, has {len(others)}; the first that "
+            f"{output.name} has {plural(len(classes), 'class', 'classes')} and {name}, {before}, has "
+            f"{len(found[name])}; the first that "
             f"differs is {i}: {mine} and {theirs}. If they belong together, scan the second with like= the first"
+            f"{f'. Others that differ: {len(more)} ({name_some(more)})' if more else ''}"
         )
+
+
+def find_repeated(rows: Sequence[Mapping[str, Any]], places: Sequence[str]) -> Iterable[str]:
+    """Sentences on rows whose frames an earlier row has, with the same label or another."""
+    seen: dict[tuple, Any] = {}
+    same: list[str] = []
+    other: list[str] = []
+    for row, place in zip(rows, places, strict=True):
+        label = row["label"] if row["labels"] is None else sorted(row["labels"])
+        first = seen.setdefault((row["path"], row["first_frame"], row["last_frame"]), (label, row))
+        if first[1] is not row:
+            (same if first[0] == label else other).append(place)
+    if other:
+        yield f"rows with the frames of an earlier row, but another label: {len(other)} ({name_some(other)})"
+    if same:
+        yield f"rows with the frames and label of an earlier row, which count again: {len(same)} ({name_some(same)})"

@@ -46,7 +46,10 @@ def list_videos(
     folder = path.resolve().parent if root is None else root.resolve()
     what = what_it_is(path)
     if what not in (None, "empty", "text", "a Parquet file"):
-        raise ValueError(f"{path} cannot be read as a list: the file is {what}")
+        raise ValueError(
+            f"{path} cannot be read as a list: the file is {what}; a list is CSV or Parquet, or paths with labels= in "
+            "a program"
+        )
     rows = read_parquet(path) if what == "a Parquet file" or path.suffix.lower() in EXTENSIONS else read_csv(path)
     return list_rows(path, folder, rows, multi_label, label_columns)
 
@@ -69,7 +72,7 @@ def read_csv(path: Path) -> Rows:
             reader = csv.reader(file, skipinitialspace=True, strict=True)
             columns = [name.strip() or f"column {i + 1}" for i, name in enumerate(next(reader, []))]
             if not is_utf8("".join(columns)):
-                raise ValueError(f"{path} cannot be read as CSV: its header is not UTF-8 text")
+                raise ValueError(f"{path} cannot be read as CSV: its header is not UTF-8 text; save it as UTF-8")
             names_files = read_header(str(path), columns).path
             rows, places = [], []
             for row in reader:
@@ -80,7 +83,7 @@ def read_csv(path: Path) -> Rows:
                     raise ValueError(f"{places[-1]}: {len(row)} fields, but the header has {len(columns)}")
                 for name, value in zip(columns, row, strict=True):
                     if name != names_files and not is_utf8(value):
-                        raise ValueError(f"{places[-1]}: {name} is not UTF-8 text")
+                        raise ValueError(f"{places[-1]}: {name} is not UTF-8 text; save it as UTF-8")
                 rows.append([store_name(value) for value in row])
     except csv.Error as error:
         raise ValueError(f"{path} cannot be read as CSV: {error}") from error
@@ -128,6 +131,8 @@ def list_rows(
             values = pa.array([getattr(entry, field) for entry in entries], pa.float64())
             own = own.set_column(own.column_names.index(name), name, values)
     warnings = [*_suspect_columns(header, table), *_suspect_segments(header, entries)]
+    if multi_label is not None:
+        warnings += _suspect_multi_label(header, table, multi_label)
     names = _own_names(path, own.column_names, warnings)
     used = header.used if header.path else KINETICS
     notes = [f"columns used: {', '.join(used)}"]
@@ -266,4 +271,23 @@ def _suspect_segments(header: Header, entries):
         yield (
             f"rows without {header.start} or {header.end}, which begin or end with their video: {missing} of "
             f"{len(entries)}"
+        )
+
+
+def _suspect_multi_label(header: Header, table, separator):
+    """Warnings of labels that ``multi_label`` does not part."""
+    if not header.labels:
+        yield f"multi_label={separator!r} has nothing to part: there is no column label; label_columns= chooses one"
+        return
+    columns = [table[name] for name in header.labels]
+    if any(not pa.types.is_string(column.type) for column in columns):
+        return
+    texts = [text for column in columns for text in column.to_pylist() if text]
+    if not any(separator in text for text in texts):
+        yield f"multi_label={separator!r} is in no label: no sample has several from one column"
+    lists = [text for text in texts if text.startswith("[") and text.endswith("]")]
+    if lists:
+        yield (
+            f"labels such as {lists[0]!r} are lists written as text, whose brackets and quotes become part of the "
+            "names: write a;b, or scan paths with labels="
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -151,8 +152,8 @@ class Manifest:
         """Names of your own columns: what the list had besides path and labels."""
         return tuple(self.table.column_names[len(SCHEMA) :])
 
-    def rows(self, name: str, samples: ArrayLike) -> np.ndarray:
-        """A column, your own or a measured one, for some samples.
+    def rows(self, name: str, samples: ArrayLike | None = None) -> np.ndarray:
+        """A column, your own or a measured one, for some samples, or for all.
 
         Returns:
             (B,): numbers and truth values as they are, times as datetime64 and timedelta64; else, and where a value is
@@ -163,7 +164,7 @@ class Manifest:
         """
         if name not in self.table.column_names:
             raise ValueError(f"manifest: no column {name!r}; there are {', '.join(self.table.column_names)}")
-        samples = whole_numbers("samples", samples)
+        samples = np.arange(len(self)) if samples is None else whole_numbers("samples", samples)
         if not ((samples >= 0) & (samples < len(self))).all():
             raise ValueError(f"manifest: samples must be in [0, {len(self)}), got {samples.min()} to {samples.max()}")
         column = self.table[name].take(pa.array(samples))
@@ -280,9 +281,11 @@ class Manifest:
             root: folder that holds the videos now, if they were moved.
 
         Raises:
-            FileNotFoundError: there is no such file.
+            FileNotFoundError: there is no such file or folder.
             ValueError: the file is not a manifest.
         """
+        if root is not None and not Path(root).is_dir():
+            raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
         table, header = read_file(path)
         broken = [Broken(*b) for b in header["broken"]]
         root = header["root"] if root is None else root

@@ -1,12 +1,14 @@
-"""File names that are not UTF-8, which Parquet's text cannot hold: stored without loss.
+"""File names: how those that are not UTF-8 are stored, and where files are that are missing.
 
-Python reads such a name with a lone surrogate for each byte that is not UTF-8. In a manifest that byte is written as
-NUL and two hex digits. No file name has a NUL, so all other names are stored as they are.
+Parquet's text is UTF-8. Python reads other names with a lone surrogate for each byte that is not UTF-8. In a manifest
+that byte is written as NUL and two hex digits. No file name has a NUL, so all other names are stored as they are.
 """
 
 from __future__ import annotations
 
 import re
+from glob import escape
+from pathlib import Path
 
 _ESCAPED = re.compile("\0([0-9a-f]{2})")
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -29,3 +31,15 @@ def restore_name(text: str) -> str:
 def is_utf8(text: str) -> bool:
     """Whether text that Python read with ``surrogateescape`` is UTF-8."""
     return _SURROGATE.search(text) is None
+
+
+def find_root(root: Path, name: str) -> Path | None:
+    """The folder that a file is in which is missing in ``root``, or None.
+
+    It is looked for in the working folder and in its folder of the same name, above the root, and in the folders of it.
+    """
+    if Path(name).is_absolute():
+        return None
+    known = (Path.cwd(), Path.cwd() / root.name, *root.parents)
+    found = next((folder for folder in known if (folder / name).is_file()), None)
+    return found or next((path.parents[len(Path(name).parts) - 1] for path in root.glob(f"*/{escape(name)}")), None)

@@ -7,7 +7,6 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.known import Known
-from dali_vidaug.data.labels import Labels, compare_with_neighbours, index_labels
+from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels
 from dali_vidaug.data.lists import list_videos
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.names import store_name
+from dali_vidaug.data.names import find_root, store_name
 from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, is_manifest
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
@@ -213,8 +212,12 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
     expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
     without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
     expected += [without] if without else []
+    repeated = [*find_repeated(good, [entries[i].place for i in positions])]
     others = [] if output is None else compare_with_neighbours(output, labels.classes)
-    warnings = [printable(text) for text in (*listing.warnings, *labels.warnings, *missing, *sayings.values(), *others)]
+    warnings = [
+        printable(text)
+        for text in (*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others)
+    ]
     for text in warnings:
         log.warning("scan: %s", text)
     remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
@@ -234,9 +237,8 @@ def _missing(listing: Listing, names: set[str]) -> Iterator[str]:
     if not missing or listing.from_folders:
         return
     first = missing[0]
-    known = next((folder for folder in (Path.cwd(), *root.parents) if (folder / first).is_file()), None)
-    found = known or next((path.parents[len(Path(first).parts) - 1] for path in root.glob(f"*/{escape(first)}")), None)
-    hint = f"; {first} is in {found}: root={str(found)!r}" if found and not Path(first).is_absolute() else ""
+    found = find_root(root, first)
+    hint = f"; {first} is in {found}: root={str(found)!r}" if found else ""
     yield f"files that do not exist in the root {root}: {len(missing)} ({name_some(missing)}){hint}"
 
 

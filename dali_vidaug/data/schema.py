@@ -108,7 +108,8 @@ def read_file(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
     except FileNotFoundError as error:
         raise FileNotFoundError(f"manifest: no file {path}") from error
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{path} is not a manifest written by dali-vidaug scan ({error})") from error
+        why = "another Parquet file" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} is not a manifest ({why}); dv.scan makes one of a folder or a list") from error
     if header["version"] != MANIFEST_VERSION:
         raise OtherVersionError(
             f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"

@@ -43,6 +43,8 @@ def what_it_is(path: str | os.PathLike[str]) -> str | None:
         A few words, or None if the first bytes say nothing, or cannot be read.
     """
     try:
+        if not Path(path).is_file():  # to open a named pipe would wait for ever
+            return None
         size = Path(path).stat().st_size
         with Path(path).open("rb") as file:
             head = file.read(_HEAD)

@@ -12,6 +12,7 @@ from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of
 from dali_vidaug.media.container import open_video, read_packets, video_streams
 from dali_vidaug.media.cut import READ_ERRORS, needs_note
+from dali_vidaug.media.numbers import FRAME_MISSING, REFERENCE_MISSING
 from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.places import Places, prove_index
@@ -36,6 +37,8 @@ def measure(path: Path, deep: bool = False, stream: int | None = None, index: bo
     """
     try:
         stat = path.stat()
+        if not path.is_file() and not path.is_dir():
+            return {"error": "not a regular file"}  # to open a named pipe would wait for ever
         if stat.st_size == 0:
             return {"error": "the file is empty"}
         return {**_measure(path, deep, stream, index), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
@@ -118,10 +121,11 @@ def _from_all(path, packets, facts, notes, deep):
     numbered = packets.odd_stamps is None if named else not packets.num_hidden
     row["regular"] = decoded.problem is None and packets.odd_packets is None and one_each and numbered
     row["regular"] &= not odd_frames(frames, row["keyframes"])
-    proven = prove(_video(path, row), frames, deep)
+    missing = packets.odd_packets in (REFERENCE_MISSING, FRAME_MISSING)
+    proven = prove(_video(path, row), frames, deep, missing)
     if proven.damaged and row["regular"]:  # clips of a file that is not regular have more packets: compare those
         row["regular"] = False
-        proven = prove(_video(path, row), frames, deep)
+        proven = prove(_video(path, row), frames, deep, missing)
     notes += [proven.note] if proven.note else []
     kept = proven.video.keyframes.tolist()
     row |= {name: getattr(proven.video, name) for name in ("pts", "pts_first", "pts_step", "regular")}

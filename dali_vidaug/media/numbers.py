@@ -18,6 +18,7 @@ from dali_vidaug.media.headers import (
 )
 from dali_vidaug.media.oddities import LAYERS
 
+REFERENCE_MISSING, FRAME_MISSING = "a frame that others refer to is missing", "a frame is missing"
 _MPEG2_GOP = b"\0\0\1\xb8"
 _HEVC_SLICES, _HEVC_IDR, _HEVC_AFRESH = range(10), (19, 20), range(16, 21)  # ITU-T H.265, table 7-1; the last with BLA
 _HEVC_LEADING = (*range(0, 15, 2), *range(6, 10))  # not those that others are counted from (8.3.1): also RADL and RASL
@@ -99,7 +100,7 @@ class Numbers:
         why = None
         if previous is not None and not sequence.gaps:
             step = (now.frame_num - previous.frame_num) % (1 << sequence.frame_num_bits)
-            why = "a frame that others refer to is missing" if step not in (0, 1) else None
+            why = REFERENCE_MISSING if step not in (0, 1) else None
         if sequence.order_bits:
             self._order.add(now.order, 1 << sequence.order_bits, pts, now.is_reference)
         if now.is_reference:
@@ -202,7 +203,7 @@ class References:
         """Look at the next packet; returns what is odd about the GOP that it ends, or None."""
         data, why = bytes(packet), None
         if _MPEG2_GOP in data:
-            why = None if set(self._gop) == set(range(len(self._gop))) else "a frame is missing"
+            why = None if set(self._gop) == set(range(len(self._gop))) else FRAME_MISSING
             self._gop = {}
         picture = data.partition(MPEG2_PICTURE)[2]
         if len(picture) > 1:

@@ -163,18 +163,19 @@ _PACKED_MAX = 256  # frames that are packed for DALI at once, to compare them
 _FRAMES_COMPARED = 3  # after each key frame; all with ``deep``
 
 
-def prove(video: Video, truth: Sequence[Frame], deep: bool) -> Proven:
+def prove(video: Video, truth: Sequence[Frame], deep: bool, missing: bool = False) -> Proven:
     """Compare clips that begin at each key frame with a full decode; leave out key frames that are none.
 
     Args:
         video: as its container and packets describe it.
         truth: the frames of a full decode, with digests.
         deep: compare all frames, and find those that cannot be loaded.
+        missing: frames are missing. Those that refer to them may be other ones after a key frame, late in its GOP too.
 
     Raises:
         ValueError: clips are not what a full decode gives, even if frames are counted from the start.
     """
-    kept, note = _proven_keys(video, truth, deep)
+    kept, note = _proven_keys(video, truth, deep or missing)
     proven = video._replace(keyframes=np.array(kept, np.int32))
     if deep:
         damaged = _find_damage(proven, truth)

@@ -50,11 +50,21 @@ def _both(size):
 
 
 def _build_resize(self, fn: Any, clips: Any, args: Any) -> Any:
-    """DALI's resize of the box, bilinear and antialiased."""
+    """DALI's resize of the box, bilinear and antialiased.
+
+    DALI 2.4 reads outside of frames that are smaller than the box, which may end the process. So the box is cut off
+    where an op before may have left smaller frames than it said; the graph refuses such clips when the batch is done.
+    """
+    start, end = args["top", "left"], args["bottom", "right"]
+    if args.sizes_unsure:
+        from nvidia.dali import math  # plans are drawn without DALI
+
+        size = fn.cast_like(clips.shape()[1:3], end)
+        start, end = math.min(start, size - 1), math.min(end, size)
     return fn.resize(
         clips,
-        roi_start=args["top", "left"],
-        roi_end=args["bottom", "right"],
+        roi_start=start,
+        roi_end=end,
         size=args["out_height", "out_width"],
         antialias=True,
     )
