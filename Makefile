@@ -8,6 +8,8 @@ VENV := .venv
 TORCH_INDEX ?=
 PIP := $(VENV)/bin/python -m pip install --disable-pip-version-check -c tests/constraints.txt
 FETCHED := $(if $(TORCH_INDEX),0.7 GB,4 GB)
+# A process for each core, each with whole files of tests.
+PYTEST := $(VENV)/bin/python -m pytest -n logical --dist loadfile
 INSTALLED := $(VENV)/installed-$(EXTRA)
 
 .PHONY: help setup demo test test-slow lint bench clean
@@ -38,10 +40,10 @@ lint: $(INSTALLED)
 	$(VENV)/bin/mypy
 
 test: lint
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python benchmarks/loader.py $(VIDEOS)

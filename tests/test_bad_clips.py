@@ -79,7 +79,7 @@ def test_raise_names_path_and_sample(damaged):
     assert error.plan.samples.tolist() == [0] and error.plan.frames.shape == (1, 4)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
     plan = dv.draw_plan(manifest, RECIPE, [sample])
-    with pytest.raises(dv.ClipError, match=rf"01.mp4 \(sample {sample}, epoch 0\): Invalid data"):
+    with pytest.raises(dv.ClipError, match=rf"01.mp4 \(sample {sample}, epoch 0\): changed since it was scanned"):
         VideoLoader(manifest, RECIPE, 1, check_files="off").apply(plan)
 
 

@@ -181,6 +181,6 @@ def test_preview_of_one_video_of_a_broken_folder_names_it(numbered, tmp_path, ca
     shutil.copytree(numbered, tmp_path / "v")
     dv.scan(tmp_path / "v", output=tmp_path / "m.parquet", progress=False)
     for path in (tmp_path / "v").rglob("*.mp4"):
-        path.write_bytes(b"gone")
+        path.write_bytes(bytes(path.stat().st_size))
     assert main(["preview", str(tmp_path / "m.parquet"), "-o", str(tmp_path / "x.png")]) == 1
     assert re.search(r"v/even/00.mp4 \(sample 0, epoch 0\): ", capsys.readouterr().err)

@@ -82,14 +82,15 @@ def test_key_frames(case, keys, case_video):
     assert set(case_video(case).keyframes.tolist()) == keys and not is_counted(case_video(case))
 
 
-def test_only_what_is_needed_is_decoded(case_video):
-    video = case_video("h264_bframes")
+@pytest.mark.parametrize("way", [by_container, lambda video: video], ids=["container", "index"])
+def test_only_what_is_needed_is_decoded(way, case_video):
+    video = way(case_video("h264_bframes"))
     clip = decode(video, np.arange(50, 54))
     assert clip.num_decoded <= 7, clip.num_decoded  # from key frame 48 on; 53 refers to 54
     sparse = decode(video, np.arange(0, 24, 6))
     assert sparse.num_decoded < 19, "no non-reference frame was left out"
     assert decode(video, np.array([1, 49])).num_decoded <= 8  # two GOPs, not what is between them
-    assert decode(case_video("mjpeg"), np.array([3, 33, 63])).num_decoded == 3
+    assert decode(way(case_video("mjpeg")), np.array([3, 33, 63])).num_decoded == 3
 
 
 def test_edit_list(tmp_path):

@@ -120,7 +120,7 @@ def test_files_passed_over_are_counted_and_named(source, tmp_path, caplog, capsy
     (tmp_path / ".hidden").mkdir()
     assert main(["scan", str(tmp_path / "a"), "-o", str(tmp_path / "m.parquet")]) == 0
     text = "files passed over, whose extension is no video's: 5: .txt 3 (0.TXT and 2 more), .part 1 (2.mp4.part), no"
-    assert text in caplog.text and text in capsys.readouterr().out
+    assert text in capsys.readouterr().out  # once, not in the log too
     assert any("hidden videos passed over: 1 (.3.mp4)" in r for r in dv.Manifest.read(tmp_path / "m.parquet").remarks)
 
 

@@ -128,12 +128,12 @@ def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
     Raises:
         ValueError: a number is not of an index.
     """
-    for name, kind in (("packet_index", pa.int64()), ("no_packet_index", pa.string())):
+    for name, kind in (("packet_index", pa.int32()), ("no_packet_index", pa.string())):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), kind))
     numbers = table["packet_index"]
     if packets is None and numbers.null_count < len(numbers):
-        return _with_numbers(table, pa.nulls(len(table), pa.int64()))
+        return _with_numbers(table, pa.nulls(len(table), pa.int32()))
     if packets is not None and numbers.null_count < len(numbers):
         low, high = pc.min_max(numbers).as_py().values()
         if not 0 <= low <= high < len(packets):
@@ -161,7 +161,7 @@ def write_used(table: pa.Table, packets: IndexTable | None, path: str) -> tuple[
         Path(path).unlink(missing_ok=True)
         return table, None
     used = np.unique(numbers.drop_null().to_numpy())
-    return _with_numbers(table, pc.index_in(numbers, pa.array(used)).cast(pa.int64())), packets.write(path, used)
+    return _with_numbers(table, pc.index_in(numbers, pa.array(used))), packets.write(path, used)
 
 
 def _with_numbers(table, numbers):

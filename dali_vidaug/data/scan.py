@@ -203,7 +203,7 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
     own = listing.own.take(pa.array(positions, pa.int64()))
     numbers, packets = _gather_indices(good)
     at = table.column_names.index("packet_index")
-    table = table.set_column(at, "packet_index", pa.array(numbers, pa.int64()))
+    table = table.set_column(at, "packet_index", pa.array(numbers, pa.int32()))
     for name in own.column_names:
         table = table.append_column(own.schema.field(name), own[name])
     sayings = {remark: f"{remark}: {len(places)} ({name_some(places)})" for remark, places in said.items()}
