@@ -205,8 +205,9 @@ MUTATIONS = [
     ("device/nvdec.py", ", self._coded.get(size))", ", None)", "test_nvdec.py"),
     ("commands/pictures.py", 'op.undo(clips) if hasattr(op, "undo") else clips', "clips", "test_pictures.py"),
     ("commands/pictures.py", 'if f"{kept:.3f}" not in ("0.000", "1.000"):', "if True:", "test_pictures.py"),
-    ("commands/options.py", "if not self.low <= value <= self.high:", "if not value <= self.high:", "test_options.py"),
-    ("commands/preview.py", "if max(rows, default=0) >= len(manifest):", "if False:", "test_options.py"),
+    ("commands/options.py", "if not self.low <= value <= self.high:", "if not value <= self.high:", "test_command_options.py"),
+    ("commands/preview.py", "if max(rows, default=0) >= len(manifest):", "if False:",
+     "test_command_options.py::test_a_row_that_a_manifest_does_not_have_is_a_wrong_option"),
     ("description.py", "        seen.add(position)\n", "", "test_description.py"),
     ("description.py", "np.tile(plan.views, twice), name, plan.batch)", "np.tile(plan.views, twice), name)", "test_description.py"),
     ("ops/one_of.py", 'if field != "partner"]', "if False]", "test_description.py"),
@@ -221,7 +222,8 @@ MUTATIONS = [
     ("media/decode.py", 'codec.options = {"err_detect": "explode"}', "pass", "test_dirty_files.py::test_damage_is_reported"),
     ("media/decode.py", "if frame.is_corrupt:", "if False:", "test_dirty_files.py::test_damage_behind_a_key_frame_that_does_not_begin_afresh"),
     ("media/decode.py", "if why := damage_of(video.codec, packet):", "if why := None:", "test_dirty_files.py::test_checksums_of_ffv1"),
-    ("media/packets.py", "if self._headers.are_valid(packet) else", "if True else", "test_dirty_files.py::test_flipped_bits_in_headers_of_jpeg"),
+    ("media/packets.py", "return None if self._headers.are_valid(packet) else", "return None if True else",
+     "test_dirty_files.py::test_flipped_bits_in_headers_of_jpeg"),
     ("media/headers.py", "bool(marker and second and coded)", "bool(marker and second)", "test_dirty_files.py::test_long_packets_of_pictures_that_are_not_coded"),
     ("media/prove.py", "if not damaged and (why := _differs_packed(proven, truth)):", "if False and (why := ''):",
      "test_dirty_files.py::test_a_deep_scan_decodes_what_is_packed_for_dali"),
@@ -277,6 +279,15 @@ def runs(request, tmp_path_factory):
     chosen = [item.callspec.params for item in request.session.items if item.path == Path(__file__)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {tuple(p.values()): pool.submit(run_tests, tmp_path_factory.mktemp("copy"), **p) for p in chosen}
+
+
+@pytest.mark.parametrize("file, old, new, tests", MUTATIONS, ids=lambda x: str(x)[:40])
+def test_a_fault_can_be_planted(file, old, new, tests):
+    """What is replaced is there once, and the tests exist: seen in a moment, not only when the faults are planted."""
+    assert (ROOT / "dali_vidaug" / file).read_text().count(old) == 1
+    for test in tests.split():
+        name, _, function = test.partition("::")
+        assert f"def {function}" in (ROOT / "tests" / name).read_text()
 
 
 @pytest.mark.slow
