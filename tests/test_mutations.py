@@ -57,7 +57,7 @@ MUTATIONS = [
     ("plan.py", 'np.full(len(samples), document["view"])', "np.zeros(len(samples), int)", "test_views.py"),
     ("rng.py", "counter[..., 2] = self.samples[:, None]", "counter[..., 2] = np.arange(len(self))[:, None]", "test_rng.py"),
     ("rng.py", "self.epoch << 8 | self.views[:, None]", "self.epoch << 8 | 0 * self.views[:, None]", "test_rng.py"),
-    ("sampling.py", "room = np.maximum(room, 1)", "room = np.maximum(room - 1, 1)", "test_sampling.py"),
+    ("sampling/clip.py", "last_start(room, grid) + 1)", "np.maximum(last_start(room, grid), 1))", "test_sampling.py"),
     ("batch.py", "targets = _checked_targets(", "_checked_targets(", "test_mixing_loader.py"),
     ("data/manifest.py", "column = self.table[name].take(pa.array(samples))",
      "column = self.table[name].slice(0, len(samples))", "test_views.py"),
