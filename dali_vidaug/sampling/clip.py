@@ -165,7 +165,7 @@ class ClipSampling:
             distance = np.maximum(distance, TINY)
         if self.short == "shrink":
             fitting = (grid.length - grid.step) / gaps
-            if self.fps is None and self.speed is None and self.spacing == "exact":
+            if grid.whole and self.speed is None and self.spacing == "exact":
                 fitting = np.floor(fitting)
             distance = np.clip(fitting, np.minimum(grid.step, distance), distance)
         return distance

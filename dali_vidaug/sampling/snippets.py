@@ -142,7 +142,8 @@ class Snippets:
         grid = Grid(self, draws, videos, self.fps, self.grid)
         exact = grid.length / self.length
         total = (np.ceil(exact - TINY) if self.partial else np.floor(exact + TINY)).astype(np.int64)
-        wrong = (total < 1) | ((total > self.count) if self.placement == "all" else False)
+        most = self.count if self.placement == "all" else np.inf
+        wrong = (total < 1) | (total > most)
         if wrong.any():
             i = int(np.argmax(wrong))
             have = f"{videos.place(draws, i)} has {grid.length_text(i, self.fps)}, {total[i]} snippets of {self.length}"
@@ -150,14 +151,14 @@ class Snippets:
             raise ValueError(f"Snippets: {have}: {more}")
         slot = (draws.views % self.num_clips)[:, None] * self.per_clip + np.arange(self.per_clip)
         draws = Draws(draws.seed, draws.epoch, draws.samples, 0, draws.prefix, draws.batch)  # all clips draw the same
-        more, every = (total > self.count)[:, None], total[:, None]
+        has_more, every = (total > self.count)[:, None], total[:, None]
         number = slot
         if self.placement in ("even", "random"):
             low, high = slot * every // self.count, (slot + 1) * every // self.count
             if self.placement == "random":
                 random = np.take_along_axis(draws.uniform("snippet", n=self.count), slot, 1)
                 low = low + np.floor(random * (high - low)).astype(np.int64)
-            number = np.where(more, low, slot)
+            number = np.where(has_more, low, slot)
         elif self.placement == "window":
             number = slot + draws.integers("window", np.maximum(total - self.count, 0) + 1)[:, None]
         return grid, np.minimum(number, every - 1), number < every
