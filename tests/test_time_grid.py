@@ -1,5 +1,6 @@
 """Frames chosen by time: against ffmpeg's filter, and for one scene at several frame rates."""
 
+import itertools
 from fractions import Fraction
 
 import av
@@ -37,7 +38,7 @@ def ffmpeg_frames(pts, time_base, fps, durations=None):
     graph = av.filter.Graph()
     source = graph.add_buffer(width=16, height=16, format="gray", time_base=time_base)
     chain = [source, graph.add("setpts", "PTS-STARTPTS"), graph.add("fps", str(fps)), graph.add("buffersink")]
-    for one, other in zip(chain, chain[1:], strict=False):
+    for one, other in itertools.pairwise(chain):
         one.link_to(other)
     graph.configure()
     found = []
@@ -217,7 +218,9 @@ def test_one_scene_at_four_rates_gives_the_same_seconds(rule, start, moving):
 
 def test_by_index_the_seconds_differ(moving):
     """What the time grid is for: without it the four clips show other seconds."""
-    with dv.VideoLoader(moving, dv.Recipe(dv.ClipSampling(8, 8, "first"), ()), 4, shuffle=False, device="cpu") as loader:
+    with dv.VideoLoader(
+        moving, dv.Recipe(dv.ClipSampling(8, 8, "first"), ()), 4, shuffle=False, device="cpu"
+    ) as loader:
         ends = [bar_seconds(clip)[-1] for clip in next(iter(loader)).clips]
     assert max(ends) > 1.5 * min(ends)
 
@@ -228,7 +231,9 @@ def test_videos_without_time_stamps_use_their_average_rate_and_are_counted(movin
     table, nulls = moving.table, pa.array([True, False, True, False])
     for name in ("pts", "pts_step"):
         column = table.schema.get_field_index(name)
-        values = [None if null else value for value, null in zip(table[name].to_pylist(), nulls.to_pylist(), strict=True)]
+        values = [
+            None if null else value for value, null in zip(table[name].to_pylist(), nulls.to_pylist(), strict=True)
+        ]
         table = table.set_column(column, table.schema.field(name), pa.array(values, table.schema.field(name).type))
     manifest = dv.Manifest(table, moving.classes, moving.root)
     sampling = dv.ClipSampling(4, 2, "first", fps=10)
@@ -265,5 +270,7 @@ def test_fractional_positions_lie_where_the_time_does():
     np.testing.assert_allclose(slow.draw(draws_of(1), videos)[0], [0, 0.5, 1, 1.5, 2])
     assert dv.ClipSampling(5, 1, "first", speed=(0.5, 0.5)).draw(draws_of(1), videos)[0].tolist() == [0, 0, 1, 1, 2]
     lengths = np.arange(1, 300)
-    frames = dv.ClipSampling(7, 3, speed=(0.3, 2.0), fractional=True).draw(draws_of(299), make_videos(0 * lengths, lengths))
+    frames = dv.ClipSampling(7, 3, speed=(0.3, 2.0), fractional=True).draw(
+        draws_of(299), make_videos(0 * lengths, lengths)
+    )
     assert (frames >= 0).all() and (frames.max(1) <= lengths - 1).all() and (np.diff(frames) >= 0).all()
