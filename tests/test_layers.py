@@ -19,15 +19,16 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.prove media.places media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.sizes ops.flip ops.normalize ops.smoothing "
     "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops",
-    "data": "data data.names data.schema data.index_table data.entry data.split data.join data.sampled data.manifest data.given "
-    "data.segments data.header data.folder data.classes data.labels data.lists data.files data.known data.scan",
+    "data": "data data.names data.schema data.index_table data.entry data.split data.join data.sampled data.manifest "
+    "data.given data.segments data.header data.folder data.classes data.labels data.lists "
+    "data.files data.known data.scan",
     "plan": "recipe description plan settings columns graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "ranks state suitability loader in_memory op_contract",
     "package": "",
-    "commands": "commands commands.demo commands.summary commands.pictures commands.doctor commands.checks "
-    "commands.checks.context "
+    "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
+    "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.preview commands.cli",
 }
