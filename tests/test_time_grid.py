@@ -274,3 +274,14 @@ def test_fractional_positions_lie_where_the_time_does():
         draws_of(299), make_videos(0 * lengths, lengths)
     )
     assert (frames >= 0).all() and (frames.max(1) <= lengths - 1).all() and (np.diff(frames) >= 0).all()
+
+
+@pytest.mark.parametrize("rule", ["played", "near"])
+def test_videos_of_one_length_have_times_of_their_own(rule):
+    """Times that are made anew for each question are not taken for each other's."""
+    rates = np.random.default_rng(2).uniform(5, 60, 200)
+    videos = dv.Videos(np.zeros(200, int), np.full(200, 300), rates, lambda i: np.arange(300) / rates[i])
+    together = dv.ClipSampling(8, 2, "first", fps=12, grid=rule).draw(draws_of(200), videos)
+    for i, rate in enumerate(rates.tolist()):
+        alone = dv.ClipSampling(8, 2, "first", fps=12, grid=rule).draw(draws_of(1), timed(np.arange(300) / rate, rate))
+        assert together[i].tolist() == alone[0].tolist()

@@ -49,18 +49,19 @@ class Grid:
             self.step = fps / known
             self.length = count * self.step
             return
+        lines: dict[tuple[int, int, int], tuple[np.ndarray, float, float]] = {}  # clips of one video share one
+        kept = []  # times, so that no two have one id
         self._edges, self.length, self.step = [], np.empty(len(count)), np.empty(len(count))
-        for i in range(len(count)):
-            times = videos.times(i)[self.first[i] : self.last[i]]
-            if not np.isfinite(times).all():
-                self._refuse(sampler, i)
-            shown = 1 / known[i] if known[i] > 0 else float(np.median(np.diff(times))) if len(times) > 1 else 1 / fps
-            edges = (times - times[0]) * fps
-            end = edges[-1] + shown * fps
-            if rule == "near":
-                edges, end = np.floor(edges + (0.5 + TINY)), max(float(np.floor(end + (0.5 + TINY))), 1.0)
+        for i, (first, last) in enumerate(zip(self.first.tolist(), self.last.tolist(), strict=True)):
+            times = videos.times(i)
+            key = id(times), first, last
+            if key not in lines:
+                if not np.isfinite(times[first:last]).all():
+                    self._refuse(sampler, i)
+                kept.append(times)
+                lines[key] = _line(times[first:last], float(known[i]), fps, rule)
+            edges, self.length[i], self.step[i] = lines[key]
             self._edges.append(edges)
-            self.length[i], self.step[i] = end, 1.0 if rule == "near" else shown * fps
 
     def _refuse(self, sampler, i):
         raise ValueError(
@@ -108,3 +109,22 @@ class Grid:
         """How long video ``i`` is, for errors."""
         frames = f"{self.last[i] - self.first[i]} frames"
         return frames if fps is None else f"{frames} in {self.length[i] / fps:.2f} s"
+
+
+def _line(times: np.ndarray, known: float, fps: float, rule: str) -> tuple[np.ndarray, float, float]:
+    """Where each frame begins, (N,) steps; where the last one ends; for how many steps one is shown on average.
+
+    The last frame is shown as long as an average one.
+
+    Args:
+        times: (N,) seconds.
+        known: frames per second; not positive: not known.
+        fps, rule: as in ``Grid``.
+    """
+    gaps = np.diff(times)
+    shown = fps * (1 / known if known > 0 else float(np.median(gaps)) if len(gaps) else 1 / fps)
+    edges = (times - times[0]) * fps
+    if rule == "near":
+        steps = np.floor(edges + (0.5 + TINY))
+        return steps, max(float(np.floor(edges[-1] + shown + (0.5 + TINY))), 1.0), 1.0
+    return edges, float(edges[-1]) + shown, shown

@@ -150,15 +150,14 @@ class Snippets:
             more = f"more than count={self.count}; another placement chooses among them" if total[i] else "too few"
             raise ValueError(f"Snippets: {have}: {more}")
         slot = (draws.views % self.num_clips)[:, None] * self.per_clip + np.arange(self.per_clip)
-        draws = Draws(draws.seed, draws.epoch, draws.samples, 0, draws.prefix, draws.batch)  # all clips draw the same
         has_more, every = (total > self.count)[:, None], total[:, None]
         number = slot
         if self.placement in ("even", "random"):
             low, high = slot * every // self.count, (slot + 1) * every // self.count
             if self.placement == "random":
-                random = np.take_along_axis(draws.uniform("snippet", n=self.count), slot, 1)
-                low = low + np.floor(random * (high - low)).astype(np.int64)
+                low = low + np.floor(draws.uniform("snippet", n=self.per_clip) * (high - low)).astype(np.int64)
             number = np.where(has_more, low, slot)
         elif self.placement == "window":
-            number = slot + draws.integers("window", np.maximum(total - self.count, 0) + 1)[:, None]
+            together = Draws(draws.seed, draws.epoch, draws.samples, 0, draws.prefix, draws.batch)  # for all clips
+            number = slot + together.integers("window", np.maximum(total - self.count, 0) + 1)[:, None]
         return grid, np.minimum(number, every - 1), number < every
