@@ -1,6 +1,10 @@
 """Exactly the frames of other libraries: literal lists, and torchcodec's own samplers."""
 
+import importlib.util
+import sys
 from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -210,3 +214,49 @@ def test_torchcodecs_clips_at_random_indices_and_timestamps(name, decoder):
         assert np.abs(np.diff(times[frames]) - 0.15).max() <= 0.06
     order = np.sort(ours[:, 0]), np.sort(theirs[:, 0])
     assert np.abs(order[0] - order[1]).max() < 0.12 * size  # Kolmogorov-Smirnov: 1.92 * sqrt(2 / 400)
+
+
+# ---- PyTorchVideo itself
+
+
+@pytest.fixture(scope="module")
+def clip_sampling():
+    """PyTorchVideo's file of samplers alone: its package imports parts of torchvision that are gone."""
+    package = importlib.util.find_spec("pytorchvideo")
+    if package is None:
+        pytest.skip("pytorchvideo is not installed")
+    path = Path(package.submodule_search_locations[0]) / "data" / "clip_sampling.py"
+    spec = importlib.util.spec_from_file_location("clip_sampling", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["clip_sampling"] = module  # its dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+def clips_of(sampler, duration):
+    """The starts of all clips that PyTorchVideo's sampler makes of a video, seconds."""
+    starts, end = [], 0.0
+    while True:
+        info = sampler(end, duration, {})
+        starts.append(float(info.clip_start_sec))
+        end = info.clip_end_sec
+        if info.is_last_clip:
+            return starts
+
+
+@pytest.mark.parametrize("length", [125, 130, 251, 300, 999])
+@pytest.mark.parametrize("size", [10, 25, 50])
+def test_pytorchvideos_clips(length, size, clip_sampling):
+    """Its uniform and constant clips of a video of 25 frames per second: ours, by index and by time.
+
+    Release 0.1.5 places constant clips as SlowFast does, the end is never reached; later code as ``MultiClip``.
+    """
+    duration, seconds = Fraction(length, 25), Fraction(size, 25)
+    uniform = clips_of(clip_sampling.UniformClipSampler(seconds), duration)
+    constant = clips_of(clip_sampling.ConstantClipsPerVideoSampler(seconds, 7), duration)
+    for clip in (dv.ClipSampling(size), dv.ClipSampling(size, fps=25.0)):
+        dense = starts_of(dv.MultiClip(clip, len(uniform), "dense"), length, len(uniform))
+        assert dense == [int(start * 25 + 1e-6) for start in uniform]
+    like_slowfast = dv.SlowFastSampling(size, 1, 25.0, 7, training=False)
+    even = like_slowfast if version("pytorchvideo") == "0.1.5" else dv.MultiClip(clip, 7, rounding="down")
+    assert starts_of(even, length, 7) == [int(start * 25 + 1e-6) for start in constant]
