@@ -101,6 +101,8 @@ def copy_sources(folder):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
     for part in ("setup.py", "pyproject.toml", "README.md"):
         shutil.copy(ROOT / part, folder)
+    setup = folder / "setup.py"
+    setup.write_text(setup.read_text().replace('"-O3"', '"-O1"'))  # compiles four times as fast
     return folder
 
 
