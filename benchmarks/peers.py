@@ -6,7 +6,8 @@ VIDEOS has a sub-folder for each class. FOLDER gets a virtual environment for ea
 first run. Videos of five encodings and two sizes are made there too (--no-made leaves them out).
 
 Speed: in turn in each round, every loader in a process of its own, with a time limit, on the same clips in the same
-order: crop, flip, normalise ("full": also RandAugment, and CutMix or its like). Clips per second from the first batch on.
+order: crop, flip, normalise ("full": also RandAugment, and CutMix or its like). Clips per second from the first batch
+on. No verdict where the rounds differ by more than the gain.
 
 Exactness: random clips over --exactness (default: VIDEOS) and the made videos. A frame that a peer returns is compared,
 by its luma in 64 x 64 tiles, with all frames of a full decode (PyAV, from the first packet, no seek). A frame is right
@@ -32,8 +33,8 @@ import dali_vidaug as dv
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
-from full_decode import full_decode
-from peer_worker import PACKAGES, clips_per_second, signature
+from full_decode import full_decode  # noqa: E402
+from peer_worker import PACKAGES, clips_per_second, signature  # noqa: E402
 
 OURS = "dali_vidaug"
 SPEED = (
@@ -55,6 +56,7 @@ MADE = {  # name: codec, options
 }
 SIZES = ((340, 256), (1920, 1080))
 SAME, NONE = 0.25, 12  # levels of 255
+SUFFIXES = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".ts"}
 CLIP_SECONDS = 30  # a worker that has not finished a clip by then hangs
 
 
@@ -65,7 +67,7 @@ def environment(folder, peer, pip_arguments):
     """The Python of a peer; made at the first call."""
     python = folder / peer / "bin" / "python"
     done = folder / peer / "installed"
-    wanted, listed, name = [], "", ""
+    wanted, name = [], ""
     for line in (HERE / "peers.txt").read_text().splitlines():
         if line.endswith(":") and not line.startswith("#"):
             name = line[:-1]
@@ -101,7 +103,7 @@ def made_folders(folder):
     found = {}
     for width, height in SIZES:
         for name, (codec, options) in MADE.items():
-            path = folder / f"{name}_{height}p" / "made" / "v.mp4"
+            path = folder / f"{name}_{height}p" / "made" / f"{name}_{height}p.mp4"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial = path.with_name("partial.mp4")
@@ -269,8 +271,8 @@ def exactness(sets, pythons, count):
 
 
 def print_exactness(name, rows, total, num_clips):
-    print(f"\n| {name}: {total} frames of {num_clips} clips | right | another frame | no frame of the video | refused | "
-          "crash | hang | clips all right |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
+    print(f"\n| {name}: {total} frames of {num_clips} clips | right | another frame | no frame of the video | "
+          "refused | crash | hang | clips all right |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
     for peer, row in rows.items():
         cells = [row[key] for key in ("right", "other", "none", "refused", "crash", "hang", "clips")]
         print(f"| {peer} | {' | '.join(map(str, cells))} |")
@@ -401,10 +403,10 @@ def main():
     results = {"versions": versions, "options": {k: str(v) for k, v in vars(options).items()}}
     if options.clips:
         source = options.exactness or options.videos
-        paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in dv_suffixes())
+        paths = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
         sets = {source.name: paths}
         if made:
-            sets["made"] = [path / "made" / "v.mp4" for path in made.values()]
+            sets["made"] = [path / "made" / f"{name}.mp4" for name, path in made.items()]
         results["exactness"] = exactness(sets, pythons, options.clips)
     if options.rounds:
         results["speed"] = {
@@ -414,10 +416,6 @@ def main():
         print_speed(results["speed"])
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
-
-
-def dv_suffixes():
-    return {".mp4", ".avi", ".mov", ".mkv", ".webm", ".ts"}
 
 
 if __name__ == "__main__":
