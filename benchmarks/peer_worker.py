@@ -6,7 +6,6 @@
 JOBS is a JSON file: {"batch_size", "workers", "classes", "jobs": [{"path", "frames", "label", "height", "width"}]}.
 """
 
-import functools
 import json
 import math
 import random
@@ -84,19 +83,24 @@ def decode(peer, job, crop=None):
     return {"torchcodec": torchcodec, "spdl": spdl, "decord": decord, "pyav": pyav}[peer.split()[0]](peer, job, crop)
 
 
-@functools.lru_cache
-def tiles(size):
-    """(SIDE, size): the share of each pixel in each tile, so that a turned picture has turned tiles."""
-    edges, pixels = np.arange(SIDE) * size / SIDE, np.arange(size)
-    low, high = np.maximum(edges[:, None], pixels), np.minimum(edges[:, None] + size / SIDE, pixels + 1)
-    return (np.maximum(high - low, 0) * SIDE / size).astype(np.float32)
+def tile_means(values):
+    """(N, ...) to the means of SIDE equal parts of N; a pixel on an edge counts in both, by its share in each.
+
+    So a turned picture has turned tiles. (A product with a matrix would take more time than decoding.)
+    """
+    size = len(values)
+    sums = np.concatenate([np.zeros_like(values[:1], np.float64), np.cumsum(values, 0, np.float64)])
+    edges = np.arange(SIDE + 1) * size / SIDE
+    whole = np.minimum(edges.astype(int), size - 1)
+    share = (edges - whole).reshape(-1, *[1] * (values.ndim - 1))
+    up_to = sums[whole] + share * (sums[whole + 1] - sums[whole])
+    return np.diff(up_to, axis=0) * SIDE / size
 
 
 def signature(picture):
     """(H, W, 3) to the means of SIDE x SIDE tiles of its luma."""
-    height, width, _ = picture.shape
-    rows = tiles(height) @ np.asarray(picture, np.float32).reshape(height, -1)  # first the sizes, as that is less work
-    return rows.reshape(SIDE, width, 3) @ np.float32([0.299, 0.587, 0.114]) @ tiles(width).T
+    planes = tile_means(picture)  # first the rows: what is left is small
+    return tile_means((planes @ [0.299, 0.587, 0.114]).T).T.astype(np.float32)
 
 
 def exactness(peer, jobs, out, begin=0):

@@ -368,7 +368,9 @@ def print_speed(results):
             ratios = [a / max(b) for a, *b in zip(rates[OURS], *others.values(), strict=True)]
             low, high = min(ratios), max(ratios)
             verdict = f"at least {low:.1f} times as fast" if low > 1 else "not always the fastest"
-            if len(ratios) < 2 or high - low > abs(statistics.median(ratios) - 1):
+            if len(ratios) < 2:
+                verdict = "no verdict by one round"
+            elif high - low > abs(statistics.median(ratios) - 1):
                 verdict = "no verdict: the rounds differ by more than the gain"
             print(f"\nCompared with the fastest peer of each round: {low:.2f} to {high:.2f}; {verdict}")
 

@@ -9,7 +9,7 @@ from full_decode import full_decode
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import peers
-from peer_worker import SIDE, signature, tiles
+from peer_worker import SIDE, signature, tile_means
 
 import kernels
 
@@ -63,10 +63,11 @@ def test_frames_that_look_alike_cannot_be_told_apart(video):
 
 @pytest.mark.parametrize("size", [1, 50, 64, 65, 121, 1080])
 def test_tiles_are_means_and_turn_with_the_picture(size):
-    weights = tiles(size)
-    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-4)
-    np.testing.assert_allclose(weights.sum(0), SIDE / size, rtol=1e-3)
-    np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-5)
+    """Each pixel as SIDE equal pieces, and each tile as the mean of ``size`` of them."""
+    values = np.random.default_rng(0).integers(0, 256, (size, 3))
+    expected = np.repeat(values, SIDE, 0).reshape(SIDE, size, 3).mean(1)
+    np.testing.assert_allclose(tile_means(values), expected, atol=1e-6)
+    np.testing.assert_allclose(tile_means(values[::-1]), expected[::-1], atol=1e-6)
 
 
 def run(python, jobs, tmp_path, full):
