@@ -12,6 +12,7 @@ than the gain. On the GPU also the share of the memory's peak.
 import argparse
 import ctypes
 import json
+import math
 import platform
 import statistics
 import sys
@@ -80,7 +81,7 @@ def compare(what, ours, other, rounds):
     ]
     ratios = [float(np.mean(b) / np.mean(a)) for a, b in parts]
     low, high, middle = min(ratios), max(ratios), float(np.mean(other) / np.mean(ours))
-    verdict = f"at least {low:.1f} times as fast"
+    verdict = f"at least {math.floor(low * 10) / 10} times as fast"
     if len(ratios) < 2 or high - low > abs(middle - 1):
         verdict = "no verdict: the rounds differ by more than the gain"
     elif low <= 1:

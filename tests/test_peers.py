@@ -117,6 +117,7 @@ def test_our_own_clips_are_judged_by_the_same_rule(video, tmp_path):
     "other, verdict",
     [
         ([3, 3, 3.1, 3.1], "at least 3.0 times as fast"),
+        ([2.97, 2.97, 3.1, 3.1], "at least 2.9 times as fast"),  # what holds, not what is nearest
         ([1.5, 1.5, 4.5, 4.5], "no verdict"),  # the rounds differ by 3, the gain is 2
         ([1, 1, 1.01, 1.01], "no verdict"),
         ([0.5, 0.5, 0.5, 0.5], "not always faster"),
