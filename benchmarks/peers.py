@@ -32,7 +32,7 @@ import numpy as np
 
 import dali_vidaug as dv
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from full_decode import full_decode  # noqa: E402
 from peer_worker import PACKAGES, clips_per_second, signature  # noqa: E402
