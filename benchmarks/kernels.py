@@ -1,13 +1,18 @@
-"""Time the kernels, compared with what others offer: ``python benchmarks/kernels.py [--clips 60] [--json out.json]``.
+"""Time the kernels, compared with what others offer: ``python benchmarks/kernels.py [--clips 200] [--json out.json]``.
 
 Each kernel is first checked against tests/reference.py, then timed on clips of 16 x 224 x 224, on one CPU thread and
-on the GPU if there is one. "of copy" is the least time to move the bytes that must be moved (each pixel read once and
-written once), at the speed of a plain copy, divided by the time that it took. Times are medians, in ms per clip. On the
-GPU also the share of the memory's peak.
+on the GPU if there is one. What is compared is called in turn, and compared by processor time. Memory that is freed is
+kept for the next call: otherwise the allocator, by what it was asked for before, gives some calls fresh pages, which
+the system must clear first. "of copy" is the least time to move the bytes that must be moved (each pixel read once and
+written once), at the speed of a plain copy, divided by the time that it took. Times are medians, in ms per clip. The
+calls are made in --rounds parts: a ratio is given with the range of the parts, and no verdict where the range is wider
+than the gain. On the GPU also the share of the memory's peak.
 """
 
 import argparse
+import ctypes
 import json
+import math
 import platform
 import statistics
 import sys
@@ -33,16 +38,56 @@ from conftest import assert_pixels, import_torchvision
 FRAMES, SIZE = 16, 224
 
 
-def milliseconds(functions, repeat):
-    """Call each function ``repeat`` times, in turn, so that disturbances affect all: {name: (median, middle half)}."""
+def keep_memory():
+    """glibc neither maps large blocks one by one nor gives freed memory back; True where that could be set.
+
+    A batch of clips is 19 MB. A block of that size is mapped afresh for each call or not, as the allocator's threshold
+    (up to 32 MB) was moved by what was freed before: 8,800 page faults in each CutMix of torchvision, or none, which
+    is twice the processor time, and more by the clock on a busy machine. Our outputs are a block a clip.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+    return bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def calls(functions, repeat):
+    """Processor time of single calls in ms, each function ``repeat`` times, in turn: disturbances affect all alike."""
     times = {name: [] for name in functions}
     for i in range(repeat + 2):
         for name, function in functions.items():
-            start = time.perf_counter()
-            function(i)
+            start = time.process_time()
+            kept = function(i)
+            taken = 1000 * (time.process_time() - start)
+            del kept
             if i >= 2:  # warm
-                times[name].append(1000 * (time.perf_counter() - start))
+                times[name].append(taken)
+    return times
+
+
+def summary(times):
+    """{name: (median, middle half)}."""
     return {name: (statistics.median(t), np.subtract(*np.percentile(t, [75, 25]))) for name, t in times.items()}
+
+
+def milliseconds(functions, repeat):
+    """As ``calls``: {name: (median, middle half)}."""
+    return summary(calls(functions, repeat))
+
+
+def compare(what, ours, other, rounds):
+    """The ratio of processor time, other / ours, over all calls and in parts, and what may be said of it."""
+    parts = [
+        part for part in zip(np.array_split(ours, rounds), np.array_split(other, rounds), strict=True) if len(part[0])
+    ]
+    ratios = [float(np.mean(b) / np.mean(a)) for a, b in parts]
+    low, high, middle = min(ratios), max(ratios), float(np.mean(other) / np.mean(ours))
+    verdict = f"at least {math.floor(low * 10) / 10} times as fast"
+    if len(ratios) < 2 or high - low > abs(middle - 1):
+        verdict = "no verdict: the rounds differ by more than the gain"
+    elif low <= 1:
+        verdict = "not always faster"
+    print(f"  {what}: {middle:.1f} ({low:.2f} to {high:.2f} in {len(ratios)} rounds); {verdict}")
+    return {"ratio": middle, "low": low, "high": high, "verdict": verdict}
 
 
 def check(clip):
@@ -91,7 +136,7 @@ def time_randaugment(clip, repeat):
             functions |= make(clip)
         except ImportError as error:
             print(f"skipped: {error}")
-    return milliseconds(functions, repeat)
+    return calls(functions, repeat)
 
 
 def torchvision_randaugment(clip):
@@ -155,7 +200,7 @@ def time_affine(clip, repeat):
 
 
 def time_mixing(clips, repeat):
-    """A batch mixed with other draws in each call; times of a clip, and the bytes that must be moved for it."""
+    """A batch mixed with other draws in each call; times of its calls, and the bytes that must be moved for a clip."""
     batch = len(clips)
     functions, moved = {}, {"a plain copy": 2 * clips[0].nbytes}
     for name in MIXES:
@@ -165,13 +210,11 @@ def time_mixing(clips, repeat):
         # Of two clips that are blended both are read; what is not copied moves nothing.
         moved[name] = statistics.median(float(bytes_moved(r).mean()) for r in rows[2:])
     functions["a plain copy"] = lambda _: [clip.copy() for clip in clips]
-    times = milliseconds(functions, repeat)
-    # By themselves, because they leave nothing of ours in the cache.
     try:
-        times |= milliseconds(torchvision_mixing(clips), repeat)
+        functions |= torchvision_mixing(clips)
     except ImportError as error:
         print(f"skipped: {error}")
-    return {name: (m / batch, s / batch) for name, (m, s) in times.items()}, moved
+    return {name: [t / batch for t in times] for name, times in calls(functions, repeat).items()}, moved
 
 
 def check_mixing(clips, rows):
@@ -203,10 +246,26 @@ def print_mixing(title, times, moved, peak=None):
             line += f"  {moved[name] / 1e6:5.2f} MB  {rate / 1e6:6.2f} GB/s  {rate / copy:5.0%} of copy"
             line += f"  {1000 * rate / peak:5.0%} of peak" if peak else ""
         print(line)
-    cut, mix = (next((t for n, t in times.items() if f"v2.{name}" in n), None) for name in ("CutMix", "MixUp"))
-    if cut and mix:
-        print(f"  CubeCutMix is {cut[0] / times['CubeCutMix'][0]:.1f} times as fast as torchvision's CutMix, ", end="")
-        print(f"FadeMixUp {mix[0] / times['FadeMixUp'][0]:.1f} times as fast as its MixUp")
+
+
+def compare_mixing(times, rounds):
+    """CubeCutMix with torchvision's CutMix, FadeMixUp with its MixUp, where it is installed."""
+    found = {}
+    for ours, theirs in (("CubeCutMix", "v2.CutMix"), ("FadeMixUp", "v2.MixUp")):
+        other = next((t for name, t in times.items() if theirs in name), None)
+        if other:
+            found[ours] = compare(f"{ours} compared with torchvision's {theirs}", times[ours], other, rounds)
+    return found
+
+
+def compare_randaugment(times, rounds):
+    """Ours with each of the others."""
+    ours, *_ = times
+    return {
+        name: compare(f"compared with {name}", times[ours], other, rounds)
+        for name, other in times.items()
+        if "v2.RandAugment" in name or "auto_aug" in name
+    }
 
 
 def print_table(title, times, base=None, moved=None):
@@ -222,9 +281,14 @@ def print_table(title, times, base=None, moved=None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=60, help="calls of each thing that is timed (default: 60)")
+    parser.add_argument("--clips", type=int, default=200, help="calls of each thing that is timed (default: 200)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="parts of the calls that ratios are given for (default: 5)"
+    )
     parser.add_argument("--json", type=Path, help="write the times there too")
     options = parser.parse_args()
+    if not keep_memory():
+        print("the allocator cannot be told to keep memory: times include page faults")
     clip = make_clip(0, FRAMES, SIZE, SIZE)
     check(clip)
     moved = 2 * clip.nbytes
@@ -232,13 +296,17 @@ def main():
 
     results["kernels"] = times = time_kernels(clip, options.clips)
     print_table(f"Kernels, one CPU thread; {moved / 1e6:.1f} MB must move", times, times["a plain copy"][0], moved)
-    results["randaugment"] = times = time_randaugment(clip, options.clips)
+    single = time_randaugment(clip, options.clips)
+    results["randaugment"] = times = summary(single)
     print_table("RandAugment(2, 9), nearest, one CPU thread", times, next(iter(times.values()))[0])
+    results["compared"] = compare_randaugment(single, options.rounds)
     results["affine"] = times = time_affine(clip, options.clips)
     print_table("One bilinear affine map, one CPU thread", times, next(iter(times.values()))[0])
-    times, blended = time_mixing([make_clip(i, FRAMES, SIZE, SIZE) for i in range(8)], options.clips)
+    single, blended = time_mixing([make_clip(i, FRAMES, SIZE, SIZE) for i in range(8)], options.clips)
+    times = summary(single)
     print_mixing("Mixing and erasing a batch of 8, one CPU thread, time of a clip", times, blended)
     results["mixing"] = times
+    results["compared"] |= compare_mixing(single, options.rounds)
     reason = gpu.problem()
     if reason:
         print(f"\nNothing is timed on a GPU: {reason}")
