@@ -91,6 +91,8 @@ def _load(variant):
         raise RuntimeError(f"{path} is missing: the kernels are not compiled for the CPU; install the package again")
     library = ctypes.CDLL(str(path))  # its calls let other Python threads run
     library.sources_digest.restype = ctypes.c_char_p
+    address, count = ctypes.c_void_p, ctypes.c_int64
+    library.interleave.argtypes = (address, address, address, count, address, count, count)
     if library.sources_digest().decode() != digest():
         raise RuntimeError(f"{path} was built from other sources than {SOURCES}; install the package again")
     return library
@@ -192,6 +194,19 @@ def _check(name, clips, rows, args):
             )
         if row.nbytes != args.itemsize:
             raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
+
+
+def interleave(red: np.ndarray, green: np.ndarray, blue: np.ndarray, out: np.ndarray) -> None:
+    """Put planes together, on the CPU.
+
+    Args:
+        red, green, blue: (H, W) uint8, rows without gaps, at equal distances in all three.
+        out: (H, W, 3) uint8, C-contiguous; written.
+    """
+    planes, stride = (red, green, blue), red.strides[0]
+    if any(plane.shape != out.shape[:2] or plane.strides != (stride, 1) for plane in planes) or stride < 0:
+        raise ValueError(f"interleave: planes {[(p.shape, p.strides) for p in planes]} do not make {out.shape}")
+    _library().interleave(*(plane.ctypes.data for plane in planes), stride, out.ctypes.data, *out.shape[:2])
 
 
 def _address(array):
