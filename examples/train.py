@@ -97,7 +97,8 @@ def save(parts, path):
     Path(f"{path}.new").replace(path)
 
 
-def main():
+def parse_arguments():
+    """The command line, and whether several processes train together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("train", nargs="?", help="manifest (default: the demo's videos)")
     parser.add_argument("validation", nargs="?", help="manifest, scanned with --like TRAIN")
@@ -111,6 +112,11 @@ def main():
         parser.error("give two manifests: TRAIN VALIDATION")
     if args.epochs < 1:
         parser.error(f"--epochs must be at least 1, got {args.epochs}")
+    return args, parallel
+
+
+def main():
+    args, parallel = parse_arguments()
     if parallel:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
