@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from dali_vidaug.data.column import elements, first_of_sizes, group, shown_sizes, take
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
 from dali_vidaug.data.join import Part, join
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, read_file, write_file
+from dali_vidaug.data.shared import Shared
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.errors import printable
@@ -25,6 +27,8 @@ from dali_vidaug.sampling import Videos
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+_RELEASED_EACH = 1024  # videos: then the pages of a mapped table that were read are given back
 
 log = logging.getLogger("dali_vidaug")
 
@@ -66,12 +70,14 @@ class Manifest:
         self._labels = self._numbers("label")
         self.multi_label = self.table["labels"].null_count < len(self)
         self._first, self._last = self._numbers("first_frame"), self._numbers("last_frame")
-        sideways = self._numbers("orientation") >= 5
-        width, height = self._numbers("width"), self._numbers("height")
-        self._height, self._width = np.where(sideways, width, height), np.where(sideways, height, width)
-        used = np.concatenate([self._labels, *(part.flatten().to_numpy() for part in self.table["labels"].chunks)])
-        if len(used) and not (used.min() >= -1 and used.max() < max(1, len(self.classes))):
-            raise ValueError(f"manifest: labels go from {used.min()} to {used.max()}, "
+        self._stored = [self._numbers(name) for name in ("orientation", "height", "width")]
+        self._shared: Shared | None = None
+        self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
+        self._num_read = 0
+        used = [part for part in (self._labels, *elements(self.table["labels"])) if len(part)]
+        low, high = min((p.min() for p in used), default=0), max((p.max() for p in used), default=0)
+        if not (low >= -1 and high < max(1, len(self.classes))):
+            raise ValueError(f"manifest: labels go from {low} to {high}, "
                              f"not within {plural(len(self.classes), 'class', 'classes')}")  # fmt: skip
         bad = np.flatnonzero(~((self._first >= 0) & (self._last > self._first)))
         if len(bad):
@@ -103,7 +109,7 @@ class Manifest:
         samples = np.asarray(samples, np.int64)
         targets = np.zeros((len(samples), len(self.classes)), np.float32)
         if self.multi_label:
-            for row, labels in zip(targets, self.table["labels"].take(pa.array(samples)).to_pylist(), strict=True):
+            for row, labels in zip(targets, take(self.table["labels"], samples).to_pylist(), strict=True):
                 row[labels or []] = 1.0
             return targets
         labels = self._labels[samples]
@@ -124,11 +130,16 @@ class Manifest:
 
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""
-        row = {name: self.table[name][sample].as_py() for name in Video._fields if name != "path"}
+        row = {name: column[sample] for name, column in self._of_video.items()}
+        lists = {name: row.pop(name).values for name in ("keyframes", "pts")}
+        row = {name: value.as_py() for name, value in row.items()}
         if self.packets is not None and row["packet_index"] is not None:
             row["packet_index"] = self.packets[row["packet_index"]]
-        row["keyframes"] = np.array(row["keyframes"], np.int32)
-        row["pts"] = None if row["pts"] is None else np.array(row["pts"], np.int64)
+        row["keyframes"] = np.array([] if lists["keyframes"] is None else lists["keyframes"], np.int32)
+        row["pts"] = None if lists["pts"] is None else np.array(lists["pts"], np.int64)
+        self._num_read += 1
+        if self._shared is not None and self._num_read % _RELEASED_EACH == 0:
+            self._shared.release()
         return Video(path=self.path(sample), **row)
 
     def videos(self, samples: ArrayLike) -> Videos:
@@ -145,7 +156,7 @@ class Manifest:
 
     def frame_sizes(self, samples: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Heights and widths as shown, orientation applied: two (B,) int32 arrays."""
-        return self._height[samples], self._width[samples]
+        return shown_sizes(*(column[samples] for column in self._stored))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -167,7 +178,7 @@ class Manifest:
         samples = np.arange(len(self)) if samples is None else whole_numbers("samples", samples)
         if not ((samples >= 0) & (samples < len(self))).all():
             raise ValueError(f"manifest: samples must be in [0, {len(self)}), got {samples.min()} to {samples.max()}")
-        column = self.table[name].take(pa.array(samples))
+        column = take(self.table[name], samples)
         kind = column.type
         if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
             return column.to_numpy()
@@ -242,18 +253,15 @@ class Manifest:
 
     def formats(self) -> dict[Format, Files]:
         """For each format that occurs, how many files have it, and the path of one."""
-        names = list(Format._fields)
-        groups = self.table.select([*names, "path"]).group_by(names, use_threads=False)
-        rows = groups.aggregate([("path", "count"), ("path", "first")]).to_pylist()
+        names = self.table["path"]
         return {
-            Format(*(row[name] for name in names)): Files(row["path_count"], printable(restore_name(row["path_first"])))
-            for row in rows
+            Format(*values): Files(number, printable(restore_name(names[row].as_py())))
+            for values, (number, row) in group(self.table, Format._fields).items()
         }
 
     def unique_sizes(self) -> np.ndarray:
         """A sample for each frame size that occurs: (N,) int64."""
-        keys = self._height.astype(np.int64) << 32 | self._width
-        return np.unique(keys, return_index=True)[1]
+        return first_of_sizes(*self._stored)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the manifest as one Parquet file, with its packet indices in a file beside it, whole or not at all.
@@ -286,11 +294,14 @@ class Manifest:
         """
         if root is not None and not Path(root).is_dir():
             raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
-        table, header = read_file(path)
+        table, header, shared = read_file(path)
         broken = [Broken(*b) for b in header["broken"]]
         root = header["root"] if root is None else root
         name = header.get("packet_index")
         packets = None if name is None else read_table(index_path(path), name)
         manifest = cls(table, header["classes"], root, broken, header["remarks"], packets)
+        manifest._shared = shared
+        if shared is not None:
+            shared.release()
         pa.default_memory_pool().release_unused()
         return manifest

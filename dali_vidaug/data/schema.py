@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dali_vidaug.data.shared import Shared, open_shared, refresh_copy
+
 MANIFEST_VERSION = 2
 
 SCHEMA = pa.schema(
@@ -91,10 +93,11 @@ def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, 
     partial = Path(f"{path}.{os.getpid()}")
     pq.write_table(table, partial, row_group_size=65536)  # reading takes memory for one group at a time
     partial.replace(path)
+    refresh_copy(path)
 
 
-def read_file(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
-    """Read a manifest's file: the table, and what ``write_file`` was given as header.
+def read_file(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any], Shared | None]:
+    """Read a manifest's file: the table, what ``write_file`` was given as header, and the mapped copy of a large one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -103,8 +106,10 @@ def read_file(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
     """
     try:
         # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
-        table = pq.ParquetFile(path).read(use_threads=False)
-        header = json.loads((table.schema.metadata or {})[b"dali_vidaug"])
+        file = pq.ParquetFile(path)
+        header = json.loads((file.schema_arrow.metadata or {})[b"dali_vidaug"])
+        shared = open_shared(path) if header["version"] == MANIFEST_VERSION else None
+        table = file.read(use_threads=False) if shared is None else shared.table
     except FileNotFoundError as error:
         raise FileNotFoundError(f"manifest: no file {path}") from error
     except (pa.ArrowException, OSError, KeyError) as error:
@@ -114,4 +119,4 @@ def read_file(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
         raise OtherVersionError(
             f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
         )
-    return table, header
+    return table, header, shared

@@ -1,0 +1,188 @@
+"""A large manifest's rows in a file that is mapped to memory, so that the processes of a machine share them.
+
+The file is a copy of the manifest's Parquet file, beside it: two Arrow streams, of the columns of numbers that plans are
+drawn from, each in one piece, and of all other columns in pieces of rows. It is written when the manifest is written or,
+where it is missing or of another file, when it is read. The copy has the key of its Parquet file; one with another key is
+never used.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import hashlib
+import logging
+import mmap
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SHARED_LEAST = 1 << 18  # rows; a smaller manifest is read into memory
+WHOLE = ("label", "first_frame", "last_frame", "width", "height", "orientation", "fps")  # columns in one piece
+_ABANDONED_SECONDS = 3600  # since a file that is being written grew: whoever wrote it is gone
+
+log = logging.getLogger("dali_vidaug")
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A table in a mapped file.
+
+    Attributes:
+        table: its columns are views of the file.
+        path: the manifest's Parquet file.
+        key: from ``key_of``, of the Parquet file of which this is the copy.
+        mapped: the mapping.
+    """
+
+    table: pa.Table
+    path: str
+    key: str
+    mapped: mmap.mmap
+
+    def release(self) -> None:
+        """Give the pages that were touched back to the system's cache. Views stay valid: they are mapped again."""
+        self.mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def copy_path(path: str | os.PathLike[str]) -> str:
+    """Where the copy of a manifest's Parquet file is."""
+    return f"{os.fspath(path)}.arrow"
+
+
+def key_of(file: Any) -> str:
+    """What tells a Parquet file from what was there before: size, time of change, and its footer.
+
+    The footer has the places, sizes and statistics of all columns, and the id of the writing.
+
+    Args:
+        file: open for reading, in binary.
+    """
+    stat = os.fstat(file.fileno())
+    tail = os.pread(file.fileno(), 8, stat.st_size - 8)
+    length = int.from_bytes(tail[:4], "little") + 8
+    footer = os.pread(file.fileno(), length, max(0, stat.st_size - length))
+    return hashlib.blake2b(b"%d %d " % (stat.st_size, stat.st_mtime_ns) + footer, digest_size=16).hexdigest()
+
+
+def map_copy(path: str, key: str) -> Shared | None:
+    """The copy of a Parquet file, mapped to memory; None if it is not there, damaged, or the copy of another one."""
+    with suppress(OSError, ValueError, pa.ArrowException), open(copy_path(path), "rb") as file:  # noqa: PTH123
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = pa.BufferReader(pa.py_buffer(mapped))
+        with pa.ipc.open_stream(reader) as stream:
+            metadata = stream.schema.metadata or {}
+            if metadata.get(b"dali_vidaug") != key.encode():
+                return None
+            names, rows = metadata[b"columns"].decode().split("\n"), int(metadata[b"rows"])
+            whole = stream.read_all()
+        with pa.ipc.open_stream(reader) as stream:
+            rest = stream.read_all()
+        if len(whole) == len(rest) == rows:
+            table = pa.Table.from_arrays(
+                [(whole if name in WHOLE else rest)[name] for name in names],
+                schema=pa.schema([(whole if name in WHOLE else rest).schema.field(name) for name in names]),
+            )
+            return Shared(table, os.path.abspath(path), key, mapped)  # noqa: PTH100
+    return None
+
+
+def open_shared(path: str | os.PathLike[str]) -> Shared | None:
+    """The mapped copy of a manifest's Parquet file; it is written first if need be, by one process for all.
+
+    Returns:
+        The copy; None where the file has fewer than ``SHARED_LEAST`` rows, or, with a line in the log, where no copy
+        can be written.
+
+    Raises:
+        OSError, pa.ArrowException: the file cannot be read, or is not Parquet.
+        ValueError: it was replaced meanwhile.
+    """
+    path = os.fspath(path)
+    with open(path, "rb") as file:  # noqa: PTH123
+        parquet = pq.ParquetFile(file)
+        if parquet.metadata.num_rows < SHARED_LEAST:
+            return None
+        key = key_of(file)
+        found = map_copy(path, key)
+        if found is not None:
+            return found
+        with _locked(file):  # whoever has waited finds the copy of another process
+            found = map_copy(path, key)
+            if found is not None:
+                return found
+            try:
+                _write_copy(path, parquet, key)
+            except (OSError, pa.ArrowException) as error:
+                log.warning(
+                    "manifest: %d rows in the memory of each process, since no copy that processes share can be "
+                    "written: %s: %s", parquet.metadata.num_rows, copy_path(path), error,
+                )  # fmt: skip
+                return None
+        if key_of(file) != key:
+            raise ValueError(f"{path}: was written to while it was read; read it again")
+        return map_copy(path, key)
+
+
+def refresh_copy(path: str | os.PathLike[str]) -> None:
+    """Write the copy of a Parquet file that was just written, or remove that of the one before."""
+    if open_shared(path) is None:
+        Path(copy_path(path)).unlink(missing_ok=True)
+
+
+@contextmanager
+def _locked(file) -> Iterator[None]:
+    """Let the processes of a machine write one after the other. The system frees the lock of one that is killed."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:  # a file system without locks: each writes, none disturbs another
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _write_copy(path: str, parquet: pq.ParquetFile, key: str) -> None:
+    """Write the copy whole, or not at all."""
+    copy = Path(copy_path(path))
+    for left in copy.parent.glob(f"{glob.escape(copy.name)}.*.partial"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                left.unlink()
+    log.info("manifest: writing %s, which the processes of a machine share", copy)
+    schema = parquet.schema_arrow
+    whole = parquet.read([name for name in WHOLE if name in schema.names], use_threads=False).combine_chunks()
+    facts = {"dali_vidaug": key, "columns": "\n".join(schema.names), "rows": str(parquet.metadata.num_rows)}
+    rest = [name for name in schema.names if name not in WHOLE]
+    partial = Path(f"{copy}.{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}.partial")
+    try:
+        with open(partial, "xb") as file:  # noqa: PTH123
+            with pa.ipc.new_stream(file, whole.schema.with_metadata(facts)) as stream:
+                stream.write_table(whole.replace_schema_metadata(facts))
+            del whole
+            _write_rest(file, parquet, rest)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(copy)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_rest(file, parquet, names):
+    stream = None
+    for number in range(parquet.num_row_groups):
+        table = parquet.read_row_group(number, names, use_threads=False).replace_schema_metadata(None)
+        stream = stream or pa.ipc.new_stream(file, table.schema)
+        stream.write_table(table)
+    if stream is not None:
+        stream.close()
