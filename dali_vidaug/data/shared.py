@@ -1,9 +1,8 @@
 """A large manifest's rows in a file that is mapped to memory, so that the processes of a machine share them.
 
-The file is a copy of the manifest's Parquet file, beside it: two Arrow streams, of the columns of numbers that plans are
-drawn from, each in one piece, and of all other columns in pieces of rows. It is written when the manifest is written or,
-where it is missing or of another file, when it is read. The copy has the key of its Parquet file; one with another key is
-never used.
+The file is a copy of the manifest's Parquet file, beside it: two Arrow streams. One has the columns of numbers that plans are
+drawn from, each in one piece, the other all other columns, in pieces of rows. It is written with the manifest or, where it
+is missing or of another file, when that is read. It has the key of its Parquet file: with another key it is not used.
 """
 
 from __future__ import annotations
