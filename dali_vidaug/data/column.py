@@ -18,6 +18,9 @@ def take(column: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
         column: in any number of pieces.
         rows: (R,) int64, in any order, a row as often as wanted.
     """
+    if len(rows) > _STEP:  # text of more than 2 GB does not fit in one piece
+        parts = [take(column, rows[first : first + _STEP]) for first in range(0, len(rows), _STEP)]
+        return pa.chunked_array([chunk for part in parts for chunk in part.chunks])
     if column.num_chunks <= 1 or not len(rows):
         return column.take(pa.array(rows, pa.int64()))
     firsts = np.cumsum([0, *(len(piece) for piece in column.chunks)])
@@ -30,6 +33,20 @@ def take(column: pa.ChunkedArray, rows: np.ndarray) -> pa.ChunkedArray:
     back = np.empty(len(rows), np.int64)
     back[order] = np.arange(len(rows))
     return pa.chunked_array([pa.concat_arrays(parts)]).take(pa.array(back))
+
+
+def values(column: pa.ChunkedArray) -> np.ndarray:
+    """A column as ``Manifest.rows`` gives it: (N,)."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
+        return column.to_numpy()
+    if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        return column.to_numpy()
+    if not column.null_count and pa.types.is_boolean(kind):
+        return np.array(column.to_pylist(), bool)
+    found = np.empty(len(column), object)
+    found[:] = column.to_pylist()
+    return found
 
 
 def elements(column: pa.ChunkedArray) -> Iterator[np.ndarray]:

@@ -6,17 +6,17 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from dali_vidaug.data.column import elements, first_of_sizes, group, shown_sizes, take
+from dali_vidaug.data.column import elements, first_of_sizes, group, shown_sizes, take, values
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
 from dali_vidaug.data.join import Part, join
 from dali_vidaug.data.names import restore_name
-from dali_vidaug.data.sampled import videos_of
+from dali_vidaug.data.sampled import video_of, videos_of
 from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.shared import Shared
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
@@ -68,10 +68,9 @@ class Manifest:
         self.root = str(root)
         self.broken = tuple(broken)
         self.remarks = tuple(remarks)
-        self._labels = self._numbers("label")
+        names = ("label", "first_frame", "last_frame", "orientation", "height", "width")
+        self._labels, self._first, self._last, *self._stored = (self.table[name].to_numpy() for name in names)
         self.multi_label = self.table["labels"].null_count < len(self)
-        self._first, self._last = self._numbers("first_frame"), self._numbers("last_frame")
-        self._stored = [self._numbers(name) for name in ("orientation", "height", "width")]
         self._shared: Shared | None = None
         self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
         self._num_read = 0
@@ -84,11 +83,13 @@ class Manifest:
         if len(bad):
             raise ValueError(f"manifest: row {bad[0]} ({self.path(int(bad[0]))}) has no frames")
 
-    def _numbers(self, name):
-        return self.table[name].to_numpy()
-
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A mapped manifest is pickled as the name of its file, any other as its rows."""
+        rows = self.table if self._shared is None else (self._shared.path, self._shared.key)
+        return _restored, (rows, self.classes, self.root, self.broken, self.remarks, self.packets)
 
     def __repr__(self) -> str:
         sizes = plural(len(self), "video"), plural(len(self.classes), "class", "classes")
@@ -120,9 +121,8 @@ class Manifest:
 
     def class_counts(self) -> np.ndarray:
         """(K,) int64: how many samples each class has."""
-        several = [part.flatten().to_numpy() for part in self.table["labels"].chunks]
-        labels = np.concatenate([self._labels[self._labels >= 0], *several])
-        return np.bincount(labels, minlength=len(self.classes))
+        parts = (self._labels[self._labels >= 0], *elements(self.table["labels"]))
+        return np.sum([np.bincount(part, minlength=len(self.classes)) for part in parts], axis=0)
 
     def path(self, sample: int) -> str:
         """The complete path of a sample's file."""
@@ -131,17 +131,10 @@ class Manifest:
 
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""
-        row = {name: column[sample] for name, column in self._of_video.items()}
-        lists = {name: row.pop(name).values for name in ("keyframes", "pts")}
-        row = {name: value.as_py() for name, value in row.items()}
-        if self.packets is not None and row["packet_index"] is not None:
-            row["packet_index"] = self.packets[row["packet_index"]]
-        row["keyframes"] = np.array([] if lists["keyframes"] is None else lists["keyframes"], np.int32)
-        row["pts"] = None if lists["pts"] is None else np.array(lists["pts"], np.int64)
         self._num_read += 1
         if self._shared is not None and self._num_read % _RELEASED_EACH == 0:
             self._shared.release()
-        return Video(path=self.path(sample), **row)
+        return video_of(self, self._of_video, sample)
 
     def videos(self, samples: ArrayLike) -> Videos:
         """What a sampler may know of some samples."""
@@ -171,17 +164,10 @@ class Manifest:
         samples = np.arange(len(self)) if samples is None else whole_numbers("samples", samples)
         if not ((samples >= 0) & (samples < len(self))).all():
             raise ValueError(f"manifest: samples must be in [0, {len(self)}), got {samples.min()} to {samples.max()}")
-        column = take(self.table[name], samples)
-        kind = column.type
-        if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-            return column.to_numpy()
-        if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            return column.to_numpy()
-        if not column.null_count and pa.types.is_boolean(kind):
-            return np.array(column.to_pylist(), bool)
-        values = np.empty(len(column), object)
-        values[:] = [restore_name(v) for v in column.to_pylist()] if name == "path" else column.to_pylist()
-        return values
+        found = values(take(self.table[name], samples))
+        if name == "path":
+            found[:] = [restore_name(path) for path in found]
+        return found
 
     def select(self, rows: ArrayLike | slice) -> Manifest:
         """The manifest of some rows; classes, columns, remarks and broken files stay.
@@ -242,7 +228,7 @@ class Manifest:
 
     def any_oriented(self) -> bool:
         """Whether any video is shown otherwise than as it is stored: turned, or mirrored."""
-        return bool((self._numbers("orientation") != 1).any())
+        return bool((self._stored[0] != 1).any())
 
     def formats(self) -> dict[Format, Files]:
         """For each format that occurs, how many files have it, and the path of one."""
@@ -292,9 +278,22 @@ class Manifest:
         root = header["root"] if root is None else root
         name = header.get("packet_index")
         packets = None if name is None else read_table(index_path(path), name)
-        manifest = cls(table, header["classes"], root, broken, header["remarks"], packets)
-        manifest._shared = shared
+        return cls(table, header["classes"], root, broken, header["remarks"], packets)._mapped(shared)
+
+    def _mapped(self, shared):
+        self._shared = shared
         if shared is not None:
             shared.release()
         pa.default_memory_pool().release_unused()
-        return manifest
+        return self
+
+
+def _restored(rows, *others):
+    """The manifest that was pickled.
+
+    Raises:
+        FileNotFoundError: its file is not there.
+        ValueError: it is another file now.
+    """
+    table, _, shared = read_file(*rows) if isinstance(rows, tuple) else (rows, None, None)
+    return Manifest(table, *others)._mapped(shared)
