@@ -29,8 +29,6 @@ from dali_vidaug.sampling import Videos
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_RELEASED_EACH = 1024  # videos: then the pages of a mapped table that were read are given back
-
 log = logging.getLogger("dali_vidaug")
 
 
@@ -73,7 +71,6 @@ class Manifest:
         self.multi_label = self.table["labels"].null_count < len(self)
         self._shared: Shared | None = None
         self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
-        self._num_read = 0
         used = [part for part in (self._labels, *elements(self.table["labels"])) if len(part)]
         low, high = min((p.min() for p in used), default=0), max((p.max() for p in used), default=0)
         if not (low >= -1 and high < max(1, len(self.classes))):
@@ -131,13 +128,14 @@ class Manifest:
 
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""
-        self._num_read += 1
-        if self._shared is not None and self._num_read % _RELEASED_EACH == 0:
-            self._shared.release()
+        if self._shared is not None:
+            self._shared.count(1)
         return video_of(self, self._of_video, sample)
 
     def videos(self, samples: ArrayLike) -> Videos:
         """What a sampler may know of some samples."""
+        if self._shared is not None:
+            self._shared.count(np.size(samples))
         return videos_of(self, samples)
 
     def frame_sizes(self, samples: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 
 SHARED_LEAST = 1 << 18  # rows; a smaller manifest is read into memory
 WHOLE = ("label", "first_frame", "last_frame", "width", "height", "orientation", "fps")  # columns in one piece
+_RELEASED_EACH = 128  # rows: Linux maps some 150 KB around the values of each
 _ABANDONED_SECONDS = 3600  # since a file that another machine was writing grew: whoever wrote it is gone
 
 log = logging.getLogger("dali_vidaug")
@@ -36,7 +37,7 @@ class ChangedError(ValueError):
     """A file was written to while it was read."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shared:
     """A table in a mapped file.
 
@@ -45,15 +46,24 @@ class Shared:
         path: the manifest's Parquet file.
         key: from ``key_of``, of the Parquet file of which this is the copy.
         mapped: the mapping.
+        num_read: rows that were looked up since pages were given back.
     """
 
     table: pa.Table
     path: str
     key: str
     mapped: mmap.mmap
+    num_read: int = 0
+
+    def count(self, rows: int) -> None:
+        """Rows were looked up: give their pages back now and then."""
+        self.num_read += rows
+        if self.num_read >= _RELEASED_EACH:
+            self.release()
 
     def release(self) -> None:
         """Give the pages that were touched back to the system's cache. Views stay valid: they are mapped again."""
+        self.num_read = 0
         self.mapped.madvise(mmap.MADV_DONTNEED)
 
 
