@@ -87,4 +87,4 @@ def group(table: pa.Table, names: Sequence[str]) -> dict[tuple[Any, ...], list[i
         for row in counted.to_pylist():
             found.setdefault(tuple(row[name] for name in names), [0, row["row_min"]])[0] += row["row_count"]
         first += len(batch)
-    return found
+    return dict(sorted(found.items(), key=lambda item: item[1][1]))
