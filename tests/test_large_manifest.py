@@ -1,5 +1,6 @@
 """Large manifests are mapped from a copy of their file: it says what the file says, whatever happens to either."""
 
+import fcntl
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -270,6 +272,21 @@ def test_a_copy_that_was_cut_off(share, tmp_path, mapping):
     assert len(copy.read_bytes()) == len(whole)
 
 
+def test_a_copy_that_was_cut_off_between_two_pieces(tmp_path, mapping):
+    """Arrow takes what is there for a whole stream."""
+    path = tmp_path / "m.parquet"
+    random_manifest(random.Random(3), rows=30).write(path)
+    regroup(path, 7)
+    copy, expected = Path(copy_path(path)), in_memory(path).table.to_pylist()
+    Manifest.read(path)
+    whole = copy.read_bytes()
+    cuts = [at for at in range(0, len(whole), 8) if whole[at : at + 4] == b"\xff" * 4]
+    assert len(cuts) > 10
+    for cut in cuts:
+        copy.write_bytes(whole[:cut])
+        assert Manifest.read(path).table.to_pylist() == expected
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"ARROW1\0\0" * 9, b"\xff" * 4096, b"\0" * 4096])
 def test_something_else_in_the_place_of_the_copy(content, tmp_path, mapping):
     path = tmp_path / "m.parquet"
@@ -318,7 +335,6 @@ def test_no_copy_is_made_of_another_parquet_file(tmp_path, mapping):
 READ = """
 import logging
 logging.basicConfig(level=logging.INFO)
-sys.stdin.readline()
 manifest = dv.Manifest.read(path)
 print(json.dumps([manifest._shared is not None, fingerprint(manifest)]))
 """
@@ -328,10 +344,13 @@ def test_processes_that_read_at_the_same_time_write_one_copy(tmp_path):
     path = tmp_path / "m.parquet"
     manifest = random_manifest(random.Random(4), rows=3000)
     manifest.write(path)
-    ranks = [python(READ, path, stdin=subprocess.PIPE) for _ in range(4)]
-    for rank in ranks:
-        rank.stdin.write("\n")
-        rank.stdin.flush()
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        ranks = [python(READ, path) for _ in range(4)]
+        waiting = f":{path.stat().st_ino} "
+        while sum("->" in line and waiting in line for line in Path("/proc/locks").read_text().splitlines()) < 4:
+            assert all(rank.poll() is None for rank in ranks)
+            time.sleep(0.01)
     done = [(rank.communicate(timeout=120), rank.returncode) for rank in ranks]
     assert [code for _, code in done] == [0] * 4, done
     assert [json.loads(out) for (out, _), _ in done] == [[True, fingerprint(manifest)]] * 4
