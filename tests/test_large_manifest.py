@@ -1,5 +1,6 @@
 """Large manifests are mapped from a copy of their file: it says what the file says, whatever happens to either."""
 
+import errno
 import fcntl
 import json
 import logging
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ import dali_vidaug as dv
 from dali_vidaug.data import shared
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.schema import MANIFEST_VERSION
-from dali_vidaug.data.shared import check_unchanged, copy_path, key_of
+from dali_vidaug.data.shared import check_unchanged, copy_path, stamp_of
 from dali_vidaug.state import fingerprint
 
 # Runs in a process of its own, with the manifest's file, and maps it however small it is.
@@ -245,6 +247,38 @@ def test_a_file_that_another_program_wrote_over(tmp_path, mapping):
     assert Manifest.read(path).labels.tolist() == [1] * 40
 
 
+def footer_of(path):
+    data = path.read_bytes()
+    return data[-8 - int.from_bytes(data[-8:-4], "little") :]
+
+
+def test_a_file_whose_labels_were_exchanged(tmp_path, mapping):
+    """Size, time and footer with all its statistics are the same: only the bytes of the labels tell."""
+    path = tmp_path / "m.parquet"
+    make_manifest(names(40), [0] * 20 + [1] * 20, 2).write(path)
+    table = pq.read_table(path)
+    for labels in ([0, 1] * 20, [1, 0] * 20):
+        pq.write_table(table.set_column(1, "label", pa.array(labels, pa.int32())), path)
+        os.utime(path, ns=(10**18, 10**18))
+        size, footer = path.stat().st_size, footer_of(path)
+        assert Manifest.read(path).labels.tolist() == labels and is_mapped(Manifest.read(path))
+    pq.write_table(table.set_column(1, "label", pa.array([0, 1] * 20, pa.int32())), path)
+    os.utime(path, ns=(10**18, 10**18))
+    assert (path.stat().st_size, footer_of(path)) == (size, footer)
+    assert Manifest.read(path).labels.tolist() == [0, 1] * 20
+
+
+def test_times_and_clocks_do_not_matter(tmp_path, mapping):
+    """A file that is touched, or copied by a machine of another time, keeps its copy."""
+    path = tmp_path / "m.parquet"
+    make_manifest(names(40)).write(path)
+    before = Path(copy_path(path)).stat().st_ino
+    for seconds in (0, 1, 2**33):
+        os.utime(path, (seconds, seconds))
+        os.utime(copy_path(path), (2**32 - seconds, 0))
+        assert is_mapped(Manifest.read(path)) and Path(copy_path(path)).stat().st_ino == before
+
+
 def test_the_copy_of_another_manifest(tmp_path, mapping):
     one, other = tmp_path / "one.parquet", tmp_path / "other.parquet"
     make_manifest(names(40), [0] * 40, 2).write(one)
@@ -260,7 +294,7 @@ def test_the_copy_of_another_manifest(tmp_path, mapping):
 
 @pytest.mark.parametrize("share", [0, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.9999])
 def test_a_copy_that_was_cut_off(share, tmp_path, mapping):
-    """It is written again; and so is one that was cut and filled with zeros, as after a loss of power."""
+    """It is written again."""
     path = tmp_path / "m.parquet"
     random_manifest(random.Random(3), rows=30).write(path)
     regroup(path, 7)
@@ -287,6 +321,39 @@ def test_a_copy_that_was_cut_off_between_two_pieces(tmp_path, mapping):
         assert Manifest.read(path).table.to_pylist() == expected
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_copy_that_is_damaged_anywhere(seed, tmp_path, mapping):
+    """By one bit, or zeros in place of some bytes, as after a loss of power: it is written again."""
+    rng, path = random.Random(seed), tmp_path / "m.parquet"
+    random_manifest(rng, several=seed % 2, rows=30).write(path)
+    regroup(path, 7)
+    copy, expected = Path(copy_path(path)), in_memory(path)
+    Manifest.read(path)
+    whole = copy.read_bytes()
+    for _ in range(25):
+        at, damaged = rng.randrange(len(whole)), bytearray(whole)
+        if rng.random() < 0.5:
+            damaged[at] ^= 1 << rng.randrange(8)
+        else:
+            damaged[at : at + 512] = bytes(len(damaged[at : at + 512]))
+        copy.write_bytes(damaged)
+        mapped = Manifest.read(path)
+        assert mapped.table.to_pylist() == expected.table.to_pylist() and mapped.classes == expected.classes
+        assert is_mapped(mapped) and copy.read_bytes() == whole
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 1000])
+def test_checksums_of_blocks(size, tmp_path, monkeypatch):
+    """Of each block of a file, whatever the number of threads and of reads."""
+    monkeypatch.setattr(shared, "_BLOCK", 100)
+    monkeypatch.setattr(shared, "_STEP", 7)
+    data = random.Random(size).randbytes(1000)
+    (tmp_path / "x").write_bytes(data)
+    with (tmp_path / "x").open("rb") as file:
+        expected = [zlib.crc32(data[at : min(at + 100, size)]).to_bytes(4, "little") for at in range(0, size, 100)]
+        assert shared.checksums(file, size) == b"".join(expected)
+
+
 @pytest.mark.parametrize("content", [b"", b"x", b"ARROW1\0\0" * 9, b"\xff" * 4096, b"\0" * 4096])
 def test_something_else_in_the_place_of_the_copy(content, tmp_path, mapping):
     path = tmp_path / "m.parquet"
@@ -299,12 +366,12 @@ def test_a_manifest_that_is_written_to_while_it_is_read(tmp_path):
     path = tmp_path / "m.parquet"
     make_manifest(names(4)).write(path)
     with path.open("rb") as file:
-        key = key_of(file)
-        check_unchanged(file, key)
-        with path.open("r+b") as other:
+        stamp = stamp_of(file)
+        check_unchanged(file, stamp)
+        with path.open("ab") as other:
             other.write(b"x")
         with pytest.raises(ValueError, match=r"m\.parquet: was written to while it was read; read it again"):
-            check_unchanged(file, key)
+            check_unchanged(file, stamp)
 
 
 @pytest.mark.parametrize(
@@ -384,6 +451,36 @@ def test_a_manifest_that_is_replaced_while_others_read_it(tmp_path, mapping):
     assert files_in(tmp_path) == ["m.parquet", "m.parquet.arrow"]
 
 
+WRITTEN = """
+kind = sys.argv[2]
+for turn in range(int(sys.argv[3])):
+    manifest = dv.Manifest.read(sys.argv[4])
+    manifest.classes = (kind,)
+    manifest.write(path)
+print(json.dumps("done"))
+"""
+
+
+def test_manifests_that_two_processes_write_at_the_same_time(tmp_path, mapping):
+    """The file and its copy are always those of one of them, whole, and nothing else is left."""
+    path = tmp_path / "m.parquet"
+    for kind in "ab":
+        make_manifest([f"{kind}{name}" for name in names(500)], [0] * 500, 1).write(tmp_path / f"{kind}.parquet")
+    manifest = Manifest.read(tmp_path / "a.parquet")
+    manifest.classes = ("a",)
+    manifest.write(path)
+    writers = [python(WRITTEN, path, kind, 40, tmp_path / f"{kind}.parquet") for kind in "ab"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        manifest = Manifest.read(path)
+        found = {name[0] for name in manifest.rows("path")}
+        assert manifest.classes == tuple(found)
+        seen |= found
+    assert [result(writer) for writer in writers] == ["done", "done"] and seen == {"a", "b"}
+    assert is_mapped(Manifest.read(path))
+    assert files_in(tmp_path) == sorted(f"{name}.parquet{end}" for name in "abm" for end in ("", ".arrow"))
+
+
 KILLED = """
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)
 dv.Manifest.read(path)
@@ -401,7 +498,7 @@ def test_a_writer_that_was_killed(tmp_path, mapping):
     killed = python(KILLED, path)
     killed.communicate(timeout=120)
     assert killed.returncode == -signal.SIGKILL
-    assert [name for name in files_in(tmp_path) if name.endswith(".partial")] and not Path(copy_path(path)).exists()
+    assert [name for name in files_in(tmp_path) if ".partial-" in name] and not Path(copy_path(path)).exists()
     assert is_mapped(Manifest.read(path)) and same(Manifest.read(path), expected)
     assert files_in(tmp_path) == ["m.parquet", "m.parquet.arrow"]
 
@@ -440,6 +537,26 @@ def test_a_folder_that_cannot_be_written_to(with_copy):
     finally:
         folder.chmod(stat.S_IRWXU)
         shutil.rmtree(folder)
+
+
+def test_a_folder_that_cannot_be_mapped(tmp_path, mapping, monkeypatch, caplog):
+    """Some network file systems: the rows are in memory, a line of the log says so, and nothing large is written."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENODEV, "No such device")
+
+    path = tmp_path / "m.parquet"
+    random_manifest(random.Random(8)).write(path)
+    expected = in_memory(path)
+    monkeypatch.setattr(shared.mmap, "mmap", refuse)
+    for there in (True, False):
+        caplog.clear()
+        mapped = Manifest.read(path)
+        assert not is_mapped(mapped) and same(mapped, expected)
+        assert "no copy that processes share can be written" in caplog.text and "No such device" in caplog.text
+        assert Path(copy_path(path)).exists() == there
+        Path(copy_path(path)).unlink(missing_ok=True)
+    assert files_in(tmp_path) == ["m.parquet"]
 
 
 FULL = """

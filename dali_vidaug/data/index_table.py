@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dali_vidaug.data.atomic import written_whole
 from dali_vidaug.media.index import Index
 
 SCHEMA = pa.schema([("codec", pa.dictionary(pa.int32(), pa.binary())), ("packets", pa.large_binary())])
@@ -91,10 +92,8 @@ class IndexTable:
         table = self.table if len(numbers) == len(self) else self.table.take(pa.array(numbers))
         name = f"{time.time_ns():x}-{os.getpid():x}"
         table = table.unify_dictionaries().replace_schema_metadata({"dali_vidaug": name})
-        partial = Path(f"{path}.{os.getpid()}")
-        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        with written_whole(path) as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table, max_chunksize=65536)
-        partial.replace(path)
         return name
 
 

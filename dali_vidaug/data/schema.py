@@ -12,7 +12,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dali_vidaug.data.shared import ChangedError, Shared, check_unchanged, copy_path, key_of, share
+from dali_vidaug.data.atomic import written_whole
+from dali_vidaug.data.shared import (
+    ChangedError,
+    Shared,
+    check_unchanged,
+    copy_path,
+    key_of,
+    share,
+    stamp_of,
+)
 
 MANIFEST_VERSION = 2
 
@@ -91,12 +100,10 @@ def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, 
     """Write a manifest's file, whole or not at all, and of a large one the copy that is mapped."""
     header = {"version": MANIFEST_VERSION, **header, "written": f"{time.time_ns():x}-{os.getpid():x}"}
     table = table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
-    partial = Path(f"{path}.{os.getpid()}")
-    pq.write_table(table, partial, row_group_size=65536)  # reading takes memory for one group at a time
-    partial.replace(path)
+    with written_whole(path) as file:
+        pq.write_table(table, file, row_group_size=65536)  # reading takes memory for one group at a time
     with open(path, "rb") as file:  # noqa: PTH123
-        key = key_of(file)
-        if share(file, pq.ParquetFile(file), key) is None:
+        if share(file, pq.ParquetFile(file)) is None:
             Path(copy_path(path)).unlink(missing_ok=True)
 
 
@@ -114,8 +121,8 @@ def read_file(path: str | os.PathLike[str], key: str | None = None) -> tuple[pa.
     """
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            found = key_of(file)  # first: what is read later may be another file's
-            if key not in (None, found):
+            stamp = stamp_of(file)  # first: what is read later may be another file's
+            if key is not None and key_of(file) != key:
                 raise ChangedError(f"manifest: {path} is no longer the file that it was when it was pickled")
             # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
             parquet = pq.ParquetFile(file)
@@ -124,9 +131,9 @@ def read_file(path: str | os.PathLike[str], key: str | None = None) -> tuple[pa.
                 raise OtherVersionError(
                     f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
                 )
-            shared = share(file, parquet, found)
+            shared = share(file, parquet)
             table = parquet.read(use_threads=False) if shared is None else shared.table
-            check_unchanged(file, found)
+            check_unchanged(file, stamp)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"manifest: no file {path}") from error
     except (pa.ArrowException, OSError, KeyError) as error:

@@ -1,34 +1,37 @@
 """A large manifest's rows in a file that is mapped to memory, so that the processes of a machine share them.
 
 The file is a copy of the manifest's Parquet file, beside it: two Arrow streams. One has the columns of numbers that
-plans are drawn from, each in one piece, the other all other columns, in pieces of rows. It is written with the manifest
-or, where it is missing or of another file, when that is read. It has the key of its Parquet file: with another key it
-is not used.
+plans are drawn from, each in one piece, the other all other columns, in pieces of rows. Checksums of both follow.
+It is written with the manifest or, where it is missing, damaged or of another file, when that is read. It has the key
+of its Parquet file, which is made of all bytes of that: with another key it is not used.
 """
 
 from __future__ import annotations
 
 import fcntl
-import glob
 import hashlib
 import logging
 import mmap
 import os
-import socket
-import time
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dali_vidaug.data.atomic import written_whole
+
 SHARED_LEAST = 1 << 18  # rows; a smaller manifest is read into memory
 WHOLE = ("label", "first_frame", "last_frame", "width", "height", "orientation", "fps")  # columns in one piece
 _RELEASED_EACH = 128  # rows: Linux maps some 150 KB around the values of each
-_ABANDONED_SECONDS = 3600  # since a file that another machine was writing grew: whoever wrote it is gone
+_BLOCK = 1 << 24  # bytes of a file that have a checksum together
+_STEP = 1 << 20  # bytes of it that are read at once
+_THREADS = 4  # that read
+_LENGTH = 8  # bytes at the end of a copy: how many come before its checksums
 
 log = logging.getLogger("dali_vidaug")
 
@@ -72,56 +75,86 @@ def copy_path(path: str | os.PathLike[str]) -> str:
     return f"{os.fspath(path)}.arrow"
 
 
-def key_of(file: Any) -> str:
-    """What tells a Parquet file from what was there before: size, time of change, and its footer.
+def stamp_of(file: Any) -> tuple[int, int]:
+    """Size and time of change of an open file."""
+    stat = os.fstat(file.fileno())
+    return stat.st_size, stat.st_mtime_ns
 
-    The footer has the places, sizes and statistics of all columns, and, if it is of a manifest, the id of the writing.
+
+def key_of(file: Any) -> str:
+    """What tells a Parquet file from any other: a digest of checksums of all its bytes, and of its footer.
+
+    The footer has, if it is of a manifest, the id of the writing. Times do not matter, nor do clocks.
 
     Args:
         file: open for reading, in binary.
     """
-    stat = os.fstat(file.fileno())
-    tail = os.pread(file.fileno(), 8, max(0, stat.st_size - 8))
+    size = os.fstat(file.fileno()).st_size
+    tail = os.pread(file.fileno(), 8, max(0, size - 8))
     length = int.from_bytes(tail[:4], "little") if tail[4:] == b"PAR1" else 0
-    footer = os.pread(file.fileno(), length + 8, max(0, stat.st_size - 8 - length))
-    return hashlib.blake2b(b"%d %d " % (stat.st_size, stat.st_mtime_ns) + footer, digest_size=16).hexdigest()
+    footer = os.pread(file.fileno(), length + 8, max(0, size - 8 - length))
+    return hashlib.blake2b(b"%d " % size + checksums(file, size) + footer, digest_size=16).hexdigest()
 
 
-def map_copy(path: str, key: str, copy: str | os.PathLike[str] | None = None) -> Shared | None:
+def checksums(file: Any, size: int) -> bytes:
+    """The CRC-32 of each 16 MiB of the first ``size`` bytes of a file, one after the other, 4 bytes each."""
+
+    def check(first):
+        last, value = min(first + _BLOCK, size), 0
+        for at in range(first, last, _STEP):
+            value = zlib.crc32(os.pread(file.fileno(), min(_STEP, last - at), at), value)
+        return value.to_bytes(4, "little")
+
+    with ThreadPoolExecutor(min(_THREADS, len(os.sched_getaffinity(0))), "checksum") as pool:
+        return b"".join(pool.map(check, range(0, size, _BLOCK)))
+
+
+def map_copy(path: str, key: str) -> Shared | None:
     """The copy of a Parquet file, mapped to memory; None if it is not there, damaged, or the copy of another one.
 
     Args:
         path: the Parquet file.
         key: from ``key_of``.
-        copy: its copy, if it does not have its name yet.
     """
-    with suppress(OSError, ValueError, pa.ArrowException), open(copy or copy_path(path), "rb") as file:  # noqa: PTH123
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        reader = pa.BufferReader(pa.py_buffer(mapped))
-        with pa.ipc.open_stream(reader) as stream:
-            metadata = stream.schema.metadata or {}
-            if metadata.get(b"dali_vidaug") != key.encode():
-                return None
-            names, rows = metadata[b"columns"].decode().split("\n"), int(metadata[b"rows"])
-            whole = stream.read_all()
-        with pa.ipc.open_stream(reader) as stream:
-            rest = stream.read_all()
-        if len(whole) == len(rest) == rows:
-            table = pa.Table.from_arrays(
-                [(whole if name in WHOLE else rest)[name] for name in names],
-                schema=pa.schema([(whole if name in WHOLE else rest).schema.field(name) for name in names]),
-            )
-            return Shared(table, os.path.abspath(path), key, mapped)  # noqa: PTH100
+    with suppress(OSError, ValueError, pa.ArrowException), open(copy_path(path), "rb") as file:  # noqa: PTH123
+        return _map(file, path, key) if _is_whole(file) else None  # first: Arrow trusts what it reads
     return None
 
 
-def share(file: Any, parquet: pq.ParquetFile, key: str) -> Shared | None:
+def _is_whole(file):
+    """Whether the checksums at the end of a copy are those of what comes before."""
+    total = os.fstat(file.fileno()).st_size
+    size = int.from_bytes(os.pread(file.fileno(), _LENGTH, max(0, total - _LENGTH)), "little")
+    length = -(-size // _BLOCK) * 4
+    return size + length + _LENGTH == total and os.pread(file.fileno(), length, size) == checksums(file, size)
+
+
+def _map(file, path, key):
+    mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    reader = pa.BufferReader(pa.py_buffer(mapped))
+    with pa.ipc.open_stream(reader) as stream:
+        metadata = stream.schema.metadata or {}
+        if metadata.get(b"dali_vidaug") != key.encode():
+            return None
+        names, rows = metadata[b"columns"].decode().split("\n"), int(metadata[b"rows"])
+        whole = stream.read_all()
+    with pa.ipc.open_stream(reader) as stream:
+        rest = stream.read_all()
+    if not len(whole) == len(rest) == rows:
+        return None
+    table = pa.Table.from_arrays(
+        [(whole if name in WHOLE else rest)[name] for name in names],
+        schema=pa.schema([(whole if name in WHOLE else rest).schema.field(name) for name in names]),
+    )
+    return Shared(table, os.path.abspath(path), key, mapped)  # noqa: PTH100
+
+
+def share(file: Any, parquet: pq.ParquetFile) -> Shared | None:
     """The mapped copy of a manifest's Parquet file; it is written first if need be, by one process for all.
 
     Args:
         file: the Parquet file, open for reading, in binary, by its name.
         parquet: of ``file``.
-        key: from ``key_of``, before ``parquet`` was made.
 
     Returns:
         The copy; None where the file has fewer than ``SHARED_LEAST`` rows, or, with a line in the log, where no copy
@@ -134,6 +167,7 @@ def share(file: Any, parquet: pq.ParquetFile, key: str) -> Shared | None:
     path = os.fspath(file.name)
     if parquet.metadata.num_rows < SHARED_LEAST:
         return None
+    key = key_of(file)
     found = map_copy(path, key)
     if found is not None:
         return found
@@ -142,17 +176,17 @@ def share(file: Any, parquet: pq.ParquetFile, key: str) -> Shared | None:
         return _write_copy(path, file, parquet, key) if found is None else found
 
 
-def check_unchanged(file: Any, key: str) -> None:
+def check_unchanged(file: Any, stamp: tuple[int, int]) -> None:
     """Refuse a Parquet file that was written to since it was opened.
 
     Args:
-        file: as for ``key_of``.
-        key: what ``key_of`` returned then.
+        file: open for reading.
+        stamp: what ``stamp_of`` returned then.
 
     Raises:
-        ChangedError: it is another.
+        ChangedError: it has another one.
     """
-    if key_of(file) != key:
+    if stamp_of(file) != stamp:
         raise ChangedError(f"{file.name}: was written to while it was read; read it again")
 
 
@@ -175,41 +209,27 @@ def _locked(path: str) -> Iterator[None]:
 
 def _write_copy(path: str, file: Any, parquet: pq.ParquetFile, key: str) -> Shared | None:
     """Write the copy whole, or not at all; returns it, mapped, or None, with a line in the log."""
-    copy = Path(copy_path(path))
-    _remove_abandoned(copy)
+    copy, rows = copy_path(path), parquet.metadata.num_rows
     log.info("manifest: writing %s, which the processes of a machine share", copy)
-    partial = Path(f"{copy}.{socket.gethostname()}-{os.getpid()}-{time.time_ns():x}.partial")
     try:
-        with open(partial, "xb") as to:  # noqa: PTH123
-            with suppress(OSError):
-                fcntl.flock(to, fcntl.LOCK_EX | fcntl.LOCK_NB)  # shows that it is not abandoned
+        with written_whole(copy) as to:
+            os.ftruncate(to.fileno(), 1)
+            mmap.mmap(to.fileno(), 1, access=mmap.ACCESS_READ).close()  # now, rather than after gigabytes
+            os.ftruncate(to.fileno(), 0)
             _write_streams(to, parquet, key)
             to.flush()
-            os.fsync(to.fileno())
-        check_unchanged(file, key)
-        found = map_copy(path, key, partial)
-        partial.replace(copy)
-        return found
+            size = to.tell()
+            to.write(checksums(to, size) + size.to_bytes(_LENGTH, "little"))
+            to.flush()
+            if key_of(file) != key:
+                raise ChangedError(f"{path}: was written to while it was read; read it again")
+            return _map(to, path, key)
     except OSError as error:
         log.warning(
             "manifest: %d rows in the memory of each process, since no copy that processes share can be written: "
-            "%s: %s", parquet.metadata.num_rows, copy, error,
+            "%s: %s", rows, copy, error,
         )  # fmt: skip
         return None
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def _remove_abandoned(copy: Path) -> None:
-    """Remove what writers left that were killed."""
-    for left in copy.parent.glob(f"{glob.escape(copy.name)}.*.partial"):
-        with suppress(OSError):
-            age = time.time() - left.stat().st_mtime
-            if f".{socket.gethostname()}-" in left.name or age > _ABANDONED_SECONDS:
-                with left.open("r+b") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while it is being written
-                    left.unlink()
 
 
 def _write_streams(file: Any, parquet: pq.ParquetFile, key: str) -> None:
