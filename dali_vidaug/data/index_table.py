@@ -122,12 +122,12 @@ def read_table(path: str, name: str) -> IndexTable | None:
 
 
 def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
-    """A manifest's table whose column ``packet_index`` fits its packet indices. Older manifests have no such column.
+    """A manifest's table whose column ``packet_index`` fits its packet indices. Older manifests lack some columns.
 
     Raises:
         ValueError: a number is not of an index.
     """
-    for name, kind in (("packet_index", pa.int32()), ("no_packet_index", pa.string())):
+    for name, kind in (("packet_index", pa.int32()), ("no_packet_index", pa.string()), ("content_digest", pa.int64())):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), kind))
     numbers = table["packet_index"]

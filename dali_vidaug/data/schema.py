@@ -56,6 +56,7 @@ SCHEMA = pa.schema(
         ("notes", pa.string()),  # what is odd about the file, for people; null: nothing
         ("bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
+        ("content_digest", pa.int64()),  # of its bytes at eight places; see media/unchanged.py
         ("packet_index", pa.int32()),  # number of its packet index, in the file beside the manifest; null: none
         ("no_packet_index", pa.string()),  # why it has none, for people
     ]
