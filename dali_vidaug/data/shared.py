@@ -29,7 +29,7 @@ SHARED_LEAST = 1 << 18  # rows; a smaller manifest is read into memory
 WHOLE = ("label", "first_frame", "last_frame", "width", "height", "orientation", "fps")  # columns in one piece
 _RELEASED_EACH = 128  # rows: Linux maps some 150 KB around the values of each
 _BLOCK = 1 << 24  # bytes of a file that have a checksum together
-_STEP = 1 << 20  # bytes of it that are read at once
+_STEP = 1 << 16  # bytes of it that are read at once; malloc keeps what larger buffers took
 _THREADS = 4  # that read
 _LENGTH = 8  # bytes at the end of a copy: how many come before its checksums
 
