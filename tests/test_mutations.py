@@ -90,7 +90,7 @@ MUTATIONS = [
     ("data/shared.py", "            mmap.mmap(to.fileno(), 1, access=mmap.ACCESS_READ).close()", "            pass",
      "test_large_manifest.py::test_a_folder_that_cannot_be_mapped"),
     ("data/shared.py", "if metadata.get(b\"dali_vidaug\") != key.encode():", "if False:", "test_large_manifest.py"),
-    ("data/shared.py", "        found = map_copy(path, key)  # whoever", "        found = None  # whoever",
+    ("data/shared.py", "if _identity(copy_path(path)) == before:", "if True:",
      "test_large_manifest.py::test_processes_that_read_at_the_same_time_write_one_copy"),
     ("data/atomic.py", "    _remove_abandoned(target)\n", "", "test_large_manifest.py::test_a_writer_that_was_killed"),
     ("data/atomic.py", "            partial.unlink(missing_ok=True)", "            pass", "test_large_manifest.py::test_a_disk_that_is_full"),

@@ -168,12 +168,23 @@ def share(file: Any, parquet: pq.ParquetFile) -> Shared | None:
     if parquet.metadata.num_rows < SHARED_LEAST:
         return None
     key = key_of(file)
-    found = map_copy(path, key)
-    if found is not None:
-        return found
-    with _locked(path):
-        found = map_copy(path, key)  # whoever has waited finds the copy of another process
-        return _write_copy(path, file, parquet, key) if found is None else found
+    while True:
+        before = _identity(copy_path(path))
+        found = map_copy(path, key)
+        if found is not None:
+            return found
+        with _locked(path):
+            if _identity(copy_path(path)) == before:  # else another process wrote it: look at it, without the lock
+                return _write_copy(path, file, parquet, key)
+
+
+def _identity(path):
+    """What differs between a file and another that replaces it; None without a file."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def check_unchanged(file: Any, stamp: tuple[int, int]) -> None:
