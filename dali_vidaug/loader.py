@@ -65,9 +65,9 @@ class VideoLoader:
         on_error: "replace": a clip that cannot be decoded is replaced by another, logged, and named in ``report()``;
             "skip", for validation: it is left out of its batch, which may even become empty, logged, and named;
             "raise": it raises ``ClipError``.
-        check_files: how a file is compared with the scanned one when a clip is loaded: "size_and_time" (of change),
-            "size", "off"; or "auto": size_and_time, but size where nearly all files have another time, as after copying
-            the data set. A file that was changed is handled as ``on_error`` says.
+        check_files: what of a file is compared with the scanned one when a clip is loaded, besides its bytes at some
+            places: "size_and_time" (of change), "size"; "off": nothing; or "auto": size_and_time, but size where nearly
+            all files have another time, as after copying the data set. A changed file is handled as ``on_error`` says.
         resize_in_decoder: with pyav, do the recipe's leading crops and scalings together with the conversion to RGB,
             which is faster than DALI; False: decode whole frames and leave all ops to DALI.
 

@@ -21,7 +21,7 @@ from dali_vidaug.graph import Encoded, Graph, num_in_decoder
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode
 from dali_vidaug.media.remux import remux
-from dali_vidaug.media.video import Video, check_unchanged
+from dali_vidaug.media.video import Video
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
@@ -65,7 +65,6 @@ def load_clip(
         EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
             and would get it wrong.
     """
-    check_unchanged(video)
     if decoder != "pyav":
         try:
             data, positions, seconds = remux(video, frames, on_gpu=on_gpu)

@@ -33,7 +33,7 @@ class Settings:
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
         num_threads, workers, prefetch, dtype, on_error, resize_in_decoder: as in ``VideoLoader``.
-        check_files: "size_and_time", "size" or "off".
+        check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
     """
 

@@ -190,8 +190,9 @@ def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None
 def _digest(table, columns):
     digest = hashlib.blake2b(digest_size=16)
     for name in columns:
-        for array in _flat(table[name]):
-            digest.update(array)
+        for arrays in _flat(table[name]):
+            for array in arrays:
+                digest.update(array)
     return digest.hexdigest()
 
 
@@ -199,35 +200,58 @@ def _unordered_digest(table, columns):
     """Of how often each byte and each number occurs, in all rows together."""
     digest = hashlib.blake2b(digest_size=16)
     for name in columns:
-        for array in _flat(table[name]):
+        for arrays in _flat(table[name]):
+            array = next(arrays)
             if array.dtype == np.uint8:
-                parts = np.array_split(array, len(array) // 2**22 + 1)
-                digest.update(np.sum([np.bincount(part, minlength=256) for part in parts], axis=0).tobytes())
+                counts = np.zeros(256, np.int64)
+                for one in (array, *arrays):
+                    for first in range(0, len(one), 2**22):
+                        counts += np.bincount(one[first : first + 2**22], minlength=256)
+                digest.update(counts.tobytes())
             else:
-                digest.update(np.sort(array).tobytes())
+                digest.update(np.sort(np.concatenate([array, *arrays])).data)
     return digest.hexdigest()
 
 
 def _flat(column):
-    """A column as arrays that do not depend on how Arrow holds it: numbers; lengths and bytes; lengths and elements."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):  # strings of more than 2 GB stay in several chunks
-        array = pa.concat_arrays([chunk.cast(pa.large_string()) for chunk in array.chunks])
-    kind = array.type
+    """A column as arrays that do not depend on how Arrow holds it: numbers; lengths and bytes; lengths and elements.
+
+    Each array comes in pieces, at least one: an iterator of arrays (N,) of one dtype.
+    """
+    pieces = column.chunks or [pa.array([], column.type)]
+    kind = column.type
     if pa.types.is_dictionary(kind):
-        return _flat(array.dictionary_decode())
-    valid = np.asarray(array.is_valid())
+        return _flat(pa.chunked_array([piece.dictionary_decode() for piece in pieces]))
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return [_lengths(array, valid), *_flat(array.flatten())]
+        elements = pa.chunked_array([piece.flatten() for piece in pieces], kind.value_type)
+        return [map(_lengths, pieces), *_flat(elements)]
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        array = array.cast(pa.large_string()).fill_null("")
-        offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
-        data = array.buffers()[2]
-        text = np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]] if data is not None and len(array) else b""
-        return [np.where(valid, np.diff(offsets), -1), np.frombuffer(text, np.uint8)]
-    return [valid, array.fill_null(0).to_numpy(zero_copy_only=False)]
+        return [map(_lengths, pieces), map(_bytes, pieces)]
+    return [map(_valid, pieces), (piece.fill_null(0).to_numpy(zero_copy_only=False) for piece in pieces)]
 
 
-def _lengths(array, valid):
-    lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    return np.where(valid, lengths, -1).astype(np.int64)
+def _valid(array):
+    return np.asarray(array.is_valid())
+
+
+def _lengths(array):
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+    else:
+        lengths = np.diff(_text(array)[0])
+    return np.where(_valid(array), lengths, -1).astype(np.int64)
+
+
+def _text(array):
+    """Texts without those that are missing: (N + 1,) int64 where each begins and ends in the bytes, and the bytes."""
+    array = array.cast(pa.large_string()).fill_null("")
+    if not len(array):
+        return np.zeros(1, np.int64), np.zeros(0, np.uint8)
+    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
+    data = array.buffers()[2]
+    text = np.frombuffer(b"" if data is None else data, np.uint8)
+    return offsets, text[offsets[0] : offsets[-1]]
+
+
+def _bytes(array):
+    return _text(array)[1]

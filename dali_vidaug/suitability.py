@@ -11,7 +11,7 @@ from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root
 from dali_vidaug.errors import printable
-from dali_vidaug.media.video import same_time
+from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.plan import draw_frames, draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once

@@ -125,11 +125,22 @@ def test_scan_prints_a_remark_once(numbered, tmp_path, capsys, caplog):
     assert "look like several in one" in printed.out and "files that do not exist" in printed.out
 
 
-@pytest.mark.parametrize("name", ["kernels", "loader", "peers"])
+@pytest.mark.parametrize("name", ["kernels", "large_manifest", "loader", "peers"])
 def test_benchmarks_start(name):
     program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
     done = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "usage:" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_large_manifests_runs(numbered, tmp_path):
+    """With a copy and without one; what it leaves is the scan."""
+    program = Path(__file__).parent.parent / "benchmarks" / "large_manifest.py"
+    command = [sys.executable, program, numbered, "--rows", "1000", "300000", "--folder", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("second, while the first goes on") == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["scanned.parquet", "scanned.parquet.packets"]
 
 
 @pytest.mark.slow

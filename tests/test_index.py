@@ -36,6 +36,7 @@ from dali_vidaug.media.index import (
     DamagedIndexError,
     Index,
     Packets,
+    checksum,
     pack_packets,
     read_block,
 )
@@ -139,7 +140,7 @@ def test_frames_are_found_alike_one_by_one_and_together(case_video):
 def test_an_index_is_small(case, case_video):
     video = case_video(case)
     if case not in WITHOUT:
-        assert len(video.packet_index.packets) <= 6 * NUM_FRAMES
+        assert len(video.packet_index.packets) <= (7 if case == "mjpeg" else 6) * NUM_FRAMES
 
 
 # ---- The same frames
@@ -371,7 +372,7 @@ def test_an_index_of_another_file_is_found(tmp_path):
 def test_a_file_that_was_replaced_is_never_decoded(tmp_path):
     """Neither one as long, nor a shorter one, nor one of which a single byte of a packet is another."""
     path = write_numbered(tmp_path / "a.mp4", 40, options={"g": "10"})
-    video, whole = measured_video(path), path.read_bytes()
+    video, whole = measured_video(path)._replace(bytes=None, mtime_ns=None), path.read_bytes()
     other = write_numbered(tmp_path / "b.mp4", 40, options={"g": "10", "qp": "40"}).read_bytes()
     path.write_bytes(other.ljust(len(whole), b"\0")[: len(whole)])
     with pytest.raises(READ_ERRORS, match="changed since it was scanned: .*; scan again"):
@@ -401,7 +402,7 @@ def test_damage_that_no_decoder_sees_is_found(tmp_path):
     packets, data = packets_of(video), bytearray(path.read_bytes())
     data[int(packets.places[10] + packets.sizes[10] // 2)] ^= 0x10
     path.write_bytes(data)
-    frames = np.arange(8, 14)
+    frames, video = np.arange(8, 14), video._replace(bytes=None)  # its size and time are not compared
     decode(by_container(video), frames)  # no error
     with pytest.raises(ValueError, match="changed since it was scanned"):
         decode(video, frames)
@@ -423,11 +424,12 @@ def test_a_scan_proves_an_index_by_decoding(case, case_video):
     """Places of packets that are swapped, with their checksums: the bytes agree, the frames do not."""
     places, video = demuxed_places(case_video(case).path)
     assert prove_index(video, places)[0] == case_video(case).packet_index
-    rows = list(places._rows)
+    rows, data = list(places._rows), Path(video.path).read_bytes()
     for one, other in ((0, 1), (1, 2), (2, 3)):
         places._rows = list(rows)
         for a, b in ((one, other), (other, one)):
-            places._rows[a] = (*rows[a][:2], *rows[b][2:4], rows[a][4], rows[b][5])
+            place, size, flags = *rows[b][2:4], rows[a][4]
+            places._rows[a] = (*rows[a][:2], place, size, flags, checksum(data[place : place + size], flags))
         index, problem = prove_index(video, places)
         assert index is None and problem.startswith("decoding from it ")
     places._rows = rows[:-1]

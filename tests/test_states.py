@@ -13,7 +13,7 @@ import pytest
 from conftest import RECIPE, same_batch, take_batches, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug.media.video import same_time
+from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.report import warn_once
 from dali_vidaug.state import difference, fingerprint
 

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dali_vidaug.data.atomic import written_whole
 from dali_vidaug.media.index import Index
 
 SCHEMA = pa.schema([("codec", pa.dictionary(pa.int32(), pa.binary())), ("packets", pa.large_binary())])
@@ -91,10 +92,8 @@ class IndexTable:
         table = self.table if len(numbers) == len(self) else self.table.take(pa.array(numbers))
         name = f"{time.time_ns():x}-{os.getpid():x}"
         table = table.unify_dictionaries().replace_schema_metadata({"dali_vidaug": name})
-        partial = Path(f"{path}.{os.getpid()}")
-        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        with written_whole(path) as file, pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table, max_chunksize=65536)
-        partial.replace(path)
         return name
 
 
@@ -123,12 +122,12 @@ def read_table(path: str, name: str) -> IndexTable | None:
 
 
 def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
-    """A manifest's table whose column ``packet_index`` fits its packet indices. Older manifests have no such column.
+    """A manifest's table whose column ``packet_index`` fits its packet indices. Older manifests lack some columns.
 
     Raises:
         ValueError: a number is not of an index.
     """
-    for name, kind in (("packet_index", pa.int32()), ("no_packet_index", pa.string())):
+    for name, kind in (("packet_index", pa.int32()), ("no_packet_index", pa.string()), ("content_digest", pa.int64())):
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), kind))
     numbers = table["packet_index"]

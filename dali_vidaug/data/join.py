@@ -40,7 +40,7 @@ def join(first: Part, second: Part) -> Part:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise ValueError(f"manifest + manifest: the columns cannot be joined: {error}") from error
-    return Part(table.unify_dictionaries(), classes, root, several)
+    return Part(table, classes, root, several)
 
 
 def _common_classes(first: Part, second: Part) -> tuple[tuple[str, ...], bool]:

@@ -13,6 +13,7 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import SCHEMA, OtherVersionError
 from dali_vidaug.media.measure import SEVERAL
+from dali_vidaug.media.unchanged import OPEN_FLAGS, content_digest
 
 MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
 
@@ -61,11 +62,7 @@ class Known:
             row |= {"index": None, "packet_index": None, "no_packet_index": None}
         elif row["index"] is None and row["no_packet_index"] is None:  # a scan without
             return None
-        try:
-            stat = (self._root / name).stat()
-        except OSError:
-            return None
-        return row if (row["bytes"], row["mtime_ns"]) == (stat.st_size, stat.st_mtime_ns) else None
+        return row if _is_as_measured(self._root / name, row) else None
 
     def _is_of_stream(self, row):
         """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""
@@ -85,3 +82,20 @@ class Known:
     def forget(self) -> None:
         """Remove that file."""
         self._file.unlink(missing_ok=True)
+
+
+def _is_as_measured(path: Path, row: dict[str, Any]) -> bool:
+    """Whether a file has the size, time of change and bytes at some places that its row has."""
+    try:
+        file = os.open(path, OPEN_FLAGS)
+    except OSError:
+        return False
+    try:
+        stat = os.fstat(file)
+        if (row["bytes"], row["mtime_ns"]) != (stat.st_size, stat.st_mtime_ns):
+            return False
+        return row["content_digest"] == content_digest(file, stat.st_size)
+    except OSError:
+        return False
+    finally:
+        os.close(file)

@@ -6,17 +6,19 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
+from dali_vidaug.data.column import elements, first_of_sizes, group, shown_sizes, take, values
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
 from dali_vidaug.data.join import Part, join
 from dali_vidaug.data.names import restore_name
-from dali_vidaug.data.sampled import videos_of
+from dali_vidaug.data.sampled import video_of, videos_of
 from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, read_file, write_file
+from dali_vidaug.data.shared import Shared
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.errors import printable
@@ -64,25 +66,27 @@ class Manifest:
         self.root = str(root)
         self.broken = tuple(broken)
         self.remarks = tuple(remarks)
-        self._labels = self._numbers("label")
+        names = ("label", "first_frame", "last_frame", "orientation", "height", "width")
+        self._labels, self._first, self._last, *self._stored = (self.table[name].to_numpy() for name in names)
         self.multi_label = self.table["labels"].null_count < len(self)
-        self._first, self._last = self._numbers("first_frame"), self._numbers("last_frame")
-        sideways = self._numbers("orientation") >= 5
-        width, height = self._numbers("width"), self._numbers("height")
-        self._height, self._width = np.where(sideways, width, height), np.where(sideways, height, width)
-        used = np.concatenate([self._labels, *(part.flatten().to_numpy() for part in self.table["labels"].chunks)])
-        if len(used) and not (used.min() >= -1 and used.max() < max(1, len(self.classes))):
-            raise ValueError(f"manifest: labels go from {used.min()} to {used.max()}, "
+        self._shared: Shared | None = None
+        self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
+        used = [part for part in (self._labels, *elements(self.table["labels"])) if len(part)]
+        low, high = min((p.min() for p in used), default=0), max((p.max() for p in used), default=0)
+        if not (low >= -1 and high < max(1, len(self.classes))):
+            raise ValueError(f"manifest: labels go from {low} to {high}, "
                              f"not within {plural(len(self.classes), 'class', 'classes')}")  # fmt: skip
         bad = np.flatnonzero(~((self._first >= 0) & (self._last > self._first)))
         if len(bad):
             raise ValueError(f"manifest: row {bad[0]} ({self.path(int(bad[0]))}) has no frames")
 
-    def _numbers(self, name):
-        return self.table[name].to_numpy()
-
     def __len__(self) -> int:
         return self.table.num_rows
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A mapped manifest is pickled as the name of its file, any other as its rows."""
+        rows = self.table if self._shared is None else (self._shared.path, self._shared.key)
+        return _restored, (rows, self.classes, self.root, self.broken, self.remarks, self.packets)
 
     def __repr__(self) -> str:
         sizes = plural(len(self), "video"), plural(len(self.classes), "class", "classes")
@@ -104,7 +108,7 @@ class Manifest:
         samples = np.asarray(samples, np.int64)
         targets = np.zeros((len(samples), len(self.classes)), np.float32)
         if self.multi_label:
-            for row, labels in zip(targets, self.table["labels"].take(pa.array(samples)).to_pylist(), strict=True):
+            for row, labels in zip(targets, take(self.table["labels"], samples).to_pylist(), strict=True):
                 row[labels or []] = 1.0
             return targets
         labels = self._labels[samples]
@@ -114,9 +118,8 @@ class Manifest:
 
     def class_counts(self) -> np.ndarray:
         """(K,) int64: how many samples each class has."""
-        several = [part.flatten().to_numpy() for part in self.table["labels"].chunks]
-        labels = np.concatenate([self._labels[self._labels >= 0], *several])
-        return np.bincount(labels, minlength=len(self.classes))
+        parts = (self._labels[self._labels >= 0], *elements(self.table["labels"]))
+        return np.sum([np.bincount(part, minlength=len(self.classes)) for part in parts], axis=0)
 
     def path(self, sample: int) -> str:
         """The complete path of a sample's file."""
@@ -125,20 +128,19 @@ class Manifest:
 
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""
-        row = {name: self.table[name][sample].as_py() for name in Video._fields if name != "path"}
-        if self.packets is not None and row["packet_index"] is not None:
-            row["packet_index"] = self.packets[row["packet_index"]]
-        row["keyframes"] = np.array(row["keyframes"], np.int32)
-        row["pts"] = None if row["pts"] is None else np.array(row["pts"], np.int64)
-        return Video(path=self.path(sample), **row)
+        if self._shared is not None:
+            self._shared.count(1)
+        return video_of(self, self._of_video, sample)
 
     def videos(self, samples: ArrayLike) -> Videos:
         """What a sampler may know of some samples."""
+        if self._shared is not None:
+            self._shared.count(np.size(samples))
         return videos_of(self, samples)
 
     def frame_sizes(self, samples: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Heights and widths as shown, orientation applied: two (B,) int32 arrays."""
-        return self._height[samples], self._width[samples]
+        return shown_sizes(*(column[samples] for column in self._stored))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -160,17 +162,10 @@ class Manifest:
         samples = np.arange(len(self)) if samples is None else whole_numbers("samples", samples)
         if not ((samples >= 0) & (samples < len(self))).all():
             raise ValueError(f"manifest: samples must be in [0, {len(self)}), got {samples.min()} to {samples.max()}")
-        column = self.table[name].take(pa.array(samples))
-        kind = column.type
-        if pa.types.is_timestamp(kind) or pa.types.is_duration(kind):
-            return column.to_numpy()
-        if not column.null_count and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            return column.to_numpy()
-        if not column.null_count and pa.types.is_boolean(kind):
-            return np.array(column.to_pylist(), bool)
-        values = np.empty(len(column), object)
-        values[:] = [restore_name(v) for v in column.to_pylist()] if name == "path" else column.to_pylist()
-        return values
+        found = values(take(self.table[name], samples))
+        if name == "path":
+            found[:] = [restore_name(path) for path in found]
+        return found
 
     def select(self, rows: ArrayLike | slice) -> Manifest:
         """The manifest of some rows; classes, columns, remarks and broken files stay.
@@ -231,22 +226,19 @@ class Manifest:
 
     def any_oriented(self) -> bool:
         """Whether any video is shown otherwise than as it is stored: turned, or mirrored."""
-        return bool((self._numbers("orientation") != 1).any())
+        return bool((self._stored[0] != 1).any())
 
     def formats(self) -> dict[Format, Files]:
         """For each format that occurs, how many files have it, and the path of one."""
-        names = list(Format._fields)
-        groups = self.table.select([*names, "path"]).group_by(names, use_threads=False)
-        rows = groups.aggregate([("path", "count"), ("path", "first")]).to_pylist()
+        names = self.table["path"]
         return {
-            Format(*(row[name] for name in names)): Files(row["path_count"], printable(restore_name(row["path_first"])))
-            for row in rows
+            Format(*values): Files(number, printable(restore_name(names[row].as_py())))
+            for values, (number, row) in group(self.table, Format._fields).items()
         }
 
     def unique_sizes(self) -> np.ndarray:
         """A sample for each frame size that occurs: (N,) int64."""
-        keys = self._height.astype(np.int64) << 32 | self._width
-        return np.unique(keys, return_index=True)[1]
+        return first_of_sizes(*self._stored)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the manifest as one Parquet file, with its packet indices in a file beside it, whole or not at all.
@@ -279,11 +271,27 @@ class Manifest:
         """
         if root is not None and not Path(root).is_dir():
             raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
-        table, header = read_file(path)
+        table, header, shared = read_file(path)
         broken = [Broken(*b) for b in header["broken"]]
         root = header["root"] if root is None else root
         name = header.get("packet_index")
         packets = None if name is None else read_table(index_path(path), name)
-        manifest = cls(table, header["classes"], root, broken, header["remarks"], packets)
+        return cls(table, header["classes"], root, broken, header["remarks"], packets)._mapped(shared)
+
+    def _mapped(self, shared):
+        self._shared = shared
+        if shared is not None:
+            shared.release()
         pa.default_memory_pool().release_unused()
-        return manifest
+        return self
+
+
+def _restored(rows, *others):
+    """The manifest that was pickled.
+
+    Raises:
+        FileNotFoundError: its file is not there.
+        ValueError: it is another file now.
+    """
+    table, _, shared = read_file(*rows) if isinstance(rows, tuple) else (rows, None, None)
+    return Manifest(table, *others)._mapped(shared)

@@ -1,20 +1,40 @@
-"""What a sampler may know of rows of a manifest."""
+"""What decoders and samplers are told of rows of a manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from dali_vidaug.media.video import frame_times
+from dali_vidaug.data.column import take
+from dali_vidaug.media.video import Video, frame_times
 from dali_vidaug.sampling import Videos
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from dali_vidaug.data.manifest import Manifest
+
+
+def video_of(manifest: Manifest, columns: Mapping[str, pa.ChunkedArray], sample: int) -> Video:
+    """What the decoder needs to know of a row.
+
+    Args:
+        manifest: has the row.
+        columns: those of its table that a ``Video`` has; getting them from the table takes longer than the row does.
+        sample: the row.
+    """
+    row = {name: column[sample] for name, column in columns.items()}
+    lists = {name: row.pop(name).values for name in ("keyframes", "pts")}
+    row = {name: value.as_py() for name, value in row.items()}
+    if manifest.packets is not None and row["packet_index"] is not None:
+        row["packet_index"] = manifest.packets[row["packet_index"]]
+    keyframes, pts = lists["keyframes"], lists["pts"]
+    row["keyframes"] = np.array([] if keyframes is None else keyframes, np.int32)
+    row["pts"] = None if pts is None else np.array(pts, np.int64)
+    return Video(path=manifest.path(sample), **row)
 
 
 def videos_of(manifest: Manifest, samples: ArrayLike) -> Videos:
@@ -48,8 +68,8 @@ def videos_of(manifest: Manifest, samples: ArrayLike) -> Videos:
     def column(name: str) -> np.ndarray:
         return manifest.rows(name, samples)
 
-    first, last = (table[name].take(pa.array(samples)).to_numpy() for name in ("first_frame", "last_frame"))
-    fps = table["fps"].take(pa.array(samples)).to_numpy()
+    first, last = (take(table[name], samples).to_numpy() for name in ("first_frame", "last_frame"))
+    fps = take(table["fps"], samples).to_numpy()
     return Videos(
         first.astype(np.int64), last.astype(np.int64), fps, once(times), once(keyframes), column,
         lambda i: manifest.path(int(samples[i])),
@@ -58,6 +78,6 @@ def videos_of(manifest: Manifest, samples: ArrayLike) -> Videos:
 
 def without_times(manifest: Manifest, samples: ArrayLike) -> list[int]:
     """Those of some rows whose time stamps cannot be used, so that their frames have the times of the average rate."""
-    table, rows = manifest.table, pa.array(np.unique(np.asarray(samples, np.int64)))
-    known = [table[name].take(rows).is_valid().to_numpy() for name in ("pts", "pts_step")]
-    return rows.to_numpy()[~(known[0] | known[1])].tolist()
+    rows = np.unique(np.asarray(samples, np.int64))
+    known = [take(manifest.table[name], rows).is_valid().to_numpy() for name in ("pts", "pts_step")]
+    return rows[~(known[0] | known[1])].tolist()

@@ -156,8 +156,8 @@ def _measure(
 ) -> dict[str, Any]:
     """What is measured of each file, by path; ``options`` of ``measure``."""
     names = sorted({entry.path for entry in listing.entries if entry.error is None})
-    rows = {name: known.get(name) for name in names}
     with ThreadPoolExecutor(num_threads, "scan") as pool:
+        rows = dict(zip(names, pool.map(known.get, names), strict=True))
         missing = [name for name in names if rows[name] is None]
         jobs = {pool.submit(measure, listing.root / name, *options): name for name in missing}
         done = as_completed(jobs)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from dali_vidaug.data.atomic import written_whole
+from dali_vidaug.data.shared import (
+    ChangedError,
+    Shared,
+    check_unchanged,
+    copy_path,
+    key_of,
+    share,
+    stamp_of,
+)
 
 MANIFEST_VERSION = 2
 
@@ -44,6 +56,7 @@ SCHEMA = pa.schema(
         ("notes", pa.string()),  # what is odd about the file, for people; null: nothing
         ("bytes", pa.int64()),
         ("mtime_ns", pa.int64()),
+        ("content_digest", pa.int64()),  # of its bytes at eight places; see media/unchanged.py
         ("packet_index", pa.int32()),  # number of its packet index, in the file beside the manifest; null: none
         ("no_packet_index", pa.string()),  # why it has none, for people
     ]
@@ -85,33 +98,46 @@ def check_file_name(path: str | os.PathLike[str], caller: str) -> None:
 
 
 def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, Any]) -> None:
-    """Write a manifest's file, whole or not at all."""
-    header = {"version": MANIFEST_VERSION, **header}
+    """Write a manifest's file, whole or not at all, and of a large one the copy that is mapped."""
+    header = {"version": MANIFEST_VERSION, **header, "written": f"{time.time_ns():x}-{os.getpid():x}"}
     table = table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
-    partial = Path(f"{path}.{os.getpid()}")
-    pq.write_table(table, partial, row_group_size=65536)  # reading takes memory for one group at a time
-    partial.replace(path)
+    with written_whole(path) as file:
+        pq.write_table(table, file, row_group_size=65536)  # reading takes memory for one group at a time
+    with open(path, "rb") as file:  # noqa: PTH123
+        if share(file, pq.ParquetFile(file)) is None:
+            Path(copy_path(path)).unlink(missing_ok=True)
 
 
-def read_file(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]:
-    """Read a manifest's file: the table, and what ``write_file`` was given as header.
+def read_file(path: str | os.PathLike[str], key: str | None = None) -> tuple[pa.Table, dict[str, Any], Shared | None]:
+    """Read a manifest's file: the table, what ``write_file`` was given as header, and the mapped copy of a large one.
+
+    Args:
+        path: the file.
+        key: from ``key_of``: what the file must be, if given.
 
     Raises:
         FileNotFoundError: there is no such file.
         OtherVersionError: another release wrote it.
-        ValueError: the file is not a manifest.
+        ValueError: the file is not a manifest, or not that of ``key``, or was written to meanwhile.
     """
     try:
-        # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
-        table = pq.ParquetFile(path).read(use_threads=False)
-        header = json.loads((table.schema.metadata or {})[b"dali_vidaug"])
+        with open(path, "rb") as file:  # noqa: PTH123
+            stamp = stamp_of(file)  # first: what is read later may be another file's
+            if key is not None and key_of(file) != key:
+                raise ChangedError(f"manifest: {path} is no longer the file that it was when it was pickled")
+            # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
+            parquet = pq.ParquetFile(file)
+            header = json.loads((parquet.schema_arrow.metadata or {})[b"dali_vidaug"])
+            if header["version"] != MANIFEST_VERSION:
+                raise OtherVersionError(
+                    f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
+                )
+            shared = share(file, parquet)
+            table = parquet.read(use_threads=False) if shared is None else shared.table
+            check_unchanged(file, stamp)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"manifest: no file {path}") from error
     except (pa.ArrowException, OSError, KeyError) as error:
         why = "another Parquet file" if isinstance(error, KeyError) else error
         raise ValueError(f"{path} is not a manifest ({why}); dv.scan makes one of a folder or a list") from error
-    if header["version"] != MANIFEST_VERSION:
-        raise OtherVersionError(
-            f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
-        )
-    return table, header
+    return table, header, shared

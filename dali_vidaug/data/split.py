@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from dali_vidaug.data.column import take
 from dali_vidaug.data.entry import name_some, plural
 from dali_vidaug.data.schema import SCHEMA
 from dali_vidaug.rng import Draws, whole_numbers
@@ -50,7 +51,7 @@ def take_rows(table: pa.Table, index: np.ndarray) -> pa.Table:
         mask = np.zeros(len(table), bool)
         mask[index] = True
         return table.filter(pa.array(mask))
-    return table.take(pa.array(index))
+    return pa.Table.from_arrays([take(column, index) for column in table.columns], schema=table.schema)
 
 
 def lost_classes(classes: Sequence[str], *counts: np.ndarray) -> Iterator[str]:

@@ -23,6 +23,7 @@ from dali_vidaug.media.bitstream import encoder_note, is_fresh_start, is_referen
 from dali_vidaug.media.container import open_video, read_packets
 from dali_vidaug.media.index import KEY, NON_REFERENCE, DamagedIndexError, Packets
 from dali_vidaug.media.indexed_file import HIDDEN, IndexedFile, can_decode, open_indexed
+from dali_vidaug.media.unchanged import check_stamp, kept_open
 from dali_vidaug.media.video import Video, frame_index, frame_indices, frame_pts, is_counted
 
 SEEK_DISTANCE = 64  # frames; a key frame closer than this is reached by reading on
@@ -63,13 +64,17 @@ def open_source(video: Video) -> Iterator[tuple[Any, Any]]:
     With a packet index that is the bare file, otherwise its container.
 
     Raises:
-        OSError, ValueError, av.error.FFmpegError: it cannot be opened.
+        OSError, ValueError, av.error.FFmpegError: it cannot be opened, or is not the file that was scanned.
     """
-    opened: Any = open_video(video.path, video.stream)
     if video.packet_index is not None and read_by_index(video):
-        opened = open_indexed(video.path, video.packet_index)
-    with opened as source:
+        with open_indexed(video.path, video.packet_index) as source:
+            check_stamp(source[0].descriptor, video)
+            yield source
+        return
+    with kept_open(video) as check, open_video(video.path, video.stream) as source:
+        check()  # what was opened by the name is the file that was compared
         yield source
+        check()  # and is as it was
 
 
 def needs_note(video: Video) -> bool:

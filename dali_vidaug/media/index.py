@@ -2,8 +2,9 @@
 
 An index is made and proven by a scan (places.py). It has two parts: what a decoder must know (codec, extradata, size),
 which is the same for many files, and the packets in blocks of whole GOPs: time stamps as differences, positions as the
-gap to the packet before, sizes, flags, and 16 bits of each packet's CRC-32. A block is compressed, with a
-checksum. A packet that is read is compared with its CRC: what is not the packet of the scan is an error.
+gap to the packet before, sizes, flags, and each packet's CRC-32: all of it for key frames and the first packet, one of
+which is in every cut, 16 bits for the others. A block is compressed, with a checksum. A packet that is read is compared
+with its CRC: what is not the packet of the scan is an error.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-KEY, DISCARD, NON_REFERENCE, NO_DTS = 1, 2, 4, 8  # flags of a packet
+KEY, DISCARD, NON_REFERENCE, NO_DTS, FULL = 1, 2, 4, 8, 16  # flags of a packet; FULL: all 32 bits of its checksum
 BLOCK_MIN = 1024  # packets; a block ends before the next key frame
 
 # What a decoder takes from its container, by the names of PyAV's attributes.
@@ -46,8 +47,8 @@ class Packets(NamedTuple):
     Attributes:
         pts, dts: int64, time stamps; dts counts only without the flag ``NO_DTS``.
         places, sizes: int64, bytes.
-        flags: int64, a sum of ``KEY``, ``DISCARD``, ``NON_REFERENCE`` and ``NO_DTS``.
-        checks: int64, the last 16 bits of the CRC-32 of their bytes.
+        flags: int64, a sum of ``KEY``, ``DISCARD``, ``NON_REFERENCE``, ``NO_DTS`` and ``FULL``.
+        checks: int64, the CRC-32 of their bytes with the flag ``FULL``, else its last 16 bits.
     """
 
     pts: np.ndarray
@@ -100,9 +101,9 @@ def read_codec(packed: bytes) -> dict[str, Any]:
     return facts
 
 
-def checksum(data: Any) -> int:
-    """16 bits of the CRC-32 of a packet's bytes."""
-    return zlib.crc32(data) & 0xFFFF
+def checksum(data: Any, flags: int) -> int:
+    """The CRC-32 of a packet's bytes with the flag ``FULL``, else its last 16 bits."""
+    return zlib.crc32(data) & (0xFFFFFFFF if flags & FULL else 0xFFFF)
 
 
 def pack_packets(packets: Packets) -> bytes:
@@ -124,7 +125,9 @@ def pack_packets(packets: Packets) -> bytes:
 def _pack_block(packets):
     gaps = packets.places - np.append(0, packets.places[:-1] + packets.sizes[:-1])
     columns = [(packets.pts, True), (packets.dts, True), (gaps, False), (packets.sizes, False),
-               (packets.flags, False), (packets.checks, False)]  # fmt: skip
+               (packets.flags, False), (packets.checks & 0xFFFF, False)]  # fmt: skip
+    full = packets.checks[packets.flags & FULL != 0]
+    columns += [(full >> 16, False)] if len(full) else []
     data = len(gaps).to_bytes(4, "little") + b"".join(_pack_column(*column) for column in columns)
     return zlib.compress(data, 9)
 
@@ -150,14 +153,21 @@ def read_block(data: Any) -> Packets:
         raise DamagedIndexError(str(error)) from error
     count, at, columns = int.from_bytes(data[:4], "little"), 4, []
     for differences in (True, True, False, False, False, False):
-        first, width = _COLUMN.unpack_from(data, at)
-        at += _COLUMN.size
-        planes = np.frombuffer(data, np.uint8, (count - 1) * width, at).reshape(width, -1)
-        at += (count - 1) * width
-        rest = np.ascontiguousarray(planes.T).view(f"<i{width}")[:, 0] if count > 1 else ()
-        values = np.empty(count, np.int64)
-        values[0], values[1:] = first, rest
+        values, at = _read_column(data, at, count)
         columns.append(values.cumsum() if differences else values)
     pts, dts, gaps, sizes, flags, checks = columns
+    full = (flags & FULL).nonzero()[0]
+    if len(full):
+        checks[full] |= _read_column(data, at, len(full))[0] << 16
     places = np.cumsum(gaps) + np.append(0, np.cumsum(sizes)[:-1])
     return Packets(pts, dts, places, sizes, flags, checks)
+
+
+def _read_column(data, at, count):
+    """The values that begin at a byte, without adding differences up, and where they end."""
+    first, width = _COLUMN.unpack_from(data, at)
+    at += _COLUMN.size
+    planes = np.frombuffer(data, np.uint8, (count - 1) * width, at).reshape(width, -1)
+    values = np.empty(count, np.int64)
+    values[0], values[1:] = first, np.ascontiguousarray(planes.T).view(f"<i{width}")[:, 0] if count > 1 else ()
+    return values, at + (count - 1) * width

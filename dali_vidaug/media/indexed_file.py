@@ -26,6 +26,7 @@ from dali_vidaug.media.index import (
     read_block,
     read_codec,
 )
+from dali_vidaug.media.unchanged import OPEN_FLAGS
 
 HIDDEN = "hidden by an edit list"  # the ``opaque`` of such packets, whose flag cannot be set
 GAP_MAX = 1 << 17  # bytes between packets that are read along rather than read apart
@@ -85,6 +86,10 @@ class IndexedFile:
         path: the file.
         index: of it.
 
+    Attributes:
+        stream: what cutting and decoding use of a stream.
+        descriptor: of the open file.
+
     Raises:
         OSError: it cannot be opened.
         DamagedIndexError: the index contradicts itself.
@@ -101,11 +106,11 @@ class IndexedFile:
         ends = 4 + count * BLOCK.size + np.cumsum([0, *(length for _, length in directory)])
         self._blocks = [data[a:b] for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
         self._known: dict[int, Packets] = {}
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptor = os.open(path, OPEN_FLAGS)
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._file)
+        os.close(self.descriptor)
 
     def block(self, number: int) -> Packets:
         """The packets of a block."""
@@ -145,7 +150,7 @@ class IndexedFile:
     def _pread(self, first, last):
         if first < 0:
             raise DamagedIndexError("a place before the file")
-        data = os.pread(self._file, last - first, first)
+        data = os.pread(self.descriptor, last - first, first)
         if len(data) < last - first:
             raise EOFError(f"changed since it was scanned: it ends before byte {last}; scan again")
         return memoryview(data)
@@ -157,7 +162,7 @@ class IndexedFile:
             span_of, firsts[span_of].tolist(), *(column.tolist() for column in part), strict=True
         ):
             data = spans[span][place - first : place - first + size]
-            if checksum(data) != check:
+            if checksum(data, flags) != check:
                 raise ValueError(f"changed since it was scanned: at byte {place} is another packet; scan again")
             packet = av.Packet(size)  # av.Packet(data) would lack the padding after the end, which decoders may read
             packet.update(data)

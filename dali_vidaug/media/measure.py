@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.places import Places, prove_index
 from dali_vidaug.media.prove import Decoded, compare, decode_packets, join, odd_frames, prove
+from dali_vidaug.media.unchanged import OPEN_FLAGS, content_digest, identity
 from dali_vidaug.media.video import Video
 
 _DAMAGED_MAX = 0.9  # of a file's frames; what remains of one with more is not worth its doubts
@@ -41,11 +43,25 @@ def measure(path: Path, deep: bool = False, stream: int | None = None, index: bo
             return {"error": "not a regular file"}  # to open a named pipe would wait for ever
         if stat.st_size == 0:
             return {"error": "the file is empty"}
-        return {**_measure(path, deep, stream, index), "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        return _measure_unchanged(path, deep, stream, index)
     except FileNotFoundError:
         return {"error": "the file does not exist"}
     except READ_ERRORS as error:
         return {"error": one_line(error)}
+
+
+def _measure_unchanged(path, deep, stream, index):
+    """As ``measure``, of a file that nobody changes meanwhile."""
+    file = os.open(path, OPEN_FLAGS)
+    try:
+        stat = os.fstat(file)
+        row = _measure(path, deep, stream, index)
+        digest = content_digest(file, stat.st_size)
+        if not identity(stat) == identity(os.fstat(file)) == identity(path.stat()):
+            return {"error": "it was changed while it was scanned; scan again"}
+        return {**row, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "content_digest": digest}
+    finally:
+        os.close(file)
 
 
 def _measure(path, deep, stream_index, with_index):

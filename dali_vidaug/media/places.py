@@ -15,6 +15,7 @@ from dali_vidaug.media.cut import READ_ERRORS, can_be_indexed, is_hidden, read_b
 from dali_vidaug.media.decode import decode_frames
 from dali_vidaug.media.index import (
     DISCARD,
+    FULL,
     KEY,
     NO_DTS,
     NON_REFERENCE,
@@ -74,8 +75,9 @@ class Places:
         else:
             flags = KEY * packet.is_keyframe + DISCARD * is_hidden(packet) + NO_DTS * (packet.dts is None)
             flags += NON_REFERENCE * (not is_reference(packet, stream))
+            flags += FULL * (packet.is_keyframe or not self._rows)
             dts = packet.pts if packet.dts is None else packet.dts
-            self._rows.append((packet.pts, dts, place, len(data), flags, checksum(data)))
+            self._rows.append((packet.pts, dts, place, len(data), flags, checksum(data, flags)))
 
     def _find(self, told, data):
         """The place of the first such bytes at or soon after the place that the container tells, or None."""

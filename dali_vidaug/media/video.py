@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -31,6 +30,7 @@ class Video(NamedTuple):
     regular: bool
     bytes: int | None = None  # size and time of change when it was scanned; None: not compared
     mtime_ns: int | None = None
+    content_digest: int | None = None  # of its bytes at some places, see media/unchanged.py
     packet_index: Index | None = None  # of its packets; None: the container is opened
 
     @property
@@ -76,33 +76,6 @@ def frame_pts(video: Video, index: int) -> int:
 def is_counted(video: Video) -> bool:
     """Whether the file's time stamps are useless, so that frames are found by counting from the start."""
     return video.pts is None and video.pts_step is None
-
-
-def same_time(now: int, then: int) -> bool:
-    """Whether two times of change are the same, in nanoseconds; some programs that copy keep whole seconds only."""
-    whole = 10**9
-    return now == then or (now // whole == then // whole and (now % whole == 0 or then % whole == 0))
-
-
-def check_unchanged(video: Video) -> None:
-    """Refuse a file that is not the one that was scanned, by its size and its time of change.
-
-    Raises:
-        OSError: there is no such file.
-        ValueError: it is another one.
-    """
-    if video.bytes is None:
-        return
-    stat = os.stat(video.path)  # noqa: PTH116 (called for every clip)
-    if stat.st_size != video.bytes:
-        raise ValueError(
-            f"changed since it was scanned: it has {stat.st_size} bytes, and had {video.bytes}; scan again"
-        )
-    if video.mtime_ns is not None and not same_time(stat.st_mtime_ns, video.mtime_ns):
-        raise ValueError(
-            "changed since it was scanned: it has the same size, but another time of change; scan again, or use "
-            "check_files='size' if it is the same file"
-        )
 
 
 def frame_times(row: Mapping[str, Any]) -> np.ndarray:
