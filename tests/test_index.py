@@ -86,7 +86,7 @@ def random_packets(count, rng, jumps=1 << 20):
     sizes = rng.integers(1, 1 << int(rng.integers(2, 30)), count)
     return Packets(
         pts.astype(np.int64), pts - rng.integers(0, 9, count), rng.integers(0, jumps, count), sizes, flags,
-        rng.integers(0, 1 << 16, count),
+        rng.integers(0, 1 << 16, count), rng.integers(-1, 1 << int(rng.integers(1, 63)), count),
     )  # fmt: skip
 
 
@@ -111,7 +111,7 @@ def test_a_long_file_is_read_block_by_block(case_video):
     count, rng = 4000, np.random.default_rng(0)
     pts = np.arange(count) * 10
     flags = np.where(np.arange(count) % 50 == 0, KEY, 0)
-    packets = Packets(pts, pts, pts * 9, np.full(count, 90), flags, rng.integers(0, 1 << 16, count))
+    packets = Packets(pts, pts, pts * 9, np.full(count, 90), flags, rng.integers(0, 1 << 16, count), np.full(count, -1))
     file = IndexedFile(os.devnull, Index(case_video("h264_bframes").packet_index.codec, pack_packets(packets)))
     for key in range(0, count, 50):
         block = next(file.packets_from(key * 10))
@@ -427,7 +427,7 @@ def test_a_scan_proves_an_index_by_decoding(case, case_video):
     for one, other in ((0, 1), (1, 2), (2, 3)):
         places._rows = list(rows)
         for a, b in ((one, other), (other, one)):
-            places._rows[a] = (*rows[a][:2], *rows[b][2:4], rows[a][4], rows[b][5])
+            places._rows[a] = (*rows[a][:2], *rows[b][2:4], rows[a][4], rows[b][5], rows[a][6])
         index, problem = prove_index(video, places)
         assert index is None and problem.startswith("decoding from it ")
     places._rows = rows[:-1]

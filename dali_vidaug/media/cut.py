@@ -23,6 +23,7 @@ from dali_vidaug.media.bitstream import encoder_note, is_fresh_start, is_referen
 from dali_vidaug.media.container import open_video, read_packets
 from dali_vidaug.media.index import KEY, NON_REFERENCE, DamagedIndexError, Packets
 from dali_vidaug.media.indexed_file import HIDDEN, IndexedFile, can_decode, open_indexed
+from dali_vidaug.media.references import reference_closure
 from dali_vidaug.media.video import Video, frame_index, frame_indices, frame_pts, is_counted
 
 SEEK_DISTANCE = 64  # frames; a key frame closer than this is reached by reading on
@@ -82,13 +83,16 @@ def is_hidden(packet: Any) -> bool:
     return packet.is_discard or packet.opaque is HIDDEN
 
 
-def read_cuts(source: Any, stream: Any, video: Video, frames: np.ndarray, *, one_cut: bool = False) -> list[Cut]:
+def read_cuts(
+    source: Any, stream: Any, video: Video, frames: np.ndarray, *, for_dali: bool = False, one_cut: bool = False
+) -> list[Cut]:
     """Read what is needed to decode some frames.
 
     Args:
         source, stream: from ``open_source``, or from ``open_video``; nothing has been read from it yet.
         video: its row of the manifest.
         frames: (F,) int, indices in [0, num_frames), in any order, repeats allowed.
+        for_dali: keep all reference pictures, also those that no wanted frame refers to, in any cut.
         one_cut: read everything from the key frame at or before the first wanted frame, as one cut; otherwise there is
             a cut for each key frame that a wanted frame depends on.
 
@@ -114,8 +118,10 @@ def read_cuts(source: Any, stream: Any, video: Video, frames: np.ndarray, *, one
     if one_cut:
         keys = np.broadcast_to(keys[0], keys.shape)
     groups = {key: {int(i) for i in wanted[keys == key]} for key in np.unique(keys).tolist()}
-    read = _read_by_place if isinstance(source, IndexedFile) else _read_in_order
-    first, cuts = read(source, stream, video, groups)
+    if isinstance(source, IndexedFile):
+        first, cuts = _read_by_place(source, stream, video, groups, for_dali)
+    else:
+        first, cuts = _read_in_order(source, stream, video, groups)
     note = encoder_note(first, stream) if first is not None else b""
     return [
         cut._replace(packets=[_with_prefix(note, cut.packets[0]), *cut.packets[1:]]) if note and key > 0 else cut
@@ -144,9 +150,9 @@ def _read_in_order(container, stream, video, groups):
     return first, cuts
 
 
-def _read_by_place(file, stream, video, groups):
+def _read_by_place(file, stream, video, groups, for_dali):
     """As ``_read_in_order``, of a file with a packet index: all cuts in one read, where they are not far apart."""
-    parts = [_find_packets(file, video, key, group) for key, group in groups.items()]
+    parts = [_find_packets(file, video, key, group, for_dali) for key, group in groups.items()]
     noted = needs_note(video) and max(groups) > 0
     if noted:
         parts.append(file.block(0).part(slice(0, 1)))
@@ -161,10 +167,10 @@ def _read_by_place(file, stream, video, groups):
     return first, cuts
 
 
-def _find_packets(file, video, key, wanted):
-    """Which packets the frames ``wanted`` need from key frame ``key`` on, without non-reference pictures of others."""
+def _find_packets(file, video, key, wanted, for_dali):
+    """Which packets the frames ``wanted`` need from key frame ``key`` on, without those that they do not refer to."""
     found: list[Packets] = []
-    sought, num_missing = np.array(sorted(wanted)), len(wanted)
+    sought, is_sought = np.array(sorted(wanted)), np.zeros(0, bool)
     for packets in file.packets_from(None if key == FROM_START else frame_pts(video, key)):
         frames = frame_indices(video, packets.pts)
         if not found:
@@ -173,13 +179,14 @@ def _find_packets(file, video, key, wanted):
             if key != FROM_START and not is_first[start]:
                 break
             packets, frames = packets.part(slice(start, None)), frames[start:]
-        is_sought = sought[np.searchsorted(sought, frames).clip(max=len(sought) - 1)] == frames
-        num_missing -= int(is_sought.sum())
-        count = len(frames) if num_missing else int(is_sought.nonzero()[0][-1]) + 1
-        needed = (packets.flags & NON_REFERENCE == 0) | is_sought
-        found.append(packets.part(needed[:count].nonzero()[0]))
-        if not num_missing:
-            return found[0] if len(found) == 1 else Packets(*map(np.concatenate, zip(*found, strict=True)))
+        is_sought = np.append(is_sought, np.isin(frames, sought))
+        found.append(packets)
+        if is_sought.sum() == len(wanted):
+            count = int(is_sought.nonzero()[0][-1]) + 1
+            whole = found[0] if len(found) == 1 else Packets(*map(np.concatenate, zip(*found, strict=True)))
+            packets, is_sought = whole.part(slice(count)), is_sought[:count]
+            needed = (packets.flags & NON_REFERENCE == 0) | is_sought
+            return packets.part((needed if for_dali else reference_closure(packets, is_sought)).nonzero()[0])
     raise DamagedIndexError(f"it lacks packets of the frames {min(wanted)} to {max(wanted)}")
 
 

@@ -2,7 +2,7 @@
 
 An index is made and proven by a scan (places.py). It has two parts: what a decoder must know (codec, extradata, size),
 which is the same for many files, and the packets in blocks of whole GOPs: time stamps as differences, positions as the
-gap to the packet before, sizes, flags, and 16 bits of each packet's CRC-32. A block is compressed, with a
+gap to the packet before, sizes, flags, 16 bits of each packet's CRC-32, and which packets it refers to. A block is compressed, with a
 checksum. A packet that is read is compared with its CRC: what is not the packet of the scan is an error.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-KEY, DISCARD, NON_REFERENCE, NO_DTS = 1, 2, 4, 8  # flags of a packet
+KEY, DISCARD, NON_REFERENCE, NO_DTS, ANCHOR = 1, 2, 4, 8, 16  # flags of a packet
 BLOCK_MIN = 1024  # packets; a block ends before the next key frame
 
 # What a decoder takes from its container, by the names of PyAV's attributes.
@@ -46,8 +46,10 @@ class Packets(NamedTuple):
     Attributes:
         pts, dts: int64, time stamps; dts counts only without the flag ``NO_DTS``.
         places, sizes: int64, bytes.
-        flags: int64, a sum of ``KEY``, ``DISCARD``, ``NON_REFERENCE`` and ``NO_DTS``.
+        flags: int64, a sum of ``KEY``, ``DISCARD``, ``NON_REFERENCE``, ``NO_DTS`` and ``ANCHOR``: a packet that is never
+            left out of a cut that goes on after it.
         checks: int64, the last 16 bits of the CRC-32 of their bytes.
+        references: int64, which packets each may refer to: bit d for the one d + 1 before it; -1: not known.
     """
 
     pts: np.ndarray
@@ -56,6 +58,7 @@ class Packets(NamedTuple):
     sizes: np.ndarray
     flags: np.ndarray
     checks: np.ndarray
+    references: np.ndarray
 
     def part(self, which: Any) -> Packets:
         """Some of the packets."""
@@ -124,7 +127,7 @@ def pack_packets(packets: Packets) -> bytes:
 def _pack_block(packets):
     gaps = packets.places - np.append(0, packets.places[:-1] + packets.sizes[:-1])
     columns = [(packets.pts, True), (packets.dts, True), (gaps, False), (packets.sizes, False),
-               (packets.flags, False), (packets.checks, False)]  # fmt: skip
+               (packets.flags, False), (packets.checks, False), (packets.references, False)]  # fmt: skip
     data = len(gaps).to_bytes(4, "little") + b"".join(_pack_column(*column) for column in columns)
     return zlib.compress(data, 9)
 
@@ -149,7 +152,7 @@ def read_block(data: Any) -> Packets:
     except zlib.error as error:
         raise DamagedIndexError(str(error)) from error
     count, at, columns = int.from_bytes(data[:4], "little"), 4, []
-    for differences in (True, True, False, False, False, False):
+    for differences in (True, True, False, False, False, False, False):
         first, width = _COLUMN.unpack_from(data, at)
         at += _COLUMN.size
         planes = np.frombuffer(data, np.uint8, (count - 1) * width, at).reshape(width, -1)
@@ -158,6 +161,6 @@ def read_block(data: Any) -> Packets:
         values = np.empty(count, np.int64)
         values[0], values[1:] = first, rest
         columns.append(values.cumsum() if differences else values)
-    pts, dts, gaps, sizes, flags, checks = columns
+    pts, dts, gaps, sizes, flags, checks, references = columns
     places = np.cumsum(gaps) + np.append(0, np.cumsum(sizes)[:-1])
-    return Packets(pts, dts, places, sizes, flags, checks)
+    return Packets(pts, dts, places, sizes, flags, checks, references)

@@ -14,6 +14,7 @@ from dali_vidaug.media.bitstream import is_reference
 from dali_vidaug.media.cut import READ_ERRORS, can_be_indexed, is_hidden, read_by_index
 from dali_vidaug.media.decode import decode_frames
 from dali_vidaug.media.index import (
+    ANCHOR,
     DISCARD,
     KEY,
     NO_DTS,
@@ -26,9 +27,11 @@ from dali_vidaug.media.index import (
 )
 from dali_vidaug.media.indexed_file import open_indexed
 from dali_vidaug.media.prove import Frame, compare, digest_of
+from dali_vidaug.media.references import References
 from dali_vidaug.media.video import Video, frame_indices, frame_pts
 
 _HEADER_MAX = 256  # bytes that a container may put between the place that it tells and the packet
+_GOP_COMPARED = 64  # frames; a frame so far from the key frame is compared, where a cut may be the less
 _FRAMES_COMPARED = 5  # from the first, the second and the last key frame on
 
 
@@ -47,6 +50,7 @@ class Places:
         self.problem: str | None = None
         self._rows: list[tuple[int, ...]] = []
         self._codec = b""
+        self._references = References(stream)
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._codec = pack_codec(stream)
@@ -64,6 +68,7 @@ class Places:
         if self.problem is not None:
             return
         data = bytes(packet)
+        references, is_anchor = self._references.add(packet, stream)
         place = self._find(packet.pos, data)
         if packet.pts is None:
             self.problem = "a packet has no time stamp"
@@ -73,9 +78,9 @@ class Places:
             self.problem = "its packets have side data"
         else:
             flags = KEY * packet.is_keyframe + DISCARD * is_hidden(packet) + NO_DTS * (packet.dts is None)
-            flags += NON_REFERENCE * (not is_reference(packet, stream))
+            flags += NON_REFERENCE * (not is_reference(packet, stream)) + ANCHOR * is_anchor
             dts = packet.pts if packet.dts is None else packet.dts
-            self._rows.append((packet.pts, dts, place, len(data), flags, checksum(data)))
+            self._rows.append((packet.pts, dts, place, len(data), flags, checksum(data), references))
 
     def _find(self, told, data):
         """The place of the first such bytes at or soon after the place that the container tells, or None."""
@@ -123,9 +128,11 @@ def prove_index(video: Video, places: Places, truth: Sequence[Frame] | None = No
         gops = zip(keys, ends, strict=True)
         return wrong if any(compare(indexed, range(*gop), truth) for gop in gops) else (index, None)
     for i in sorted({0, min(1, len(keys) - 1), len(keys) - 1}):
-        frames = np.arange(keys[i], min(video.num_frames, keys[i] + _FRAMES_COMPARED))
+        clips = [np.arange(keys[i], min(video.num_frames, keys[i] + _FRAMES_COMPARED))]
+        if video.codec == "hevc":  # one frame, without those that it does not refer to
+            clips.append(np.array([min(ends[i], keys[i] + _GOP_COMPARED) - 1]))
         try:
-            if _looks(video, frames) != _looks(indexed, frames):
+            if any(_looks(video, frames) != _looks(indexed, frames) for frames in clips):
                 return wrong
         except READ_ERRORS as error:
             return None, f"decoding from it fails ({one_line(error)})"
