@@ -46,8 +46,8 @@ class Packets(NamedTuple):
     Attributes:
         pts, dts: int64, time stamps; dts counts only without the flag ``NO_DTS``.
         places, sizes: int64, bytes.
-        flags: int64, a sum of ``KEY``, ``DISCARD``, ``NON_REFERENCE``, ``NO_DTS`` and ``ANCHOR``: a packet that is never
-            left out of a cut that goes on after it.
+        flags: int64, a sum of ``KEY``, ``DISCARD``, ``NON_REFERENCE``, ``NO_DTS`` and ``ANCHOR``: a packet that is
+            never left out of a cut that goes on after it.
         checks: int64, the last 16 bits of the CRC-32 of their bytes.
         references: int64, which packets each may refer to: bit d for the one d + 1 before it; -1: not known.
     """
