@@ -2,8 +2,9 @@
 
 An index is made and proven by a scan (places.py). It has two parts: what a decoder must know (codec, extradata, size),
 which is the same for many files, and the packets in blocks of whole GOPs: time stamps as differences, positions as the
-gap to the packet before, sizes, flags, 16 bits of each packet's CRC-32, and which packets it refers to. A block is compressed, with a
-checksum. A packet that is read is compared with its CRC: what is not the packet of the scan is an error.
+gap to the packet before, sizes, flags, 16 bits of each packet's CRC-32, and which packets it refers to. A block is
+compressed, with a checksum. A packet that is read is compared with its CRC: what is not the packet of the scan is an
+error.
 """
 
 from __future__ import annotations
