@@ -24,7 +24,9 @@ import numpy as np
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug.media.cut import frame_index, is_counted, open_video, read_cuts
+from dali_vidaug.media.container import open_video
+from dali_vidaug.media.cut import read_cuts
+from dali_vidaug.media.video import frame_index, is_counted
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from conftest import import_torchvision

@@ -39,7 +39,20 @@ from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report
 from dali_vidaug.rng import Draws
-from dali_vidaug.sampling import ClipSampling, Videos
+from dali_vidaug.sampling import (
+    ClipSampling,
+    KeyframeClip,
+    MMAction2Sampling,
+    MultiClip,
+    Sampler,
+    SegmentSampling,
+    SlowFastSampling,
+    Snippets,
+    Spans,
+    VideoMAESampling,
+    Videos,
+    VJEPA2Sampling,
+)
 
 if TYPE_CHECKING:
     from dali_vidaug.batch import Batch, BatchMix
@@ -74,11 +87,14 @@ __all__ = [
     "FrameCutMix",
     "FrameCutMixUp",
     "FrameCutout",
+    "KeyframeClip",
     "LabelSmoothing",
+    "MMAction2Sampling",
     "Manifest",
     "Mix",
     "MixUp",
     "MovingCutMix",
+    "MultiClip",
     "Normalize",
     "OneOf",
     "OpError",
@@ -91,8 +107,15 @@ __all__ = [
     "Recipe",
     "Report",
     "Resize",
+    "Sampler",
+    "SegmentSampling",
+    "SlowFastSampling",
+    "Snippets",
+    "Spans",
     "TrivialAugment",
+    "VJEPA2Sampling",
     "VideoLoader",
+    "VideoMAESampling",
     "VideoMix",
     "Videos",
     "augment",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, NotForDaliError, one_line
 from dali_vidaug.graph import Encoded, Graph, num_in_decoder
 from dali_vidaug.media.cut import READ_ERRORS
@@ -141,6 +142,8 @@ class Maker:
             raise
         self.report.add_seconds("graph", time.perf_counter() - before)
         self.report.add_batch(pending.plan.frames)
+        if getattr(self.recipe.sampling, "uses_times", False):
+            self.report.add_untimed(without_times(self.manifest, pending.plan.samples))
         return pending.plan, clips
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ class Recipe:
     """A sampler and ops, in order. ``repr(recipe)`` is valid Python and ``Recipe.parse`` reads it back.
 
     Attributes:
-        sampling: which frames of a video make a clip: ``ClipSampling``, or a sampler of your own (see ``sampling.py``).
+        sampling: which frames of a video make a clip: ``ClipSampling``, another of ``SAMPLERS``, or your own.
         ops: applied in order (kept as a tuple); ``Normalize``, if present, comes last. Without it the clips stay uint8.
 
     Raises:

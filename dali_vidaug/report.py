@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -65,6 +65,7 @@ class Report:
         frames: of all clips.
         padded: clips that have a frame more than once, because their video is too short for the sampling.
         frames_repeated: frames of these clips that are another one again.
+        untimed: videos without usable time stamps, of which frames were chosen by time: by their average frame rate.
         repeated: clips that came twice in an epoch, to make the ranks even.
         skipped: clips that were left out, because they could not be decoded (``on_error="skip"``).
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
@@ -80,6 +81,7 @@ class Report:
     frames: int = 0
     padded: int = 0
     frames_repeated: int = 0
+    untimed: int = 0
     repeated: int = 0
     skipped: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -156,6 +158,8 @@ class Report:
                 f"{self.frames_repeated / self.frames:.0%} "
                 "of all frames are another one again, because videos are too short for the sampling"
             )
+        if self.untimed:
+            lines.append(f"videos without usable time stamps, sampled by their average frame rate: {self.untimed}")
         if self.repeated:
             lines.append(f"clips that came again to make the ranks even: {self.repeated}")
         lines += [f"  sample {i}, {n}x: {path}: {why}" for i, (path, why, n) in sorted(self.bad.items())]
@@ -174,6 +178,7 @@ class RunningReport:
     def __init__(self) -> None:
         self._lock, self._report = threading.Lock(), Report()
         self._started: float | None = None
+        self._untimed: set[int] = set()
 
     def start(self, num_threads: int) -> None:
         """Start the clock, if it is not running. ``num_threads`` load clips."""
@@ -209,6 +214,12 @@ class RunningReport:
             self._report.padded += int((again > 0).sum())
             self._report.frames_repeated += int(again.sum())
             self._report.frames_with_short_gops += frames_with_gops(frames, _GOP)
+
+    def add_untimed(self, samples: Iterable[int]) -> None:
+        """Count videos without usable time stamps of which frames were chosen by time, each once."""
+        with self._lock:
+            self._untimed.update(samples)
+            self._report.untimed = len(self._untimed)
 
     def add_repeated(self, num_clips: int) -> None:
         """Count clips that come again to make the ranks even."""

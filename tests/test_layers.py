@@ -11,27 +11,29 @@ import dali_vidaug
 
 PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
-    "ground": "errors rng threads sampling schedule kernels report",
+    "ground": "errors rng threads sampling.options sampling.videos sampling.grid sampling.clip sampling.segments "
+    "sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule kernels report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.video "
     "media.container media.indexed_file media.references media.cut media.remux media.decode media.oddities "
     "media.numbers media.packets media.prove media.places media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.sizes ops.flip ops.normalize ops.smoothing "
     "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops",
-    "data": "data data.names data.schema data.index_table data.entry data.split data.join data.manifest data.given "
-    "data.segments data.header data.folder data.classes data.labels data.lists data.files data.known data.scan",
+    "data": "data data.names data.schema data.index_table data.entry data.split data.join data.sampled data.manifest "
+    "data.given data.segments data.header data.folder data.classes data.labels data.lists "
+    "data.files data.known data.scan",
     "plan": "recipe description plan settings columns graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "ranks state suitability loader in_memory op_contract",
     "package": "",
-    "commands": "commands commands.demo commands.summary commands.pictures commands.doctor commands.checks "
-    "commands.checks.context "
+    "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
+    "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.preview commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
-UPWARD = {("errors", "plan"), ("description", "plan")}  # for type checkers alone
+UPWARD = {("errors", "plan"), ("description", "plan"), ("data.sampled", "data.manifest")}  # for type checkers alone
 LAZY = {  # imports inside functions, and why
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",

@@ -99,44 +99,18 @@ def draw_views(sampler, lengths, num_views):
     return sampler.draw(draws, make_videos(np.zeros_like(lengths), lengths)).reshape(-1, num_views, sampler.num_frames)
 
 
-def test_the_middles_of_segments_are_those_of_tsn():
-    """100 frames, 8 segments: as TSN's and MMAction2's code."""
-    segments = define(PAGE, "segments")
-    assert draw_frames(segments(8, center=True), [100])[0].tolist() == [6, 18, 31, 43, 56, 68, 81, 93]
-    assert draw_frames(segments(8, center=True), [100], 50)[0].tolist() == [56, 68, 81, 93, 106, 118, 131, 143]
-
-
-@pytest.mark.parametrize("length", [1, 2, 3, 8, 11, 100])
-def test_a_random_frame_of_each_segment(length):
-    segments = define(PAGE, "segments")
-    frames = draw_frames(segments(4), [length] * 5000)
-    bounds = [i * length // 4 for i in range(5)]
-    assert frames.min() == 0 and frames.max() == length - 1 and (np.diff(frames, axis=1) >= 0).all()
-    for i in range(4):
-        counts = np.bincount(frames[:, i] - bounds[i])
-        assert len(counts) == max(bounds[i + 1] - bounds[i], 1)
-        assert ((counts - counts.mean()) ** 2 / counts.mean()).sum() < len(counts) + 6 * (2 * len(counts)) ** 0.5
-
-
-def test_frames_evenly_spread_are_pytorchvideos():
-    videos = make_videos(np.array([0]), np.array([60]))
-    frames = np.linspace(videos.first, videos.last - 1, 8, axis=1).astype(int)  # the line of the page
-    assert frames.tolist() == [[0, 8, 16, 25, 33, 42, 50, 59]]
-    assert "np.linspace(videos.first, videos.last - 1, n, axis=1).astype(int)" in (define.__globals__["ROOT"] / PAGE).read_text()  # fmt: skip  # noqa: E501
-
-
 def test_two_views_have_other_frames_or_the_same():
-    views = define(PAGE, "views")
-    other = draw_views(views(4, 2), [200] * 500, 2)
+    clip = dv.ClipSampling(4, 2)
+    other = draw_views(dv.MultiClip(clip, 2, "random"), [200] * 500, 2)
     assert (np.diff(other, axis=2) == 2).all() and (other[:, 0] != other[:, 1]).any(1).mean() > 0.95
-    same = draw_views(views(4, 2, same_frames=True), [200] * 500, 2)
+    same = draw_views(dv.MultiClip(clip, 2, "same"), [200] * 500, 2)
     assert (same[:, 0] == same[:, 1]).all() and (same[:, 0] == other[:, 0]).all()
 
 
 @pytest.mark.parametrize("same", [False, True])
 def test_two_views_of_a_loader(same, numbered_manifest):
     """The frames that are planned come, each view cropped by itself, those of a video next to each other."""
-    sampler = define(PAGE, "views")(3, 2, same_frames=same)
+    sampler = dv.MultiClip(dv.ClipSampling(3, 2), 2, "same" if same else "random")
     recipe = dv.Recipe(sampler, (dv.RandomResizedCrop(32),))
     with dv.VideoLoader(numbered_manifest, recipe, 4, device="cpu") as loader:
         batch = next(iter(loader))
@@ -150,17 +124,6 @@ def test_two_views_of_a_loader(same, numbered_manifest):
         batch = next(iter(loader))
         for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
             assert [read_number(frame) for frame in clip] == frames.tolist()
-
-
-def test_ten_clips_are_those_of_mmaction2():
-    """300 frames, 32 with stride 2: the starts of MMAction2's test pipeline, each for three crops."""
-    sampler = define(PAGE, "even clips")(32, 2)
-    frames = draw_views(sampler, [300], 30)[0]
-    starts = [0, 26, 53, 79, 105, 132, 158, 184, 211, 237]
-    assert sampler.num_clips == 30 and frames[::3, 0].tolist() == starts and (frames[::3] == frames[2::3]).all()
-    assert (np.diff(frames, axis=1) == 2).all() and frames.max() == 299
-    short = draw_views(define(PAGE, "even clips")(4, 2, 3, 1), [1, 5, 7, 8], 3)
-    assert (short.max((1, 2)) <= [0, 4, 6, 7]).all() and (short >= 0).all()
 
 
 @pytest.mark.parametrize("size", [(96, 160), (160, 96), (97, 97), (45, 60)], ids=str)
@@ -177,7 +140,9 @@ def test_three_crops_are_the_ends_and_the_middle(size):
 
 def test_thirty_views_are_averaged(numbered_manifest):
     """All 30 clips of each video come once, and their mean is the video's."""
-    recipe = dv.Recipe(define(PAGE, "even clips")(2, 3), (define(PAGE, "three crops")(16), dv.Normalize()))
+    recipe = dv.Recipe(
+        dv.MultiClip(dv.ClipSampling(2, 3), 30, num_crops=3), (define(PAGE, "three crops")(16), dv.Normalize())
+    )
     options = dict(device="cpu", shuffle=False, drop_last=False, on_error="raise")
     votes, seen = torch.zeros(len(numbered_manifest), 3), []
     with dv.VideoLoader(numbered_manifest, recipe, 5, **options) as loader:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import ast
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,14 @@ from dali_vidaug.commands.options import (
     open_videos,
 )
 from dali_vidaug.commands.pictures import contact_sheet, mix_picture, mixing_ops, ramp_picture
+from dali_vidaug.commands.timeline import timeline_picture
 from dali_vidaug.media.decode import decode
+from dali_vidaug.sampling import SAMPLERS
 
 RECIPES = ("validation", "crop", "randaugment", "mix")
 _CLIPS = 8  # drawn, unless the user says otherwise
-_OF_MANIFESTS = ("samples", "num_clips", "recipe", "plan", "epoch")
+_VIEWS = 30  # the same, of --sampling, for each video
+_OF_MANIFESTS = ("samples", "num_clips", "recipe", "plan", "epoch", "sampling")
 _OF_OPS = ("video", "mix")
 
 
@@ -37,9 +42,10 @@ def add_preview(commands: Any) -> None:
         "preview",
         help="draw samples of a manifest, or what the ops do",
         description="With a manifest (or a folder, or a list) draws samples of it as a recipe makes them, with file, "
-        "class, frames and what was drawn; with --plan the clips of a plan that Plan.save wrote. Without one draws a "
-        "strip of frames for each op of RandAugment-T, with the value that each frame gets; with --mix, two clips and "
-        "the result of an op that mixes or erases, with weights and label.",
+        "class, frames and what was drawn; with --plan the clips of a plan that Plan.save wrote; with --sampling time "
+        "lines that show which frames a sampler takes. Without one draws a strip of frames for each op of "
+        "RandAugment-T, with the value that each frame gets; with --mix, two clips and the result of an op that mixes "
+        "or erases, with weights and label.",
         formatter_class=Help,
         usage=f"%(prog)s [-h] [{VIDEOS}] [-o PNG] [options]",
     )
@@ -47,7 +53,7 @@ def add_preview(commands: Any) -> None:
     preview.add_argument(
         "--samples", type=SAMPLE, nargs="+", metavar="ROW", help="rows of the manifest (default: spread over it)"
     )
-    preview.add_argument("--num-clips", type=CLIPS, help="clips drawn at most (default: 8)")
+    preview.add_argument("--num-clips", type=CLIPS, help="clips drawn at most (default: 8; of --sampling 30 a video)")
     preview.add_argument(
         "--recipe", metavar="NAME|FILE",
         help="how samples are made: validation (the middle of the video and of its frames), crop (random crop and "
@@ -55,6 +61,11 @@ def add_preview(commands: Any) -> None:
         "repr of a recipe of yours (default: validation)",
     )  # fmt: skip
     preview.add_argument("--plan", metavar="JSON", help="draw the clips of a saved plan, from the manifest's videos")
+    preview.add_argument(
+        "--sampling", metavar="SAMPLER",
+        help="draw on a time line which frames each view takes, of a manifest, folder, list or video, for a sampler as "
+        "it is written in Python: 'MultiClip(ClipSampling(16, stride=4), num_clips=10)'",
+    )  # fmt: skip
     preview.add_argument("--epoch", type=EPOCH, help="whose draws to show (default: 0)")
     preview.add_argument(
         "--video", metavar="FILE", nargs="+", help="for ops: your video, two with --mix (default: painted)"
@@ -79,6 +90,9 @@ def check_preview(args: argparse.Namespace) -> None:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
         raise ValueError(f"{names}: {'not with' if args.videos else 'only with'} a manifest, folder or list")
     drawn = [f"--{name}" for name in ("recipe", "samples", "epoch") if getattr(args, name) is not None]
+    if args.sampling and (args.plan or args.recipe):
+        raise ValueError(f"--sampling: {'--plan' if args.plan else '--recipe'} cannot be given, it has its own sampler")
+    args.sampler = named_sampler(args.sampling) if args.sampling else None
     if args.plan and drawn:
         raise ValueError(f"--plan: {', '.join(drawn)} cannot be given, the plan has its own")
     args.op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
@@ -118,9 +132,41 @@ def named_recipe(name: str, num_frames: int, randaugment: dv.RandAugmentT) -> dv
         raise ValueError(f"--recipe: {name}: {error}") from error
 
 
+def named_sampler(text: str) -> Any:
+    """The sampler that a user wrote: as in Python, with or without ``dv.`` and the names of arguments.
+
+    Raises:
+        ValueError: it is none.
+    """
+    known = {sampler.__name__: [field.name for field in fields(sampler)] for sampler in SAMPLERS}
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func).removeprefix("dv.")
+                node.func = ast.Name(name)
+                if len(node.args) <= len(known.get(name, ())) and name in known:
+                    given = [ast.keyword(field, value) for field, value in zip(known[name], node.args, strict=False)]
+                    node.args, node.keywords = [], [*given, *node.keywords]
+                if len({word.arg for word in node.keywords}) < len(node.keywords):
+                    raise ValueError(f"an argument of {name} is given twice")
+        sampler = ast.unparse(tree)
+        return dv.Recipe.parse(f"Recipe(sampling={sampler}, ops=())").sampling
+    except (SyntaxError, ValueError) as error:
+        why = f"cannot read {text!r}" if isinstance(error, SyntaxError) else str(error)
+        raise ValueError(f"--sampling: {why}; samplers are {', '.join(known)}") from error
+
+
 def run_preview(args: argparse.Namespace) -> int:
     """dali-vidaug preview."""
-    if args.videos:
+    if args.sampler is not None:
+        manifest = open_videos(args.videos)
+        rows = args.samples or [0]
+        _check_rows(args, manifest, rows, "--samples")
+        picture = timeline_picture(
+            manifest, args.sampler, rows, seed=args.seed, epoch=args.epoch or 0, num_views=args.num_clips or _VIEWS
+        )
+    elif args.videos:
         picture = contact_sheet(_draw_samples(args, open_videos(args.videos)), args.num_clips or _CLIPS)
     else:
         clips, labels = _read_clips(args)
@@ -133,6 +179,11 @@ def run_preview(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_rows(args, manifest, rows, option):
+    if max(rows, default=0) >= len(manifest):
+        raise OptionError(f"{option}: there is no row {max(rows)}; {args.videos} has rows 0 to {len(manifest) - 1}")
+
+
 def _draw_samples(args, manifest):
     """The batch of the rows that were asked for, or of the plan."""
     most = args.num_clips or _CLIPS
@@ -140,9 +191,7 @@ def _draw_samples(args, manifest):
         rows = args.saved.samples.tolist()
     else:
         rows = args.samples or np.unique(np.linspace(0, len(manifest) - 1, most).round().astype(int)).tolist()
-    if max(rows, default=0) >= len(manifest):
-        option = f"--plan {args.plan}" if args.saved else "--samples"
-        raise OptionError(f"{option}: there is no row {max(rows)}; {args.videos} has rows 0 to {len(manifest) - 1}")
+    _check_rows(args, manifest, rows, f"--plan {args.plan}" if args.saved else "--samples")
     plan = args.saved or dv.draw_plan(manifest, args.made, rows, args.seed, args.epoch or 0)
     for i in range(min(len(plan), most)):
         print(plan.describe(i, manifest))

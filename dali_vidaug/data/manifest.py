@@ -15,11 +15,12 @@ from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
 from dali_vidaug.data.join import Part, join
 from dali_vidaug.data.names import restore_name
+from dali_vidaug.data.sampled import videos_of
 from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.errors import printable
-from dali_vidaug.media.video import Video, frame_times
+from dali_vidaug.media.video import Video
 from dali_vidaug.rng import whole_numbers
 from dali_vidaug.sampling import Videos
 
@@ -133,15 +134,7 @@ class Manifest:
 
     def videos(self, samples: ArrayLike) -> Videos:
         """What a sampler may know of some samples."""
-        samples = np.asarray(samples, np.int64)
-
-        def times_of(i):
-            names = ("num_frames", "fps", "time_base", "pts_step", "pts")
-            return frame_times({name: self.table[name][int(samples[i])].as_py() for name in names})
-
-        first, last = (column[samples].astype(np.int64) for column in (self._first, self._last))
-        fps = self.table["fps"].take(pa.array(samples)).to_numpy()
-        return Videos(first, last, fps, times_of)
+        return videos_of(self, samples)
 
     def frame_sizes(self, samples: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Heights and widths as shown, orientation applied: two (B,) int32 arrays."""
