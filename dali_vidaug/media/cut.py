@@ -1,8 +1,9 @@
 """Cuts: the packets that a clip needs of a file, and no more.
 
 A *cut* is the packets from the key frame at or before a wanted frame to the last wanted frame that depends on it. Left
-out are the leading pictures (shown before the key frame, decoded after it) and non-reference pictures that are not
-wanted. PyAV decodes a cut as it is (decode.py); DALI gets it as a small file in memory (remux.py).
+out are the leading pictures (shown before the key frame, decoded after it), non-reference pictures that are not wanted
+and, where the packet index tells (references.py), reference pictures that no wanted frame refers to. PyAV decodes a cut
+as it is (decode.py); DALI gets it as a small file in memory (remux.py), with all its reference pictures.
 
 Frame i is always the i-th frame of a full decode, in presentation order.
 """
@@ -40,11 +41,13 @@ class Cut(NamedTuple):
             not regular, an iterator that reads the file on.
         frames: for each packet of a list the index of its frame, -1 when it has none (it is hidden).
         stream: where they are from, PyAV's ``Stream`` or an ``IndexedStream``.
+        lacks_references: reference pictures are left out, because no wanted frame refers to them.
     """
 
     packets: Iterable[Any]
     frames: list[int]
     stream: Any
+    lacks_references: bool = False
 
 
 def can_be_indexed(video: Video) -> bool:
@@ -84,7 +87,13 @@ def is_hidden(packet: Any) -> bool:
 
 
 def read_cuts(
-    source: Any, stream: Any, video: Video, frames: np.ndarray, *, for_dali: bool = False, one_cut: bool = False
+    source: Any,
+    stream: Any,
+    video: Video,
+    frames: np.ndarray,
+    *,
+    all_references: bool = False,
+    one_cut: bool = False,
 ) -> list[Cut]:
     """Read what is needed to decode some frames.
 
@@ -92,7 +101,7 @@ def read_cuts(
         source, stream: from ``open_source``, or from ``open_video``; nothing has been read from it yet.
         video: its row of the manifest.
         frames: (F,) int, indices in [0, num_frames), in any order, repeats allowed.
-        for_dali: keep all reference pictures, also those that no wanted frame refers to, in any cut.
+        all_references: keep those pictures too that no wanted frame refers to, but others may.
         one_cut: read everything from the key frame at or before the first wanted frame, as one cut; otherwise there is
             a cut for each key frame that a wanted frame depends on.
 
@@ -119,7 +128,7 @@ def read_cuts(
         keys = np.broadcast_to(keys[0], keys.shape)
     groups = {key: {int(i) for i in wanted[keys == key]} for key in np.unique(keys).tolist()}
     if isinstance(source, IndexedFile):
-        first, cuts = _read_by_place(source, stream, video, groups, for_dali)
+        first, cuts = _read_by_place(source, stream, video, groups, all_references)
     else:
         first, cuts = _read_in_order(source, stream, video, groups)
     note = encoder_note(first, stream) if first is not None else b""
@@ -150,9 +159,10 @@ def _read_in_order(container, stream, video, groups):
     return first, cuts
 
 
-def _read_by_place(file, stream, video, groups, for_dali):
+def _read_by_place(file, stream, video, groups, all_references):
     """As ``_read_in_order``, of a file with a packet index: all cuts in one read, where they are not far apart."""
-    parts = [_find_packets(file, video, key, group, for_dali) for key, group in groups.items()]
+    found = [_find_packets(file, video, key, group, all_references) for key, group in groups.items()]
+    parts = [part for part, _ in found]
     noted = needs_note(video) and max(groups) > 0
     if noted:
         parts.append(file.block(0).part(slice(0, 1)))
@@ -164,11 +174,11 @@ def _read_by_place(file, stream, video, groups, for_dali):
     ]
     if None in cuts:
         raise DamagedIndexError("a key frame is not where it should be")
-    return first, cuts
+    return first, [cut._replace(lacks_references=lacks) for cut, (_, lacks) in zip(cuts, found, strict=True)]
 
 
-def _find_packets(file, video, key, wanted, for_dali):
-    """Which packets the frames ``wanted`` need from key frame ``key`` on, without those that they do not refer to."""
+def _find_packets(file, video, key, wanted, all_references):
+    """Which packets the frames ``wanted`` need from key frame ``key`` on, and whether these lack reference pictures."""
     found: list[Packets] = []
     sought, is_sought = np.array(sorted(wanted)), np.zeros(0, bool)
     for packets in file.packets_from(None if key == FROM_START else frame_pts(video, key)):
@@ -185,8 +195,9 @@ def _find_packets(file, video, key, wanted, for_dali):
             count = int(is_sought.nonzero()[0][-1]) + 1
             whole = found[0] if len(found) == 1 else Packets(*map(np.concatenate, zip(*found, strict=True)))
             packets, is_sought = whole.part(slice(count)), is_sought[:count]
-            needed = (packets.flags & NON_REFERENCE == 0) | is_sought
-            return packets.part((needed if for_dali else reference_closure(packets, is_sought)).nonzero()[0])
+            every = (packets.flags & NON_REFERENCE == 0) | is_sought
+            needed = every if all_references else reference_closure(packets, is_sought)
+            return packets.part(needed.nonzero()[0]), bool((every & ~needed).any())
     raise DamagedIndexError(f"it lacks packets of the frames {min(wanted)} to {max(wanted)}")
 
 

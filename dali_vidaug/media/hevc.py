@@ -10,7 +10,6 @@ from typing import NamedTuple
 from dali_vidaug.media.headers import Bits
 
 _IDR, _RANDOM_ACCESS = (19, 20), range(16, 24)  # table 7-1
-_B, _I = 0, 2  # slice_type
 _SLICE_MAX = 512  # bytes of a slice that are looked at: its header is shorter, without the entry points
 _SETS_MAX, _PICTURES_MAX, _LAST_PROFILE = 64, 16, 5  # 7.4.3.2.1, A.4.1; later profiles have other slice headers
 ReferenceSet = tuple[tuple[int, bool], ...]  # (difference of places, may be referred to now), the nearest place first
@@ -22,20 +21,14 @@ class HevcSequence(NamedTuple):
     Attributes:
         colour_planes: each is coded on its own.
         order_bits: length of slice_pic_order_cnt_lsb.
-        num_blocks: coding tree blocks of a picture.
         reference_sets: those that slices name by number; None if they cannot be told.
         long_terms: how many long-term pictures slices can name by number; None if they have none at all.
-        num_offset_flags: bits with which slices say whether they use sample adaptive offset.
-        has_motion: they say whether they use the motion of another picture.
     """
 
     colour_planes: bool
     order_bits: int
-    num_blocks: int
     reference_sets: tuple[ReferenceSet, ...] | None
     long_terms: int | None
-    num_offset_flags: int
-    has_motion: bool
 
 
 def read_hevc_sequence(parameter_set: bytes) -> HevcSequence:
@@ -51,24 +44,20 @@ def read_hevc_sequence(parameter_set: bytes) -> HevcSequence:
     for with_profile, with_level in present:
         bits.read(88 * with_profile + 8 * with_level)
     bits.unsigned()  # sps_seq_parameter_set_id
-    chroma = bits.unsigned()
-    if chroma == 3:
+    if bits.unsigned() == 3:  # chroma_format_idc
         colour_planes = bool(bits.read(1))
-    width, height = bits.unsigned(), bits.unsigned()
+    bits.unsigned(), bits.unsigned()  # width, height
     if bits.read(1):  # conformance_window_flag
         bits.unsigned(), bits.unsigned(), bits.unsigned(), bits.unsigned()
     bits.unsigned(), bits.unsigned()  # bit depths
     order_bits = bits.unsigned() + 4
     for _ in range(sub_layers + 1 if bits.read(1) else 1):  # sps_sub_layer_ordering_info_present_flag
         bits.unsigned(), bits.unsigned(), bits.unsigned()
-    block = 3 + bits.unsigned()
-    block = min(block + bits.unsigned(), 6)
-    num_blocks = -(-width // (1 << block)) * -(-height // (1 << block))
-    bits.unsigned(), bits.unsigned(), bits.unsigned(), bits.unsigned()  # sizes and depths of transform blocks
+    for _ in range(6):  # sizes and depths of blocks
+        bits.unsigned()
     if bits.read(1) and bits.read(1):  # scaling_list_enabled_flag, sps_scaling_list_data_present_flag
         _skip_scaling_lists(bits)
-    bits.read(1)  # amp_enabled_flag
-    num_offset_flags = bits.read(1) * (2 if chroma else 1)
+    bits.read(2)  # amp_enabled_flag, sample_adaptive_offset_enabled_flag
     if bits.read(1):  # pcm_enabled_flag
         bits.read(8), bits.unsigned(), bits.unsigned(), bits.read(1)
     sets: list[ReferenceSet] | None = []
@@ -77,15 +66,9 @@ def read_hevc_sequence(parameter_set: bytes) -> HevcSequence:
         sets = None if one is None or sets is None else [*sets, one]
         if sets is None:
             break
-    long_terms = None
-    if bits.read(1):  # long_term_ref_pics_present_flag
-        long_terms = min(bits.unsigned(), 32)
-        bits.read(long_terms * (order_bits + 1))
+    long_terms = bits.unsigned() if bits.read(1) else None  # long_term_ref_pics_present_flag
     known = sets is not None and profile <= _LAST_PROFILE and not colour_planes
-    return HevcSequence(
-        colour_planes, order_bits, num_blocks, tuple(sets or ()) if known else None, long_terms, num_offset_flags,
-        bool(bits.read(1)),
-    )  # fmt: skip
+    return HevcSequence(colour_planes, order_bits, tuple(sets or ()) if known else None, long_terms)
 
 
 def _skip_scaling_lists(bits):
@@ -131,91 +114,54 @@ class HevcPictureSet(NamedTuple):
 
     Attributes:
         number: by which slices refer to it.
-        has_dependent_slices: slices may go on with the header of the one before.
         has_output_flag: pictures say whether they are shown.
         extra_bits: in slice headers.
-        num_references: how many pictures each of the two lists has, where a slice does not say.
-        lists_change: slices may say which pictures the lists have.
     """
 
     number: int
-    has_dependent_slices: bool
     has_output_flag: bool
     extra_bits: int
-    num_references: tuple[int, int]
-    lists_change: bool
 
 
 def read_hevc_picture_set(parameter_set: bytes) -> HevcPictureSet:
     """Read a picture parameter set, a NAL unit."""
-    bits = Bits(parameter_set[2:])
+    bits = Bits(parameter_set[2:18])
     number = bits.unsigned()
-    bits.unsigned()  # pps_seq_parameter_set_id
-    dependent, has_output_flag, extra_bits = bool(bits.read(1)), bool(bits.read(1)), bits.read(3)
-    bits.read(2)  # sign_data_hiding_enabled_flag, cabac_init_present_flag
-    num_references = bits.unsigned() + 1, bits.unsigned() + 1
-    bits.signed(), bits.read(2)  # init_qp_minus26; constrained_intra_pred_flag, transform_skip_enabled_flag
-    if bits.read(1):  # cu_qp_delta_enabled_flag
-        bits.unsigned()
-    bits.signed(), bits.signed(), bits.read(4)  # chroma offsets; whether they, and weights, are in slices; transquant
-    tiles = bits.read(1)
-    bits.read(1)  # entropy_coding_sync_enabled_flag
-    if tiles:
-        columns, rows = bits.unsigned(), bits.unsigned()
-        if not bits.read(1):  # uniform_spacing_flag
-            for _ in range(min(columns + rows, 64)):
-                bits.unsigned()
-        bits.read(1)  # loop_filter_across_tiles_enabled_flag
-    bits.read(1)  # pps_loop_filter_across_slices_enabled_flag
-    if bits.read(1):  # deblocking_filter_control_present_flag
-        bits.read(1)  # deblocking_filter_override_enabled_flag
-        if not bits.read(1):  # pps_deblocking_filter_disabled_flag
-            bits.signed(), bits.signed()
-    if bits.read(1):  # pps_scaling_list_data_present_flag
-        _skip_scaling_lists(bits)
-    return HevcPictureSet(number, dependent, has_output_flag, extra_bits, num_references, bool(bits.read(1)))
+    bits.unsigned(), bits.read(1)  # pps_seq_parameter_set_id, dependent_slice_segments_enabled_flag
+    return HevcPictureSet(number, bool(bits.read(1)), bits.read(3))
 
 
 def read_hevc_order(unit: bytes, sequence: HevcSequence, picture_sets: dict[int, HevcPictureSet]) -> int | None:
     """The place of a picture in presentation order (slice_pic_order_cnt_lsb; 7.3.6.1), None if it cannot be told.
 
     Args:
-        unit: the first slice of a picture that is no IDR picture, a NAL unit.
+        unit: the first slice of a picture, a NAL unit.
         sequence: in force.
         picture_sets: by number.
     """
-    begun = _begin(Bits(unit[2:26]), unit, sequence, picture_sets)
-    return None if begun is None else begun[2]
+    return _read_order(Bits(unit[2:26]), unit, sequence, picture_sets)
 
 
-def _begin(bits, unit, sequence, picture_sets):
-    """Read a slice up to its place: (picture parameter set, slice_type, place); None if that cannot be told.
-
-    Both numbers are None in a slice that goes on with the header of the one before.
-    """
-    kind, first = unit[0] >> 1 & 63, bits.read(1)  # first_slice_segment_in_pic_flag
+def _read_order(bits, unit, sequence, picture_sets):
+    kind = unit[0] >> 1 & 63
+    bits.read(1)  # first_slice_segment_in_pic_flag
     if kind in _RANDOM_ACCESS:
         bits.read(1)  # no_output_of_prior_pics_flag
     picture_set = picture_sets.get(bits.unsigned())
     if picture_set is None:
         return None
-    if not first:
-        if picture_set.has_dependent_slices and bits.read(1):
-            return picture_set, None, None
-        bits.read((sequence.num_blocks - 1).bit_length())  # slice_segment_address
-    bits.read(picture_set.extra_bits)
-    kind_of_slice = bits.unsigned()
+    bits.read(picture_set.extra_bits), bits.unsigned()  # slice_type
     bits.read(picture_set.has_output_flag + 2 * sequence.colour_planes)
-    return picture_set, kind_of_slice, 0 if kind in _IDR else bits.read(sequence.order_bits)
+    return 0 if kind in _IDR else bits.read(sequence.order_bits)
 
 
 class HevcSlice(NamedTuple):
-    """What a slice says of pictures before it, in decoding order. All are differences of places.
+    """What a slice says of the pictures before it, in decoding order: differences of places (8.3.2).
 
     Attributes:
         order: its own place, modulo 2 ** ``order_bits``.
         kept: those that stay in the decoder.
-        referred: those that it may refer to: they are in its lists.
+        referred: those of them that it may refer to.
     """
 
     order: int
@@ -224,7 +170,9 @@ class HevcSlice(NamedTuple):
 
 
 def read_hevc_slice(unit: bytes, sequence: HevcSequence, picture_sets: dict[int, HevcPictureSet]) -> HevcSlice | None:
-    """Read a slice header as far as its lists of pictures (7.3.6.1), None if they cannot be told.
+    """Read the header of a picture's first slice as far as its reference picture set, None if it cannot be told.
+
+    All slices of a picture have the same set.
 
     Args:
         unit: a NAL unit.
@@ -232,12 +180,11 @@ def read_hevc_slice(unit: bytes, sequence: HevcSequence, picture_sets: dict[int,
         picture_sets: by number.
     """
     bits = Bits(unit[2:_SLICE_MAX])
-    begun = _begin(bits, unit, sequence, picture_sets)
-    if begun is None or sequence.reference_sets is None:
+    order = _read_order(bits, unit, sequence, picture_sets)
+    if order is None or not unit[2] >> 7 or sequence.reference_sets is None:  # first_slice_segment_in_pic_flag
         return None
-    picture_set, kind, order = begun
-    if kind is None or unit[0] >> 1 & 63 in _IDR:
-        return HevcSlice(order or 0, (), ())
+    if unit[0] >> 1 & 63 in _IDR:
+        return HevcSlice(0, (), ())
     sets = sequence.reference_sets
     if bits.read(1):  # short_term_ref_pic_set_sps_flag
         number = bits.read((len(sets) - 1).bit_length()) if sets else 0
@@ -246,8 +193,7 @@ def read_hevc_slice(unit: bytes, sequence: HevcSequence, picture_sets: dict[int,
         chosen = _read_reference_set(bits, list(sets), True)
     if chosen is None or _has_long_terms(bits, sequence):
         return None
-    bits.read(sequence.has_motion + sequence.num_offset_flags)
-    return HevcSlice(order, tuple(delta for delta, _ in chosen), _read_lists(bits, picture_set, kind, chosen))
+    return HevcSlice(order, tuple(delta for delta, _ in chosen), tuple(delta for delta, used in chosen if used))
 
 
 def _has_long_terms(bits, sequence):
@@ -255,20 +201,3 @@ def _has_long_terms(bits, sequence):
         return False
     named = bits.unsigned() if sequence.long_terms else 0  # num_long_term_sps
     return bool(named + bits.unsigned())
-
-
-def _read_lists(bits, picture_set, kind, chosen):
-    """The pictures in the lists of a slice (8.3.4), of those that may be referred to now."""
-    usable = [delta for delta, used in chosen if used]
-    if kind == _I or not usable:
-        return ()
-    counts = list(picture_set.num_references[: 1 if kind != _B else 2])
-    if bits.read(1):  # num_ref_idx_active_override_flag
-        counts = [bits.unsigned() + 1 for _ in counts]
-    num_before, found = sum(delta < 0 for delta in usable), set()
-    for order, count in zip((usable, usable[num_before:] + usable[:num_before]), counts, strict=False):
-        places = list(range(min(count, _PICTURES_MAX)))
-        if picture_set.lists_change and len(usable) > 1 and bits.read(1):  # ref_pic_list_modification_flag
-            places = [bits.read((len(usable) - 1).bit_length()) for _ in places]
-        found |= {order[place % len(order)] for place in places}
-    return tuple(sorted(found))

@@ -149,9 +149,15 @@ def read_block(data: Any) -> Packets:
         DamagedIndexError: they are not what was packed.
     """
     try:
-        data = zlib.decompress(data)
-    except zlib.error as error:
+        columns = _read_columns(zlib.decompress(data))
+    except (zlib.error, struct.error) as error:
         raise DamagedIndexError(str(error)) from error
+    pts, dts, gaps, sizes, flags, checks, references = columns
+    places = np.cumsum(gaps) + np.append(0, np.cumsum(sizes)[:-1])
+    return Packets(pts, dts, places, sizes, flags, checks, references)
+
+
+def _read_columns(data):
     count, at, columns = int.from_bytes(data[:4], "little"), 4, []
     for differences in (True, True, False, False, False, False, False):
         first, width = _COLUMN.unpack_from(data, at)
@@ -162,6 +168,4 @@ def read_block(data: Any) -> Packets:
         values = np.empty(count, np.int64)
         values[0], values[1:] = first, rest
         columns.append(values.cumsum() if differences else values)
-    pts, dts, gaps, sizes, flags, checks, references = columns
-    places = np.cumsum(gaps) + np.append(0, np.cumsum(sizes)[:-1])
-    return Packets(pts, dts, places, sizes, flags, checks, references)
+    return columns

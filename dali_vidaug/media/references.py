@@ -1,20 +1,22 @@
 """Which packets a clip needs of a GOP: its frames, and all that they refer to, directly or not.
 
-That is the *reference-closed set* of the wanted frames, and the least that any decoder must decode. H.265 says in the
-header of each slice which pictures it may refer to. Nothing else is needed there: the decoder finds pictures by their
-places in presentation order, whatever was left out between them. In other codecs a picture may refer to all reference
-pictures before it.
+That is the *reference-closed set* of the wanted frames, the least that a decoder can decode which goes by headers.
+H.265 says with each picture which ones it may refer to. Nothing else is needed: the decoder finds them by their places
+in presentation order, whatever was left out between them, and reports one that is missing. In other codecs a picture
+may refer to all reference pictures before it.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from dali_vidaug.media.bitstream import hevc_sets_in, nal_units
 from dali_vidaug.media.hevc import HevcSequence, read_hevc_picture_set, read_hevc_sequence, read_hevc_slice
-from dali_vidaug.media.index import ANCHOR, NON_REFERENCE, Packets
+from dali_vidaug.media.index import ANCHOR, KEY, NON_REFERENCE, Packets
 
 UNKNOWN = -1  # in place of the references of a packet: it may refer to every reference picture before it
 _DISTANCE_MAX = 62  # packets between a picture and one that it refers to; farther ones are not known
@@ -48,6 +50,32 @@ def reference_closure(packets: Packets, wanted: np.ndarray) -> np.ndarray:
     return needed
 
 
+def spared(packets: Packets) -> Iterator[int]:
+    """Tell for each packet which reference packets it can do without, of those since the latest key frame.
+
+    Args:
+        packets: (P,) in decoding order.
+
+    Yields:
+        A sum of 2 ** i over the packets i after its key frame (or the first packet).
+    """
+    closures: deque[int] = deque(maxlen=_DISTANCE_MAX)
+    required, before, key = 0, 0, 0
+    for at, (flags, references) in enumerate(zip(packets.flags.tolist(), packets.references.tolist(), strict=True)):
+        if flags & KEY or at == 0:
+            required, before, key = 0, 0, at
+            closures.clear()
+        closure = required | 1 << (at - key) | (before if references == UNKNOWN else 0)
+        while references > 0:
+            distance = references.bit_length()
+            references ^= 1 << (distance - 1)
+            closure |= closures[-distance] if distance <= len(closures) else 0
+        closures.append(closure)
+        required |= closure if flags & ANCHOR or at == key else 0
+        before |= 0 if flags & NON_REFERENCE else 1 << (at - key)
+        yield before & ~closure
+
+
 class References:
     """Tells of each packet of a stream, one after the other, which packets before it are referred to.
 
@@ -58,6 +86,7 @@ class References:
     def __init__(self, stream: Any):
         self._is_hevc = stream.codec_context.name == "hevc"
         self._sequence: HevcSequence | None = None
+        self._sequences: set[bytes] = set()
         self._picture_sets: dict = {}
         self._numbers: dict[int, int] = {}  # of the packets that are still in the decoder, by place
         self._number, self._latest = -1, 0  # of this packet; the place that others are counted from
@@ -69,7 +98,8 @@ class References:
         for unit in units:
             kind = unit[0] >> 1 & 63
             if kind == _SPS:
-                self._sequence = read_hevc_sequence(unit)
+                self._sequences.add(unit)
+                self._sequence = read_hevc_sequence(unit) if len(self._sequences) == 1 else None  # which is in force?
             elif kind == _PPS:
                 read = read_hevc_picture_set(unit)
                 self._picture_sets[read.number] = read
@@ -87,7 +117,7 @@ class References:
         units = [unit for unit in nal_units(packet, stream) if len(unit) > 2 and not unit[0] & 1 and not unit[1] >> 3]
         self._read(units)
         slices = [unit for unit in units if unit[0] >> 1 & 63 in _SLICES]
-        read = self._read_slices(slices)
+        read = read_hevc_slice(slices[0], self._sequence, self._picture_sets) if slices and self._sequence else None
         if read is None or self._sequence is None:
             self._numbers, self._counted = {}, []
             return UNKNOWN, True
@@ -104,16 +134,6 @@ class References:
         is_safe, is_anchor = self._count(place, counts, size)
         known = is_safe and all(distance <= _DISTANCE_MAX for distance in distances)
         return sum(1 << (distance - 1) for distance in distances) if known else UNKNOWN, is_anchor
-
-    def _read_slices(self, slices):
-        """What the slices of a picture say together, or None."""
-        if self._sequence is None:
-            return None
-        every = [read_hevc_slice(unit, self._sequence, self._picture_sets) for unit in slices]
-        read = [one for one in every if one is not None]
-        if not read or len(read) < len(every):
-            return None
-        return read[0]._replace(referred=tuple({step for one in read for step in one.referred}))
 
     def _count(self, place, counts, size):
         """Whether a decoder that has the latest anchor gets this place right; and whether it is to be the next anchor.
