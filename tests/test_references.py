@@ -13,6 +13,7 @@ from dali_vidaug.media.bitstream import is_reference
 from dali_vidaug.media.container import open_video, read_packets
 from dali_vidaug.media.cut import open_source, read_cuts
 from dali_vidaug.media.decode import decode, decode_frames
+from dali_vidaug.media.headers import av1_is_reference
 from dali_vidaug.media.hevc import read_hevc_sequence
 from dali_vidaug.media.index import ANCHOR, KEY, NON_REFERENCE, Packets, pack_packets
 from dali_vidaug.media.indexed_file import open_indexed
@@ -286,3 +287,45 @@ def test_real_files_of_h265(real_videos):
         assert counts[0] <= share * counts[1], name
         with open_video(video.path) as (container, stream):
             assert all(isinstance(is_reference(packet, stream), bool) for packet in read_packets(container, stream))
+
+
+AV1_FORMS = {  # options of SVT-AV1
+    "random_access": {"preset": "12", "svtav1-params": "lp=1"},
+    "low_delay": {"preset": "11", "svtav1-params": "lp=1:pred-struct=1"},
+    "screen": {"preset": "9", "svtav1-params": "lp=1:scm=1"},
+}
+
+
+@pytest.mark.parametrize("form", AV1_FORMS)
+def test_av1_pictures_that_refresh_nothing_can_be_left_out(form, tmp_path):
+    path = write_numbered(tmp_path / "v.mkv", 50, codec="libsvtav1", options={"g": "200", **AV1_FORMS[form]})
+    with open_video(path) as (container, stream):
+        packets = list(read_packets(container, stream))
+        configuration = stream.codec_context.extradata
+        leaves = [i for i, packet in enumerate(packets) if not is_reference(packet, stream)]
+    assert 5 < len(leaves) < len(packets)
+
+    def decode_some(which):
+        codec = av.CodecContext.create("libdav1d", "r")
+        codec.extradata = configuration
+        frames = [frame for i in [*which, None] for frame in codec.decode(None if i is None else packets[i])]
+        return {frame.pts: frame_digest(frame) for frame in frames}
+
+    full = decode_some(range(len(packets)))
+    rng = np.random.default_rng(0)
+    for some in [leaves, *(rng.choice(leaves, len(leaves) // 2, replace=False).tolist() for _ in range(3))]:
+        found = decode_some([i for i in range(len(packets)) if i not in some])
+        assert found == {pts: d for pts, d in full.items() if pts not in {packets[i].pts for i in some}}
+    data, later = bytes(packets[leaves[0]]), bytes(packets[leaves[-1]])
+    assert not av1_is_reference(data, configuration) and not av1_is_reference(later, configuration)
+    assert (
+        av1_is_reference(data, b"")
+        and av1_is_reference(b"", configuration)
+        and av1_is_reference(data[:2], configuration)
+    )
+    with_times = bytearray(configuration)
+    with_times[6] |= 4  # timing_info_present_flag: the header then has parts that are not read
+    assert av1_is_reference(data, bytes(with_times))
+    video = measured_video(path)
+    frames = np.array([20, 29])
+    assert decode(video, frames).num_decoded == decode(by_container(video), frames).num_decoded < 29
