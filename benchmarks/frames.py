@@ -41,9 +41,9 @@ FORMS = {  # what: codec, options
     "H.265, 3 temporal layers": ("libx265", {X265: "temporal-layers=3"}),
     "H.265, 3 temporal layers, 8 B-frames": ("libx265", {X265: "temporal-layers=3:bframes=8:b-adapt=0"}),
     "VP9": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
-    "AV1": ("libsvtav1", {"preset": "12", "svtav1-params": "lp=1"}),
+    "AV1": ("libsvtav1", {"preset": "11", "svtav1-params": "lp=1"}),
+    "AV1, low delay": ("libsvtav1", {"preset": "11", "svtav1-params": "lp=1:pred-struct=1"}),
     "MPEG-4, 2 B-frames": ("mpeg4", {"bf": "2"}),
-    "MJPEG": ("mjpeg", {}),
 }
 
 
@@ -86,8 +86,9 @@ def spoil(packets, at, stream):
     data, noise, spoiled = bytearray(bytes(packets[at])), np.random.default_rng(at), False
     for first, end in units(data, stream):
         kind = data[first] & 31 if stream.codec_context.name == "h264" else data[first] >> 1 & 63
-        if kind in SLICES[stream.codec_context.name] and end - first > HEADER:
-            data[first + HEADER : end] = noise.integers(4, 256, end - first - HEADER, dtype=np.uint8).tobytes()
+        if kind in SLICES[stream.codec_context.name]:
+            first += min(HEADER, (end - first) // 2)
+            data[first:end] = noise.integers(4, 256, end - first, dtype=np.uint8).tobytes()
             spoiled = True
     if not spoiled:
         return packets[:at] + packets[at + 1 :]
@@ -97,7 +98,7 @@ def spoil(packets, at, stream):
     return [*packets[:at], packet, *packets[at + 1 :]]
 
 
-HEADER = 32  # bytes of a slice that are kept
+HEADER = 32  # bytes of a slice that are kept, but not more than half of it
 SLICES = {"h264": (1, 5), "hevc": (*range(10), *range(16, 22))}  # types of NAL units
 
 
@@ -200,13 +201,11 @@ def make_files(folder, forms=FORMS, count=64):
     for i, (form, (codec, options)) in enumerate(forms.items()):
         paths[form] = folder / f"{i:02d}.{'mkv' if codec == 'libsvtav1' else 'webm' if 'vp' in codec else 'mp4'}"
         quiet = {X265: ":".join(filter(None, [options.get(X265), "log-level=none"]))} if codec == "libx265" else {}
-        pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         write_video(
             paths[form],
             moving_frames(count),
             codec=codec,
             options={"g": "250", **options, **quiet},
-            pixel_format=pixels,
         )
     return paths
 
