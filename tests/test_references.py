@@ -13,8 +13,8 @@ from dali_vidaug.media.bitstream import is_reference
 from dali_vidaug.media.container import open_video, read_packets
 from dali_vidaug.media.cut import open_source, read_cuts
 from dali_vidaug.media.decode import decode, decode_frames
-from dali_vidaug.media.headers import av1_is_reference
-from dali_vidaug.media.hevc import read_hevc_sequence
+from dali_vidaug.media.headers import Bits, av1_is_reference
+from dali_vidaug.media.hevc import _read_reference_set, read_hevc_sequence
 from dali_vidaug.media.index import ANCHOR, KEY, NON_REFERENCE, Packets, pack_packets
 from dali_vidaug.media.indexed_file import open_indexed
 from dali_vidaug.media.references import UNKNOWN, References, reference_closure, spared
@@ -263,6 +263,47 @@ def test_places_are_right_without_the_packets_that_are_left_out(bits):
                     break
                 latest = at if counts else latest
     assert safe > 100
+
+
+def code(number):
+    """ue(v): an exponential-Golomb code."""
+    return f"{number + 1:b}".zfill(2 * (number + 1).bit_length() - 1)
+
+
+def derive(before, step, used, use):
+    """A set that is told by another, as ITU-T H.265 has it: (7-61) and (7-62)."""
+    negative, positive = [d for d, _ in before if d < 0], [d for d, _ in before if d > 0]
+    count, found = len(negative), []
+    for sign, firsts, start in ((-1, positive, count), (1, negative, 0)):
+        others, other = (negative, 0) if sign < 0 else (positive, count)
+        tried = [(firsts[j] + step, start + j) for j in reversed(range(len(firsts)))]
+        tried += [(step, len(before))] + [(others[j] + step, other + j) for j in range(len(others))]
+        found += [(d, used[j]) for d, j in tried if d * sign > 0 and use[j]]
+    return tuple(found)
+
+
+def test_sets_that_are_told_by_another():
+    """x265 does not write such ones, phones do."""
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        flags = {int(d): bool(rng.random() < 0.5) for d in rng.choice([*range(-9, 0), *range(1, 9)], 5, replace=False)}
+        before = tuple(sorted(flags.items(), key=lambda one: (one[0] > 0, abs(one[0]))))
+        negative = [(d, u) for d, u in before if d < 0]
+        positive = [(d, u) for d, u in before if d > 0]
+        bits = code(len(negative)) + code(len(positive))
+        for part in (negative, positive):
+            steps = np.abs(np.diff([0, *(d for d, _ in part)]))
+            bits += "".join(code(int(step) - 1) + str(int(u)) for step, (_, u) in zip(steps, part, strict=True))
+        step = int(rng.choice([-3, -2, -1, 1, 2, 3]))
+        used = rng.random(6) < 0.5
+        use = used | (rng.random(6) < 0.5)
+        bits += "1" + str(int(step < 0)) + code(abs(step) - 1)
+        bits += "".join("1" if u else f"0{int(k)}" for u, k in zip(used, use, strict=True)) + "1"
+        reader = Bits(int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big"), False)
+        first = _read_reference_set(reader, [], False)
+        assert first == before
+        assert _read_reference_set(reader, [first], False) == derive(before, step, used, use)
+        assert reader.read(1) == 1
 
 
 def test_a_profile_with_other_headers_is_not_read(made):
