@@ -1,6 +1,7 @@
 """The packet index: packed and read back, the same frames as the container's, and lies in it that are found."""
 
 import os
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from dali_vidaug.media.container import open_video
 from dali_vidaug.media.cut import READ_ERRORS, frame_index, open_source
 from dali_vidaug.media.decode import decode, decode_frames
 from dali_vidaug.media.index import (
+    BLOCK,
     DISCARD,
     KEY,
     NO_DTS,
@@ -104,6 +106,17 @@ def test_packets_are_read_as_they_were_packed(count, tmp_path, case_video):
         assert len(blocks) <= 1 + count // index_module.BLOCK_MIN
         for column, found in zip(packets, zip(*blocks, strict=True), strict=True):
             np.testing.assert_array_equal(np.concatenate(found), column)
+
+
+def test_a_block_that_is_too_short_is_damaged():
+    """Its end is cut off, or it is of a release that kept less of each packet."""
+    whole = pack_packets(random_packets(50, np.random.default_rng(0)))
+    block = whole[4 + BLOCK.size :]
+    assert len(read_block(block).pts) == 50
+    data = zlib.decompress(block)
+    for length in (len(data) - 1, len(data) - 60, len(data) // 2, 9, 4):
+        with pytest.raises(DamagedIndexError, match="its packet index is damaged"):
+            read_block(zlib.compress(data[:length]))
 
 
 def test_a_long_file_is_read_block_by_block(case_video):

@@ -150,7 +150,7 @@ def read_block(data: Any) -> Packets:
     """
     try:
         columns = _read_columns(zlib.decompress(data))
-    except (zlib.error, struct.error) as error:
+    except (zlib.error, struct.error, ValueError) as error:
         raise DamagedIndexError(str(error)) from error
     pts, dts, gaps, sizes, flags, checks, references = columns
     places = np.cumsum(gaps) + np.append(0, np.cumsum(sizes)[:-1])

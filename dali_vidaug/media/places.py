@@ -95,7 +95,8 @@ class Places:
     def packets(self) -> Packets:
         """What was found. References are told only where frames can do without some."""
         packets = Packets(*np.array(self._rows, np.int64).reshape(-1, len(Packets._fields)).T)
-        return packets if any(spared(packets)) else _without_references(packets)
+        useful = (packets.references != UNKNOWN).any() and any(spared(packets))
+        return packets if useful else _without_references(packets)
 
     def pack(self, packets: Packets) -> Index:
         """The index of its packets."""
