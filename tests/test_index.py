@@ -1,6 +1,7 @@
 """The packet index: packed and read back, the same frames as the container's, and lies in it that are found."""
 
 import os
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from dali_vidaug.media.container import open_video
 from dali_vidaug.media.cut import READ_ERRORS, frame_index, open_source
 from dali_vidaug.media.decode import decode, decode_frames
 from dali_vidaug.media.index import (
+    BLOCK,
     DISCARD,
     KEY,
     NO_DTS,
@@ -87,7 +89,7 @@ def random_packets(count, rng, jumps=1 << 20):
     sizes = rng.integers(1, 1 << int(rng.integers(2, 30)), count)
     return Packets(
         pts.astype(np.int64), pts - rng.integers(0, 9, count), rng.integers(0, jumps, count), sizes, flags,
-        rng.integers(0, 1 << 16, count),
+        rng.integers(0, 1 << 16, count), rng.integers(-1, 1 << int(rng.integers(1, 63)), count),
     )  # fmt: skip
 
 
@@ -107,12 +109,23 @@ def test_packets_are_read_as_they_were_packed(count, tmp_path, case_video):
             np.testing.assert_array_equal(np.concatenate(found), column)
 
 
+def test_a_block_that_is_too_short_is_damaged():
+    """Its end is cut off, or it is of a release that kept less of each packet."""
+    whole = pack_packets(random_packets(50, np.random.default_rng(0)))
+    block = whole[4 + BLOCK.size :]
+    assert len(read_block(block).pts) == 50
+    data = zlib.decompress(block)
+    for length in (len(data) - 1, len(data) - 60, len(data) // 2, 9, 4):
+        with pytest.raises(DamagedIndexError, match="its packet index is damaged"):
+            read_block(zlib.compress(data[:length]))
+
+
 def test_a_long_file_is_read_block_by_block(case_video):
     """4000 packets, a key frame every 50: the block of a key frame is found by its time stamp, no other is read."""
     count, rng = 4000, np.random.default_rng(0)
     pts = np.arange(count) * 10
     flags = np.where(np.arange(count) % 50 == 0, KEY, 0)
-    packets = Packets(pts, pts, pts * 9, np.full(count, 90), flags, rng.integers(0, 1 << 16, count))
+    packets = Packets(pts, pts, pts * 9, np.full(count, 90), flags, rng.integers(0, 1 << 16, count), np.full(count, -1))
     file = IndexedFile(os.devnull, Index(case_video("h264_bframes").packet_index.codec, pack_packets(packets)))
     for key in range(0, count, 50):
         block = next(file.packets_from(key * 10))
@@ -429,7 +442,8 @@ def test_a_scan_proves_an_index_by_decoding(case, case_video):
         places._rows = list(rows)
         for a, b in ((one, other), (other, one)):
             place, size, flags = *rows[b][2:4], rows[a][4]
-            places._rows[a] = (*rows[a][:2], place, size, flags, checksum(data[place : place + size], flags))
+            check = checksum(data[place : place + size], flags)
+            places._rows[a] = (*rows[a][:2], place, size, flags, check, rows[a][6])
         index, problem = prove_index(video, places)
         assert index is None and problem.startswith("decoding from it ")
     places._rows = rows[:-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dali_vidaug.media.headers import Bits, av1_pictures, vp9_pictures
+from dali_vidaug.media.headers import Bits, av1_is_reference, av1_pictures, vp9_pictures
 
 # ITU-T H.264, table 7-1 and annex D.2.8; ITU-T H.265, table 7-1. Numbers are types of NAL units.
 _H264_SLICES, _H264_IDR, _H264_SEI, _RECOVERY_POINT = {1, 2, 5}, 5, 6, 6
@@ -112,6 +112,8 @@ def is_reference(packet: Any, stream: Any) -> bool:
         return not slices or any(kind >= 16 or kind % 2 or layer != top for kind, layer in slices)
     if codec == "mpeg4":
         return mpeg4_picture(packet) != "B"
+    if codec_of(stream) == "av1":
+        return av1_is_reference(bytes(packet), stream.codec_context.extradata or b"")
     return True
 
 

@@ -1,8 +1,9 @@
 """Cuts: the packets that a clip needs of a file, and no more.
 
 A *cut* is the packets from the key frame at or before a wanted frame to the last wanted frame that depends on it. Left
-out are the leading pictures (shown before the key frame, decoded after it) and non-reference pictures that are not
-wanted. PyAV decodes a cut as it is (decode.py); DALI gets it as a small file in memory (remux.py).
+out are the leading pictures (shown before the key frame, decoded after it), non-reference pictures that are not wanted
+and, where the packet index tells (references.py), reference pictures that no wanted frame refers to. PyAV decodes a cut
+as it is (decode.py); DALI gets it as a small file in memory (remux.py), with all its reference pictures.
 
 Frame i is always the i-th frame of a full decode, in presentation order.
 """
@@ -23,6 +24,7 @@ from dali_vidaug.media.bitstream import encoder_note, is_fresh_start, is_referen
 from dali_vidaug.media.container import open_video, read_packets
 from dali_vidaug.media.index import KEY, NON_REFERENCE, DamagedIndexError, Packets
 from dali_vidaug.media.indexed_file import HIDDEN, IndexedFile, can_decode, open_indexed
+from dali_vidaug.media.references import reference_closure
 from dali_vidaug.media.unchanged import check_stamp, kept_open
 from dali_vidaug.media.video import Video, frame_index, frame_indices, frame_pts, is_counted
 
@@ -40,11 +42,13 @@ class Cut(NamedTuple):
             not regular, an iterator that reads the file on.
         frames: for each packet of a list the index of its frame, -1 when it has none (it is hidden).
         stream: where they are from, PyAV's ``Stream`` or an ``IndexedStream``.
+        lacks_references: reference pictures are left out, because no wanted frame refers to them.
     """
 
     packets: Iterable[Any]
     frames: list[int]
     stream: Any
+    lacks_references: bool = False
 
 
 def can_be_indexed(video: Video) -> bool:
@@ -87,13 +91,22 @@ def is_hidden(packet: Any) -> bool:
     return packet.is_discard or packet.opaque is HIDDEN
 
 
-def read_cuts(source: Any, stream: Any, video: Video, frames: np.ndarray, *, one_cut: bool = False) -> list[Cut]:
+def read_cuts(
+    source: Any,
+    stream: Any,
+    video: Video,
+    frames: np.ndarray,
+    *,
+    all_references: bool = False,
+    one_cut: bool = False,
+) -> list[Cut]:
     """Read what is needed to decode some frames.
 
     Args:
         source, stream: from ``open_source``, or from ``open_video``; nothing has been read from it yet.
         video: its row of the manifest.
         frames: (F,) int, indices in [0, num_frames), in any order, repeats allowed.
+        all_references: keep those pictures too that no wanted frame refers to, but others may.
         one_cut: read everything from the key frame at or before the first wanted frame, as one cut; otherwise there is
             a cut for each key frame that a wanted frame depends on.
 
@@ -119,8 +132,10 @@ def read_cuts(source: Any, stream: Any, video: Video, frames: np.ndarray, *, one
     if one_cut:
         keys = np.broadcast_to(keys[0], keys.shape)
     groups = {key: {int(i) for i in wanted[keys == key]} for key in np.unique(keys).tolist()}
-    read = _read_by_place if isinstance(source, IndexedFile) else _read_in_order
-    first, cuts = read(source, stream, video, groups)
+    if isinstance(source, IndexedFile):
+        first, cuts = _read_by_place(source, stream, video, groups, all_references)
+    else:
+        first, cuts = _read_in_order(source, stream, video, groups)
     note = encoder_note(first, stream) if first is not None else b""
     return [
         cut._replace(packets=[_with_prefix(note, cut.packets[0]), *cut.packets[1:]]) if note and key > 0 else cut
@@ -149,9 +164,10 @@ def _read_in_order(container, stream, video, groups):
     return first, cuts
 
 
-def _read_by_place(file, stream, video, groups):
+def _read_by_place(file, stream, video, groups, all_references):
     """As ``_read_in_order``, of a file with a packet index: all cuts in one read, where they are not far apart."""
-    parts = [_find_packets(file, video, key, group) for key, group in groups.items()]
+    found = [_find_packets(file, video, key, group, all_references) for key, group in groups.items()]
+    parts = [part for part, _ in found]
     noted = needs_note(video) and max(groups) > 0
     if noted:
         parts.append(file.block(0).part(slice(0, 1)))
@@ -163,13 +179,13 @@ def _read_by_place(file, stream, video, groups):
     ]
     if None in cuts:
         raise DamagedIndexError("a key frame is not where it should be")
-    return first, cuts
+    return first, [cut._replace(lacks_references=lacks) for cut, (_, lacks) in zip(cuts, found, strict=True)]
 
 
-def _find_packets(file, video, key, wanted):
-    """Which packets the frames ``wanted`` need from key frame ``key`` on, without non-reference pictures of others."""
+def _find_packets(file, video, key, wanted, all_references):
+    """Which packets the frames ``wanted`` need from key frame ``key`` on, and whether these lack reference pictures."""
     found: list[Packets] = []
-    sought, num_missing = np.array(sorted(wanted)), len(wanted)
+    sought, is_sought = np.array(sorted(wanted)), np.zeros(0, bool)
     for packets in file.packets_from(None if key == FROM_START else frame_pts(video, key)):
         frames = frame_indices(video, packets.pts)
         if not found:
@@ -178,13 +194,15 @@ def _find_packets(file, video, key, wanted):
             if key != FROM_START and not is_first[start]:
                 break
             packets, frames = packets.part(slice(start, None)), frames[start:]
-        is_sought = sought[np.searchsorted(sought, frames).clip(max=len(sought) - 1)] == frames
-        num_missing -= int(is_sought.sum())
-        count = len(frames) if num_missing else int(is_sought.nonzero()[0][-1]) + 1
-        needed = (packets.flags & NON_REFERENCE == 0) | is_sought
-        found.append(packets.part(needed[:count].nonzero()[0]))
-        if not num_missing:
-            return found[0] if len(found) == 1 else Packets(*map(np.concatenate, zip(*found, strict=True)))
+        is_sought = np.append(is_sought, np.isin(frames, sought))
+        found.append(packets)
+        if is_sought.sum() == len(wanted):
+            count = int(is_sought.nonzero()[0][-1]) + 1
+            whole = found[0] if len(found) == 1 else Packets(*map(np.concatenate, zip(*found, strict=True)))
+            packets, is_sought = whole.part(slice(count)), is_sought[:count]
+            every = (packets.flags & NON_REFERENCE == 0) | is_sought
+            needed = every if all_references else reference_closure(packets, is_sought)
+            return packets.part(needed.nonzero()[0]), bool((every & ~needed).any())
     raise DamagedIndexError(f"it lacks packets of the frames {min(wanted)} to {max(wanted)}")
 
 

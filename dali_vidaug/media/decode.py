@@ -87,7 +87,7 @@ class _OpeningError(ValueError):
 
 
 def decode_frames(
-    video: Video, frames: np.ndarray, seconds: MutableMapping[str, float], opened: Any = None
+    video: Video, frames: np.ndarray, seconds: MutableMapping[str, float], opened: Any = None, *, least: bool = False
 ) -> Iterator[tuple[Any, int]]:
     """Decode what some frames need: yields (av.VideoFrame, index of the frame or -1), frames that are not wanted too.
 
@@ -98,15 +98,19 @@ def decode_frames(
         frames: (F,) int, indices of the wanted ones.
         seconds: processor time for reading is added to "read".
         opened: the file, container and stream; default: open it, by its packet index if it has one.
+        least: fail where the reference pictures that the packet index tells are not enough; otherwise all others are
+            decoded too then.
 
     Raises:
         EOFError, ValueError, av.error.FFmpegError: as ``decode``.
     """
-    for strict in (True, False):
-        before, missing = time.thread_time(), set(frames.tolist())
+    strict, all_references = True, False
+    while True:
+        before, missing, lacking = time.thread_time(), set(frames.tolist()), False
         try:
             with nullcontext(opened) if opened else open_source(video) as (source, stream):
-                cuts, codec = read_cuts(source, stream, video, frames), decoder_of(stream, strict)
+                cuts = read_cuts(source, stream, video, frames, all_references=all_references)
+                codec, lacking = decoder_of(stream, strict), any(cut.lacks_references for cut in cuts)
                 seconds["read"] += time.thread_time() - before
                 if codec.is_open:
                     codec.flush_buffers()  # of a clip before this one, which may have failed
@@ -117,11 +121,15 @@ def decode_frames(
                         missing.discard(index)
                         yield frame, index
             return
-        except _OpeningError:
+        except ValueError as error:
+            if lacking and not least:  # H.265's decoder reports a reference that is missing
+                all_references = True
+                continue
             # Where H.264 does not begin with an IDR picture, packets may ask the decoder to forget frames from before.
             # Being strict, it calls that an error. Other damage is flagged without strictness, but for little.
-            if not strict or video.codec != "h264" or opened:
+            if not isinstance(error, _OpeningError) or not strict or video.codec != "h264" or opened:
                 raise
+            strict = False
 
 
 def decoder_of(stream: Any, strict: bool = True) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 AV1_SEQUENCE, _AV1_FRAME_HEADERS = 1, (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
@@ -38,6 +39,11 @@ class Bits:
         """The next bits as a number."""
         self._left -= count
         return self._value >> self._left & ((1 << count) - 1) if self._left >= 0 else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether more was read than there is."""
+        return self._left < 0
 
     def unsigned(self) -> int:
         """The next exponential-Golomb code, ue(v)."""
@@ -102,6 +108,73 @@ def av1_units(data: bytes) -> list[tuple[int, bytes]]:
         units.append((kind, data[at : at + size]))
         at += size
     return units
+
+
+def av1_is_reference(data: bytes, configuration: bytes) -> bool:
+    """Whether other pictures may refer to one of an AV1 temporal unit; True wherever that is not known.
+
+    All that a picture hands on is in the slots that it refreshes (AV1 specification, 7.20).
+
+    Args:
+        data: the temporal unit.
+        configuration: the stream's, ``av1C`` of MP4 and Matroska.
+    """
+    sequence, known = _read_av1_sequence(configuration), False
+    for kind, unit in av1_units(data):
+        if kind == AV1_SEQUENCE or (kind in _AV1_FRAME_HEADERS and _av1_refreshes(unit, sequence)):
+            return True
+        known |= kind in _AV1_FRAME_HEADERS
+    return not known
+
+
+class _Av1Sequence(NamedTuple):
+    order_bits: int
+    screen_content: int  # 2: each picture says
+    integer_mv: int
+
+
+@lru_cache(maxsize=64)
+def _read_av1_sequence(configuration):
+    """What a picture's header depends on (5.5.1); None if it has parts that are not read here."""
+    data = next((unit for kind, unit in av1_units(configuration[4:]) if kind == AV1_SEQUENCE), b"")
+    bits = Bits(data, in_nal_unit=False)
+    bits.read(3)  # seq_profile
+    if not data or bits.read(2) or bits.read(1):  # still pictures; timing_info_present_flag
+        return None
+    has_delay = bits.read(1)
+    for _ in range(bits.read(5) + 1):  # operating points
+        bits.read(12)
+        bits.read(1 if bits.read(5) > 7 else 0)
+        bits.read(4 if has_delay and bits.read(1) else 0)
+    widths = bits.read(4) + 1, bits.read(4) + 1
+    bits.read(widths[0]), bits.read(widths[1])
+    if bits.read(1):  # frame_id_numbers_present_flag
+        return None
+    bits.read(3 + 4)  # block size and intra tools; inter tools
+    has_order = bits.read(1)
+    bits.read(2 * has_order)
+    screen_content = 2 if bits.read(1) else bits.read(1)
+    integer_mv = 2 if not screen_content or bits.read(1) else bits.read(1)
+    order_bits = bits.read(3) + 1 if has_order else 0
+    return None if bits.is_over else _Av1Sequence(order_bits, screen_content, integer_mv)
+
+
+def _av1_refreshes(header, sequence):
+    """Whether a picture may refresh a slot (5.9.2): refresh_frame_flags, or True where that is not read."""
+    bits = Bits(header[:16], in_nal_unit=False)
+    if sequence is None or bits.read(1):  # show_existing_frame
+        return True
+    kind, shown = bits.read(2), bits.read(1)
+    bits.read(1 - shown)  # showable_frame
+    if kind == 3 or (kind == 0 and shown):  # a switch frame, or a key frame
+        return True
+    resilient = bits.read(1)
+    bits.read(1)  # disable_cdf_update
+    screen_content = bits.read(1) if sequence.screen_content == 2 else sequence.screen_content
+    bits.read(1 if screen_content and sequence.integer_mv == 2 else 0)
+    bits.read(1 + sequence.order_bits)  # frame_size_override_flag, order_hint
+    bits.read(0 if resilient or kind in (0, 2) else 3)  # primary_ref_frame
+    return bits.read(8) != 0 or bits.is_over
 
 
 class Sequence(NamedTuple):
@@ -205,77 +278,3 @@ def mpeg4_is_coded(picture: bytes, time_bits: int) -> bool:
         pass
     marker, _, second, coded = bits.read(1), bits.read(time_bits), bits.read(1), bits.read(1)
     return bool(marker and second and coded)
-
-
-class HevcSequence(NamedTuple):
-    """What a sequence parameter set of H.265 says (ITU-T H.265, 7.3.2.2).
-
-    Attributes:
-        colour_planes: each is coded on its own.
-        order_bits: length of slice_pic_order_cnt_lsb.
-    """
-
-    colour_planes: bool
-    order_bits: int
-
-
-def read_hevc_sequence(parameter_set: bytes) -> HevcSequence:
-    """Read a sequence parameter set of H.265, a NAL unit."""
-    bits, colour_planes = Bits(parameter_set[2:]), False
-    bits.read(4)  # sps_video_parameter_set_id
-    sub_layers = bits.read(3)
-    bits.read(1 + 96)  # sps_temporal_id_nesting_flag; general profile, tier and level
-    present = [(bits.read(1), bits.read(1)) for _ in range(sub_layers)]
-    bits.read(2 * (8 - sub_layers) if sub_layers else 0)
-    for profile, level in present:
-        bits.read(88 * profile + 8 * level)
-    bits.unsigned()  # sps_seq_parameter_set_id
-    if bits.unsigned() == 3:  # chroma_format_idc
-        colour_planes = bool(bits.read(1))
-    bits.unsigned(), bits.unsigned()  # width, height
-    if bits.read(1):  # conformance_window_flag
-        bits.unsigned(), bits.unsigned(), bits.unsigned(), bits.unsigned()
-    bits.unsigned(), bits.unsigned()  # bit depths
-    return HevcSequence(colour_planes, bits.unsigned() + 4)
-
-
-class HevcPictureSet(NamedTuple):
-    """What a picture parameter set of H.265 says (7.3.2.3 there).
-
-    Attributes:
-        number: by which slices refer to it.
-        has_output_flag: pictures say whether they are shown.
-        extra_bits: in slice headers.
-    """
-
-    number: int
-    has_output_flag: bool
-    extra_bits: int
-
-
-def read_hevc_picture_set(parameter_set: bytes) -> HevcPictureSet:
-    """Read a picture parameter set of H.265, a NAL unit."""
-    bits = Bits(parameter_set[2:18])
-    number = bits.unsigned()
-    bits.unsigned(), bits.read(1)  # pps_seq_parameter_set_id, dependent_slice_segments_enabled_flag
-    return HevcPictureSet(number, bool(bits.read(1)), bits.read(3))
-
-
-def read_hevc_order(unit: bytes, sequence: HevcSequence, picture_sets: dict[int, HevcPictureSet]) -> int | None:
-    """The place of a picture in presentation order (slice_pic_order_cnt_lsb; 7.3.6.1 there), None if it cannot be told.
-
-    Args:
-        unit: the first slice of a picture that is no IDR picture, a NAL unit.
-        sequence: in force.
-        picture_sets: by number.
-    """
-    kind, bits = unit[0] >> 1 & 63, Bits(unit[2:26])
-    bits.read(1)  # first_slice_segment_in_pic_flag
-    if 16 <= kind <= 23:
-        bits.read(1)  # no_output_of_prior_pics_flag
-    picture_set = picture_sets.get(bits.unsigned())
-    if picture_set is None:
-        return None
-    bits.read(picture_set.extra_bits), bits.unsigned()  # slice_type
-    bits.read(picture_set.has_output_flag + 2 * sequence.colour_planes)
-    return bits.read(sequence.order_bits)

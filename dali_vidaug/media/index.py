@@ -2,9 +2,9 @@
 
 An index is made and proven by a scan (places.py). It has two parts: what a decoder must know (codec, extradata, size),
 which is the same for many files, and the packets in blocks of whole GOPs: time stamps as differences, positions as the
-gap to the packet before, sizes, flags, and each packet's CRC-32: all of it for key frames and the first packet, one of
-which is in every cut, 16 bits for the others. A block is compressed, with a checksum. A packet that is read is compared
-with its CRC: what is not the packet of the scan is an error.
+gap to the packet before, sizes, flags, which packets each refers to, and each packet's CRC-32: all of it for key frames
+and the first packet, one of which is in every cut, 16 bits for the others. A block is compressed, with a checksum. A
+packet that is read is compared with its CRC: what is not the packet of the scan is an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-KEY, DISCARD, NON_REFERENCE, NO_DTS, FULL = 1, 2, 4, 8, 16  # flags of a packet; FULL: all 32 bits of its checksum
+KEY, DISCARD, NON_REFERENCE, NO_DTS, FULL, ANCHOR = 1, 2, 4, 8, 16, 32  # flags of a packet
 BLOCK_MIN = 1024  # packets; a block ends before the next key frame
 
 # What a decoder takes from its container, by the names of PyAV's attributes.
@@ -47,8 +47,10 @@ class Packets(NamedTuple):
     Attributes:
         pts, dts: int64, time stamps; dts counts only without the flag ``NO_DTS``.
         places, sizes: int64, bytes.
-        flags: int64, a sum of ``KEY``, ``DISCARD``, ``NON_REFERENCE``, ``NO_DTS`` and ``FULL``.
+        flags: int64, a sum of ``KEY``, ``DISCARD``, ``NON_REFERENCE``, ``NO_DTS``, ``FULL`` and ``ANCHOR``: a packet
+            that is never left out of a cut that goes on after it.
         checks: int64, the CRC-32 of their bytes with the flag ``FULL``, else its last 16 bits.
+        references: int64, which packets each may refer to: bit d for the one d + 1 before it; -1: not known.
     """
 
     pts: np.ndarray
@@ -57,6 +59,7 @@ class Packets(NamedTuple):
     sizes: np.ndarray
     flags: np.ndarray
     checks: np.ndarray
+    references: np.ndarray
 
     def part(self, which: Any) -> Packets:
         """Some of the packets."""
@@ -125,7 +128,8 @@ def pack_packets(packets: Packets) -> bytes:
 def _pack_block(packets):
     gaps = packets.places - np.append(0, packets.places[:-1] + packets.sizes[:-1])
     columns = [(packets.pts, True), (packets.dts, True), (gaps, False), (packets.sizes, False),
-               (packets.flags, False), (packets.checks & 0xFFFF, False)]  # fmt: skip
+               (packets.flags, False), (packets.checks & 0xFFFF, False),
+               (packets.references, False)]  # fmt: skip
     full = packets.checks[packets.flags & FULL != 0]
     columns += [(full >> 16, False)] if len(full) else []
     data = len(gaps).to_bytes(4, "little") + b"".join(_pack_column(*column) for column in columns)
@@ -148,19 +152,24 @@ def read_block(data: Any) -> Packets:
         DamagedIndexError: they are not what was packed.
     """
     try:
-        data = zlib.decompress(data)
-    except zlib.error as error:
+        columns = _read_columns(zlib.decompress(data))
+    except (zlib.error, struct.error, ValueError) as error:
         raise DamagedIndexError(str(error)) from error
+    pts, dts, gaps, sizes, flags, checks, references = columns
+    places = np.cumsum(gaps) + np.append(0, np.cumsum(sizes)[:-1])
+    return Packets(pts, dts, places, sizes, flags, checks, references)
+
+
+def _read_columns(data):
     count, at, columns = int.from_bytes(data[:4], "little"), 4, []
-    for differences in (True, True, False, False, False, False):
+    for differences in (True, True, False, False, False, False, False):
         values, at = _read_column(data, at, count)
         columns.append(values.cumsum() if differences else values)
-    pts, dts, gaps, sizes, flags, checks = columns
+    flags, checks = columns[4:6]
     full = (flags & FULL).nonzero()[0]
     if len(full):
         checks[full] |= _read_column(data, at, len(full))[0] << 16
-    places = np.cumsum(gaps) + np.append(0, np.cumsum(sizes)[:-1])
-    return Packets(pts, dts, places, sizes, flags, checks)
+    return columns
 
 
 def _read_column(data, at, count):

@@ -158,7 +158,7 @@ class IndexedFile:
     def _cut_out(self, part, firsts, spans):
         span_of = (np.searchsorted(firsts, part.places, "right") - 1).tolist()
         packets = []
-        for span, first, pts, dts, place, size, flags, check in zip(
+        for span, first, pts, dts, place, size, flags, check, _ in zip(
             span_of, firsts[span_of].tolist(), *(column.tolist() for column in part), strict=True
         ):
             data = spans[span][place - first : place - first + size]

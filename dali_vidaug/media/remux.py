@@ -59,13 +59,13 @@ def remux(video: Video, frames: np.ndarray, on_gpu: bool = False) -> Remuxed:
     started = time.thread_time()
     frames = np.asarray(frames)
     with open_source(video) as (source, stream):
-        cuts = read_cuts(source, stream, video, frames)
+        cuts = read_cuts(source, stream, video, frames, all_references=True)
         # Frames of one GOP may refer to the next GOP where that does not begin afresh: cuts then cannot be joined.
         joinable = all(is_fresh_start(next(iter(cut.packets)), stream) for cut in cuts[1:])
         if joinable:
             return _pack(stream, cuts, video, frames, on_gpu, started)
     with open_source(video) as (source, stream):
-        cuts = read_cuts(source, stream, video, frames, one_cut=True)
+        cuts = read_cuts(source, stream, video, frames, all_references=True, one_cut=True)
         return _pack(stream, cuts, video, frames, on_gpu, started)
 
 
