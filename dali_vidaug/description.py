@@ -79,7 +79,11 @@ def _frames_text(frames):
         texts.append(f"{position:g}{'*' * (position in seen)}")
         seen.add(position)
     again = len(frames) - len(seen)
-    note = f" (*: {again} of {len(frames)} come again, as where a video is too short for the clip)" if again else ""
+    note = (
+        f" (*: {again} of {len(frames)} come again, as where a video is too short for the clip or an op repeats frames)"
+        if again
+        else ""
+    )
     return ", ".join(texts) + note
 
 

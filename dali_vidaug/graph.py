@@ -15,6 +15,7 @@ from dali_vidaug.columns import Columns, EncodedColumns, split
 from dali_vidaug.errors import naming
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
+from dali_vidaug.ops.interpolate import between_frames, build_interpolation, interpolate_rows
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.settings import Settings
@@ -40,6 +41,7 @@ class Encoded(NamedTuple):
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
 _NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
+_POSITIONS = "positions between frames"  # a name that no op has
 _SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 
 
@@ -52,23 +54,27 @@ def _built(name, op, clips, args):
 
 
 def num_in_decoder(recipe: Recipe, settings: Settings) -> int:
-    """How many of a recipe's first ops PyAV does in its conversion to RGB."""
+    """How many of a recipe's first ops on pixels PyAV does in its conversion to RGB."""
     if settings.decoder == "dali" or not settings.resize_in_decoder:
         return 0
-    count = 0
-    while count < len(recipe.ops) and getattr(recipe.ops[count], "in_decoder", False):
-        count += 1
-    return count
+    return _num_leading(recipe)
+
+
+def _num_leading(recipe):
+    """How many of a recipe's first ops on pixels can be done in the decoder."""
+    declared = [getattr(op, "in_decoder", False) for _, op in recipe.pixel_ops]
+    return [*declared, False].index(False)
 
 
 class Graph:
     """The pipeline of a recipe on one device.
 
     It is fed frames where PyAV decodes, with the ops done that ``num_in_decoder`` counts; and small encoded files where
-    DALI decodes, for which it does all ops.
+    DALI decodes, for which it does all ops. Where the positions of a plan may lie between two frames, it is fed each
+    clip's ``decoded_frames`` and blends them.
 
     Args:
-        plan: of any batch: the graph is for its recipe and for arguments with its dtypes.
+        plan: of any batch: the graph is for its recipe and for frames and arguments with its dtypes.
         settings: device, decoder, dtype, number of threads.
         batch_size: the largest number of clips in a batch.
         oriented: whether some of the encoded files are shown otherwise than as stored.
@@ -80,8 +86,12 @@ class Graph:
         self._done: Any = None  # an event after the latest batch, on a GPU
         self._measured: dict[int, Any] = {}  # after so many ops: the sizes of the clips, which a later op would hide
         self._columns = {
-            name: Columns(name, None if rows is None else rows.dtype, settings) for name, rows in plan.args.items()
+            name: Columns(name, None if plan.args[name] is None else plan.args[name].dtype, settings)
+            for name, _ in plan.recipe.pixel_ops
         }
+        self._num_frames, self._positions = plan.frames.shape[1], None
+        if between_frames(plan.frames):
+            self._positions = Columns(_POSITIONS, interpolate_rows(plan.frames[:1]).dtype, settings)
         self.pipeline = Pipeline(batch_size, settings.num_threads, settings.device_id, prefetch_queue_depth=1)
         with self.pipeline:
             if settings.decoder == "pyav":
@@ -96,7 +106,7 @@ class Graph:
         """All clips in their order. Those that DALI decodes first get the ops that PyAV has done for the others."""
         encoded = fn.external_source(name="encoded?", dtype=types.BOOL, ndim=0)
         clips = self._decoded(encoded)
-        for name, op in zip(self._recipe.names[: self._num_in_decoder], self._recipe.ops, strict=False):
+        for name, op in self._recipe.pixel_ops[: self._num_in_decoder]:
             clips = _built(name, op, clips, EncodedColumns(self._columns[name], encoded))
         return fn._conditional.merge(clips, self._frames(encoded), predicate=encoded)
 
@@ -130,9 +140,12 @@ class Graph:
 
     def _build(self, clips):
         """The ops that are left, and channels first."""
-        ops = list(zip(self._recipe.names, self._recipe.ops, strict=True))[self._num_in_decoder :]
+        ops = self._recipe.pixel_ops[self._num_in_decoder :]
+        blended = _num_leading(self._recipe) - self._num_in_decoder if self._positions else None
         flip: Any = None  # the arguments of a flip that the next op does in its own pass over the pixels
         for i, (name, op) in enumerate(ops):
+            if i == blended:
+                clips = build_interpolation(fn, clips, self._positions, self._num_frames)
             following = ops[i + 1][1] if i + 1 < len(ops) else None
             sets_size = any(field in self._columns[name] for field in _SIZE_FIELDS)
             if sets_size and not all(getattr(before, "in_decoder", False) for _, before in ops[:i]):
@@ -142,6 +155,8 @@ class Graph:
                 flip = self._columns[name]
             else:
                 clips, flip = _built(name, op, clips, flip or self._columns[name]), None
+        if blended == len(ops):
+            clips = build_interpolation(fn, clips, self._positions, self._num_frames)
         done = bool(ops) and getattr(ops[-1][1], "channels_first", False)
         return clips if done else fn.transpose(clips, perm=[3, 0, 1, 2])
 
@@ -150,7 +165,8 @@ class Graph:
 
         Args:
             plan: of the batch.
-            inputs: for each clip its frames, (F, H, W, 3) uint8, or an ``Encoded`` where DALI decodes.
+            inputs: for each clip its frames (or ``decoded_frames``), (F, H, W, 3) uint8, or an ``Encoded`` where DALI
+                decodes.
             stream: on a GPU, the torch stream on which the result will be ready; None: wait for it.
 
         Returns:
@@ -169,6 +185,8 @@ class Graph:
             self.pipeline.feed_input("clips", [_NO_CLIP if isinstance(clip, Encoded) else clip for clip in inputs])
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, plan.args[name])
+        if self._positions:
+            self._positions.feed(self.pipeline, interpolate_rows(plan.frames))
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
         # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
         # before must be finished, not only started: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
@@ -202,12 +220,14 @@ class Graph:
 
 def _check_shapes(shapes, plan, inputs, num_ops=None):
     """The clips that leave the first ops, or all, are as large as their arguments say. Labels are mixed by that."""
-    names = plan.recipe.names[:num_ops]
+    names = [name for name, _ in plan.recipe.pixel_ops][:num_ops]
     for i, (clip, shape) in enumerate(zip(inputs, shapes, strict=True)):
         if isinstance(clip, Encoded):
             size = [len(clip.positions), *clip.video.shown_size]
         else:
             size = list(clip.shape[:3])
+        if between_frames(plan.frames):
+            size[0] = plan.frames.shape[1]
         for rows in (plan.args[name] for name in names):
             for side, field in enumerate(_SIZE_FIELDS):
                 if rows is not None and field in rows.dtype.names:

@@ -22,6 +22,7 @@ from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode
 from dali_vidaug.media.remux import remux
 from dali_vidaug.media.video import Video, check_unchanged
+from dali_vidaug.ops.interpolate import between_frames, decoded_frames
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
@@ -95,8 +96,8 @@ class Maker:
     ):
         self.manifest, self.recipe, self.report = manifest, recipe, report
         self._settings, self._batch_size, self._pool = settings, batch_size, pool
-        self._crops = recipe.names[: num_in_decoder(recipe, settings)]
-        self._graph: Graph | None = None
+        self._crops = [name for name, _ in recipe.pixel_ops[: num_in_decoder(recipe, settings)]]
+        self._graphs: dict[bool, Graph] = {}  # by whether positions may lie between two frames
         self._retry_graph: Graph | None = None
         self._num_skipped, self._any_good = 0, False
 
@@ -104,18 +105,14 @@ class Maker:
         """Begin to load the clips of a plan.
 
         Raises:
-            TypeError, ValueError: a position is between two frames, a sample is not in the manifest, or the arguments
-                of an op contradict each other or the video's size.
+            TypeError, ValueError: a sample is not in the manifest, or the arguments of an op contradict each other or
+                the video's size.
         """
         if not len(plan):
             raise ValueError("the plan has no clips")
         for i, sample in enumerate(plan.samples.tolist()):
             if not 0 <= sample < len(self.manifest):
                 raise ValueError(f"clip {i} is of sample {sample}, but the manifest has {len(self.manifest)} rows")
-            between = plan.frames[i] != np.floor(plan.frames[i])
-            if between.any():
-                position = plan.frames[i][between][0]
-                raise ValueError(f"clip {i}: frame {position:g} is between two frames; positions must be whole numbers")
         plan.check(*self.manifest.frame_sizes(plan.samples))
         size = len(plan)
         return Pending(plan, plan, [self._load(plan, i) for i in range(size)], [None] * size, [0] * size)
@@ -148,15 +145,17 @@ class Maker:
 
     def close(self) -> None:
         """Free the graphs."""
-        self._graph = self._retry_graph = None
+        self._graphs, self._retry_graph = {}, None
 
     def _run(self, pending, stream):
         pending.leave_out(self.manifest)
         if not len(pending.plan):
             return None
-        self._graph = self._graph or self._make_graph(pending.plan)
+        between = between_frames(pending.plan.frames)
+        if between not in self._graphs:
+            self._graphs[between] = self._make_graph(pending.plan)
         try:
-            clips = self._graph.run(pending.plan, pending.inputs, stream)
+            clips = self._graphs[between].run(pending.plan, pending.inputs, stream)
         except RuntimeError as error:
             return self._run_again(pending, stream, error)
         self._retry_graph = None  # frees its memory
@@ -169,7 +168,7 @@ class Maker:
         """Have clip ``i`` loaded, by the decoder that suits its video or by the one that is given."""
         video = self._settings.trusted(self.manifest.video(int(plan.samples[i])))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
-        frames, crops = plan.frames[i].astype(np.int32), [plan.args[name][i] for name in self._crops]
+        frames, crops = decoded_frames(plan.frames[i]), [plan.args[name][i] for name in self._crops]
         return self._pool.submit(load_clip, chosen, self._settings.device == "gpu", video, frames, crops, why)
 
     def _collect(self, pending: Pending, clips: range) -> None:

@@ -16,6 +16,7 @@ from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
 from dali_vidaug.recipe import Recipe, UnknownClassError, class_list
 from dali_vidaug.rng import MAX_VIEW, Draws, whole_numbers
+from dali_vidaug.timing import check_positions, draw_time
 
 if TYPE_CHECKING:
     import os
@@ -103,7 +104,7 @@ class Plan:
         """
         frames = np.full(len(self), self.frames.shape[1])
         sizes = np.stack(np.broadcast_arrays(frames, height, width), 1).astype(np.int64)
-        for name, op in zip(self.recipe.names, self.recipe.ops, strict=True):
+        for name, op in self.recipe.pixel_ops:
             sizes = sizes_after(name, op, self.args[name], sizes)
 
     def describe(self, i: int, manifest: Manifest | None = None) -> str:
@@ -204,7 +205,7 @@ class DrawnOps(NamedTuple):
 
 
 def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike, width: ArrayLike) -> DrawnOps:
-    """Draw every op of a recipe.
+    """Draw every op of a recipe, except those on time, which ``timing.draw_time`` draws.
 
     An op sees the clips as the ops before it leave them: one that changes their size says so in the fields
     ``out_frames``, or ``out_height`` and ``out_width``, of its arguments.
@@ -223,7 +224,7 @@ def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike,
     """
     sides = [np.broadcast_to(np.asarray(side, np.int64), len(draws)) for side in (frames, height, width)]
     sizes, args = np.stack(sides, 1), {}
-    for name, op in zip(recipe.names, recipe.ops, strict=True):
+    for name, op in recipe.pixel_ops:
         with naming(name, op, "draw", f"for {draws}; {sizes_text(sizes)}"):
             args[name] = op.draw(draws.named(name), *sizes.T)
         sizes = sizes_after(name, op, args[name], sizes)
@@ -231,7 +232,7 @@ def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike,
 
 
 def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
-    """Draw the frames of each clip.
+    """Draw the frames of each clip, as they are before ops on time.
 
     Returns:
         (B, F) int32, or float64.
@@ -242,23 +243,7 @@ def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
     name, videos = name_of(recipe.sampling), manifest.videos(draws.samples)
     with naming(name, recipe.sampling, "draw", f"for {draws}"):
         drawn = recipe.sampling.draw(draws.named(name), videos)
-    try:
-        frames = np.asarray(drawn)
-    except ValueError as error:
-        raise TypeError(f"{name}.draw must return as many frames for each clip: {error}") from error
-    if frames.ndim != 2 or len(frames) != len(draws) or not frames.shape[1] or frames.dtype.kind not in "iuf":
-        raise TypeError(
-            f"{name}.draw must return the frames of {len(draws)} clips, (B, F) integers or float64, "
-            f"got {frames.dtype} {frames.shape}"
-        )
-    first, last = videos.first[:, None], videos.last[:, None]
-    outside = ~((first <= frames) & (frames <= last - 1))  # NaN is outside, too
-    if outside.any():
-        i, j = np.argwhere(outside)[0].tolist()
-        raise ValueError(
-            f"{name}: frame {frames[i, j]:g} of sample {draws.samples[i]} is outside [{first[i, 0]}, {last[i, 0]})"
-        )
-    return frames.astype(np.float64 if frames.dtype.kind == "f" else np.int32)
+    return check_positions(f"{name}.draw", drawn, draws, videos)
 
 
 def draw_plan(
@@ -295,6 +280,6 @@ def draw_plan(
     samples = whole_numbers("samples", samples)
     draws = Draws(seed, epoch, samples, views, batch=batch)
     height, width = manifest.frame_sizes(samples)
-    frames = draw_frames(manifest, recipe, draws)
+    frames, moved = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
     drawn = draw_ops(recipe, draws, np.full(len(samples), frames.shape[1]), height, width)
-    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, drawn.args, manifest)
+    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, {**moved, **drawn.args}, manifest)

@@ -63,7 +63,8 @@ class Report:
             the part of it before a first batch, when none is made ahead yet; "loop": time of the training loop between
             a batch and the next; "ahead": time that the loader waited for the loop, with ``prefetch`` batches ready.
         frames: of all clips.
-        padded: clips that have a frame more than once, because their video is too short for the sampling.
+        padded: clips that have a frame more than once, because their video is too short for the sampling, or an op
+            repeats frames.
         frames_repeated: frames of these clips that are another one again.
         untimed: videos without usable time stamps, of which frames were chosen by time: by their average frame rate.
         repeated: clips that came twice in an epoch, to make the ranks even.
@@ -156,7 +157,8 @@ class Report:
             lines.append(
                 f"padded clips: {self.padded} ({self.padded / self.clips:.0%}); "
                 f"{self.frames_repeated / self.frames:.0%} "
-                "of all frames are another one again, because videos are too short for the sampling"
+                "of all frames are another one again, because videos are too short for the sampling, or ops repeat "
+                "frames"
             )
         if self.untimed:
             lines.append(f"videos without usable time stamps, sampled by their average frame rate: {self.untimed}")

@@ -12,7 +12,7 @@ from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import SUITES
 from dali_vidaug.settings import Settings
 
-NO_OPS = ("CROP", "name_of", "op_names")  # names that ``ops`` exports besides
+NO_OPS = ("CROP", "is_on_time", "name_of", "op_names")  # names that ``ops`` exports besides
 RECIPES = {
     "basic": (dv.RandomResizedCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
     "test": (dv.Resize(40), dv.CenterCrop(32), dv.Normalize()),
@@ -20,6 +20,7 @@ RECIPES = {
     "mixing": (dv.RandomResizedCrop(32), dv.OneOf(), dv.RandomErasing(), dv.LabelSmoothing(), dv.Normalize()),
     "bytes": (dv.RandomHorizontalFlip(), dv.TrivialAugment()),
     "none": (),
+    "slow": (dv.SpeedRamp(), dv.Resize(40), dv.CenterCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
     **{name: (getattr(ops, name)(),) for name in ops.__all__ if name not in (*NO_OPS, "Mix")},
     **{f"Mix({name})": (dv.Mix(name),) for name in FAMILIES},
     **{f"RandAugmentT({suite})": (dv.RandAugmentT(8, suite=suite),) for suite in SUITES},
@@ -74,7 +75,7 @@ def test_the_recipes_use_every_op():
     assert public <= used, public - used
 
 
-@pytest.mark.parametrize("name", ["basic", "randaugment", "mixing"])
+@pytest.mark.parametrize("name", ["basic", "randaugment", "mixing", "slow"])
 def test_cpu_and_gpu_have_the_same_graph_except_for_the_device(name):
     for decoder in ("pyav", "dali", "hybrid"):
         cpu, gpu = (operators(graph_of(name, decoder, device=device).pipeline) for device in ("cpu", "gpu"))
