@@ -179,6 +179,13 @@ class Graph:
         """
         for name, columns in self._columns.items():
             columns.check(plan.args[name])
+        if between_frames(plan.frames) != bool(self._positions):
+            raise TypeError(
+                f"frames are {plan.frames.dtype}, but those of the plan for which the graph is built were not"
+            )
+        if self._positions:
+            positions = interpolate_rows(plan.frames)
+            self._positions.check(positions)
         if self._settings.decoder != "pyav":
             self._feed_encoded(inputs)
         if self._settings.decoder != "dali":
@@ -186,7 +193,7 @@ class Graph:
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, plan.args[name])
         if self._positions:
-            self._positions.feed(self.pipeline, interpolate_rows(plan.frames))
+            self._positions.feed(self.pipeline, positions)
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
         # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
         # before must be finished, not only started: DALI 2.4 sends small inputs, such as rows, from one pinned buffer

@@ -150,7 +150,7 @@ def launch(
     Raises:
         ValueError: a clip is not as above or too large to count in it, or its row is missing or has another size.
     """
-    counts = [len(clip) for clip in clips] if out_frames is None else out_frames
+    counts = [clip.shape[0] for clip in clips] if out_frames is None else out_frames
     _check(name, clips, rows, args, counts)
     if not len(clips):
         return []
@@ -187,7 +187,7 @@ def _check(name, clips, rows, args, counts):
                 f"{name}: clip {i} must be (F, H, W, 3) uint8, contiguous and not empty, got {clip.shape} {clip.dtype}"
             )
         height, width = clip.shape[1:3]
-        frames = max(len(clip), counts[i])
+        frames = max(clip.shape[0], counts[i])
         # Kernels count rows of pixels and the bytes of a frame in int32, with room for a loop's step beyond the end,
         # and the pixels of a clip in uint32.
         if max(frames * height, height * width * 3) > 2**30 or frames * height * width >= 2**32:

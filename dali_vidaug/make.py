@@ -97,8 +97,8 @@ class Maker:
         self.manifest, self.recipe, self.report = manifest, recipe, report
         self._settings, self._batch_size, self._pool = settings, batch_size, pool
         self._crops = [name for name, _ in recipe.pixel_ops[: num_in_decoder(recipe, settings)]]
-        self._graphs: dict[bool, Graph] = {}  # by whether positions may lie between two frames
-        self._retry_graph: Graph | None = None
+        self._graphs: dict[tuple, Graph] = {}  # by what differs between plans of a recipe
+        self._retry_graphs: dict[tuple, Graph] = {}
         self._num_skipped, self._any_good = 0, False
 
     def start(self, plan: Plan) -> Pending:
@@ -145,21 +145,26 @@ class Maker:
 
     def close(self) -> None:
         """Free the graphs."""
-        self._graphs, self._retry_graph = {}, None
+        self._graphs, self._retry_graphs = {}, {}
 
     def _run(self, pending, stream):
         pending.leave_out(self.manifest)
         if not len(pending.plan):
             return None
-        between = between_frames(pending.plan.frames)
-        if between not in self._graphs:
-            self._graphs[between] = self._make_graph(pending.plan)
+        graph = self._graph(self._graphs, pending.plan)
         try:
-            clips = self._graphs[between].run(pending.plan, pending.inputs, stream)
+            clips = graph.run(pending.plan, pending.inputs, stream)
         except RuntimeError as error:
             return self._run_again(pending, stream, error)
-        self._retry_graph = None  # frees its memory
+        self._retry_graphs = {}  # frees their memory
         return clips
+
+    def _graph(self, graphs, plan):
+        frames = plan.frames
+        key = (True, frames.shape[1]) if between_frames(frames) else (False,)
+        if key not in graphs:
+            graphs[key] = self._make_graph(plan)
+        return graphs[key]
 
     def _make_graph(self, plan):
         return Graph(plan, self._settings, self._batch_size, oriented=self.manifest.any_oriented())
@@ -229,11 +234,11 @@ class Maker:
         """
         if not any(isinstance(clip, Encoded) for clip in pending.inputs):
             raise error
-        self._retry_graph = self._retry_graph or self._make_graph(pending.plan)
+        graph = self._graph(self._retry_graphs, pending.plan)
         waiting = list(range(len(pending.plan)))
         while waiting:
             i = waiting.pop(0)
-            why = _dali_problem(self._retry_graph, pending.plan.row(i), pending.inputs[i])
+            why = _dali_problem(graph, pending.plan.row(i), pending.inputs[i])
             if why is None:
                 continue
             group = range(i, i + 1)
@@ -248,7 +253,7 @@ class Maker:
             others = [k for k in waiting if k not in pending.group(i) and k not in pending.dropped]
             waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
         pending.leave_out(self.manifest)
-        return self._retry_graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None
+        return graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None
 
 
 def _dali_problem(graph: Graph, plan: Plan, clip: Any) -> str | None:

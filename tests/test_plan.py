@@ -230,7 +230,7 @@ def test_parse_runs_no_code(text, message):
         (lambda: dv.Normalize(mean=(2, 0, 0)), "Normalize: mean"),
         (lambda: dv.Recipe(ops=(dv.Normalize(), dv.Resize(3))), "Normalize must be the last"),
         (lambda: dv.Recipe(ops=("flip",)), "an op needs draw and build, or retime, got 'flip'"),
-        (lambda: dv.Recipe(ops=(dv.Resize,)), r"needs draw and build, or retime, got <class .*Resize'>: write Resize\(...\)"),
+        (lambda: dv.Recipe(ops=(dv.Resize,)), r"or retime, got <class .*Resize'>: write Resize\(...\)"),
         (lambda: dv.Recipe(ops=dv.Resize(8)), r"Recipe: ops must be several, such as .*, got Resize\(size=8\)"),
         (lambda: dv.Recipe.parse("Recipe()", dv.Resize), "classes must be a list of classes, .* got <class"),
         (lambda: dv.Recipe.parse("Recipe()", [dv.Resize()]), "classes must be a list of classes, .* got .Resize"),
