@@ -1,5 +1,6 @@
 """Positions between two frames: the kernel against the reference, and the loader against a full decode."""
 
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -231,9 +232,7 @@ def test_a_sampler_may_draw_fractions(numbered_manifest):
 def test_a_bad_clip_is_replaced_where_frames_are_blended(smooth, tmp_path):
     """The replacement is blended at its own positions."""
     manifest, _ = smooth
-    for path in (manifest.path(0), manifest.path(1)):
-        (tmp_path / "a").mkdir(exist_ok=True)
-        (tmp_path / "a" / path.rpartition("/")[2]).write_bytes(open(path, "rb").read())  # noqa: PTH123
+    shutil.copytree(manifest.root, tmp_path, dirs_exist_ok=True)
     copied = dv.scan(tmp_path, progress=False)
     recipe = dv.Recipe(SAMPLING, (RAMP,))
     (tmp_path / "a" / "0.webm").write_bytes(b"no video")
