@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 from check_faults import COLUMNS, RIGHT, Loader, as_video, check, is_right, wrong_frames
-from conftest import _real
+from conftest import _real, by_container
 from dirty import (
     ENCODINGS,
     Encoding,
@@ -427,7 +427,7 @@ def test_long_packets_of_pictures_that_are_not_coded(name, base, tmp_path):
 def test_damage_behind_a_key_frame_that_does_not_begin_afresh(base):
     """H.264 in open GOPs: where a strict decoder fails at once, one that is not strict marks damaged frames."""
     good, marked = base("h264_open", "mkv"), 0
-    video = as_video(good, measure(good))
+    video = by_container(as_video(good, measure(good)))
     truth, key = full_decode(good).frames, int(video.keyframes[2])
     for seed in range(24):
         path = damaged(good, good.with_name("w.mkv"), key + seed % 3, seed)
@@ -447,7 +447,7 @@ def test_damage_behind_a_key_frame_that_does_not_begin_afresh(base):
 def test_checksums_of_ffv1(base, tmp_path):
     """FFmpeg says only in its log that one does not hold, and what it decodes then is not the same each time."""
     good = base("ffv1", "mkv")
-    video = as_video(good, measure(good))
+    video = by_container(as_video(good, measure(good)))
     assert not full_decode(good).flags
     for seed in range(6):
         path = damaged(good, tmp_path / "v.mkv", 12, seed)
@@ -464,7 +464,7 @@ def test_jpeg_without_a_scan(base, tmp_path):
     data = packets[15].data.replace(b"\xff\xda", b"\xff\xdb")
     path = write_coded(tmp_path / "v.mkv", good, [*packets[:15], replace(packets[15], data=data), *packets[16:]])
     with pytest.raises(ValueError, match="frame 15 is damaged"):
-        decode(as_video(good, measure(good))._replace(path=str(path)), np.array([15]))
+        decode(by_container(as_video(good, measure(good)))._replace(path=str(path)), np.array([15]))
     counts, _ = check(path, False, brief=True)
     assert not counts["decode wrong"] and measure(path)["damaged"] in ([15, 16], [])
 
@@ -520,7 +520,7 @@ def test_damage_is_reported(name, container, by_default, base, tmp_path):
     The damage is found when a clip is loaded, also in a frame that is not wanted, and by a deep scan.
     """
     path, found = base(name, container), 0
-    video = as_video(path, measure(path))
+    video = by_container(as_video(path, measure(path)))
     for seed in range(40):
         number = 11 + (0 if by_default else seed % 7)  # in the H.264 file, a frame that others refer to
         target = damaged(path, tmp_path / f"v.{container}", number, seed)
