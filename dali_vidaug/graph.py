@@ -31,15 +31,17 @@ class Encoded(NamedTuple):
         data: (N,) uint8, a small video file.
         positions: (F,) int32, where the clip's frames are in it.
         video: its row of the manifest.
+        decoded: (U,) int32, rising: the positions of all clips that are in the file, which are decoded together.
     """
 
     data: np.ndarray
     positions: np.ndarray
     video: Video
+    decoded: np.ndarray
 
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
-_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
+_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.zeros(1, np.int32))
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 _POSITIONS = "positions between frames"  # a name that no op has
 _SIZE_FIELDS = ("out_frames", "out_height", "out_width")
@@ -78,10 +80,14 @@ class Graph:
         settings: device, decoder, dtype, number of threads.
         batch_size: the largest number of clips in a batch.
         oriented: whether some of the encoded files are shown otherwise than as stored.
+        several: whether clips may have an encoded file in common, which is then decoded once.
     """
 
-    def __init__(self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False):
+    def __init__(
+        self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False, several: bool = False
+    ):  # fmt: skip
         self._recipe, self._settings, self._oriented = plan.recipe, settings, oriented and settings.decoder != "pyav"
+        self._several = several
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
         self._measured: dict[int, Any] = {}  # after so many ops: the sizes of the clips, which a later op would hide
@@ -126,7 +132,14 @@ class Graph:
         # error, not a black frame.
         where = "mixed" if self._settings.device == "gpu" else "cpu"
         frames = source("frames", types.INT32, 1)
+        if self._several:
+            is_first, indices = source("first?", types.BOOL, 0), source("index", types.INT32, 0)
+            data, frames = split(data, is_first)[0], split(frames, is_first)[0]
         clips = fn.decoders.video(data, device=where, frames=frames, pad_mode="none", affine=False)
+        if self._several:  # each file is decoded for the first of its clips, and handed to the others
+            others = split(source("no clip", types.UINT8, 4, layout="FHWC"), is_first)[1]
+            others = others.gpu() if self._settings.device == "gpu" else others
+            clips = fn.permute_batch(fn._conditional.merge(clips, others, predicate=is_first), indices=indices)
         clips = fn.sequence_rearrange(clips, new_order=source("order", types.INT32, 1))
         if self._oriented:
             clips = fn.warp_affine(
@@ -214,13 +227,23 @@ class Graph:
         files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]
         if self._settings.decoder == "hybrid":
             self.pipeline.feed_input("encoded?", np.array([file is not _NO_FILE for file in files]))
-        unique = [np.unique(positions, return_inverse=True) for _, positions, _ in files]
-        self.pipeline.feed_input("encoded", [data for data, _, _ in files])
-        self.pipeline.feed_input("frames", [frames.astype(np.int32) for frames, _ in unique])
-        self.pipeline.feed_input("order", [order.astype(np.int32) for _, order in unique])
+        self.pipeline.feed_input("encoded", [data for data, *_ in files])
+        self.pipeline.feed_input("frames", [decoded for *_, decoded in files])
+        order = [np.searchsorted(decoded, positions).astype(np.int32) for _, positions, _, decoded in files]
+        self.pipeline.feed_input("order", order)
+        if self._several:
+            firsts: dict[int, int] = {}  # of each file, by its data: its first clip among those that DALI decodes
+            encoded = np.array([file is not _NO_FILE for file in files])
+            index = np.zeros(len(files), np.int32)
+            index[encoded] = [firsts.setdefault(id(files[i][0]), n) for n, i in enumerate(np.flatnonzero(encoded))]
+            self.pipeline.feed_input("index", index)
+            self.pipeline.feed_input("first?", index == np.maximum(np.cumsum(encoded) - 1, 0))
+            self.pipeline.feed_input("no clip", [_NO_CLIP] * len(files))
         if self._oriented:
-            videos = [(video.orientation, video.width, video.height) if video else (1, 1, 1) for _, _, video in files]
-            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for _, _, video in files]
+            videos = [
+                (video.orientation, video.width, video.height) if video else (1, 1, 1) for _, _, video, _ in files
+            ]
+            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for _, _, video, _ in files]
             self.pipeline.feed_input("orientation", [to_stored(*video) for video in videos])
             self.pipeline.feed_input("shown_size", sizes)
 

@@ -15,6 +15,7 @@ from dali_vidaug.errors import naming
 from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
 from dali_vidaug.recipe import Recipe, UnknownClassError, class_list
+from dali_vidaug.repeats import by_repeat, join_repeats, repeat_column
 from dali_vidaug.rng import MAX_VIEW, Draws, whole_numbers
 from dali_vidaug.timing import check_positions, draw_time
 
@@ -42,6 +43,7 @@ class Plan:
             position may lie between two frames.
         args: for each op of the recipe, by name, a (B,) structured array of its arguments, or None.
         manifest: of the samples, for ``describe``; None for clips in memory, and in a plan that was saved or pickled.
+        repeat_index: (B,) int64, which of the clips of the same frames each is.
 
     Raises:
         ValueError: the columns differ in length.
@@ -56,12 +58,14 @@ class Plan:
     frames: np.ndarray
     args: dict[str, Any]
     manifest: Manifest | None = None
+    repeat_index: Any = 0
 
     def __post_init__(self):
         for name in ("samples", "views"):
             object.__setattr__(self, name, whole_numbers(f"Plan: {name}", getattr(self, name)))
         if not ((self.views >= 0) & (self.views < MAX_VIEW)).all():
             raise ValueError(f"Plan: views must be in [0, {MAX_VIEW}), got {self.views.min()} to {self.views.max()}")
+        object.__setattr__(self, "repeat_index", repeat_column(self.repeat_index, len(self.samples)))
         frames = np.asarray(self.frames)
         if frames.dtype.kind not in "iuf":
             raise ValueError(f"Plan: frames must be numbers, got {frames.dtype}")
@@ -77,21 +81,25 @@ class Plan:
         for name, column in columns.items():
             if column is not None and len(column) != len(self.samples):
                 raise ValueError(f"Plan: {len(self.samples)} samples, but {len(column)} rows of {name}")
-        if self.samples.ndim != 1 or self.views.ndim != 1 or self.frames.ndim != 2:
-            shapes = self.samples.shape, self.views.shape, self.frames.shape
-            raise ValueError(f"Plan: samples and views must be (B,), frames (B, F), got {shapes}")
+        if self.frames.ndim != 2:
+            raise ValueError(f"Plan: frames must be (B, F), got {self.frames.shape}")
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def row(self, i: int) -> Plan:
         """The plan of clip ``i`` alone, which can then only be mixed with itself."""
-        part = slice(i := clip_index(self, i), i + 1)
-        args = {name: rows if rows is None else rows[part].copy() for name, rows in self.args.items()}
-        for rows in args.values():
+        plan = self.part(slice(i := clip_index(self, i), i + 1))
+        for rows in plan.args.values():
             if rows is not None and "partner" in rows.dtype.names:
                 rows["partner"] = np.minimum(rows["partner"], 0)
-        return replace(self, samples=self.samples[part], views=self.views[part], frames=self.frames[part], args=args)
+        return plan
+
+    def part(self, part: slice) -> Plan:
+        """The plan of some clips; their partners are still positions in the whole plan."""
+        columns = {name: getattr(self, name)[part] for name in ("samples", "views", "frames", "repeat_index")}
+        args = {name: rows if rows is None else rows[part].copy() for name, rows in self.args.items()}
+        return replace(self, **columns, args=args)
 
     def check(self, height: ArrayLike, width: ArrayLike) -> None:
         """Refuse a plan, such as an edited one, whose arguments contradict each other or the clips.
@@ -139,7 +147,7 @@ class Plan:
         document = {
             "format": PLAN_FORMAT, "plan_version": PLAN_VERSION, "recipe": repr(self.recipe), "seed": self.seed,
             "epoch": self.epoch, "batch": self.batch, "samples": self.samples.tolist(), "views": self.views.tolist(),
-            "frames": self.frames.tolist(), "args": ops,
+            "repeat_index": self.repeat_index.tolist(), "frames": self.frames.tolist(), "args": ops,
         }  # fmt: skip
         Path(path).write_text(json.dumps(document, indent=1))
 
@@ -169,6 +177,7 @@ class Plan:
                 views=document["views"] if number > 1 else np.full(len(samples), document["view"]),
                 frames=np.array(frames) if frames else np.zeros((0, 1), np.int32),
                 args={name: _read_rows(op) for name, op in document["args"].items()},
+                repeat_index=document.get("repeat_index", 0),
             )
         except UnknownClassError as error:
             raise ValueError(f"{path}: {error}; name your own: dv.Plan.load(path, [{error.name}])") from error
@@ -254,11 +263,12 @@ def draw_plan(
     epoch: int = 0,
     views: ArrayLike = 0,
     batch: int = 0,
+    repeat_index: ArrayLike = 0,
 ) -> Plan:
     """Decide what the clips of some samples are and what is done to them.
 
-    A clip's plan depends on (seed, epoch, sample, view) alone: not on the other clips, the device or the decoder. Only
-    ops that mix clips also depend on the batch.
+    A clip's plan depends on (seed, epoch, sample, view, repeat) alone, its frames not even on the repeat: not on other
+    clips, device or decoder. Only ops that mix clips also depend on the batch: on its clips of the same repeat.
 
     Args:
         manifest: has the videos' sizes and lengths.
@@ -268,6 +278,7 @@ def draw_plan(
         epoch: [0, 2**24).
         views: (B,) int, or one number for all, [0, 256): which of several clips of its sample each clip is.
         batch: number of the batch, [0, 2**32): ops that mix the clips of a batch depend on it.
+        repeat_index: as ``views``: which of several clips of the same frames each clip is.
 
     Returns:
         The plan.
@@ -278,8 +289,12 @@ def draw_plan(
     if not hasattr(manifest, "frame_sizes"):
         raise ValueError(f"draw_plan: manifest must be a Manifest (dv.Manifest.read, dv.scan), got {manifest!r}")
     samples = whole_numbers("samples", samples)
-    draws = Draws(seed, epoch, samples, views, batch=batch)
+    draws = Draws(seed, epoch, samples, views, batch=batch)  # of repeat 0: it decides the frames of all
     height, width = manifest.frame_sizes(samples)
-    frames, moved = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
-    drawn = draw_ops(recipe, draws, np.full(len(samples), frames.shape[1]), height, width)
-    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, {**moved, **drawn.args}, manifest)
+    frames, args = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
+    repeat_index, parts = repeat_column(repeat_index, len(samples)), []
+    for repeat, at in by_repeat(repeat_index):
+        some = Draws(seed, epoch, samples[at], draws.views[at], batch=batch, repeat=repeat)
+        parts.append((at, draw_ops(recipe, some, np.full(len(at), frames.shape[1]), height[at], width[at]).args))
+    args = {**args, **join_repeats(recipe, parts)}
+    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, args, manifest, repeat_index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -199,15 +199,15 @@ class RunningReport:
         with self._lock:
             self._report.seconds[stage] = self._report.seconds.get(stage, 0.0) + seconds
 
-    def add_clip(self, num_decoded: int, seconds: dict[str, float]) -> None:
-        """Count the frames that were decoded for a clip, and the time by stage."""
+    def add_loaded(self, num_decoded: int, seconds: dict[str, float]) -> None:
+        """Count the frames that were decoded for clips together, and the time by stage."""
         for stage, value in seconds.items():
             self.add_seconds(stage, value)
         with self._lock:
             self._report.frames_decoded += num_decoded
 
-    def add_batch(self, frames: np.ndarray) -> None:
-        """Count a batch, by the frames of its clips: (B, F)."""
+    def add_batch(self, frames: np.ndarray, decoded: Sequence[np.ndarray]) -> None:
+        """Count a batch, by the frames of its clips, (B, F), and the frames that were decoded together, (U,) each."""
         again = frames.shape[1] - num_distinct(frames)
         with self._lock:
             self._report.batches += 1
@@ -215,7 +215,7 @@ class RunningReport:
             self._report.frames += frames.size
             self._report.padded += int((again > 0).sum())
             self._report.frames_repeated += int(again.sum())
-            self._report.frames_with_short_gops += frames_with_gops(frames, _GOP)
+            self._report.frames_with_short_gops += sum(frames_with_gops(some[None], _GOP) for some in decoded)
 
     def add_untimed(self, samples: Iterable[int]) -> None:
         """Count videos without usable time stamps of which frames were chosen by time, each once."""
