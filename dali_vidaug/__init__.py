@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from dali_vidaug.in_memory import augment
     from dali_vidaug.loader import VideoLoader
     from dali_vidaug.op_contract import check_op
+    from dali_vidaug.scores import VideoResult, VideoScores
 
 __version__ = "0.1.0"
 # Imported when they are first used: they need DALI and torch, which scanning and planning do not.
@@ -73,6 +74,8 @@ _LAZY = {
     "Batch": "batch",
     "BatchMix": "batch",
     "VideoLoader": "loader",
+    "VideoResult": "scores",
+    "VideoScores": "scores",
     "augment": "in_memory",
     "check_op": "op_contract",
 }
@@ -131,6 +134,8 @@ __all__ = [
     "VideoLoader",
     "VideoMAESampling",
     "VideoMix",
+    "VideoResult",
+    "VideoScores",
     "Videos",
     "augment",
     "check_op",

@@ -25,7 +25,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "plan": "recipe repeats timing description plan settings columns graph",
     "make": "pending make",
     "producer": "batch producer",
-    "loader": "ranks state suitability loader in_memory op_contract",
+    "loader": "scores ranks state suitability loader in_memory op_contract",
     "package": "",
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "
@@ -37,6 +37,7 @@ UPWARD = {("errors", "plan"), ("description", "plan"), ("data.sampled", "data.ma
 LAZY = {  # imports inside functions, and why
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",
+    ("", "scores"): "the same",
     ("", "in_memory"): "the same",
     ("", "op_contract"): "the same",
     ("commands.cli", "commands.demo"): "a command imports what it runs: --help answers at once",
