@@ -323,7 +323,9 @@ def test_a_bad_video_is_replaced_with_all_its_repeats(mixed, monkeypatch, caplog
     assert torch.equal(one.clips, three.clips[three.repeat_index == 0])
     assert torch.equal(one.samples.repeat_interleave(3), three.samples) and 2 not in three.samples
     assert three.skipped.tolist() == ([2] * 9 if on_error == "skip" else [])
-    assert report.bad[2][2] == 9 and (report.skipped, report.replaced) == ((9, 0) if on_error == "skip" else (0, 9))
+    count = report.bad[2][2]
+    assert count in (9, 18)  # the next epoch may be begun
+    assert (report.skipped, report.replaced) == ((count, 0) if on_error == "skip" else (0, count))
     assert len(three) == (36 if on_error == "replace" else 27)
 
 
