@@ -25,7 +25,8 @@ It may have:
     labels. Called for each batch, in the order of the recipe.
 ``mixed_with(args)``
     For ops that mix pairs of clips: for each clip the position of its partner in the batch, (B,) int, and the share of
-    its own label, (B,) float in [0, 1]. This becomes ``batch.mix``.
+    its own label, (B,) float in [0, 1]. This becomes ``batch.mix``. The arguments have the position of the partner, or
+    -1, in a field ``partner``: a loader with ``repeats`` draws each repeat by itself, and moves these positions.
 ``check(args, frames, height, width)``
     Raise a ``ValueError`` when arguments contradict each other or the sizes of the clips, which are as in ``draw``.
     Called for what is drawn, and for plans that a user has edited, before any pixel is touched.
