@@ -225,15 +225,15 @@ class Graph:
 
     def _feed_encoded(self, inputs):
         files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]
+        encoded = np.array([file is not _NO_FILE for file in files])
         if self._settings.decoder == "hybrid":
-            self.pipeline.feed_input("encoded?", np.array([file is not _NO_FILE for file in files]))
+            self.pipeline.feed_input("encoded?", encoded)
         self.pipeline.feed_input("encoded", [data for data, *_ in files])
         self.pipeline.feed_input("frames", [decoded for *_, decoded in files])
         order = [np.searchsorted(decoded, positions).astype(np.int32) for _, positions, _, decoded in files]
         self.pipeline.feed_input("order", order)
         if self._several:
             firsts: dict[int, int] = {}  # of each file, by its data: its first clip among those that DALI decodes
-            encoded = np.array([file is not _NO_FILE for file in files])
             index = np.zeros(len(files), np.int32)
             index[encoded] = [firsts.setdefault(id(files[i][0]), n) for n, i in enumerate(np.flatnonzero(encoded))]
             self.pipeline.feed_input("index", index)

@@ -27,13 +27,17 @@ RECIPES = {
 }
 
 
-def graph_of(name, decoder, device="gpu"):
-    """The graph of one of ``RECIPES``, with its leading crops done in the decoder, for rotated videos."""
+def graph_of(name, decoder, device="gpu", several=False):
+    """The graph of one of ``RECIPES``, with its leading crops done in the decoder, for rotated videos.
+
+    With ``several``, clips may have an encoded file in common.
+    """
     settings = Settings(
         device=device, device_id=None, decoder=decoder, num_threads=1, workers=0, prefetch=1, dtype="float16",
         on_error="raise", resize_in_decoder=True,
     )  # fmt: skip
-    return Graph(make_plan(dv.Recipe(ops=RECIPES[name]), [(16, 256, 320)]), settings, batch_size=2, oriented=True)
+    plan = make_plan(dv.Recipe(ops=RECIPES[name]), [(16, 256, 320)])
+    return Graph(plan, settings, batch_size=2, oriented=True, several=several)
 
 
 def operators(pipeline):
@@ -58,12 +62,13 @@ def faults(found):
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "dali", "hybrid"])
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_gpu_graph_is_valid(name, decoder):
-    found = operators(graph_of(name, decoder).pipeline)
+@pytest.mark.parametrize("name, several", [*((name, False) for name in RECIPES), ("basic", True), ("slow", True)])
+def test_the_gpu_graph_is_valid(name, several, decoder):
+    found = operators(graph_of(name, decoder, several=several).pipeline)
     assert not list(faults(found))
     devices = {(schema, device) for schema, device, _ in found}
     assert (("decoders__Video", "mixed") in devices) == (decoder != "pyav")
+    assert (("PermuteBatch", "gpu") in devices) == (several and decoder != "pyav")
     # Pixels never return to the CPU: what runs there provides numbers, or files and frames before they are sent.
     assert {schema for schema, device in devices if device == "cpu"} <= {"ExternalSource", "_conditional__Split"}
     assert any(device == "gpu" for _, device in devices)
