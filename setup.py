@@ -142,7 +142,16 @@ setup(
             "nvidia-cuda-runtime>=13",
         ],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
-        "test": ["pytest>=8", "pytest-xdist", "ruff==0.17.6", "mypy==2.4.1", "psutil", "torchvision"],
+        "metrics": ["torchmetrics>=1.2"],  # for VideoScores
+        "test": [
+            "pytest>=8",
+            "pytest-xdist",
+            "ruff==0.17.6",
+            "mypy==2.4.1",
+            "psutil",
+            "torchvision",
+            "torchmetrics>=1.2",
+        ],
     },
     entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.commands.cli:main"]},
 )

@@ -184,7 +184,7 @@ def main():
         loader = dv.VideoLoader(manifest, ours, args.batch_size, num_threads=args.num_threads)
         loader.set_epoch(number)
         batches = [loader.schedule.batch(number, i) for i in range(count)]
-        plans = [dv.draw_plan(manifest, ours, samples, 0, number, views) for samples, views in batches]
+        plans = [dv.draw_plan(manifest, ours, batch.samples, 0, number, batch.views) for batch in batches]
         ceiling, frames = time_ceiling(manifest, plans, args.num_threads)
         rates.setdefault("bare decode", []).append(ceiling)
         with loader:

@@ -20,6 +20,10 @@ from dali_vidaug.ops import (
     FrameCutMix,
     FrameCutMixUp,
     FrameCutout,
+    FrameDrop,
+    FrameInterpolation,
+    FrameJitter,
+    HalfCopy,
     LabelSmoothing,
     Mix,
     MixUp,
@@ -32,6 +36,9 @@ from dali_vidaug.ops import (
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
+    Reverse,
+    SpeedRamp,
+    TemporalJitter,
     TrivialAugment,
     VideoMix,
 )
@@ -59,6 +66,7 @@ if TYPE_CHECKING:
     from dali_vidaug.in_memory import augment
     from dali_vidaug.loader import VideoLoader
     from dali_vidaug.op_contract import check_op
+    from dali_vidaug.scores import VideoResult, VideoScores
 
 __version__ = "0.1.0"
 # Imported when they are first used: they need DALI and torch, which scanning and planning do not.
@@ -66,6 +74,8 @@ _LAZY = {
     "Batch": "batch",
     "BatchMix": "batch",
     "VideoLoader": "loader",
+    "VideoResult": "scores",
+    "VideoScores": "scores",
     "augment": "in_memory",
     "check_op": "op_contract",
 }
@@ -87,6 +97,10 @@ __all__ = [
     "FrameCutMix",
     "FrameCutMixUp",
     "FrameCutout",
+    "FrameDrop",
+    "FrameInterpolation",
+    "FrameJitter",
+    "HalfCopy",
     "KeyframeClip",
     "LabelSmoothing",
     "MMAction2Sampling",
@@ -107,16 +121,21 @@ __all__ = [
     "Recipe",
     "Report",
     "Resize",
+    "Reverse",
     "Sampler",
     "SegmentSampling",
     "SlowFastSampling",
     "Snippets",
     "Spans",
+    "SpeedRamp",
+    "TemporalJitter",
     "TrivialAugment",
     "VJEPA2Sampling",
     "VideoLoader",
     "VideoMAESampling",
     "VideoMix",
+    "VideoResult",
+    "VideoScores",
     "Videos",
     "augment",
     "check_op",

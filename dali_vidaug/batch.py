@@ -85,6 +85,11 @@ class Batch:
         """(B,) int64, which of the clips of its sample each clip is."""
         return torch.from_numpy(self.plan.views.copy())
 
+    @property
+    def repeat_index(self) -> torch.Tensor:
+        """(B,) int64, which of several clips of the same frames each clip is (``VideoLoader(repeats=)``)."""
+        return torch.from_numpy(self.plan.repeat_index.copy())
+
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
         """The batch on another device: ``clips``, ``targets`` and ``mix``, which are where the loader works.
 

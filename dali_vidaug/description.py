@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dali_vidaug.errors import printable
+from dali_vidaug.repeats import by_repeat
 from dali_vidaug.report import num_distinct
 from dali_vidaug.rng import Draws
 
@@ -38,6 +39,8 @@ def describe_clip(plan: Plan, i: int, manifest: Manifest | None) -> str:
     i = clip_index(plan, i)
     sample = int(plan.samples[i])
     lines = [f"sample {sample}, seed {plan.seed}, epoch {plan.epoch}, view {plan.views[i]}"]
+    if plan.repeat_index.any():
+        lines[0] += f", repeat {plan.repeat_index[i]}"
     if manifest is not None:
         lines.append(f"  file {printable(manifest.path(sample))}, {class_text(manifest, sample)}")
     lines.append(f"  frames {_frames_text(plan.frames[i].tolist())}")
@@ -79,7 +82,11 @@ def _frames_text(frames):
         texts.append(f"{position:g}{'*' * (position in seen)}")
         seen.add(position)
     again = len(frames) - len(seen)
-    note = f" (*: {again} of {len(frames)} come again, as where a video is too short for the clip)" if again else ""
+    note = (
+        f" (*: {again} of {len(frames)} come again, as where a video is too short for the clip or an op repeats frames)"
+        if again
+        else ""
+    )
     return ", ".join(texts) + note
 
 
@@ -92,11 +99,14 @@ def chosen_ops(plan: Plan, name: str, op: Any) -> list[str | None]:
     """For an op that chooses between ops, which one each clip got; None where that cannot be told."""
     if not hasattr(op, "chosen") or not len(plan):
         return [None] * len(plan)
-    # The plan of one clip of a batch, which was mixed, is drawn as in a batch of two: one alone is never mixed.
-    twice = 2 if len(plan) == 1 else 1
-    rows = np.tile(plan.args[name], twice)
-    draws = Draws(plan.seed, plan.epoch, np.tile(plan.samples, twice), np.tile(plan.views, twice), name, plan.batch)
-    return op.chosen(draws, rows)[: len(plan)]
+    chosen: list[str | None] = [None] * len(plan)
+    for repeat, at in by_repeat(plan.repeat_index):
+        # The plan of one clip of a batch, which was mixed, is drawn as in a batch of two: one alone is never mixed.
+        twice = np.tile(at, 2 if len(at) == 1 else 1)
+        draws = Draws(plan.seed, plan.epoch, plan.samples[twice], plan.views[twice], name, plan.batch, repeat)
+        for i, word in zip(at.tolist(), op.chosen(draws, plan.args[name][twice]), strict=False):
+            chosen[i] = word
+    return chosen
 
 
 def ops_text(plan: Plan) -> str:
@@ -133,6 +143,8 @@ def plan_lines(plan: Plan) -> list[str]:
     lines.append(f"samples: {numbers_text(plan.samples.tolist())}")
     if plan.views.any():
         lines.append(f"views: {numbers_text(plan.views.tolist())}")
+    if plan.repeat_index.any():
+        lines.append(f"repeats: {numbers_text(plan.repeat_index.tolist())}")
     if len(plan):
         padded = int((num_distinct(plan.frames) < plan.frames.shape[1]).sum())
         again = f", {_count(padded, 'clip')} with a frame more than once" if padded else ""

@@ -15,6 +15,7 @@ from dali_vidaug.columns import Columns, EncodedColumns, split
 from dali_vidaug.errors import naming
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
+from dali_vidaug.ops.interpolate import between_frames, build_interpolation, interpolate_rows
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.settings import Settings
@@ -30,16 +31,19 @@ class Encoded(NamedTuple):
         data: (N,) uint8, a small video file.
         positions: (F,) int32, where the clip's frames are in it.
         video: its row of the manifest.
+        decoded: (U,) int32, rising: the positions of all clips that are in the file, which are decoded together.
     """
 
     data: np.ndarray
     positions: np.ndarray
     video: Video
+    decoded: np.ndarray
 
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
-_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
+_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.zeros(1, np.int32))
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
+_POSITIONS = "positions between frames"  # a name that no op has
 _SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 
 
@@ -52,36 +56,48 @@ def _built(name, op, clips, args):
 
 
 def num_in_decoder(recipe: Recipe, settings: Settings) -> int:
-    """How many of a recipe's first ops PyAV does in its conversion to RGB."""
+    """How many of a recipe's first ops on pixels PyAV does in its conversion to RGB."""
     if settings.decoder == "dali" or not settings.resize_in_decoder:
         return 0
-    count = 0
-    while count < len(recipe.ops) and getattr(recipe.ops[count], "in_decoder", False):
-        count += 1
-    return count
+    return _num_leading(recipe)
+
+
+def _num_leading(recipe):
+    """How many of a recipe's first ops on pixels can be done in the decoder."""
+    declared = [getattr(op, "in_decoder", False) for _, op in recipe.pixel_ops]
+    return [*declared, False].index(False)
 
 
 class Graph:
     """The pipeline of a recipe on one device.
 
     It is fed frames where PyAV decodes, with the ops done that ``num_in_decoder`` counts; and small encoded files where
-    DALI decodes, for which it does all ops.
+    DALI decodes, for which it does all ops. Where the positions of a plan may lie between two frames, it is fed each
+    clip's ``decoded_frames`` and blends them.
 
     Args:
-        plan: of any batch: the graph is for its recipe and for arguments with its dtypes.
+        plan: of any batch: the graph is for its recipe and for frames and arguments with its dtypes.
         settings: device, decoder, dtype, number of threads.
         batch_size: the largest number of clips in a batch.
         oriented: whether some of the encoded files are shown otherwise than as stored.
+        several: whether clips may have an encoded file in common, which is then decoded once.
     """
 
-    def __init__(self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False):
+    def __init__(
+        self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False, several: bool = False
+    ):  # fmt: skip
         self._recipe, self._settings, self._oriented = plan.recipe, settings, oriented and settings.decoder != "pyav"
+        self._several = several
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
         self._measured: dict[int, Any] = {}  # after so many ops: the sizes of the clips, which a later op would hide
         self._columns = {
-            name: Columns(name, None if rows is None else rows.dtype, settings) for name, rows in plan.args.items()
+            name: Columns(name, None if plan.args[name] is None else plan.args[name].dtype, settings)
+            for name, _ in plan.recipe.pixel_ops
         }
+        self._num_frames, self._positions = plan.frames.shape[1], None
+        if between_frames(plan.frames):
+            self._positions = Columns(_POSITIONS, interpolate_rows(plan.frames[:1]).dtype, settings)
         self.pipeline = Pipeline(batch_size, settings.num_threads, settings.device_id, prefetch_queue_depth=1)
         with self.pipeline:
             if settings.decoder == "pyav":
@@ -96,7 +112,7 @@ class Graph:
         """All clips in their order. Those that DALI decodes first get the ops that PyAV has done for the others."""
         encoded = fn.external_source(name="encoded?", dtype=types.BOOL, ndim=0)
         clips = self._decoded(encoded)
-        for name, op in zip(self._recipe.names[: self._num_in_decoder], self._recipe.ops, strict=False):
+        for name, op in self._recipe.pixel_ops[: self._num_in_decoder]:
             clips = _built(name, op, clips, EncodedColumns(self._columns[name], encoded))
         return fn._conditional.merge(clips, self._frames(encoded), predicate=encoded)
 
@@ -116,7 +132,14 @@ class Graph:
         # error, not a black frame.
         where = "mixed" if self._settings.device == "gpu" else "cpu"
         frames = source("frames", types.INT32, 1)
+        if self._several:
+            is_first, indices = source("first?", types.BOOL, 0), source("index", types.INT32, 0)
+            data, frames = split(data, is_first)[0], split(frames, is_first)[0]
         clips = fn.decoders.video(data, device=where, frames=frames, pad_mode="none", affine=False)
+        if self._several:  # each file is decoded for the first of its clips, and handed to the others
+            others = split(source("no clip", types.UINT8, 4, layout="FHWC"), is_first)[1]
+            others = others.gpu() if self._settings.device == "gpu" else others
+            clips = fn.permute_batch(fn._conditional.merge(clips, others, predicate=is_first), indices=indices)
         clips = fn.sequence_rearrange(clips, new_order=source("order", types.INT32, 1))
         if self._oriented:
             clips = fn.warp_affine(
@@ -130,9 +153,12 @@ class Graph:
 
     def _build(self, clips):
         """The ops that are left, and channels first."""
-        ops = list(zip(self._recipe.names, self._recipe.ops, strict=True))[self._num_in_decoder :]
+        ops = self._recipe.pixel_ops[self._num_in_decoder :]
+        blended = _num_leading(self._recipe) - self._num_in_decoder if self._positions else None
         flip: Any = None  # the arguments of a flip that the next op does in its own pass over the pixels
         for i, (name, op) in enumerate(ops):
+            if i == blended:
+                clips = build_interpolation(fn, clips, self._positions, self._num_frames)
             following = ops[i + 1][1] if i + 1 < len(ops) else None
             sets_size = any(field in self._columns[name] for field in _SIZE_FIELDS)
             if sets_size and not all(getattr(before, "in_decoder", False) for _, before in ops[:i]):
@@ -142,6 +168,8 @@ class Graph:
                 flip = self._columns[name]
             else:
                 clips, flip = _built(name, op, clips, flip or self._columns[name]), None
+        if blended == len(ops):
+            clips = build_interpolation(fn, clips, self._positions, self._num_frames)
         done = bool(ops) and getattr(ops[-1][1], "channels_first", False)
         return clips if done else fn.transpose(clips, perm=[3, 0, 1, 2])
 
@@ -150,7 +178,8 @@ class Graph:
 
         Args:
             plan: of the batch.
-            inputs: for each clip its frames, (F, H, W, 3) uint8, or an ``Encoded`` where DALI decodes.
+            inputs: for each clip its frames (or ``decoded_frames``), (F, H, W, 3) uint8, or an ``Encoded`` where DALI
+                decodes.
             stream: on a GPU, the torch stream on which the result will be ready; None: wait for it.
 
         Returns:
@@ -163,12 +192,21 @@ class Graph:
         """
         for name, columns in self._columns.items():
             columns.check(plan.args[name])
+        if between_frames(plan.frames) != bool(self._positions):
+            raise TypeError(
+                f"frames are {plan.frames.dtype}, but those of the plan for which the graph is built were not"
+            )
+        if self._positions:
+            positions = interpolate_rows(plan.frames)
+            self._positions.check(positions)
         if self._settings.decoder != "pyav":
             self._feed_encoded(inputs)
         if self._settings.decoder != "dali":
             self.pipeline.feed_input("clips", [_NO_CLIP if isinstance(clip, Encoded) else clip for clip in inputs])
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, plan.args[name])
+        if self._positions:
+            self._positions.feed(self.pipeline, positions)
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
         # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
         # before must be finished, not only started: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
@@ -187,27 +225,39 @@ class Graph:
 
     def _feed_encoded(self, inputs):
         files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]
+        encoded = np.array([file is not _NO_FILE for file in files])
         if self._settings.decoder == "hybrid":
-            self.pipeline.feed_input("encoded?", np.array([file is not _NO_FILE for file in files]))
-        unique = [np.unique(positions, return_inverse=True) for _, positions, _ in files]
-        self.pipeline.feed_input("encoded", [data for data, _, _ in files])
-        self.pipeline.feed_input("frames", [frames.astype(np.int32) for frames, _ in unique])
-        self.pipeline.feed_input("order", [order.astype(np.int32) for _, order in unique])
+            self.pipeline.feed_input("encoded?", encoded)
+        self.pipeline.feed_input("encoded", [data for data, *_ in files])
+        self.pipeline.feed_input("frames", [decoded for *_, decoded in files])
+        order = [np.searchsorted(decoded, positions).astype(np.int32) for _, positions, _, decoded in files]
+        self.pipeline.feed_input("order", order)
+        if self._several:
+            firsts: dict[int, int] = {}  # of each file, by its data: its first clip among those that DALI decodes
+            index = np.zeros(len(files), np.int32)
+            index[encoded] = [firsts.setdefault(id(files[i][0]), n) for n, i in enumerate(np.flatnonzero(encoded))]
+            self.pipeline.feed_input("index", index)
+            self.pipeline.feed_input("first?", index == np.maximum(np.cumsum(encoded) - 1, 0))
+            self.pipeline.feed_input("no clip", [_NO_CLIP] * len(files))
         if self._oriented:
-            videos = [(video.orientation, video.width, video.height) if video else (1, 1, 1) for _, _, video in files]
-            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for _, _, video in files]
+            videos = [
+                (video.orientation, video.width, video.height) if video else (1, 1, 1) for _, _, video, _ in files
+            ]
+            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for _, _, video, _ in files]
             self.pipeline.feed_input("orientation", [to_stored(*video) for video in videos])
             self.pipeline.feed_input("shown_size", sizes)
 
 
 def _check_shapes(shapes, plan, inputs, num_ops=None):
     """The clips that leave the first ops, or all, are as large as their arguments say. Labels are mixed by that."""
-    names = plan.recipe.names[:num_ops]
+    names = [name for name, _ in plan.recipe.pixel_ops][:num_ops]
     for i, (clip, shape) in enumerate(zip(inputs, shapes, strict=True)):
         if isinstance(clip, Encoded):
             size = [len(clip.positions), *clip.video.shown_size]
         else:
             size = list(clip.shape[:3])
+        if between_frames(plan.frames):
+            size[0] = plan.frames.shape[1]
         for rows in (plan.args[name] for name in names):
             for side, field in enumerate(_SIZE_FIELDS):
                 if rows is not None and field in rows.dtype.names:

@@ -11,10 +11,13 @@ from numpy.typing import ArrayLike
 
 from dali_vidaug.batch import Batch, as_tensor, make_batch
 from dali_vidaug.graph import Graph
+from dali_vidaug.ops.interpolate import decoded_frames
 from dali_vidaug.plan import Plan, draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws, whole_numbers
+from dali_vidaug.sampling.videos import Videos
 from dali_vidaug.settings import make_settings
+from dali_vidaug.timing import draw_time
 
 # The axes of a clip in the order of its layout: where frames, height, width and channels are.
 _AXES = {"CFHW": (1, 2, 3, 0), "FCHW": (0, 2, 3, 1), "FHWC": (0, 1, 2, 3)}
@@ -40,7 +43,7 @@ def augment(
         clips: B arrays or tensors of uint8, one a clip, whose heights and widths may differ; or one array of all
             (B, ...). An array of four axes is one clip, B = 1. RGB, in one of three layouts: (3, F, H, W), as a loader
             gives; (F, 3, H, W), as torchvision and TorchCodec; (F, H, W, 3), as NumPy and FFmpeg.
-        ops: the ops of a recipe, in order.
+        ops: the ops of a recipe, in order. Ops on time need clips of as many frames each.
         targets: (B, K) float, soft labels, or None.
         layout: "CFHW", "FCHW" or "FHWC": the axes of a clip. Default: the one in which an axis that can be channels has
             3 values; where the shapes fit several, it must be given.
@@ -54,7 +57,8 @@ def augment(
         ``targets`` is (B, 0) when none were given.
 
     Raises:
-        ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, or results differ in size.
+        ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, results differ in size, or
+            clips in length where there are ops on time.
     """
     settings = make_settings(device=device, dtype=dtype, caller="augment")
     if isinstance(ops, Recipe) or not isinstance(ops, Iterable):
@@ -76,9 +80,16 @@ def augment(
     soft = _soft_labels(targets, size)
     plan = _draw(arrays, Recipe(ops=tuple(ops)), Draws(seed, epoch, samples, batch=batch))
     graph = Graph(plan, settings, size)
-    result = as_tensor(graph.run(plan, arrays, settings.stream()), settings.dtype)
+    result = as_tensor(graph.run(plan, taken_frames(arrays, plan), settings.stream()), settings.dtype)
     axes = [1 + "CFHW".index(axis) for axis in layout]
     return make_batch(result.permute(0, *axes).contiguous(), soft, plan, 0)
+
+
+def taken_frames(clips: Sequence[np.ndarray], plan: Plan) -> Sequence[np.ndarray]:
+    """What the graph is fed for clips (F, H, W, 3): themselves, or the frames that ops on time choose of each."""
+    if not plan.recipe.time_ops:
+        return clips
+    return [clip[decoded_frames(frames)] for clip, frames in zip(clips, plan.frames, strict=True)]
 
 
 def _find_layout(arrays: list[np.ndarray], layout: str | None) -> str:
@@ -115,14 +126,25 @@ def _find_layout(arrays: list[np.ndarray], layout: str | None) -> str:
 
 def _draw(arrays: list[np.ndarray], recipe: Recipe, draws: Draws) -> Plan:
     sizes = np.array([clip.shape[:3] for clip in arrays])
+    longest = int(sizes[:, 0].max())  # the frames of a shorter clip end with its last
+    frames, moved = np.minimum(np.arange(longest), sizes[:, :1] - 1).astype(np.int32), dict[str, Any]()
+    if recipe.time_ops:
+        if (sizes[:, 0] != longest).any():
+            raise ValueError(
+                f"augment: {recipe.time_ops[0][0]} needs clips of as many frames each, got clips of "
+                f"{sizes[:, 0].min()} to {longest} frames"
+            )
+        nothing = np.full(len(sizes), np.nan)
+        videos = Videos(np.zeros(len(sizes), np.int64), sizes[:, 0], nothing, lambda i: nothing[:1].repeat(longest))
+        frames, moved = draw_time(recipe, draws, frames, videos)
+        sizes[:, 0] = frames.shape[1]
     drawn = draw_ops(recipe, draws, *sizes.T)
     results = np.stack(np.broadcast_arrays(drawn.frames, drawn.height, drawn.width), 1)
     shapes = sorted(set(map(tuple, results.tolist())))
     if len(shapes) > 1:
         raise ValueError(f"augment: results of different sizes (F, H, W) cannot be stacked: {shapes}")
-    longest = int(sizes[:, 0].max())  # the frames of a shorter clip end with its last
-    frames = np.minimum(np.arange(longest, dtype=np.int32), sizes[:, :1] - 1)
-    return Plan(recipe, draws.seed, draws.epoch, draws.batch, draws.samples, draws.views, frames, drawn.args)
+    args = {**moved, **drawn.args}
+    return Plan(recipe, draws.seed, draws.epoch, draws.batch, draws.samples, draws.views, frames, args)
 
 
 def _soft_labels(targets, size) -> np.ndarray:

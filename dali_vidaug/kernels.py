@@ -125,6 +125,7 @@ def launch(
     passes: int = 1,
     work_bytes: Callable[[int, int, int], int] | None = None,
     skip: Collection[int] = (),
+    out_frames: Sequence[int] | None = None,
     num_threads: int | None = None,
 ) -> list[Any]:
     """Apply a kernel to each clip of a batch.
@@ -142,28 +143,31 @@ def launch(
         work_bytes: function of frames, height and width: how much scratch memory the kernel needs for a clip.
         skip: positions of clips that the kernel would not change. On the CPU they are not touched; on the GPU the
             kernel copies them, because the rows are not readable there.
+        out_frames: how many frames each output has, where that is not as many as its clip; nothing is skipped then.
         num_threads: of the CPU, >= 1; None: as many as this process may use. Without effect on the GPU.
 
     Returns:
-        B new arrays, shaped like ``clips``; for skipped clips the clips themselves.
+        B new arrays, shaped like ``clips`` except for ``out_frames``; for skipped clips the clips themselves.
 
     Raises:
         ValueError: a clip is not as above or too large to count in it, or its row is missing or has another size.
     """
-    _check(name, clips, rows, args)
+    counts = [clip.shape[0] for clip in clips] if out_frames is None else out_frames
+    _check(name, clips, rows, args, counts)
     if not len(clips):
         return []
     xp = np if isinstance(clips[0], np.ndarray) else sys.modules["cupy"]
     if isinstance(rows, np.ndarray) and rows.dtype.names:
         rows = xp.asarray(np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), args.itemsize))
     skip = set(skip) if xp is np else set()
-    outputs = [clip if i in skip else xp.empty_like(clip) for i, clip in enumerate(clips)]
+    shapes = [(count, *clip.shape[1:]) for count, clip in zip(counts, clips, strict=True)]
+    outputs = [clip if i in skip else xp.empty(shapes[i], np.uint8) for i, clip in enumerate(clips)]
     sizes = [work_bytes(*clip.shape[:3]) if work_bytes else 0 for clip in clips]
     table = np.zeros(len(clips), CLIP)
     for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
         table[field] = [_address(array) for array in arrays]
     for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
-        table[field] = [clip.shape[axis] for clip in clips]
+        table[field] = [shape[axis] for shape in shapes]
     table["index"], table["count"] = np.arange(len(clips)), len(clips)
     calls = [(entry, i) for i in range(passes) for entry in entries or (name,)]
     if xp is np:
@@ -173,7 +177,7 @@ def launch(
     return outputs
 
 
-def _check(name, clips, rows, args):
+def _check(name, clips, rows, args, counts):
     if len(clips) != len(rows):
         raise ValueError(f"{name}: {len(clips)} clips but {len(rows)} rows of arguments")
     for i, (clip, row) in enumerate(zip(clips, rows, strict=True)):
@@ -184,7 +188,8 @@ def _check(name, clips, rows, args):
             raise ValueError(
                 f"{name}: clip {i} must be (F, H, W, 3) uint8, contiguous and not empty, got {clip.shape} {clip.dtype}"
             )
-        frames, height, width = clip.shape[:3]
+        height, width = clip.shape[1:3]
+        frames = max(clip.shape[0], counts[i])
         # Kernels count rows of pixels and the bytes of a frame in int32, with room for a loop's step beyond the end,
         # and the pixels of a clip in uint32.
         if max(frames * height, height * width * 3) > 2**30 or frames * height * width >= 2**32:

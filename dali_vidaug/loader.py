@@ -43,8 +43,8 @@ class VideoLoader:
     Args:
         manifest: the videos, or the file of a manifest.
         recipe: how clips are sampled and augmented.
-        batch_size: samples in a batch of this shard; with a sampler that makes several clips of each, a batch has
-            ``batch_size * recipe.num_clips`` clips, those of one sample next to each other.
+        batch_size: samples in a batch of this shard, each of ``recipe.num_clips * repeats`` clips, which are next to
+            each other.
         seed: of everything random, [0, 2**64).
         device: "cpu"; "gpu" or "cuda": torch's current GPU; "cuda:1": that one; or "auto": the GPU if there is one.
         decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (everything that FFmpeg decodes, on the
@@ -70,6 +70,7 @@ class VideoLoader:
             all files have another time, as after copying the data set. A changed file is handled as ``on_error`` says.
         resize_in_decoder: with pyav, do the recipe's leading crops and scalings together with the conversion to RGB,
             which is faster than DALI; False: decode whole frames and leave all ops to DALI.
+        repeats: clips of the same frames, decoded once, which the ops augment differently: ``batch.repeat_index``.
 
     Attributes:
         manifest, recipe: as given.
@@ -84,7 +85,7 @@ class VideoLoader:
         device: torch.device | str = "auto", decoder: str = "auto", shuffle: bool = True, drop_last: bool = True,
         num_shards: int | None = None, shard_index: int | None = None, even: bool | None = None,
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
-        on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True,
+        on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, repeats: int = 1,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -98,7 +99,8 @@ class VideoLoader:
             on_error=on_error, check_files=choose_file_check(manifest, check_files),
             resize_in_decoder=resize_in_decoder,
         )  # fmt: skip
-        order: dict[str, Any] = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
+        order: dict[str, Any] = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, repeats=repeats)
+        order["drop_last"] = drop_last
         self.manifest, self.recipe, self._ranks = manifest, recipe, (num_shards, shard_index, even)
         self._arguments = {**options, **order}
         self._schedule: Schedule | None = None
@@ -111,10 +113,8 @@ class VideoLoader:
         self._made_settings = self.settings
         warn_of_short_videos(manifest, recipe, seed)
         self._fingerprint: dict[str, str] | None = None
-        self._report = RunningReport()
-        self._background = Background()
+        self._report, self._background, self._position = RunningReport(), Background(), Position()
         weakref.finalize(self, self._background.close)
-        self._position = Position()
 
     @property
     def device(self) -> str:
@@ -188,7 +188,7 @@ class VideoLoader:
         producer = self._background.producer
         if producer is None or producer.next_position != self._position.next:
             self._background.stop_producer()
-            size = self.schedule.batch_size * self.recipe.num_clips
+            size = self.schedule.batch_size * self.schedule.clips_per_sample
             pool = self._background.open_pool(self.settings)
             maker = Maker(self.manifest, self.recipe, self.settings, size, self._report, pool)
             producer = Producer(maker, self.schedule, self.settings, *self._position.next)

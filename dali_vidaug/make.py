@@ -1,15 +1,14 @@
 """The one way for a clip: a plan in, clips out.
 
-Each clip is loaded in a pool of threads or processes, by PyAV or as a small file for DALI; the DALI graph makes the
-batch. A clip that cannot be loaded, or that DALI cannot decode, goes to the other decoder, is replaced, or ends with a
-``ClipError``.
+Clips are loaded in a pool of threads or processes, by PyAV or as a small file for DALI; those of a video that share
+frames or GOPs are loaded together. The DALI graph makes the batch. A clip that cannot be loaded, or that DALI cannot
+decode, goes to the other decoder, is replaced, or ends with a ``ClipError``.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +18,13 @@ from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, NotForDaliError, one_line
 from dali_vidaug.graph import Encoded, Graph, num_in_decoder
 from dali_vidaug.media.cut import READ_ERRORS
-from dali_vidaug.media.decode import decode
+from dali_vidaug.media.decode import decode_clips
 from dali_vidaug.media.remux import remux
+from dali_vidaug.media.sharing import share_decoding
 from dali_vidaug.media.video import Video
-from dali_vidaug.pending import Pending
-from dali_vidaug.plan import Plan, draw_plan
+from dali_vidaug.ops.interpolate import between_frames, decoded_frames
+from dali_vidaug.pending import Job, Pending
+from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import RunningReport
 from dali_vidaug.rng import Draws
@@ -33,33 +34,34 @@ REPLACEMENTS_MAX = 20  # for one sample of a batch; after that something is wron
 
 
 class Loaded(NamedTuple):
-    """A clip as a decoding thread returns it.
+    """Clips of a video as a decoding thread returns them.
 
     Attributes:
-        clip: its input of the graph.
-        num_decoded: frames that are decoded for it.
+        clips: for each its input of the graph. What is the same for several of them is there once.
+        num_decoded: frames that are decoded for all of them.
         seconds: processor time by stage.
-        fallback: why PyAV decoded it although DALI was asked to, or None.
+        fallback: why PyAV decoded them although DALI was asked to, or None.
     """
 
-    clip: Any
+    clips: list[Any]
     num_decoded: int
     seconds: dict[str, float]
     fallback: str | None = None
 
 
-def load_clip(
-    decoder: str, on_gpu: bool, video: Video, frames: np.ndarray, crops: Sequence[np.void], why: str | None
-) -> Loaded:
-    """Load one clip; runs in a decoding thread or process.
+def load_clips(
+    decoder: str, on_gpu: bool, video: Video, frames: Sequence[np.ndarray], crops: Sequence[Sequence[np.void]],
+    why: str | None,
+) -> Loaded:  # fmt: skip
+    """Load clips of a video together; runs in a decoding thread or process.
 
     Args:
-        decoder: "dali" cuts it out for DALI; "pyav" decodes it; "hybrid" does the first if DALI gets it right.
+        decoder: "dali" cuts them out for DALI; "pyav" decodes them; "hybrid" does the first if DALI gets them right.
         on_gpu: where DALI runs.
         video: its row of the manifest.
-        frames: (F,) int, frame indices.
-        crops: rows of ``ops.CROP``, which PyAV applies.
-        why: why PyAV decodes it although DALI was asked to, or None.
+        frames: for each clip its frame indices, (F,) int.
+        crops: for each clip rows of ``ops.CROP``, which PyAV applies.
+        why: why PyAV decodes them although DALI was asked to, or None.
 
     Raises:
         EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
@@ -67,14 +69,16 @@ def load_clip(
     """
     if decoder != "pyav":
         try:
-            data, positions, seconds = remux(video, frames, on_gpu=on_gpu)
-            return Loaded(Encoded(data, positions, video), int(positions.max()) + 1, {"read": seconds})
+            every = np.unique(np.concatenate(frames))
+            data, positions, seconds = remux(video, every, on_gpu=on_gpu)
+            decoded = np.unique(positions)
+            clips = [Encoded(data, positions[np.searchsorted(every, f)], video, decoded) for f in frames]
+            return Loaded(clips, int(positions.max()) + 1, {"read": seconds})
         except NotForDaliError as error:
             if decoder == "dali":
                 raise ValueError(f"{error}; use decoder='hybrid'") from error
             why = str(error)
-    clip = decode(video, frames, crops)
-    return Loaded(clip.pixels, clip.num_decoded, clip.seconds, why)
+    return Loaded(*decode_clips(video, frames, crops), why)
 
 
 class Maker:
@@ -94,30 +98,28 @@ class Maker:
     ):
         self.manifest, self.recipe, self.report = manifest, recipe, report
         self._settings, self._batch_size, self._pool = settings, batch_size, pool
-        self._crops = recipe.names[: num_in_decoder(recipe, settings)]
-        self._graph: Graph | None = None
-        self._retry_graph: Graph | None = None
+        self._crops = [name for name, _ in recipe.pixel_ops[: num_in_decoder(recipe, settings)]]
+        self._graphs: dict[tuple, Graph] = {}  # by what differs between plans of a recipe
+        self._retry_graphs: dict[tuple, Graph] = {}
         self._num_skipped, self._any_good = 0, False
 
     def start(self, plan: Plan) -> Pending:
         """Begin to load the clips of a plan.
 
         Raises:
-            TypeError, ValueError: a position is between two frames, a sample is not in the manifest, or the arguments
-                of an op contradict each other or the video's size.
+            TypeError, ValueError: a sample is not in the manifest, or the arguments of an op contradict each other or
+                the video's size.
         """
         if not len(plan):
             raise ValueError("the plan has no clips")
         for i, sample in enumerate(plan.samples.tolist()):
             if not 0 <= sample < len(self.manifest):
                 raise ValueError(f"clip {i} is of sample {sample}, but the manifest has {len(self.manifest)} rows")
-            between = plan.frames[i] != np.floor(plan.frames[i])
-            if between.any():
-                position = plan.frames[i][between][0]
-                raise ValueError(f"clip {i}: frame {position:g} is between two frames; positions must be whole numbers")
         plan.check(*self.manifest.frame_sizes(plan.samples))
-        size = len(plan)
-        return Pending(plan, plan, [self._load(plan, i) for i in range(size)], [None] * size, [0] * size)
+        pending = Pending(plan)
+        for group in pending.groups():
+            pending.jobs |= self._load(plan, group)
+        return pending
 
     def finish(self, pending: Pending, stream: Any = None) -> tuple[Plan, Any]:
         """Wait for the clips of a batch, replace bad ones or leave them out, run the graph.
@@ -140,51 +142,65 @@ class Maker:
             pending.cancel()
             raise
         self.report.add_seconds("graph", time.perf_counter() - before)
-        self.report.add_batch(pending.plan.frames)
+        self.report.add_batch(pending.plan.frames, pending.decoded_together())
         if getattr(self.recipe.sampling, "uses_times", False):
             self.report.add_untimed(without_times(self.manifest, pending.plan.samples))
         return pending.plan, clips
 
     def close(self) -> None:
         """Free the graphs."""
-        self._graph = self._retry_graph = None
+        self._graphs, self._retry_graphs = {}, {}
 
     def _run(self, pending, stream):
         pending.leave_out(self.manifest)
         if not len(pending.plan):
             return None
-        self._graph = self._graph or self._make_graph(pending.plan)
+        graph = self._graph(self._graphs, pending.plan)
         try:
-            clips = self._graph.run(pending.plan, pending.inputs, stream)
+            clips = graph.run(pending.plan, pending.inputs, stream)
         except RuntimeError as error:
             return self._run_again(pending, stream, error)
-        self._retry_graph = None  # frees its memory
+        self._retry_graphs = {}  # frees their memory
         return clips
 
+    def _graph(self, graphs, plan):
+        frames = plan.frames
+        key = (True, frames.shape[1]) if between_frames(frames) else (False,)
+        if key not in graphs:
+            graphs[key] = self._make_graph(plan)
+        return graphs[key]
+
     def _make_graph(self, plan):
-        return Graph(plan, self._settings, self._batch_size, oriented=self.manifest.any_oriented())
+        several = bool((np.diff(plan.samples) == 0).any())
+        return Graph(plan, self._settings, self._batch_size, self.manifest.any_oriented(), several)
 
-    def _load(self, plan: Plan, i: int, decoder: str | None = None) -> Future:
-        """Have clip ``i`` loaded, by the decoder that suits its video or by the one that is given."""
-        video = self._settings.trusted(self.manifest.video(int(plan.samples[i])))
+    def _load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None) -> dict[int, Job]:
+        """Have clips of one sample loaded, by the decoder that suits its video or by the one that is given."""
+        video = self._settings.trusted(self.manifest.video(int(plan.samples[clips[0]])))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
-        frames, crops = plan.frames[i].astype(np.int32), [plan.args[name][i] for name in self._crops]
-        return self._pool.submit(load_clip, chosen, self._settings.device == "gpu", video, frames, crops, why)
+        frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
+        for together in share_decoding(video, frames):
+            crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
+            arguments = chosen, self._settings.device == "gpu", video, [frames[k] for k in together], crops, why
+            future = self._pool.submit(load_clips, *arguments)
+            jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
+        return jobs
 
-    def _collect(self, pending: Pending, clips: range) -> None:
+    def _collect(self, pending: Pending, clips: Sequence[int]) -> None:
         """Put clips into ``pending.inputs``, or others in place of bad ones."""
         waiting = list(clips)
         while waiting:
             i = waiting.pop(0)
             try:
-                loaded = pending.jobs[i].result()
+                loaded = pending.jobs[i].future.result()
             except READ_ERRORS as error:
                 group = self._replace(pending, i, one_line(error), error)
                 waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]
                 continue
             self._any_good = True
-            pending.inputs[i] = loaded.clip
-            self.report.add_clip(loaded.num_decoded, loaded.seconds)
+            pending.inputs[i] = loaded.clips[pending.jobs[i].place]
+            if pending.jobs[i].place == 0:
+                self.report.add_loaded(loaded.num_decoded, loaded.seconds)
             if loaded.fallback:
                 self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), loaded.fallback)
 
@@ -216,10 +232,11 @@ class Maker:
         samples = pending.plan.samples.copy()
         samples[list(group)] = draws.integers(f"sample.{attempt}", len(self.manifest))[0]
         # The plans of the other clips do not depend on this one's.
-        pending.plan = draw_plan(self.manifest, self.recipe, samples, drawn.seed, drawn.epoch, drawn.views, drawn.batch)
+        pending.draw(self.manifest, samples)
         for k in group:
             pending.attempts[k] += 1
-            pending.jobs[k] = self._load(pending.plan, k)
+            pending.jobs[k].future.cancel()
+        pending.jobs |= self._load(pending.plan, group)
         return group
 
     def _run_again(self, pending: Pending, stream: Any, error: RuntimeError) -> Any:
@@ -229,17 +246,18 @@ class Maker:
         """
         if not any(isinstance(clip, Encoded) for clip in pending.inputs):
             raise error
-        self._retry_graph = self._retry_graph or self._make_graph(pending.plan)
+        graph = self._graph(self._retry_graphs, pending.plan)
         waiting = list(range(len(pending.plan)))
         while waiting:
             i = waiting.pop(0)
-            why = _dali_problem(self._retry_graph, pending.plan.row(i), pending.inputs[i])
+            why = _dali_problem(graph, pending.plan.row(i), pending.inputs[i])
             if why is None:
                 continue
-            group = range(i, i + 1)
+            group: Sequence[int] = pending.together(i)
             if self._settings.decoder == "hybrid":
-                self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), why)
-                pending.jobs[i] = self._load(pending.plan, i, "pyav")
+                for _ in group:
+                    self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), why)
+                pending.jobs |= self._load(pending.plan, group, "pyav")
             else:
                 group = self._replace(pending, i, why, error)
             # A new clip may be bad for PyAV, too, or for DALI. This ends: PyAV's clips are not DALI's to decode, and
@@ -248,7 +266,7 @@ class Maker:
             others = [k for k in waiting if k not in pending.group(i) and k not in pending.dropped]
             waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
         pending.leave_out(self.manifest)
-        return self._retry_graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None
+        return graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None
 
 
 def _dali_problem(graph: Graph, plan: Plan, clip: Any) -> str | None:

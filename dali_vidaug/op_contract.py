@@ -9,12 +9,14 @@ import numpy as np
 import torch
 
 from dali_vidaug.graph import Graph
-from dali_vidaug.in_memory import augment
-from dali_vidaug.ops import name_of
+from dali_vidaug.in_memory import augment, taken_frames
+from dali_vidaug.ops import is_on_time, name_of
 from dali_vidaug.plan import draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
+from dali_vidaug.sampling.videos import Videos
 from dali_vidaug.settings import make_settings
+from dali_vidaug.timing import draw_time
 
 _NUM_CLIPS = 6  # of each size
 
@@ -28,7 +30,7 @@ def check_op(
     random numbers that are not of ``draws``; draws that depend on the other clips of the batch (unless the op mixes
     clips); arguments whose dtype changes; a size that is changed without being said in the arguments; a result that is
     not uint8; inputs, arguments or labels that are modified; results that differ from run to run; options that a saved
-    recipe would lose.
+    recipe would lose. Of an op on time, ``retime`` is tried in place of ``draw``.
 
     Args:
         op: an op.
@@ -41,7 +43,7 @@ def check_op(
     """
     name, found = name_of(op), _declaration_faults(op)
     try:
-        found += _draw_faults(op, frames, sizes)
+        found += _time_faults(op, frames) if is_on_time(op) else _draw_faults(op, frames, sizes)
         for size in sizes:
             found += _run_faults(op, (frames, *size), device)
     except Exception as error:
@@ -106,6 +108,48 @@ def _draw_faults(op, frames, sizes):
     return faults
 
 
+def _time_faults(op, count):
+    """What is wrong with ``retime``, for clips of ``count`` frames."""
+    recipe, faults = Recipe(ops=(op,)), []
+    samples = np.arange(100, 100 + 2 * _NUM_CLIPS)
+    first = np.arange(len(samples)) % 5
+    given = (first[:, None] + 3 * np.arange(count)).astype(np.int32)
+    last = given[:, -1] + 3
+
+    def draw(order, epoch=3, kind=np.int32):
+        videos = Videos(first[order], last[order], np.full(len(order), 25.0), lambda i: np.arange(last[order][i]) / 25)
+        return draw_time(recipe, Draws(7, epoch, samples[order], batch=5), given[order].astype(kind), videos)
+
+    def same(a, b):
+        return _same(a.frames, b.frames) and _same(a.args[recipe.names[0]], b.args[recipe.names[0]])
+
+    def part(drawn, rows):
+        args = {name: None if column is None else column[rows] for name, column in drawn.args.items()}
+        return drawn._replace(frames=drawn.frames[rows], args=args)
+
+    everything = np.arange(len(samples))
+    before = _global_state()
+    whole = draw(everything)
+    if _global_state() != before:
+        faults.append(
+            "retime uses or seeds the generators of numpy, random or torch: use draws.uniform, draws.integers"
+        )
+    if not same(whole, draw(everything)):
+        faults.append("retime returns something else for the same draws: all random numbers must be of draws")
+    kinds = {(drawn.frames.dtype, drawn.frames.shape[1]) for drawn in (whole, draw(everything, epoch=4))}
+    if len(kinds) > 1:
+        faults.append("the dtype of the frames, or their number, changes from batch to batch")
+    draw(everything, kind=np.float64)  # as an op before may leave them
+    alone = [
+        (draw(everything[rows]), part(whole, rows)) for rows in (slice(0, 1), slice(-1, None), slice(None, None, -1))
+    ]
+    if not all(same(a, b) for a, b in alone):
+        faults.append(
+            "retime depends on the other clips of the batch, or on their order: a clip's frames must depend on it alone"
+        )
+    return faults
+
+
 def _run_faults(op, shape, device):
     """What is wrong with ``build`` and ``targets``, for clips of a shape (F, H, W)."""
     faults = []
@@ -115,7 +159,10 @@ def _run_faults(op, shape, device):
     first = augment(list(given), (op,), labels, layout="FHWC", seed=7, device=device)
     settings = make_settings(device=device, caller="check_op")
     graph = Graph(first.plan, settings, _NUM_CLIPS)
-    runs = [torch.from_dlpack(graph.run(first.plan, list(given)).as_tensor()).clone() for _ in range(2)]
+    runs = [
+        torch.from_dlpack(graph.run(first.plan, taken_frames(list(given), first.plan)).as_tensor()).clone()
+        for _ in range(2)
+    ]
     if not (given == clips).all():
         faults.append("build's function modifies the clips that it is given: it must return new arrays")
         return faults

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,30 +12,44 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.plan import Plan, draw_plan
 
 
+class Job(NamedTuple):
+    """Where a clip comes from.
+
+    Attributes:
+        future: of the ``Loaded`` of all clips that are loaded together.
+        place: of the clip among them.
+    """
+
+    future: Future
+    place: int
+
+
 @dataclass
 class Pending:
     """A batch whose clips are being loaded.
 
     Attributes:
+        drawn: the plan at the start. Clips of one sample that stand next to each other are of one group.
         plan: of the clips as they are now, replacements included.
-        drawn: the plan at the start.
-        jobs: for each clip, the future of its ``Loaded``.
+        jobs: for each clip, by its position, what loads it.
         inputs: for each clip, its input of the graph; None until it is there.
         attempts: for each clip, how often it has been replaced.
         dropped: the positions of clips that are to be left out.
         kept: the positions in ``drawn`` of the clips that are in the batch.
     """
 
-    plan: Plan
     drawn: Plan
-    jobs: list[Future]
-    inputs: list[Any]
-    attempts: list[int]
+    plan: Plan = field(init=False)
+    jobs: dict[int, Job] = field(default_factory=dict)
+    inputs: list[Any] = field(init=False)
+    attempts: list[int] = field(init=False)
     dropped: set[int] = field(default_factory=set)
     kept: np.ndarray = field(init=False)
 
     def __post_init__(self):
-        self.kept = np.arange(len(self.drawn))
+        self.plan, size = self.drawn, len(self.drawn)
+        self.inputs, self.attempts, self.kept = [None] * size, [0] * size, np.arange(size)
+        self._group_of = np.cumsum(np.diff(self.drawn.samples, prepend=self.drawn.samples[:1]) != 0)
 
     @property
     def skipped(self) -> np.ndarray:
@@ -44,31 +58,49 @@ class Pending:
 
     def group(self, i: int) -> range:
         """The clips that are made of the same sample as clip ``i``, which are next to each other."""
-        size = self.drawn.recipe.num_clips
-        return range(i - i % size, min(i - i % size + size, len(self.plan)))
+        groups = self._group_of[self.kept]
+        return range(*np.searchsorted(groups, [groups[i], groups[i] + 1]).tolist())
+
+    def groups(self) -> list[range]:
+        """The clips of each sample."""
+        starts = np.unique(self._group_of[self.kept], return_index=True)[1].tolist()
+        return [self.group(i) for i in starts]
+
+    def together(self, i: int) -> list[int]:
+        """The clips that are loaded together with clip ``i``, itself included, rising."""
+        return [k for k in self.group(i) if self.jobs[k].future is self.jobs[i].future]
+
+    def decoded_together(self) -> list[np.ndarray]:
+        """The frames (U,) of the clips that were loaded together, each once."""
+        firsts = [i for i in range(len(self.plan)) if self.jobs[i].place == 0]
+        return [np.unique(self.plan.frames[self.together(i)]) for i in firsts]
+
+    def draw(self, manifest: Manifest, samples: np.ndarray) -> None:
+        """Draw the plan again, for other samples, (B,). What clips of other groups get by themselves stays the same."""
+        drawn, views, repeat_index = self.drawn, self.drawn.views[self.kept], self.drawn.repeat_index[self.kept]
+        at = drawn.seed, drawn.epoch, views, drawn.batch, repeat_index
+        self.plan = draw_plan(manifest, drawn.recipe, samples, *at)
 
     def drop(self, clips: range) -> None:
         """Have clips left out by ``leave_out``; positions do not change before."""
         self.dropped.update(clips)
         for i in clips:
-            self.jobs[i].cancel()
+            self.jobs[i].future.cancel()
 
     def leave_out(self, manifest: Manifest) -> None:
         """Make the batch smaller by the clips that were dropped. Ops that mix clips are drawn again for the others."""
         if not self.dropped:
             return
         keep = [i for i in range(len(self.plan)) if i not in self.dropped]
-        self.jobs, self.inputs = [self.jobs[i] for i in keep], [self.inputs[i] for i in keep]
-        self.attempts = [self.attempts[i] for i in keep]
-        self.kept, self.dropped, plan = self.kept[keep], set(), self.plan
+        self.jobs = {place: self.jobs[i] for place, i in enumerate(keep)}
+        self.inputs, self.attempts = [self.inputs[i] for i in keep], [self.attempts[i] for i in keep]
+        self.kept, self.dropped = self.kept[keep], set()
         if keep:
-            samples, views = plan.samples[keep], plan.views[keep]
-            self.plan = draw_plan(manifest, plan.recipe, samples, plan.seed, plan.epoch, views, plan.batch)
+            self.draw(manifest, self.plan.samples[keep])
         else:
-            args = {name: rows if rows is None else rows[:0] for name, rows in plan.args.items()}
-            self.plan = replace(plan, samples=plan.samples[:0], views=plan.views[:0], frames=plan.frames[:0], args=args)
+            self.plan = self.plan.part(slice(0))
 
     def cancel(self) -> None:
         """Drop the clips that are not being loaded yet."""
-        for job in self.jobs:
-            job.cancel()
+        for job in self.jobs.values():
+            job.future.cancel()

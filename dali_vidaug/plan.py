@@ -15,7 +15,9 @@ from dali_vidaug.errors import naming
 from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
 from dali_vidaug.recipe import Recipe, UnknownClassError, class_list
+from dali_vidaug.repeats import by_repeat, join_repeats, repeat_column
 from dali_vidaug.rng import MAX_VIEW, Draws, whole_numbers
+from dali_vidaug.timing import check_positions, draw_time
 
 if TYPE_CHECKING:
     import os
@@ -41,6 +43,7 @@ class Plan:
             position may lie between two frames.
         args: for each op of the recipe, by name, a (B,) structured array of its arguments, or None.
         manifest: of the samples, for ``describe``; None for clips in memory, and in a plan that was saved or pickled.
+        repeat_index: (B,) int64, which of the clips of the same frames each is.
 
     Raises:
         ValueError: the columns differ in length.
@@ -55,12 +58,14 @@ class Plan:
     frames: np.ndarray
     args: dict[str, Any]
     manifest: Manifest | None = None
+    repeat_index: Any = 0
 
     def __post_init__(self):
         for name in ("samples", "views"):
             object.__setattr__(self, name, whole_numbers(f"Plan: {name}", getattr(self, name)))
         if not ((self.views >= 0) & (self.views < MAX_VIEW)).all():
             raise ValueError(f"Plan: views must be in [0, {MAX_VIEW}), got {self.views.min()} to {self.views.max()}")
+        object.__setattr__(self, "repeat_index", repeat_column(self.repeat_index, len(self.samples)))
         frames = np.asarray(self.frames)
         if frames.dtype.kind not in "iuf":
             raise ValueError(f"Plan: frames must be numbers, got {frames.dtype}")
@@ -76,21 +81,25 @@ class Plan:
         for name, column in columns.items():
             if column is not None and len(column) != len(self.samples):
                 raise ValueError(f"Plan: {len(self.samples)} samples, but {len(column)} rows of {name}")
-        if self.samples.ndim != 1 or self.views.ndim != 1 or self.frames.ndim != 2:
-            shapes = self.samples.shape, self.views.shape, self.frames.shape
-            raise ValueError(f"Plan: samples and views must be (B,), frames (B, F), got {shapes}")
+        if self.frames.ndim != 2:
+            raise ValueError(f"Plan: frames must be (B, F), got {self.frames.shape}")
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def row(self, i: int) -> Plan:
         """The plan of clip ``i`` alone, which can then only be mixed with itself."""
-        part = slice(i := clip_index(self, i), i + 1)
-        args = {name: rows if rows is None else rows[part].copy() for name, rows in self.args.items()}
-        for rows in args.values():
+        plan = self.part(slice(i := clip_index(self, i), i + 1))
+        for rows in plan.args.values():
             if rows is not None and "partner" in rows.dtype.names:
                 rows["partner"] = np.minimum(rows["partner"], 0)
-        return replace(self, samples=self.samples[part], views=self.views[part], frames=self.frames[part], args=args)
+        return plan
+
+    def part(self, part: slice) -> Plan:
+        """The plan of some clips; their partners are still positions in the whole plan."""
+        columns = {name: getattr(self, name)[part] for name in ("samples", "views", "frames", "repeat_index")}
+        args = {name: rows if rows is None else rows[part].copy() for name, rows in self.args.items()}
+        return replace(self, **columns, args=args)
 
     def check(self, height: ArrayLike, width: ArrayLike) -> None:
         """Refuse a plan, such as an edited one, whose arguments contradict each other or the clips.
@@ -103,7 +112,7 @@ class Plan:
         """
         frames = np.full(len(self), self.frames.shape[1])
         sizes = np.stack(np.broadcast_arrays(frames, height, width), 1).astype(np.int64)
-        for name, op in zip(self.recipe.names, self.recipe.ops, strict=True):
+        for name, op in self.recipe.pixel_ops:
             sizes = sizes_after(name, op, self.args[name], sizes)
 
     def describe(self, i: int, manifest: Manifest | None = None) -> str:
@@ -138,7 +147,7 @@ class Plan:
         document = {
             "format": PLAN_FORMAT, "plan_version": PLAN_VERSION, "recipe": repr(self.recipe), "seed": self.seed,
             "epoch": self.epoch, "batch": self.batch, "samples": self.samples.tolist(), "views": self.views.tolist(),
-            "frames": self.frames.tolist(), "args": ops,
+            "repeat_index": self.repeat_index.tolist(), "frames": self.frames.tolist(), "args": ops,
         }  # fmt: skip
         Path(path).write_text(json.dumps(document, indent=1))
 
@@ -168,6 +177,7 @@ class Plan:
                 views=document["views"] if number > 1 else np.full(len(samples), document["view"]),
                 frames=np.array(frames) if frames else np.zeros((0, 1), np.int32),
                 args={name: _read_rows(op) for name, op in document["args"].items()},
+                repeat_index=document.get("repeat_index", 0),
             )
         except UnknownClassError as error:
             raise ValueError(f"{path}: {error}; name your own: dv.Plan.load(path, [{error.name}])") from error
@@ -204,7 +214,7 @@ class DrawnOps(NamedTuple):
 
 
 def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike, width: ArrayLike) -> DrawnOps:
-    """Draw every op of a recipe.
+    """Draw every op of a recipe, except those on time, which ``timing.draw_time`` draws.
 
     An op sees the clips as the ops before it leave them: one that changes their size says so in the fields
     ``out_frames``, or ``out_height`` and ``out_width``, of its arguments.
@@ -223,7 +233,7 @@ def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike,
     """
     sides = [np.broadcast_to(np.asarray(side, np.int64), len(draws)) for side in (frames, height, width)]
     sizes, args = np.stack(sides, 1), {}
-    for name, op in zip(recipe.names, recipe.ops, strict=True):
+    for name, op in recipe.pixel_ops:
         with naming(name, op, "draw", f"for {draws}; {sizes_text(sizes)}"):
             args[name] = op.draw(draws.named(name), *sizes.T)
         sizes = sizes_after(name, op, args[name], sizes)
@@ -231,7 +241,7 @@ def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike,
 
 
 def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
-    """Draw the frames of each clip.
+    """Draw the frames of each clip, as they are before ops on time.
 
     Returns:
         (B, F) int32, or float64.
@@ -242,23 +252,7 @@ def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
     name, videos = name_of(recipe.sampling), manifest.videos(draws.samples)
     with naming(name, recipe.sampling, "draw", f"for {draws}"):
         drawn = recipe.sampling.draw(draws.named(name), videos)
-    try:
-        frames = np.asarray(drawn)
-    except ValueError as error:
-        raise TypeError(f"{name}.draw must return as many frames for each clip: {error}") from error
-    if frames.ndim != 2 or len(frames) != len(draws) or not frames.shape[1] or frames.dtype.kind not in "iuf":
-        raise TypeError(
-            f"{name}.draw must return the frames of {len(draws)} clips, (B, F) integers or float64, "
-            f"got {frames.dtype} {frames.shape}"
-        )
-    first, last = videos.first[:, None], videos.last[:, None]
-    outside = ~((first <= frames) & (frames <= last - 1))  # NaN is outside, too
-    if outside.any():
-        i, j = np.argwhere(outside)[0].tolist()
-        raise ValueError(
-            f"{name}: frame {frames[i, j]:g} of sample {draws.samples[i]} is outside [{first[i, 0]}, {last[i, 0]})"
-        )
-    return frames.astype(np.float64 if frames.dtype.kind == "f" else np.int32)
+    return check_positions(f"{name}.draw", drawn, draws, videos)
 
 
 def draw_plan(
@@ -269,11 +263,12 @@ def draw_plan(
     epoch: int = 0,
     views: ArrayLike = 0,
     batch: int = 0,
+    repeat_index: ArrayLike = 0,
 ) -> Plan:
     """Decide what the clips of some samples are and what is done to them.
 
-    A clip's plan depends on (seed, epoch, sample, view) alone: not on the other clips, the device or the decoder. Only
-    ops that mix clips also depend on the batch.
+    A clip's plan depends on (seed, epoch, sample, view, repeat) alone, its frames not even on the repeat: not on other
+    clips, device or decoder. Only ops that mix clips also depend on the batch: on its clips of the same repeat.
 
     Args:
         manifest: has the videos' sizes and lengths.
@@ -283,6 +278,7 @@ def draw_plan(
         epoch: [0, 2**24).
         views: (B,) int, or one number for all, [0, 256): which of several clips of its sample each clip is.
         batch: number of the batch, [0, 2**32): ops that mix the clips of a batch depend on it.
+        repeat_index: as ``views``: which of several clips of the same frames each clip is.
 
     Returns:
         The plan.
@@ -293,8 +289,12 @@ def draw_plan(
     if not hasattr(manifest, "frame_sizes"):
         raise ValueError(f"draw_plan: manifest must be a Manifest (dv.Manifest.read, dv.scan), got {manifest!r}")
     samples = whole_numbers("samples", samples)
-    draws = Draws(seed, epoch, samples, views, batch=batch)
+    draws = Draws(seed, epoch, samples, views, batch=batch)  # of repeat 0: it decides the frames of all
     height, width = manifest.frame_sizes(samples)
-    frames = draw_frames(manifest, recipe, draws)
-    drawn = draw_ops(recipe, draws, np.full(len(samples), frames.shape[1]), height, width)
-    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, drawn.args, manifest)
+    frames, args = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
+    repeat_index, parts = repeat_column(repeat_index, len(samples)), []
+    for repeat, at in by_repeat(repeat_index):
+        some = Draws(seed, epoch, samples[at], draws.views[at], batch=batch, repeat=repeat)
+        parts.append((at, draw_ops(recipe, some, np.full(len(at), frames.shape[1]), height[at], width[at]).args))
+    args = {**args, **join_repeats(recipe, parts)}
+    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, args, manifest, repeat_index)

@@ -124,10 +124,10 @@ class Producer:
             self._ready.put(produced)
 
     def _start(self, epoch, index):
-        samples, views = self._schedule.batch(epoch, index)
+        samples, views, repeat_index = self._schedule.batch(epoch, index)
         number = index * self._schedule.num_shards + self._schedule.shard_index
-        maker = self._maker
-        plan = draw_plan(maker.manifest, maker.recipe, samples, self._schedule.seed, epoch, views, number)
+        maker, seed = self._maker, self._schedule.seed
+        plan = draw_plan(maker.manifest, maker.recipe, samples, seed, epoch, views, number, repeat_index)
         return _Started(epoch, index, maker.start(plan))
 
     def _finish(self, epoch, index, pending):

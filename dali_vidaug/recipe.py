@@ -61,11 +61,20 @@ class Recipe:
         if not (isinstance(count, int) and 1 <= count <= MAX_VIEW):
             raise ValueError(f"Recipe: num_clips of {self.sampling!r} must be an int in [1, {MAX_VIEW}], got {count!r}")
         for op in self.ops:
-            if isinstance(op, type) or not (hasattr(op, "draw") and hasattr(op, "build")):
+            on_time = _ops.is_on_time(op)
+            if isinstance(op, type) or not (on_time or (hasattr(op, "draw") and hasattr(op, "build"))):
                 hint = f": write {op.__name__}(...)" if isinstance(op, type) else ""
-                raise ValueError(f"Recipe: an op needs draw and build, got {op!r}{hint}")
+                raise ValueError(f"Recipe: an op needs draw and build, or retime, got {op!r}{hint}")
             if hasattr(op, "mix_targets"):
                 raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
+        on_pixels = None  # the first op that is
+        for name, op in zip(self.names, self.ops, strict=True):
+            if on_pixels and _ops.is_on_time(op):
+                raise ValueError(
+                    f"Recipe: {name} decides which frames are decoded, so it must come before {on_pixels}, which works "
+                    "on decoded frames"
+                )
+            on_pixels = on_pixels or (None if _ops.is_on_time(op) else name)
         for name, op in zip(self.names[:-1], self.ops, strict=False):
             if getattr(op, "channels_first", False):
                 raise ValueError(f"Recipe: {name} must be the last op, and only once")
@@ -74,6 +83,16 @@ class Recipe:
     def names(self) -> list[str]:
         """A name for each op, by which its draws are addressed."""
         return _ops.op_names(self.ops)
+
+    @property
+    def time_ops(self) -> list[tuple[str, Any]]:
+        """The ops on time, which come first, with their names: what ``timing.draw_time`` draws."""
+        return [(name, op) for name, op in zip(self.names, self.ops, strict=True) if _ops.is_on_time(op)]
+
+    @property
+    def pixel_ops(self) -> list[tuple[str, Any]]:
+        """The other ops, with their names: what the graph is built of."""
+        return list(zip(self.names, self.ops, strict=True))[len(self.time_ops) :]
 
     @property
     def num_clips(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -63,7 +63,8 @@ class Report:
             the part of it before a first batch, when none is made ahead yet; "loop": time of the training loop between
             a batch and the next; "ahead": time that the loader waited for the loop, with ``prefetch`` batches ready.
         frames: of all clips.
-        padded: clips that have a frame more than once, because their video is too short for the sampling.
+        padded: clips that have a frame more than once, because their video is too short for the sampling, or an op
+            repeats frames.
         frames_repeated: frames of these clips that are another one again.
         untimed: videos without usable time stamps, of which frames were chosen by time: by their average frame rate.
         repeated: clips that came twice in an epoch, to make the ranks even.
@@ -156,7 +157,8 @@ class Report:
             lines.append(
                 f"padded clips: {self.padded} ({self.padded / self.clips:.0%}); "
                 f"{self.frames_repeated / self.frames:.0%} "
-                "of all frames are another one again, because videos are too short for the sampling"
+                "of all frames are another one again, because videos are too short for the sampling, or ops repeat "
+                "frames"
             )
         if self.untimed:
             lines.append(f"videos without usable time stamps, sampled by their average frame rate: {self.untimed}")
@@ -197,15 +199,15 @@ class RunningReport:
         with self._lock:
             self._report.seconds[stage] = self._report.seconds.get(stage, 0.0) + seconds
 
-    def add_clip(self, num_decoded: int, seconds: dict[str, float]) -> None:
-        """Count the frames that were decoded for a clip, and the time by stage."""
+    def add_loaded(self, num_decoded: int, seconds: dict[str, float]) -> None:
+        """Count the frames that were decoded for clips together, and the time by stage."""
         for stage, value in seconds.items():
             self.add_seconds(stage, value)
         with self._lock:
             self._report.frames_decoded += num_decoded
 
-    def add_batch(self, frames: np.ndarray) -> None:
-        """Count a batch, by the frames of its clips: (B, F)."""
+    def add_batch(self, frames: np.ndarray, decoded: Sequence[np.ndarray]) -> None:
+        """Count a batch, by the frames of its clips, (B, F), and the frames that were decoded together, (U,) each."""
         again = frames.shape[1] - num_distinct(frames)
         with self._lock:
             self._report.batches += 1
@@ -213,7 +215,7 @@ class RunningReport:
             self._report.frames += frames.size
             self._report.padded += int((again > 0).sum())
             self._report.frames_repeated += int(again.sum())
-            self._report.frames_with_short_gops += frames_with_gops(frames, _GOP)
+            self._report.frames_with_short_gops += sum(frames_with_gops(some[None], _GOP) for some in decoded)
 
     def add_untimed(self, samples: Iterable[int]) -> None:
         """Count videos without usable time stamps of which frames were chosen by time, each once."""

@@ -1,7 +1,8 @@
 """Random numbers addressed by what they are for, not by when they are drawn.
 
-Philox4x32-10 (Salmon et al., SC 2011) maps the address (seed, epoch, view, sample, purpose, block) to four 32-bit
-words. The map is one-to-one for a seed, so two addresses never share a stream, and no draw depends on another draw.
+Philox4x32-10 (Salmon et al., SC 2011) maps the address (seed, epoch, view, sample, repeat, purpose, block) to four
+32-bit words. The map is one-to-one for a seed, so two addresses never share a stream, and no draw depends on another
+draw.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ MAX_SEED = 2**64
 MAX_EPOCH = 2**24
 MAX_VIEW = 2**8
 MAX_SAMPLE = 2**32
+MAX_REPEAT = 2**8
+_MAX_BLOCK = 2**24
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
@@ -66,12 +69,12 @@ def whole_numbers(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
 class Draws:
     """The random numbers of the clips of a batch; ``len(draws)`` is their number, B.
 
-    A number depends on its address alone: (seed, epoch, sample, view, op, purpose). The same purpose gives the same
-    numbers again, so each decision of an op has a purpose of its own.
+    A number depends on its address alone: (seed, epoch, sample, view, repeat, op, purpose). The same purpose gives the
+    same numbers again, so each decision of an op has a purpose of its own.
 
     Attributes:
         samples, views: (B,) int64, as below.
-        seed, epoch, batch, prefix: as below.
+        seed, epoch, batch, repeat, prefix: as below.
 
     Args:
         seed: [0, 2**64).
@@ -80,15 +83,20 @@ class Draws:
         views: (B,) int, or one number for all, [0, 256): which of several clips of its sample each clip is.
         prefix: put before every purpose, so that two ops of one kind draw different numbers.
         batch: number of the batch that the samples are in, [0, 2**32); only ``of_batch`` depends on it.
+        repeat: which of several clips of the same frames each clip is, [0, 256); 0 for what they have in common.
 
     Raises:
         ValueError: a number is out of range.
     """
 
     def __init__(
-        self, seed: int, epoch: int, samples: ArrayLike, views: ArrayLike = 0, prefix: str = "", batch: int = 0
-    ):
-        for name, value, limit in (("seed", seed, MAX_SEED), ("epoch", epoch, MAX_EPOCH), ("batch", batch, MAX_SAMPLE)):
+        self, seed: int, epoch: int, samples: ArrayLike, views: ArrayLike = 0, prefix: str = "", batch: int = 0,
+        repeat: int = 0,
+    ):  # fmt: skip
+        for name, value, limit in (
+            ("seed", seed, MAX_SEED), ("epoch", epoch, MAX_EPOCH), ("batch", batch, MAX_SAMPLE),
+            ("repeat", repeat, MAX_REPEAT),
+        ):  # fmt: skip
             if not 0 <= value < limit:
                 raise ValueError(f"{name} must be in [0, {limit}), got {value}")
         samples, views = whole_numbers("samples", samples), whole_numbers("views", views, np.ndim(views))
@@ -97,7 +105,7 @@ class Draws:
         for name, column, limit in (("samples", samples, MAX_SAMPLE), ("views", views, MAX_VIEW)):
             if column.size and not (column.min() >= 0 and column.max() < limit):
                 raise ValueError(f"{name} must be in [0, {limit}), got {column.min()} to {column.max()}")
-        self.seed, self.epoch, self.prefix, self.batch = seed, epoch, prefix, batch
+        self.seed, self.epoch, self.prefix, self.batch, self.repeat = seed, epoch, prefix, batch, repeat
         self.samples, self.views = samples, np.broadcast_to(views, samples.shape)
 
     def __len__(self) -> int:
@@ -112,11 +120,11 @@ class Draws:
 
     def named(self, prefix: str) -> Draws:
         """The same addresses with another prefix."""
-        return Draws(self.seed, self.epoch, self.samples, self.views, prefix, self.batch)
+        return Draws(self.seed, self.epoch, self.samples, self.views, prefix, self.batch, self.repeat)
 
     def of_batch(self) -> Draws:
         """The random numbers that a batch has in common, such as who is mixed with whom: a ``Draws`` of length 1."""
-        return Draws(self.seed, self.epoch, [self.batch], 0, f"{self.prefix}.batch")
+        return Draws(self.seed, self.epoch, [self.batch], 0, f"{self.prefix}.batch", repeat=self.repeat)
 
     def words(self, purpose: str, n: int = 1) -> np.ndarray:
         """(B, n) uint32, uniform over [0, 2**32).
@@ -132,8 +140,10 @@ class Draws:
         if not (isinstance(n, (int, np.integer)) and n >= 1):
             raise ValueError(f"{self.prefix}: n of draws for {purpose!r} must be an int >= 1, got {n!r}")
         blocks = -(-n // 4)
+        if blocks > _MAX_BLOCK:
+            raise ValueError(f"{self.prefix}: n of draws for {purpose!r} must be at most {4 * _MAX_BLOCK}, got {n}")
         counter = np.empty((len(self), blocks, 4), np.uint32)
-        counter[..., 0] = np.arange(blocks)
+        counter[..., 0] = self.repeat << 24 | np.arange(blocks)
         counter[..., 1] = zlib.crc32(f"{self.prefix}.{purpose}".encode())
         counter[..., 2] = self.samples[:, None]
         counter[..., 3] = self.epoch << 8 | self.views[:, None]

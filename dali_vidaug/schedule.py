@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from dali_vidaug.rng import MAX_SAMPLE, MAX_VIEW, Draws
+from dali_vidaug.rng import MAX_REPEAT, MAX_SAMPLE, MAX_VIEW, Draws
 
 _ROUNDS = 6  # four are enough for a pseudo-random permutation of a large domain; six for the small ones
 
@@ -47,6 +48,20 @@ def _mix(words, key):
     return words ^ words >> np.uint64(16)
 
 
+class Clips(NamedTuple):
+    """The clips of a batch.
+
+    Attributes:
+        samples: (B,) int64, manifest rows.
+        views: (B,) int64, which of the clips of its sample each clip is.
+        repeat_index: (B,) int64, which of the clips of the same frames.
+    """
+
+    samples: np.ndarray
+    views: np.ndarray
+    repeat_index: np.ndarray
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The batches of one shard, for every epoch.
@@ -67,6 +82,7 @@ class Schedule:
         num_shards: ranks that share the epoch, >= 1.
         shard_index: which of them this is, [0, num_shards).
         num_clips: clips that are made of each sample, [1, 256]; they stand next to each other in the batch.
+        repeats: how often each of these is augmented, [1, 256]; those of the same frames stand next to each other.
     """
 
     num_samples: int
@@ -78,6 +94,7 @@ class Schedule:
     shard_index: int = 0
     num_clips: int = 1
     even: bool = False
+    repeats: int = 1
 
     def __post_init__(self):
         if not 1 <= self.num_samples <= MAX_SAMPLE:
@@ -92,6 +109,9 @@ class Schedule:
             raise ValueError(f"Schedule: seed must be an int in [0, 2**64), got {self.seed!r}")
         if not 1 <= self.num_clips <= MAX_VIEW:
             raise ValueError(f"Schedule: num_clips must be in [1, {MAX_VIEW}], got {self.num_clips}")
+        whole = isinstance(self.repeats, int | np.integer) and not isinstance(self.repeats, bool)
+        if not (whole and 1 <= self.repeats <= MAX_REPEAT):
+            raise ValueError(f"Schedule: repeats must be an int in [1, {MAX_REPEAT}], got {self.repeats!r}")
         if self.num_batches == 0:
             raise ValueError(
                 f"Schedule: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
@@ -110,22 +130,27 @@ class Schedule:
             count = -(-count // self.num_shards) * self.num_shards
         return self.shard_index * count // self.num_shards, (self.shard_index + 1) * count // self.num_shards
 
-    def batch(self, epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+    @property
+    def clips_per_sample(self) -> int:
+        """How many clips of a batch are of one sample."""
+        return self.num_clips * self.repeats
+
+    def batch(self, epoch: int, index: int) -> Clips:
         """The clips of batch ``index`` in [0, num_batches) of an epoch.
 
-        Returns:
-            Samples, manifest rows, and views: two (B,) int64. Each sample comes ``num_clips`` times in a row, with the
-            views 0, 1, ...
+        Each sample comes ``num_clips * repeats`` times in a row: view 0 as repeat 0, 1, ..., then view 1, and so on.
         """
         samples = self._positions(index) % self.num_samples
         if self.shuffle:
             keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", _ROUNDS)[0]
             samples = permute(samples, self.num_samples, keys)
-        return samples.repeat(self.num_clips), np.tile(np.arange(self.num_clips), len(samples))
+        views = np.tile(np.arange(self.num_clips).repeat(self.repeats), len(samples))
+        repeat_index = np.tile(np.arange(self.repeats), len(samples) * self.num_clips)
+        return Clips(samples.repeat(self.clips_per_sample), views, repeat_index)
 
     def repeated(self, index: int) -> np.ndarray:
         """Which clips of a batch came before in the epoch, and are there to make the shards even: (B,) bool."""
-        return (self._positions(index) >= self.num_samples).repeat(self.num_clips)
+        return (self._positions(index) >= self.num_samples).repeat(self.clips_per_sample)
 
     def _positions(self, index):
         """The places of a batch's samples in the order of the epoch; those that fill it up are past its end."""

@@ -129,6 +129,7 @@ def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) ->
         "even": schedule.even,
         "recipe": repr(recipe),
         "num_clips": recipe.num_clips,
+        "repeats": schedule.repeats,
         "manifest": dict(manifest),
     }
 

@@ -16,6 +16,7 @@ from dali_vidaug.plan import draw_frames, draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once
 from dali_vidaug.rng import Draws
+from dali_vidaug.timing import draw_time
 
 _VIDEOS_DRAWN = 1000  # to estimate how many are too short
 _FILES_LOOKED_AT = 64  # to tell a data set that was copied
@@ -30,17 +31,12 @@ def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, in
         The sizes (F, H, W) of the clips after the last op.
 
     Raises:
-        ValueError: it leaves clips of different sizes, or draws positions between two frames.
+        ValueError: it leaves clips of different sizes.
     """
     samples = manifest.unique_sizes()
     height, width = manifest.frame_sizes(samples)
     draws = Draws(seed, 0, samples)
-    drawn = draw_frames(manifest, recipe, draws)
-    if (drawn != np.floor(drawn)).any():
-        raise ValueError(
-            f"VideoLoader: {recipe.sampling!r} draws positions between two frames, such as "
-            f"{drawn[drawn != np.floor(drawn)][0]:g}, which cannot be decoded yet"
-        )
+    drawn, _ = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
     _, frames, height, width = draw_ops(recipe, draws, drawn.shape[1], height, width)
     shapes = np.stack(np.broadcast_arrays(height, width, frames), 1)
     differs = (shapes != shapes[0]).any(1)

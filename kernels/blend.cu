@@ -6,8 +6,7 @@
 // Moves 6 bytes per pixel (3 read, 3 written) where one clip is copied, 9 where two are blended; 3 where only a colour is
 // visible, 6 where only noise is. Each byte is read and written once.
 #include "philox.h"
-
-const int32_t WHOLE = 32768;  // the weight 1
+#include "weight.h"
 
 // Where there are two values, the first is that of the clip's first frame, the other that of its last.
 struct BlendArgs {
@@ -33,22 +32,6 @@ DEVICE int32_t ramped_weight(const float* ends, int32_t frame, int32_t frames) {
 
 DEVICE int32_t clamp(int32_t value, int32_t low, int32_t high) {
   return value < low ? low : value > high ? high : value;
-}
-
-// Bytes [begin, end) of a row.
-DEVICE void blend_clip(const uint8_t* __restrict__ own, const uint8_t* __restrict__ other, uint8_t* __restrict__ dst,
-                       int32_t begin, int32_t end, int32_t weight) {
-  if (weight == 0 || weight == WHOLE) {
-    const uint8_t* __restrict__ from = weight ? other : own;
-    for (int32_t i = begin + LANE; i < end; i += LANES) dst[i] = from[i];
-    return;
-  }
-  // In 16 bits, so that the CPU multiplies many at once. The two shifts are (x + 16384) >> 15.
-  const int16_t part = (int16_t)weight;
-  for (int32_t i = begin + LANE; i < end; i += LANES) {
-    const int16_t difference = (int16_t)(other[i] - own[i]);
-    dst[i] = (uint8_t)(own[i] + (int16_t)(((difference * part >> 14) + 1) >> 1));
-  }
 }
 
 // The sum of the four bytes of a random word is nearly normal: mean 510, standard deviation 147.8005.

@@ -30,6 +30,7 @@ from dali_vidaug.ops.blend import new_rows
 from dali_vidaug.ops.randaugment import CODES, args_dtype
 from dali_vidaug.plan import Plan, draw_ops
 from dali_vidaug.rng import Draws
+from dali_vidaug.timing import draw_time
 
 # ---- Comparisons
 
@@ -279,10 +280,13 @@ def make_videos(first, last):
 def make_plan(recipe, shapes, seed=0):
     """A plan of a recipe's ops for clips in memory, of these shapes (F, H, W)."""
     samples = np.arange(len(shapes))
-    drawn = draw_ops(recipe, Draws(seed, 0, samples), *np.array(shapes).T)
-    frames = np.zeros((len(shapes), shapes[0][0]), np.int32)
+    count, height, width = np.array(shapes).T
+    videos = make_videos(0 * samples, count)
+    frames, moved = draw_time(recipe, Draws(seed, 0, samples), np.tile(np.arange(count[0]), (len(shapes), 1)), videos)
+    drawn = draw_ops(recipe, Draws(seed, 0, samples), frames.shape[1], height, width)
     return Plan(
-        recipe=recipe, seed=seed, epoch=0, batch=0, samples=samples, views=0 * samples, frames=frames, args=drawn.args
+        recipe=recipe, seed=seed, epoch=0, batch=0, samples=samples, views=0 * samples, frames=frames,
+        args={**moved, **drawn.args},
     )  # fmt: skip
 
 

@@ -14,8 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TESTS = ["tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py"]
-TESTS_OF = {"blend.cu": "tests/test_blend.py"}
+TESTS = ["tests/test_kernels.py", "tests/test_blend.py", "tests/test_interpolate.py", "tests/test_emulated_gpu.py"]
+TESTS_OF = {
+    "blend.cu": "tests/test_blend.py",
+    "weight.h": "tests/test_blend.py",
+    "interpolate.cu": "tests/test_interpolate.py",
+}
 MUTANTS = [  # file, what is there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
     ("randaugment.cu", "(uint64_t)from_x < (uint64_t)clip.width", "(uint64_t)from_x <= (uint64_t)clip.width"),
@@ -45,8 +49,11 @@ MUTANTS = [  # file, what is there, what it becomes
     ("blend.cu", "first * (steps - frame) + last * frame", "first * frame + last * (steps - frame)"),
     ("blend.cu", "+ steps) / (2 * steps)", ") / (2 * steps)"),
     ("blend.cu", "first == last || frames == 1", "first == last"),
-    ("blend.cu", "weight ? other : own;", "weight ? own : other;"),
-    ("blend.cu", "(((difference * part >> 14) + 1) >> 1)", "(difference * part >> 15)"),
+    ("weight.h", "weight ? other : own;", "weight ? own : other;"),
+    ("weight.h", "(((difference * part >> 14) + 1) >> 1)", "(difference * part >> 15)"),
+    ("interpolate.cu", "before < last ? before + 1 : last", "before"),
+    ("interpolate.cu", "args.at[frame][1] < 0 ? 0 :", "args.at[frame][1] < 2 ? 0 :"),
+    ("interpolate.cu", "asked > last ? last : asked", "asked"),
     ("blend.cu", "(word >> 8 & 0x00FF00FFu)", "(word & 0x00FF00FFu)"),
     ("blend.cu", "(int32_t)(value + 0.5f), 0, 255", "(int32_t)value, 0, 255"),
     ("blend.cu", "(other - own) * weight + WHOLE / 2", "(other - own) * weight"),

@@ -136,6 +136,16 @@ def blend(clips, rows):
     return [_blend_clip(clips, clip, row) for clip, row in zip(clips, rows, strict=True)]
 
 
+def interpolate(video, positions):
+    """The frames of a video (N, H, W, 3) at positions (F,) between them, in whole numbers, rounded half up."""
+    out = []
+    for position in positions.tolist():
+        before, weight = int(position), int((position - int(position)) * 32768 + 0.5)
+        a, b = video[before].astype(int), video[min(before + 1, len(video) - 1)].astype(int)
+        out.append((a * (32768 - weight) + b * weight + 16384) // 32768)
+    return np.stack(out).astype(np.uint8)
+
+
 def _blend_clip(clips, clip, row):
     out = np.empty_like(clip)
     for t in range(len(clip)):

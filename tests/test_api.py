@@ -91,10 +91,11 @@ def test_modules_have_a_docstring_and_make_no_random_numbers(path):
 
 
 @pytest.mark.parametrize("name", [n for n in ops.__all__ if isinstance(getattr(ops, n), type)])
-def test_ops_are_frozen_dataclasses_with_draw_and_build(name):
+def test_ops_are_frozen_dataclasses_with_their_methods(name):
     op = getattr(ops, name)
     assert dataclasses.is_dataclass(op) and op.__dataclass_params__.frozen
-    assert callable(op.draw) and callable(op.build) and inspect.getdoc(op)
+    methods = ("retime",) if ops.is_on_time(op) else ("draw", "build")
+    assert all(callable(getattr(op, method)) for method in methods) and inspect.getdoc(op)
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(op(), dataclasses.fields(op)[0].name, 1)
     assert hash(op()) == hash(op()) and op() == op()

@@ -47,14 +47,14 @@ def test_closing_meanwhile_is_said(numbered_manifest, monkeypatch):
     from dali_vidaug import make
 
     begun, go_on = threading.Event(), threading.Event()
-    real = make.load_clip
+    real = make.load_clips
 
     def slow(*arguments):
         begun.set()
         go_on.wait(10)
         return real(*arguments)
 
-    monkeypatch.setattr(make, "load_clip", slow)
+    monkeypatch.setattr(make, "load_clips", slow)
     loader = dv.VideoLoader(numbered_manifest, RECIPE, 3, device="cpu", num_threads=1)
     errors: list = []
 

@@ -125,3 +125,39 @@ def test_an_op_that_is_not_frozen_is_found():
 def test_the_ops_of_the_package_pass(name):
     op = {"CenterCrop": dv.CenterCrop(32), "OneOf": dv.OneOf((dv.CutMix(), dv.Cutout()))}.get(name)
     check(op or getattr(ops, name)())
+
+
+@dataclass(frozen=True)
+class Later:
+    """An op on time with one fault."""
+
+    fault: str = ""
+
+    def retime(self, draws, frames, videos):
+        if self.fault == "others":
+            frames = frames[:, ::-1] if len(frames) > 1 else frames
+        if self.fault == "generator":
+            np.random.random()
+        if self.fault == "own numbers":
+            frames = frames[:, :1] + np.random.default_rng().integers(0, 2, frames.shape)
+        if self.fault == "after the end":
+            frames = frames + 99
+        if self.fault == "other length":
+            frames = frames[:, draws.epoch % 2 :]
+        return frames, None
+
+
+@pytest.mark.parametrize(
+    "fault, message",
+    [
+        ("others", "retime depends on the other clips of the batch"),
+        ("generator", "retime uses or seeds the generators"),
+        ("own numbers", "retime returns something else for the same draws"),
+        ("after the end", "is outside"),
+        ("other length", "the dtype of the frames, or their number, changes"),
+    ],
+)
+def test_faults_of_ops_on_time_are_found(fault, message):
+    check(Later())
+    with pytest.raises(ValueError, match=message):
+        check(Later(fault))

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import import_torchvision
 
 import dali_vidaug as dv
 
@@ -158,6 +159,8 @@ def test_programs_run(page, number, numbered, numbered_manifest, tmp_path, monke
         dv.scan("videos", output="train.parquet", progress=False)
     scope = {"dv": dv, "manifest": numbered_manifest, "folder": tmp_path}
     scope["model"] = lambda clips: clips.mean((2, 3, 4))[:, :2]
+    if "VideoScores" in code:
+        import_torchvision()  # which torchmetrics imports
     if "in loader" in code and "VideoLoader(" not in code:
         recipe = dv.Recipe(dv.ClipSampling(4), (dv.RandomResizedCrop(32), dv.CutMix(), dv.Normalize()))
         scope["loader"] = dv.VideoLoader(numbered_manifest, recipe, 4, device="cpu")

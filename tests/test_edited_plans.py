@@ -38,7 +38,10 @@ EDITS = {  # what is done to the document, a pattern of the message
     "frames: infinite": (lambda d: d["frames"][0].__setitem__(0, math.inf), "must be (finite|numbers)"),
     "frames: 2**32": (lambda d: d["frames"][0].__setitem__(0, 2**32), "fit into int32"),
     "frames: true": (lambda d: d.update(frames=[[True] * 4] * 4), "must be (finite|numbers)"),
-    "frames: between": (lambda d: d["frames"][0].__setitem__(0, 1.5), "clip 0: frame 1.5 is between two frames"),
+    "frames: between, past the end": (
+        lambda d: d["frames"][0].__setitem__(0, 39.5),
+        r"frames \d+ to 40 are not all in \[0, 40\)",
+    ),
     "frames: past the end": (lambda d: d["frames"][0].__setitem__(0, 99), r"frames 1 to 99 are not all in \[0, 40\)"),
     "frames: fewer": (lambda d: d.update(frames=[f[:2] for f in d["frames"]]), "is 2x32x48, but .* for 4x32x48"),
     "frames: more": (lambda d: d.update(frames=[f * 2 for f in d["frames"]]), "values for 8 frames"),

@@ -7,6 +7,7 @@ import ctypes
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from conftest import assert_pixels, blend_rows, extreme_clips, patterned_clip, r
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
+from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
 from dali_vidaug.ops.randaugment import randaugment
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
@@ -69,4 +71,14 @@ def test_clips_of_a_batch_are_blended(tmp_path, monkeypatch, erased, most):
     monkeypatch.setattr(kernels, "_MAX_GRID_Y", most)
     outputs = on_gpu(blend, clips, rows, build("blend", BLEND, tmp_path), monkeypatch)
     for out, one in zip(outputs, blend(clips, rows), strict=True):
+        assert_pixels(out, one)
+
+
+@pytest.mark.parametrize("size", [3, 11], ids=["fewer frames than there are", "more"])
+def test_frames_are_interpolated(tmp_path, monkeypatch, size):
+    frames = np.random.default_rng(0).uniform(0, 3, (20, size))
+    clips = [clip[decoded_frames(p)] for clip, p in zip(extreme_clips((4, 17, 43), 20), frames, strict=True)]
+    rows, call = interpolate_rows(frames), partial(interpolate, num_frames=size)
+    outputs = on_gpu(call, clips, rows, build("interpolate", rows.dtype, tmp_path), monkeypatch)
+    for out, one in zip(outputs, call(clips, rows), strict=True):
         assert_pixels(out, one)

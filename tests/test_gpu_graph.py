@@ -12,7 +12,7 @@ from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import SUITES
 from dali_vidaug.settings import Settings
 
-NO_OPS = ("CROP", "name_of", "op_names")  # names that ``ops`` exports besides
+NO_OPS = ("CROP", "is_on_time", "name_of", "op_names")  # names that ``ops`` exports besides
 RECIPES = {
     "basic": (dv.RandomResizedCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
     "test": (dv.Resize(40), dv.CenterCrop(32), dv.Normalize()),
@@ -20,19 +20,24 @@ RECIPES = {
     "mixing": (dv.RandomResizedCrop(32), dv.OneOf(), dv.RandomErasing(), dv.LabelSmoothing(), dv.Normalize()),
     "bytes": (dv.RandomHorizontalFlip(), dv.TrivialAugment()),
     "none": (),
+    "slow": (dv.SpeedRamp(), dv.Resize(40), dv.CenterCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
     **{name: (getattr(ops, name)(),) for name in ops.__all__ if name not in (*NO_OPS, "Mix")},
     **{f"Mix({name})": (dv.Mix(name),) for name in FAMILIES},
     **{f"RandAugmentT({suite})": (dv.RandAugmentT(8, suite=suite),) for suite in SUITES},
 }
 
 
-def graph_of(name, decoder, device="gpu"):
-    """The graph of one of ``RECIPES``, with its leading crops done in the decoder, for rotated videos."""
+def graph_of(name, decoder, device="gpu", several=False):
+    """The graph of one of ``RECIPES``, with its leading crops done in the decoder, for rotated videos.
+
+    With ``several``, clips may have an encoded file in common.
+    """
     settings = Settings(
         device=device, device_id=None, decoder=decoder, num_threads=1, workers=0, prefetch=1, dtype="float16",
         on_error="raise", resize_in_decoder=True,
     )  # fmt: skip
-    return Graph(make_plan(dv.Recipe(ops=RECIPES[name]), [(16, 256, 320)]), settings, batch_size=2, oriented=True)
+    plan = make_plan(dv.Recipe(ops=RECIPES[name]), [(16, 256, 320)])
+    return Graph(plan, settings, batch_size=2, oriented=True, several=several)
 
 
 def operators(pipeline):
@@ -57,12 +62,13 @@ def faults(found):
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "dali", "hybrid"])
-@pytest.mark.parametrize("name", RECIPES)
-def test_the_gpu_graph_is_valid(name, decoder):
-    found = operators(graph_of(name, decoder).pipeline)
+@pytest.mark.parametrize("name, several", [*((name, False) for name in RECIPES), ("basic", True), ("slow", True)])
+def test_the_gpu_graph_is_valid(name, several, decoder):
+    found = operators(graph_of(name, decoder, several=several).pipeline)
     assert not list(faults(found))
     devices = {(schema, device) for schema, device, _ in found}
     assert (("decoders__Video", "mixed") in devices) == (decoder != "pyav")
+    assert (("PermuteBatch", "gpu") in devices) == (several and decoder != "pyav")
     # Pixels never return to the CPU: what runs there provides numbers, or files and frames before they are sent.
     assert {schema for schema, device in devices if device == "cpu"} <= {"ExternalSource", "_conditional__Split"}
     assert any(device == "gpu" for _, device in devices)
@@ -74,7 +80,7 @@ def test_the_recipes_use_every_op():
     assert public <= used, public - used
 
 
-@pytest.mark.parametrize("name", ["basic", "randaugment", "mixing"])
+@pytest.mark.parametrize("name", ["basic", "randaugment", "mixing", "slow"])
 def test_cpu_and_gpu_have_the_same_graph_except_for_the_device(name):
     for decoder in ("pyav", "dali", "hybrid"):
         cpu, gpu = (operators(graph_of(name, decoder, device=device).pipeline) for device in ("cpu", "gpu"))

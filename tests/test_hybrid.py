@@ -13,7 +13,7 @@ from conftest import OWN_SIZE, RECIPE, measured_video, same_batch, shown_numbers
 import dali_vidaug as dv
 from dali_vidaug import make as make_module
 from dali_vidaug.graph import Encoded
-from dali_vidaug.make import load_clip
+from dali_vidaug.make import load_clips
 from dali_vidaug.rng import Draws
 
 
@@ -167,14 +167,14 @@ def test_damaged_files_are_replaced_for_both_decoders(folder, tmp_path):
 
 def test_a_bad_replacement_is_replaced_again(manifest, monkeypatch):
     """One file that neither decodes: its first replacements are itself, then comes another."""
-    drawn, real_remux, real_decode, real_draw = [], make_module.remux, make_module.decode, Draws.integers
+    drawn, real_remux, real_decode, real_draw = [], make_module.remux, make_module.decode_clips, Draws.integers
     bad = manifest.path(3)
 
     def spoil(video, frames, **options):
         made = real_remux(video, frames, **options)
         return made._replace(data=np.zeros_like(made.data)) if video.path == bad else made
 
-    def fail(video, frames, crops=()):
+    def fail(video, frames, crops):
         if video.path == bad:
             raise ValueError("damaged")
         return real_decode(video, frames, crops)
@@ -186,7 +186,7 @@ def test_a_bad_replacement_is_replaced_again(manifest, monkeypatch):
         return np.array([3 if len(drawn) < 4 else 5])
 
     monkeypatch.setattr(make_module, "remux", spoil)
-    monkeypatch.setattr(make_module, "decode", fail)
+    monkeypatch.setattr(make_module, "decode_clips", fail)
     monkeypatch.setattr(Draws, "integers", draw)
     loader = dv.VideoLoader(manifest, OWN_SIZE, 12, decoder="hybrid", device="cpu", shuffle=False)
     loader.settings = replace(loader.settings, refused={})
@@ -208,7 +208,7 @@ def test_replacing_ends_when_no_file_can_be_decoded(manifest, monkeypatch):
         raise ValueError("damaged")
 
     monkeypatch.setattr(make_module, "remux", spoil)
-    monkeypatch.setattr(make_module, "decode", fail)
+    monkeypatch.setattr(make_module, "decode_clips", fail)
     loader = dv.VideoLoader(manifest, OWN_SIZE, 2, decoder="hybrid", device="cpu", shuffle=False)
     loader.settings = replace(loader.settings, refused={})
     with pytest.raises(dv.ClipError, match=r"damaged \(the last of 20 replacements for sample 0, all bad\)"):
@@ -220,8 +220,8 @@ def test_on_a_gpu_hidden_pictures_are_decoded_by_pyav(tmp_path):
     options = {"g": "20", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
     video = measured_video(write_numbered(tmp_path / "v.webm", 40, codec="libvpx-vp9", options=options))
     frames = np.arange(16)
-    loaded = load_clip("hybrid", True, video, frames, (), None)
-    assert "hidden pictures" in loaded.fallback and shown_numbers(loaded.clip) == frames.tolist()
+    loaded = load_clips("hybrid", True, video, [frames], [()], None)
+    assert "hidden pictures" in loaded.fallback and shown_numbers(loaded.clips[0]) == frames.tolist()
     with pytest.raises(ValueError, match="hidden pictures, or fields; use decoder='hybrid'"):
-        load_clip("dali", True, video, frames, (), None)
-    assert isinstance(load_clip("hybrid", False, video, frames, (), None).clip, Encoded)
+        load_clips("dali", True, video, [frames], [()], None)
+    assert isinstance(load_clips("hybrid", False, video, [frames], [()], None).clips[0], Encoded)

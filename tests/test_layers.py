@@ -15,17 +15,18 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule kernels report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.video "
-    "media.unchanged media.container media.indexed_file media.references media.cut media.remux media.decode media.oddities "
-    "media.numbers media.packets media.prove media.places media.first_bytes media.measure media.encode",
+    "media.unchanged media.container media.indexed_file media.references media.cut media.remux media.sharing "
+    "media.decode media.oddities media.numbers media.packets media.prove media.places media.first_bytes media.measure "
+    "media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.sizes ops.flip ops.normalize ops.smoothing "
-    "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops",
+    "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.split "
     "data.join data.sampled data.manifest data.given data.segments data.header data.folder data.classes data.labels "
     "data.lists data.files data.known data.scan",
-    "plan": "recipe description plan settings columns graph",
+    "plan": "recipe repeats timing description plan settings columns graph",
     "make": "pending make",
     "producer": "batch producer",
-    "loader": "ranks state suitability loader in_memory op_contract",
+    "loader": "scores ranks state suitability loader in_memory op_contract",
     "package": "",
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "
@@ -37,6 +38,7 @@ UPWARD = {("errors", "plan"), ("description", "plan"), ("data.sampled", "data.ma
 LAZY = {  # imports inside functions, and why
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",
+    ("", "scores"): "the same",
     ("", "in_memory"): "the same",
     ("", "op_contract"): "the same",
     ("commands.cli", "commands.demo"): "a command imports what it runs: --help answers at once",

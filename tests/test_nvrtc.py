@@ -1,6 +1,7 @@
 """What can be known of the GPU's half without a GPU: what the compiler says, and what the launcher passes."""
 
 import re
+from functools import partial
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import stand_in
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
+from dali_vidaug.ops.interpolate import interpolate, interpolate_args
 from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
@@ -21,8 +23,11 @@ except RuntimeError as error:
     pytest.skip(f"CuPy finds no NVRTC ({error}); pip has it: nvidia-cuda-nvrtc", allow_module_level=True)
 
 CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy 14.2 adds (cupy/cuda/compiler.py)
-KERNELS = {"randaugment": args_dtype(2, 16), "blend": BLEND}
-ENTRIES = {"randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"]}
+KERNELS = {"randaugment": args_dtype(2, 16), "blend": BLEND, "interpolate": interpolate_args(20)}
+ENTRIES = {
+    "randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"],
+    "interpolate": ["interpolate"],
+}  # fmt: skip
 
 
 def build(text, architecture, *options):
@@ -121,7 +126,12 @@ def launch(name, fake_cupy, shapes):
     """Launch a kernel for clips of these shapes; the clips, rows and outputs."""
     clips = [fake_cupy._array(shape) for shape in shapes]
     rows = [fake_cupy._array([KERNELS[name].itemsize]) for _ in shapes]
-    return clips, rows, randaugment(clips, rows, 2) if name == "randaugment" else blend(clips, rows)
+    calls = {
+        "randaugment": partial(randaugment, num_ops=2),
+        "blend": blend,
+        "interpolate": partial(interpolate, num_frames=20),
+    }
+    return clips, rows, calls[name](clips, rows)
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -138,12 +148,15 @@ def test_the_launcher_passes_what_the_kernels_take(name, fake_cupy):
     for entry, grid, block, parameters in fake_cupy._launches:
         assert [kind_of_argument(parameter) for parameter in parameters] == taken[entry]
         assert block == (kernels.THREADS,) and kernels.THREADS % 32 == 0 and kernels.THREADS <= 1024
-        assert grid == (-(-16 * 30 // 32), 3)
+        frames = 20 if name == "interpolate" else None  # of the result, for all clips
+        assert grid == (-(-(frames or 16) * 30 // 32), 3)
         table = parameters[0]._values.view(kernels.CLIP)
         assert table["src"].tolist() == [clip.data.ptr for clip in clips]
         assert table["dst"].tolist() == [out.data.ptr for out in outputs]  # all are written, whatever the rows say
         assert table["args"].tolist() == [row.data.ptr for row in rows]
-        assert [tuple(row) for row in table[["frames", "height", "width"]].tolist()] == [s[:3] for s in shapes]
+        assert [tuple(row) for row in table[["frames", "height", "width"]].tolist()] == [
+            (frames or s[0], *s[1:3]) for s in shapes
+        ]
         assert table[["index", "count"]].tolist() == [(0, 3), (1, 3), (2, 3)]
     memory = [(array.data.ptr, array.nbytes) for array in (*clips, *rows, *outputs)]
     memory += zip(table["work"].tolist(), [work_bytes(name, shape) for shape in shapes], strict=True)

@@ -40,6 +40,19 @@ class Clip(NamedTuple):
     seconds: dict[str, float]
 
 
+class Clips(NamedTuple):
+    """Several clips of a video, decoded together.
+
+    Attributes:
+        pixels: (F, H, W, 3) uint8 each. Clips of the same frames and crops are the same array.
+        num_decoded, seconds: as of ``Clip``, for all together.
+    """
+
+    pixels: list[np.ndarray]
+    num_decoded: int
+    seconds: dict[str, float]
+
+
 def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = ()) -> Clip:
     """Decode frames of a video to RGB.
 
@@ -56,30 +69,52 @@ def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = ()) -> C
     Raises:
         EOFError, ValueError, av.error.FFmpegError: a frame cannot be read, or not decoded without damage.
     """
+    (pixels,), num_decoded, seconds = decode_clips(video, [frames], [crops])
+    return Clip(pixels, num_decoded, seconds)
+
+
+def decode_clips(video: Video, clips: Sequence[np.ndarray], crops: Sequence[Sequence[np.void]]) -> Clips:
+    """Decode clips of a video together: a frame that several of them need is decoded once.
+
+    Args:
+        video: its row of the manifest.
+        clips: for each clip its frames, as for ``decode``.
+        crops: for each clip its crops, as for ``decode``.
+
+    Raises:
+        EOFError, ValueError, av.error.FFmpegError: as ``decode``, for a frame of any of them.
+    """
     clock = time.thread_time
     seconds = {"read": 0.0, "decode": 0.0, "convert": 0.0}
     started = clock()
-    frames = np.asarray(frames)
-    wanted = set(frames.tolist())
-    convert = Converter(video, crops)
-    pixels: Any = None
-    num_decoded = 0
-    for frame, index in decode_frames(video, frames, seconds):
-        num_decoded += 1
-        if index not in wanted:
+    converters: dict[tuple, Converter] = {}
+    pictures: dict[tuple, Any] = {}  # by frames and crops
+    places: dict[int, dict[tuple, list]] = {}  # of each frame, by crops: where it goes
+    keys = []
+    for frames, boxes in zip(clips, crops, strict=True):
+        box = tuple(row.tobytes() for row in boxes)
+        keys.append((tuple(np.asarray(frames).tolist()), box))
+        if keys[-1] in pictures:
             continue
+        pictures[keys[-1]] = None
+        converters.setdefault(box, Converter(video, boxes))
+        for position, index in enumerate(keys[-1][0]):
+            places.setdefault(index, {}).setdefault(box, []).append((keys[-1], position))
+    num_decoded = 0
+    for frame, index in decode_frames(video, np.array(sorted(places)), seconds):
+        num_decoded += 1
         before = clock()
-        picture = convert(frame)
-        if pixels is None:
-            pixels = np.empty((len(frames), *picture.shape), np.uint8)
-        for position in np.flatnonzero(frames == index):
-            pixels[position] = picture
-        wanted.discard(index)
+        for box, targets in places.pop(index, {}).items():
+            picture = converters[box](frame)
+            for key, position in targets:
+                if pictures[key] is None:
+                    pictures[key] = np.empty((len(key[0]), *picture.shape), np.uint8)
+                pictures[key][position] = picture
         seconds["convert"] += clock() - before
-    if wanted:
-        raise ValueError(f"frame {min(wanted)} did not come out of the decoder")
+    if places:
+        raise ValueError(f"frame {min(places)} did not come out of the decoder")
     seconds["decode"] = clock() - started - seconds["read"] - seconds["convert"]
-    return Clip(pixels, num_decoded, seconds)
+    return Clips([pictures[key] for key in keys], num_decoded, seconds)
 
 
 class _OpeningError(ValueError):

@@ -25,7 +25,8 @@ It may have:
     labels. Called for each batch, in the order of the recipe.
 ``mixed_with(args)``
     For ops that mix pairs of clips: for each clip the position of its partner in the batch, (B,) int, and the share of
-    its own label, (B,) float in [0, 1]. This becomes ``batch.mix``.
+    its own label, (B,) float in [0, 1]. This becomes ``batch.mix``. The arguments have the position of the partner, or
+    -1, in a field ``partner``: a loader with ``repeats`` draws each repeat by itself, and moves these positions.
 ``check(args, frames, height, width)``
     Raise a ``ValueError`` when arguments contradict each other or the sizes of the clips, which are as in ``draw``.
     Called for what is drawn, and for plans that a user has edited, before any pixel is touched.
@@ -53,11 +54,25 @@ and may declare, as class attributes:
     argument ``mirrored``.
 ``channels_first = True``
     ``build`` returns (3, F, H, W), so the op must be the last one.
+
+An op on time decides which frames are decoded. It comes before all other ops, and has, in place of ``draw`` and
+``build``:
+
+``retime(draws, frames, videos)``
+    The frames of each clip, (B, F) int32 or float64 (positions between two frames, which are blended), from those that
+    the sampler or the op on time before it chose; and its arguments, a structured array as ``draw`` returns, or None.
+    ``draws`` are as for ``draw``, ``videos`` as for samplers (``sampling.Videos``). What is decoded is what
+    ``Plan.frames`` says in the end; the arguments only serve ``describe``, ``applied`` and ``targets``, so that an
+    edited plan changes frames by ``Plan.frames``. What belongs to a frame of the video (boxes, masks, labels of single
+    frames) follows ``Plan.frames``, too: whatever brings such things takes them at these positions, and an op on time
+    need not know of them.
 """
 
 from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
 from dali_vidaug.ops.flip import RandomHorizontalFlip
+from dali_vidaug.ops.interpolate import FrameInterpolation
+from dali_vidaug.ops.jitter import FrameDrop, FrameJitter, TemporalJitter
 from dali_vidaug.ops.mix import (
     CubeCutMix,
     CubeCutMixUp,
@@ -71,11 +86,12 @@ from dali_vidaug.ops.mix import (
     MovingCutMix,
     VideoMix,
 )
-from dali_vidaug.ops.names import name_of, op_names
+from dali_vidaug.ops.names import is_on_time, name_of, op_names
 from dali_vidaug.ops.normalize import Normalize
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
 from dali_vidaug.ops.smoothing import LabelSmoothing
+from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
 
 __all__ = [
     "CROP",
@@ -90,6 +106,10 @@ __all__ = [
     "FrameCutMix",
     "FrameCutMixUp",
     "FrameCutout",
+    "FrameDrop",
+    "FrameInterpolation",
+    "FrameJitter",
+    "HalfCopy",
     "LabelSmoothing",
     "Mix",
     "MixUp",
@@ -102,8 +122,12 @@ __all__ = [
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "Resize",
+    "Reverse",
+    "SpeedRamp",
+    "TemporalJitter",
     "TrivialAugment",
     "VideoMix",
+    "is_on_time",
     "name_of",
     "op_names",
 ]

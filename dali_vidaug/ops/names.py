@@ -1,4 +1,4 @@
-"""What ops are called in a recipe."""
+"""What ops are called in a recipe, and which of them are ops on time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from collections.abc import Iterable
 def name_of(op: object) -> str:
     """The ``name`` of an op or a sampler, or that of its class: its draws are addressed by it."""
     return getattr(op, "name", type(op).__name__)
+
+
+def is_on_time(op: object) -> bool:
+    """Whether an op decides which frames are decoded: it has ``retime`` in place of ``draw`` and ``build``."""
+    return hasattr(op, "retime")
 
 
 def op_names(ops: Iterable[object]) -> list[str]:

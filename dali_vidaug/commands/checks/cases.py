@@ -11,6 +11,7 @@ import numpy as np
 from dali_vidaug.commands.checks.device import upload
 from dali_vidaug.ops.blend import blend, is_neutral
 from dali_vidaug.ops.erase import Cutout, RandomErasing
+from dali_vidaug.ops.interpolate import interpolate, interpolate_rows
 from dali_vidaug.ops.mix import CubeCutMix, CubeCutMixUp, CutMix, FadeMixUp, MixUp
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import CODES, args_dtype, randaugment
@@ -27,6 +28,7 @@ MIXES: dict[str, Any] = {
     "CubeCutMixUp": CubeCutMixUp(), "OneOf(CubeCutMix, FadeMixUp)": OneOf((CubeCutMix(), FadeMixUp())),
     "Cutout": Cutout(), "RandomErasing, always": RandomErasing(1.0),
 }  # fmt: skip
+INTERPOLATION = "FrameInterpolation"  # a frame in the middle of each two
 
 
 def make_clip(number: int, frames: int, height: int, width: int) -> np.ndarray:
@@ -60,7 +62,7 @@ def call_of(case: str, clips: Sequence[Any], device: str) -> tuple[Callable[[], 
     """A call of a kernel.
 
     Args:
-        case: one of ``CASES`` or ``MIXES``.
+        case: one of ``CASES`` or ``MIXES``, or ``INTERPOLATION``.
         clips: list of NumPy arrays (F, H, W, 3) uint8, all of one size.
         device: where it runs: "cpu" or "gpu".
 
@@ -70,6 +72,10 @@ def call_of(case: str, clips: Sequence[Any], device: str) -> tuple[Callable[[], 
     if case in MIXES:
         rows = mix_rows(case, clips, batch=0)
         moved, function = bytes_moved(rows, copied=device == "gpu").sum(), blend
+    elif case == INTERPOLATION:
+        count = len(clips[0]) - 1
+        rows = interpolate_rows(np.tile(np.arange(count) + 0.5, (len(clips), 1)))
+        moved, function = 3 * count * clips[0][0].nbytes * len(clips), partial(interpolate, num_frames=count)
     else:
         rows = case_row(case, clips[0].shape[0]).repeat(len(clips))
         moved, function = 2 * sum(clip.nbytes for clip in clips), partial(randaugment, num_ops=1)

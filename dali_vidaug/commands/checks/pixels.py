@@ -15,6 +15,7 @@ from dali_vidaug.commands.checks.context import MB, Context, agree
 from dali_vidaug.commands.checks.device import to_host, upload
 from dali_vidaug.in_memory import augment
 from dali_vidaug.ops.blend import blend
+from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
 from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import NAMES, SUITES, randaugment
 from dali_vidaug.rng import Draws
@@ -69,6 +70,20 @@ def check_blend(context: Context) -> str:
     return f"{calls} batches, {nbytes / MB:.1f} MB, equal bit for bit"
 
 
+def check_interpolate(context: Context) -> str:
+    """The kernel that blends two frames: random positions, and those of frames."""
+    calls = nbytes = 0
+    for shape, seed in product((*SHAPES, (16, 56, 48)), range(1 if context.small else 4)):
+        clips = [make_clip(10 * seed + i, *shape) for i in range(6)]
+        positions = Draws(seed, 0, np.arange(6)).uniform("positions", 0, shape[0] - 1, n=2 * shape[0])
+        positions[1] = np.floor(positions[1])
+        taken = [clip[decoded_frames(p)] for clip, p in zip(clips, positions, strict=True)]
+        function = partial(interpolate, num_frames=positions.shape[1])
+        nbytes += compare_kernel(f"positions in {shape}", context, function, taken, interpolate_rows(positions))
+        calls += 1
+    return f"{calls} batches, {nbytes / MB:.1f} MB, equal bit for bit"
+
+
 class Case(NamedTuple):
     """A chain of ops, how much its results may differ between GPU and CPU, and their dtype when normalised."""
 
@@ -98,6 +113,9 @@ OPS = {
     "Cutout": Case((ops.Cutout(),)),
     "FrameCutout": Case((ops.FrameCutout(),)),
     "CubeCutout": Case((ops.CubeCutout(),)),
+    **{name: Case((getattr(ops, name)(),)) for name in
+       ("TemporalJitter", "FrameJitter", "FrameDrop", "Reverse", "HalfCopy", "SpeedRamp", "FrameInterpolation")},
+    "SpeedRamp, resized": Case((ops.SpeedRamp(), ops.Resize((40, 50))), RESIZED),
     "LabelSmoothing": Case((ops.OneOf(), ops.LabelSmoothing())),
     "all in a row": Case(
         (ops.CenterCrop(33), ops.RandAugmentT(), ops.OneOf(), ops.RandomErasing(), ops.RandomHorizontalFlip(),

@@ -1,0 +1,75 @@
+"""Several augmentations of the same frames: each is drawn as if it were the only one.
+
+So clip and partner in a mix are of one repeat, and the clips of a repeat are those of a batch without the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dali_vidaug.rng import MAX_REPEAT, whole_numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from dali_vidaug.recipe import Recipe
+
+
+def repeat_column(repeat_index: ArrayLike, count: int) -> np.ndarray:
+    """Which repeat each of ``count`` clips is, (B,) int64, of a column or of one number for all.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    column = np.broadcast_to(repeat_index, (count,)) if np.ndim(repeat_index) == 0 else repeat_index
+    column = whole_numbers("repeat_index", column)
+    if len(column) != count or not ((column >= 0) & (column < MAX_REPEAT)).all():
+        raise ValueError(f"repeat_index must be {count} numbers in [0, {MAX_REPEAT}), got {repeat_index!r}")
+    return column
+
+
+def by_repeat(repeat_index: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Each repeat that occurs, and the positions (N,) of its clips; one without clips if there are none at all."""
+    for repeat in np.unique(repeat_index).tolist() or [0]:
+        yield repeat, np.flatnonzero(repeat_index == repeat)
+
+
+def join_repeats(recipe: Recipe, parts: Sequence[tuple[np.ndarray, dict[str, Any]]]) -> dict[str, Any]:
+    """The arguments of a batch, of those that the ops drew for each repeat.
+
+    Args:
+        recipe: its ops drew.
+        parts: for each repeat the positions of its clips in the batch, (N,), and the arguments of each op by name: an
+            (N,) structured array, whose ``partner``, if it has one, is a position among these N; or None.
+
+    Returns:
+        The arguments of each op: a (B,) structured array whose ``partner`` is a position in the batch, or None.
+
+    Raises:
+        ValueError: an op returns other fields from repeat to repeat, or mixes clips without a field ``partner``.
+    """
+    if len(parts) == 1:
+        return parts[0][1]
+    joined: dict[str, Any] = {}
+    for name, op in recipe.pixel_ops:
+        kinds = {None if args[name] is None else args[name].dtype for _, args in parts}
+        if len(kinds) > 1:
+            raise ValueError(f"{name}.draw must return the same fields for all repeats, got {kinds}")
+        kind = kinds.pop()
+        joined[name] = None if kind is None else np.empty(sum(len(at) for at, _ in parts), kind)
+        if kind is None:
+            continue
+        if hasattr(op, "mixed_with") and "partner" not in kind.names:
+            raise ValueError(
+                f"{name}: with repeats, an op that mixes clips has the positions of their partners in the field "
+                f"'partner' of its arguments, got {', '.join(kind.names)}"
+            )
+        for at, args in parts:
+            joined[name][at] = args[name]
+            if "partner" in kind.names:
+                partner = args[name]["partner"]
+                joined[name]["partner"][at] = np.where(partner >= 0, at[np.clip(partner, 0, len(at) - 1)], partner)
+    return joined
