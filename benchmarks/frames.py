@@ -24,6 +24,7 @@ import av
 import numpy as np
 
 import dali_vidaug as dv
+from dali_vidaug.data.folder import is_video_name
 from dali_vidaug.media.decode import decode_frames
 from dali_vidaug.media.encode import write_video
 
@@ -102,6 +103,14 @@ HEADER = 32  # bytes of a slice that are kept, but not more than half of it
 SLICES = {"h264": (1, 5), "hevc": (*range(10), *range(16, 22))}  # types of NAL units
 
 
+def is_leaf(packet, stream):
+    """Whether nothing may depend on a packet of H.264: nal_ref_idc is 0. It need not be tried then."""
+    data, is_h264 = bytes(packet), stream.codec_context.name == "h264"
+    return is_h264 and all(
+        data[at] & 31 not in SLICES["h264"] or not data[at] >> 5 & 3 for at, _ in units(data, stream)
+    )
+
+
 def units(data, stream):
     """Where the NAL units of a packet of H.264 or H.265 begin and end; nothing in other codecs."""
     extradata, name = stream.codec_context.extradata or b"", stream.codec_context.name
@@ -145,8 +154,9 @@ def read_gop(path, number):
         truth = decode_all(stream, some)
         depends = np.eye(len(some), dtype=bool)
         for i in range(len(some)):
-            found = decode_all(stream, spoil(some, i, stream))
-            depends[i] |= [found.get(packet.pts) != truth.get(packet.pts) for packet in some]
+            if not is_leaf(some[i], stream):
+                found = decode_all(stream, spoil(some, i, stream))
+                depends[i] |= [found.get(packet.pts) != truth.get(packet.pts) for packet in some]
         return Gop(np.array([order[packet.pts] for packet in some]), depends), digests
 
 
@@ -237,9 +247,9 @@ def main():
             print_row(forms[Path(manifest.path(row)).name], counts)
     if not args.videos:
         return
-    manifest = dv.scan(args.videos, progress=False)
-    some = np.linspace(0, len(manifest) - 1, min(args.num_videos, len(manifest))).round().astype(int)
-    manifest = manifest.select(some)
+    paths = sorted(path for path in Path(args.videos).rglob("*") if is_video_name(path.name))
+    some = np.linspace(0, len(paths) - 1, min(args.num_videos, len(paths))).round().astype(int)
+    manifest = dv.scan([paths[i] for i in some.tolist()], progress=False)
     found = dict(count_files(manifest, args.clips))
     codecs = [manifest.video(row).codec for row in found]
     for codec in sorted(set(codecs)):
