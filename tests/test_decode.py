@@ -25,11 +25,13 @@ from conftest import (
 )
 
 from dali_vidaug import kernels
+from dali_vidaug.media import convert as convert_module
 from dali_vidaug.media import cut
 from dali_vidaug.media import decode as decode_module
 from dali_vidaug.media.bitstream import _is_exact_recovery
+from dali_vidaug.media.convert import Converter
 from dali_vidaug.media.cut import is_counted, open_video
-from dali_vidaug.media.decode import Converter, decode
+from dali_vidaug.media.decode import decode
 from dali_vidaug.media.remux import remux
 from dali_vidaug.ops import CROP
 
@@ -197,7 +199,7 @@ PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 def test_planes_put_together_equal_packed_rgb(pixel_format, case_video, monkeypatch):
     """Frames that shrink are converted to planes first: the same bytes as from libswscale's packed RGB."""
     made = []
-    monkeypatch.setattr(decode_module, "interleave", lambda *planes: made.append(1) or kernels.interleave(*planes))
+    monkeypatch.setattr(convert_module, "interleave", lambda *planes: made.append(1) or kernels.interleave(*planes))
     rng, num_shrunk = np.random.default_rng(6), 0
     flags = "flags=bilinear+accurate_rnd+full_chroma_int:in_color_matrix=bt601"
     for _ in range(60):

@@ -39,8 +39,9 @@ from mutate_packets import (
 )  # fmt: skip
 
 from dali_vidaug.media import cut
+from dali_vidaug.media.convert import Converter
 from dali_vidaug.media.cut import open_video, read_cuts
-from dali_vidaug.media.decode import Converter, decode, decode_cut, decoder_of
+from dali_vidaug.media.decode import decode, decode_cut, decoder_of
 from dali_vidaug.media.encode import write_video
 from dali_vidaug.media.measure import measure
 

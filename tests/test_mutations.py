@@ -309,7 +309,7 @@ MUTATIONS = [
     ("media/prove.py", "if failure is None or (failure.frame > key and failure.is_reported):", "if True:", "test_dirty_files.py::test_key_flags_that_lie"),
     ("media/decode.py", 'codec.options = {"err_detect": "explode"}', "pass", "test_dirty_files.py::test_damage_is_reported"),
     ("media/decode.py", "if frame.is_corrupt:", "if False:", "test_dirty_files.py::test_damage_behind_a_key_frame_that_does_not_begin_afresh"),
-    ("media/decode.py", "<= 0.9 * from_size", "<= 1.0 * from_size", "test_decode.py::test_planes_put_together_equal_packed_rgb"),
+    ("media/convert.py", "<= 0.9 * from_size", "<= 1.0 * from_size", "test_decode.py::test_planes_put_together_equal_packed_rgb"),
     ("media/decode.py", "if why := damage_of(video.codec, packet):", "if why := None:", "test_dirty_files.py::test_checksums_of_ffv1"),
     ("media/packets.py", "return None if self._headers.are_valid(packet) else", "return None if True else",
      "test_dirty_files.py::test_flipped_bits_in_headers_of_jpeg"),

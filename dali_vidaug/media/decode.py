@@ -1,4 +1,4 @@
-"""From a file and frame indices to RGB frames, with PyAV: crop, scale and colour in one pass."""
+"""From a file and frame indices to RGB frames, with PyAV."""
 
 from __future__ import annotations
 
@@ -6,23 +6,19 @@ import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import nullcontext
-from fractions import Fraction
 from itertools import count
 from typing import Any, NamedTuple
 
 import av
-import av.filter
 import numpy as np
 
 from dali_vidaug.errors import one_line
-from dali_vidaug.kernels import interleave
 from dali_vidaug.media.bitstream import codec_of, is_fresh_start
+from dali_vidaug.media.convert import Converter
 from dali_vidaug.media.cut import REORDER_MAX, Cut, open_source, read_cuts
-from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
 from dali_vidaug.media.single import damage_of
 from dali_vidaug.media.video import Video, frame_index, is_counted
 
-_PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")  # converted to RGB in planes
 _EIGHT_BITS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # libvpx may be built for no more
 
 
@@ -226,87 +222,3 @@ def decode_cut(codec: Any, cut: Cut, video: Video, wanted: AbstractSet[int] | No
 
 def _named(index):
     return "a hidden frame" if index < 0 else f"frame {index}"
-
-
-class Converter:
-    """Converts decoded frames to RGB arrays: crop, scale and colour in one pass of libswscale.
-
-    Args:
-        video: the row of the manifest; its size and orientation are used.
-        crops: as in ``decode``.
-    """
-
-    def __init__(self, video: Video, crops: Sequence[np.void]):
-        self._video = video
-        self._graphs: dict[tuple, Any] = {}  # by pixel format and range, which may change within a file
-        height, width = video.shown_size
-        self._rgb: Any = None  # planes put together
-        self._filters: list[tuple[str, str]] = []
-        shrinks = []  # for each scaling, whether it leaves out a tenth of the stored rows or more
-        for crop in crops:
-            box = tuple(int(crop[n]) for n in ("top", "left", "bottom", "right"))
-            if box != (0, 0, height, width):
-                top, left, bottom, right = stored_box(box, height, width, video.orientation)
-                # exact: odd offsets are kept for luma; chroma moves by at most half a pixel
-                self._filters.append(("crop", f"{right - left}:{bottom - top}:{left}:{top}:exact=1"))
-            height, width = int(crop["out_height"]), int(crop["out_width"])
-            if (height, width) != (box[2] - box[0], box[3] - box[1]):
-                from_size, to_size = (box[2] - box[0], box[3] - box[1]), (height, width)
-                turned = is_transposed(video.orientation)
-                self._filters.append(("scale", _scale(*(to_size[::-1] if turned else to_size))))
-                shrinks.append(16 <= to_size[turned] <= 0.9 * from_size[turned])
-        if not shrinks:
-            self._filters.append(("scale", _scale("ih", "iw")))
-        self._shrinks = shrinks == [True]
-
-    def _configure(self, frame, pixel_format):
-        graph = av.filter.Graph()
-        graph.threads = 1  # more cost several times the work at these sizes, and clips are decoded in parallel anyway
-        last = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
-        )
-        for name, arguments in (*self._filters, ("format", pixel_format)):
-            following = graph.add(name, arguments)
-            last.link_to(following)
-            last = following
-        last.link_to(graph.add("buffersink"))
-        graph.configure()
-        return graph
-
-    def __call__(self, frame: Any) -> np.ndarray:
-        """The frame as (H, W, 3) uint8, as shown. A view that is valid until the next call.
-
-        Raises:
-            ValueError: the frame's size is not the video's.
-        """
-        video = self._video
-        if (frame.width, frame.height) != (video.width, video.height):
-            raise ValueError(
-                f"the frames change size, from {video.width}x{video.height} to {frame.width}x{frame.height}"
-            )
-        # libswscale has no vector code for packed RGB at full accuracy, but for planar RGB, which takes half the time.
-        # The bytes are the same where it weighs three rows of pixels or more, so that neither takes a short cut.
-        planar = self._shrinks and frame.format.name in _PLANAR
-        key = (frame.format.name, frame.color_range)
-        if key not in self._graphs:
-            self._graphs[key] = self._configure(frame, "gbrp" if planar else "rgb24")
-        graph = self._graphs[key]
-        graph.vpush(frame)
-        rgb = graph.vpull()
-        if planar:
-            if self._rgb is None:
-                self._rgb = np.empty((rgb.height, rgb.width, 3), np.uint8)
-            green, blue, red = (_rows(plane)[:, : rgb.width] for plane in rgb.planes)
-            interleave(red, green, blue, self._rgb)
-            return oriented(self._rgb, video.orientation)
-        rows = _rows(rgb.planes[0])[:, : rgb.width * 3]
-        return oriented(rows.reshape(rgb.height, rgb.width, 3), video.orientation)
-
-
-def _rows(plane):
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-
-
-def _scale(height, width):
-    # accurate_rnd and full_chroma_int cost a few percent; with them an unscaled frame equals that of DALI's decoder
-    return f"{width}:{height}:flags=bilinear+accurate_rnd+full_chroma_int:in_color_matrix=bt601"
