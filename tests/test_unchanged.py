@@ -261,6 +261,11 @@ def test_a_file_that_is_replaced_between_the_comparison_and_opening(kind, scanne
 
     monkeypatch.setattr(cut, "open_video", late)
     assert CHANGED in outcome(video, np.arange(8), "pyav")
+    if kind == "ts":  # also where the other file cannot be read so far
+        scanned(kind)
+        with_time(Path(video.path), video)
+        other = other[:1880].ljust(len(other), b"\0")
+        assert CHANGED in outcome(video, np.arange(60, 68), "pyav")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
