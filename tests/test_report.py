@@ -74,13 +74,13 @@ def test_a_slow_op_is_the_limit(numbered_manifest):
 
 def test_slow_storage_is_the_limit(numbered_manifest, monkeypatch):
     """The threads wait, and do not compute."""
-    real = make.check_unchanged
+    real = make.decode_clips
 
-    def wait_for_storage(video):
+    def wait_for_storage(*args):
         time.sleep(0.2)
-        return real(video)
+        return real(*args)
 
-    monkeypatch.setattr(make, "check_unchanged", wait_for_storage)
+    monkeypatch.setattr(make, "decode_clips", wait_for_storage)
     report = report_of(numbered_manifest, num_threads=2)
     found = re.search(r"these 2 threads computed for (\d+)% of the time only: they waited for storage", report.verdict)
     assert found and int(found[1]) < 40, report.verdict
