@@ -257,6 +257,8 @@ MUTATIONS = [
     ("sampling/peers.py", "frames % length[:, None]", "np.minimum(frames, length[:, None] - 1)", "test_peer_samplers.py"),
     ("sampling/peers.py", "np.maximum(length - size, 1)", "np.maximum(length - size + 1, 1)", "test_peer_samplers.py"),
     ("data/sampled.py", "~(known[0] | known[1])", "~known[0]", "test_time_grid.py"),
+    ("commands/timeline.py", "max((len(video) - 1) // max(count - 1, 1), 1)", "1", "test_timeline.py"),
+    ("commands/timeline.py", "interpolate_rows(frames), count)", "interpolate_rows(frames.round()), count)", "test_timeline.py"),
     ("commands/timeline.py", "top = _draw_video(picture", "_ = _draw_video(picture",
      "test_timeline.py"),
 ]  # fmt: skip
