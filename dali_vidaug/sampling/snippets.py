@@ -114,8 +114,8 @@ class Snippets:
             plan: one that was drawn with this sampler, with its manifest: ``batch.plan``.
 
         Raises:
-            ValueError: the plan has no manifest, because it was saved or pickled, or is of another sampler; or its recipe
-                has ops on time, which move frames from one of several snippets of a clip to another.
+            ValueError: the plan has no manifest, because it was saved or pickled, or is of another sampler; or its
+                recipe has ops on time, which move frames from one of several snippets of a clip to another.
         """
         if plan.manifest is None:
             raise ValueError(
