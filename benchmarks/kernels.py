@@ -20,9 +20,20 @@ import torch
 from PIL import Image
 
 from dali_vidaug.commands.checks import device
-from dali_vidaug.commands.checks.cases import CASES, MIXES, VALUES, bytes_moved, call_of, case_row, make_clip, mix_rows
+from dali_vidaug.commands.checks.cases import (
+    CASES,
+    INTERPOLATION,
+    MIXES,
+    VALUES,
+    bytes_moved,
+    call_of,
+    case_row,
+    make_clip,
+    mix_rows,
+)
 from dali_vidaug.device import gpu
 from dali_vidaug.ops.blend import blend
+from dali_vidaug.ops.interpolate import interpolate, interpolate_rows
 from dali_vidaug.ops.randaugment import RandAugmentT, randaugment
 from dali_vidaug.rng import Draws
 
@@ -63,7 +74,7 @@ def time_batch(clips, repeat, where):
     """All kernels on a batch on a device ("gpu" or "cpu"), checked there: times of a clip, and bytes moved for it."""
     copies = [device.upload(clip, where) for clip in clips]
     times, moved = {}, {}
-    for case in ("a plain copy", *CASES, *MIXES):
+    for case in ("a plain copy", *CASES, *MIXES, INTERPOLATION):
         if case == "a plain copy":
             function, nbytes = lambda: [clip.copy() for clip in copies], 2 * sum(clip.nbytes for clip in clips)
         else:
@@ -154,6 +165,27 @@ def time_affine(clip, repeat):
     return milliseconds(functions, repeat)
 
 
+def time_interpolation(repeat):
+    """16 frames, each between two of 17: ours, and torch.lerp on the same bytes, which needs floats."""
+    video, torch_threads = make_clip(0, FRAMES + 1, SIZE, SIZE), torch.get_num_threads()
+    positions = np.arange(FRAMES) + np.linspace(0.05, 0.95, FRAMES)
+    rows, frames = interpolate_rows(positions[None]), torch.from_numpy(video)
+    weight = torch.from_numpy(positions % 1).float()[:, None, None, None]
+
+    def ours(_=0):
+        return interpolate([video], rows, FRAMES, num_threads=1)[0]
+
+    def lerp(_=0):
+        return torch.lerp(frames[:-1].float(), frames[1:].float(), weight).add_(0.5).to(torch.uint8).numpy()
+
+    torch.set_num_threads(1)
+    assert_pixels(ours(), reference.interpolate(video, positions))
+    assert_pixels(ours(), lerp(), max_diff=1, max_fraction=0.01)  # ties
+    times = milliseconds({INTERPOLATION: ours, f"torch {torch.__version__} lerp, as floats": lerp}, repeat)
+    torch.set_num_threads(torch_threads)
+    return times
+
+
 def time_mixing(clips, repeat):
     """A batch mixed with other draws in each call; times of a clip, and the bytes that must be moved for it."""
     batch = len(clips)
@@ -236,6 +268,8 @@ def main():
     print_table("RandAugment(2, 9), nearest, one CPU thread", times, next(iter(times.values()))[0])
     results["affine"] = times = time_affine(clip, options.clips)
     print_table("One bilinear affine map, one CPU thread", times, next(iter(times.values()))[0])
+    results["interpolation"] = times = time_interpolation(options.clips)
+    print_table("16 frames between those of a clip, one CPU thread", times, next(iter(times.values()))[0])
     times, blended = time_mixing([make_clip(i, FRAMES, SIZE, SIZE) for i in range(8)], options.clips)
     print_mixing("Mixing and erasing a batch of 8, one CPU thread, time of a clip", times, blended)
     results["mixing"] = times

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import dali_vidaug as dv
-from dali_vidaug.commands.checks.cases import CASES, MIXES
+from dali_vidaug.commands.checks.cases import CASES, INTERPOLATION, MIXES
 from dali_vidaug.commands.cli import main
 from dali_vidaug.commands.pictures import LINE, MARGIN
 
@@ -74,7 +74,7 @@ def test_wrong_options_exit_with_2(capsys):
           "examples:", "dali-vidaug doctor --gpu", "exit codes: 0 done, 1 it failed"]),
     (["demo"], ["--videos DIR", "contact sheet", "--decoder {auto,dali,pyav,hybrid}", "(default: 224)"]),
     (["scan"], ["DIR|LIST", "path[, label, start, end]", "youtube_id", "--root DIR", "--deep", "where it stopped"]),
-    (["preview"], ["--magnitude", "temporal+", "kim2020", "--mix OP", "(default: 16)"]),
+    (["preview"], ["--magnitude", "temporal+", "kim2020", "--mix OP", "--time OP", "(default: 16)"]),
     (["doctor"], ["--gpu", "CUDA driver", "DALI_VIDAUG_REQUIRE_GPU=1", "Exit code 1: the loader cannot run here"]),
 ])  # fmt: skip
 def test_help_lists_commands_and_options(command, words, capsys, monkeypatch):
@@ -125,7 +125,7 @@ def test_scan_prints_a_remark_once(numbered, tmp_path, capsys, caplog):
     assert "look like several in one" in printed.out and "files that do not exist" in printed.out
 
 
-@pytest.mark.parametrize("name", ["kernels", "loader", "repeats"])
+@pytest.mark.parametrize("name", ["interpolation", "kernels", "loader", "repeats"])
 def test_benchmarks_start(name):
     program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
     done = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, check=False)
@@ -141,6 +141,7 @@ def test_the_kernel_benchmark_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "times.json").read_text())
     assert {"kernels", "randaugment", "affine", "mixing"} <= results.keys()
+    assert INTERPOLATION in results["interpolation"] and len(results["interpolation"]) == 2
     for name, cases in (("kernels", CASES), ("mixing", MIXES)):
         assert {*cases, "a plain copy"} <= results[name].keys()
         assert all(len(time) == 2 and time[0] > 0 for time in results[name].values())
@@ -151,4 +152,4 @@ def test_the_kernel_benchmark_runs(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.splitlines()[0].split("|")) == {"a plain copy", *CASES, *MIXES}
+    assert set(done.stdout.splitlines()[0].split("|")) == {"a plain copy", *CASES, *MIXES, INTERPOLATION}

@@ -8,6 +8,7 @@ import pytest
 import reference
 import torch
 from conftest import assert_pixels, extreme_clips, noise_clips, numbered_frame, shown_numbers
+from full_decode import full_decode
 
 import dali_vidaug as dv
 from dali_vidaug import kernels
@@ -240,6 +241,42 @@ def test_a_bad_clip_is_replaced_where_frames_are_blended(smooth, tmp_path):
         batch = next(iter(loader))
         assert batch.samples.tolist() == [1, 1] and (batch.plan.frames % 1 != 0).any()
         assert torch.equal(loader.apply(batch.plan).clips, batch.clips)
+
+
+FRACTIONS = (  # a sampler and ops that give positions between frames
+    (dv.ClipSampling(num_frames=8, stride=2, fps=100, fractional=True), ()),
+    (dv.ClipSampling(num_frames=8, stride=3, fps=24, speed=(0.3, 3.0), fractional=True), (dv.Reverse(), RAMP)),
+    (dv.SegmentSampling(8), (dv.FrameJitter(), dv.SpeedRamp((0.1, 10.0)))),
+)
+
+
+def check_against_a_full_decode(manifest, samples):
+    """Clips of real files: blends of the frames that PyAV alone gives, one by one, from the first packet."""
+    for sample in samples:
+        one, full = manifest.select([sample]), full_decode(manifest.path(sample))
+        for sampling, ops in FRACTIONS:
+            recipe = dv.Recipe(sampling, ops)
+            with dv.VideoLoader(one, recipe, 1, device="cpu", on_error="raise") as loader:
+                batch = next(iter(loader))
+            positions, (clip,) = batch.plan.frames[0], batch.clips.permute(0, 2, 3, 4, 1).numpy()
+            needed = decoded_frames(positions)
+            video = np.stack([full.shown(i) for i in needed])
+            places = np.interp(positions, needed, np.arange(len(needed)))
+            assert_pixels(clip, reference.interpolate(video, places), max_diff=1), manifest.path(sample)
+            assert sampling == FRACTIONS[2][0] or (positions % 1 != 0).any() or full.num_frames == 1
+
+
+def test_the_loader_blends_real_videos(fight_manifest):
+    check_against_a_full_decode(fight_manifest, range(0, 300, 150))
+
+
+@pytest.mark.slow
+def test_the_loader_blends_files_with_troubles(real_videos):
+    manifest = dv.scan(real_videos, progress=False)
+    videos = [manifest.video(i) for i in range(len(manifest))]
+    short = [i for i, v in enumerate(videos) if v.num_frames * v.width * v.height < 40e6]  # of the oracle: in memory
+    assert len(short) > 15
+    check_against_a_full_decode(manifest, short)
 
 
 def test_frames_in_memory_are_blended():

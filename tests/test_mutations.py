@@ -269,6 +269,7 @@ MUTATIONS = [
     ("sampling/grid.py", "key = id(times), first, last", "key = 0, first, last", "test_time_grid.py"),
     ("sampling/clip.py", "keys[keys <= max(last_start(room, grid)[i], 0.0) + TINY]", "keys[keys < last_start(room, grid)[i]]",
      "test_samplers.py"),
+    ("sampling/snippets.py", "if self.per_clip > 1 and plan.recipe.time_ops:", "if False:", "test_samplers.py"),
     ("sampling/clip.py", 'np.exp(draws.uniform("speed", *np.log(self.speed)))', 'draws.uniform("speed", *self.speed)', "test_samplers.py"),
     ("sampling/segments.py", "random * (high - low + 1)", "random * (high - low)", "test_samplers.py"),
     ("sampling/multi.py", "number = draws.views % self.num_clips // self.num_crops", "number = draws.views % self.num_clips", "test_samplers.py"),
@@ -278,6 +279,8 @@ MUTATIONS = [
     ("sampling/peers.py", "frames % length[:, None]", "np.minimum(frames, length[:, None] - 1)", "test_peer_samplers.py"),
     ("sampling/peers.py", "np.maximum(length - size, 1)", "np.maximum(length - size + 1, 1)", "test_peer_samplers.py"),
     ("data/sampled.py", "~(known[0] | known[1])", "~known[0]", "test_time_grid.py"),
+    ("commands/timeline.py", "max((len(video) - 1) // max(count - 1, 1), 1)", "1", "test_timeline.py"),
+    ("commands/timeline.py", "interpolate_rows(frames), count)", "interpolate_rows(frames.round()), count)", "test_timeline.py"),
     ("commands/timeline.py", "top = _draw_video(picture", "_ = _draw_video(picture",
      "test_timeline.py"),
 ]  # fmt: skip

@@ -371,6 +371,18 @@ def test_a_choice_of_many_snippets():
         views_of(dv.Snippets(10, None, 4), 9, 4)
 
 
+def test_spans_are_refused_where_ops_on_time_move_frames_between_snippets(numbered_manifest):
+    """Reversed, the first snippet of a clip would be called the last. Alone in a clip it stays where it is."""
+    for per_clip, refused in ((2, True), (1, False)):
+        sampler = dv.Snippets(4, fps=None, count=2, per_clip=per_clip, placement="even")
+        plan = dv.draw_plan(numbered_manifest, dv.Recipe(sampler, (dv.Reverse(1.0), dv.Resize(32))), [0])
+        if refused:
+            with pytest.raises(ValueError, match="Snippets: Reverse moves frames .* use per_clip=1, got 2"):
+                sampler.spans(plan)
+        else:
+            assert sampler.spans(plan).valid.all()
+
+
 def test_spans_need_the_plan_of_the_sampler(numbered_manifest):
     sampler = dv.Snippets(4, None, 12)
     plan = dv.draw_plan(numbered_manifest, dv.Recipe(sampler, ()), [0])

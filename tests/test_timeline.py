@@ -1,14 +1,15 @@
-"""``preview --sampling``: which frames of a video each view takes, on a time line."""
+"""``preview --sampling`` and ``--time``: which frames each view takes, and what ops on time make of a clip."""
 
 import numpy as np
 import pytest
+from conftest import numbered_frame, shown_numbers
 from PIL import Image
 
 import dali_vidaug as dv
 from dali_vidaug.commands.cli import main
-from dali_vidaug.commands.pictures import MARGIN
+from dali_vidaug.commands.pictures import GAP, LINE, MARGIN, SIDE
 from dali_vidaug.commands.preview import named_sampler
-from dali_vidaug.commands.timeline import _SIDE, _WIDTH, timeline_picture
+from dali_vidaug.commands.timeline import _SIDE, _WIDTH, time_ops, time_picture, timeline_picture
 
 MARKS = ((214, 84, 36), (40, 110, 170))
 
@@ -81,3 +82,43 @@ def test_preview_of_a_video_and_of_rows(numbered, tmp_path, capsys):
     assert main(["preview", str(numbered), "--sampling", "ClipSampling()", "--recipe", "mix"]) == 2
     assert "--sampling: --recipe cannot be given" in capsys.readouterr().err
     assert main(["preview", "--sampling", "ClipSampling()"]) == 2
+
+
+def strip_of(picture, number, count):
+    """Frames (F, 96, 160, 3) of a strip of a picture of ops on time, at their own size."""
+    top = MARGIN + number * (LINE + 96 + MARGIN) + LINE
+    lefts = [SIDE + MARGIN + i * (160 + GAP) for i in range(count)]
+    return np.stack([np.asarray(picture)[top : top + 96, left : left + 160] for left in lefts])
+
+
+@pytest.mark.parametrize("count, length, clip", [(8, 16, range(0, 16, 2)), (4, 40, range(0, 40, 13)), (8, 3, range(3))])
+def test_ops_on_time_show_the_frames_that_they_take(count, length, clip):
+    """Read off the frames themselves; the blend of a speed ramp is between its neighbours."""
+    video = np.stack([numbered_frame(i) for i in range(length)])
+    picture = time_picture(time_ops("all"), video, num_frames=count)
+    shown = [strip_of(picture, i, len(clip)) for i in range(7)]
+    assert picture.height == MARGIN + 7 * (LINE + 96 + MARGIN)
+    clip, half = list(clip), len(clip) // 2
+    assert shown_numbers(shown[0]) == clip and shown_numbers(shown[1]) == clip[::-1]
+    assert (shown[2][[0, -1]] == video[[clip[0], clip[-1]]]).all() and (shown[2][1:-1] != shown[0][1:-1]).any()
+    assert shown_numbers(shown[3]) != clip and set(shown_numbers(shown[3])) <= set(clip)
+    moved = np.subtract(shown_numbers(shown[4]), clip)
+    assert (0 <= moved).all() and (moved < max(clip[1], 1)).all() and moved.any() == (clip[1] > 1)
+    held = shown_numbers(shown[5])
+    assert held != clip and all(b in (a, frame) for a, b, frame in zip(held, held[1:], clip[1:], strict=False))
+    halves = (clip[: half + len(clip) % 2] + clip[:half], clip[len(clip) - half :] + clip[half:])
+    assert shown_numbers(shown[6]) in halves
+
+
+def test_preview_draws_ops_on_time(tmp_path, numbered):
+    video = str(next((numbered / "even").glob("*.mp4")))
+    for words, strips in (["--time", "all"], 7), (["--time", "speedramp", "--video", video], 2):
+        assert main(["preview", *words, "-o", str(tmp_path / "x.png")]) == 0
+        with Image.open(tmp_path / "x.png") as picture:
+            assert picture.height == MARGIN + strips * (LINE + 96 + MARGIN)
+
+
+def test_every_op_on_time_has_a_picture():
+    """But the one that only says how positions are shown."""
+    ops = [getattr(dv, name) for name in dv.__all__ if hasattr(getattr(dv, name), "retime")]
+    assert {type(op) for op in time_ops("all")} == set(ops) - {dv.FrameInterpolation}

@@ -25,7 +25,7 @@ from dali_vidaug.commands.options import (
     open_videos,
 )
 from dali_vidaug.commands.pictures import contact_sheet, mix_picture, mixing_ops, ramp_picture
-from dali_vidaug.commands.timeline import timeline_picture
+from dali_vidaug.commands.timeline import time_ops, time_picture, timeline_picture
 from dali_vidaug.media.decode import decode
 from dali_vidaug.sampling import SAMPLERS
 
@@ -33,7 +33,7 @@ RECIPES = ("validation", "crop", "randaugment", "mix")
 _CLIPS = 8  # drawn, unless the user says otherwise
 _VIEWS = 30  # the same, of --sampling, for each video
 _OF_MANIFESTS = ("samples", "num_clips", "recipe", "plan", "epoch", "sampling")
-_OF_OPS = ("video", "mix")
+_OF_OPS = ("video", "mix", "time")
 
 
 def add_preview(commands: Any) -> None:
@@ -45,7 +45,8 @@ def add_preview(commands: Any) -> None:
         "class, frames and what was drawn; with --plan the clips of a plan that Plan.save wrote; with --sampling time "
         "lines that show which frames a sampler takes. Without one draws a strip of frames for each op of "
         "RandAugment-T, with the value that each frame gets; with --mix, two clips and the result of an op that mixes "
-        "or erases, with weights and label.",
+        "or erases, with weights and label; with --time, a clip and what an op on time makes of it, with the position "
+        "of each frame in the video.",
         formatter_class=Help,
         usage=f"%(prog)s [-h] [{VIDEOS}] [-o PNG] [options]",
     )
@@ -74,6 +75,7 @@ def add_preview(commands: Any) -> None:
     preview.add_argument("--ramp", choices=("constant", "temporal", "temporal+", "mix", "fourier"), default="temporal+")
     preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide"), default="monotonic")
     preview.add_argument("--mix", metavar="OP", help="an op that mixes or erases, such as CubeCutMix or Cutout; or all")
+    preview.add_argument("--time", metavar="OP", help="an op on time, such as SpeedRamp or Reverse; or all")
     add_common(preview, "preview.png")
     preview.set_defaults(run=run_preview, check=check_preview)
 
@@ -96,7 +98,9 @@ def check_preview(args: argparse.Namespace) -> None:
     if args.plan and drawn:
         raise ValueError(f"--plan: {', '.join(drawn)} cannot be given, the plan has its own")
     args.op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
-    args.ops = mixing_ops(args.mix) if args.mix else []
+    if args.mix and args.time:
+        raise ValueError("--time: --mix cannot be given, too: one picture at a time")
+    args.ops = mixing_ops(args.mix) if args.mix else time_ops(args.time) if args.time else []
     if args.video and len(args.video) != (2 if args.mix else 1):
         raise ValueError(f"--video: expected {'two files' if args.mix else 'one file'}, got {len(args.video)}")
     args.made = None if args.plan else named_recipe(args.recipe or RECIPES[0], args.num_frames, args.op)
@@ -170,7 +174,9 @@ def run_preview(args: argparse.Namespace) -> int:
         picture = contact_sheet(_draw_samples(args, open_videos(args.videos)), args.num_clips or _CLIPS)
     else:
         clips, labels = _read_clips(args)
-        if args.ops:
+        if args.time:
+            picture = time_picture(args.ops, clips[0], seed=args.seed)
+        elif args.ops:
             picture = mix_picture(args.ops, clips, labels, seed=args.seed)
         else:
             picture = ramp_picture(clips[0], args.op, seed=args.seed)

@@ -1,4 +1,4 @@
-"""Which frames of a video each view takes, on a time line."""
+"""Pictures of time: which frames of a video each view takes, and what ops on time make of a clip."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import dali_vidaug as dv
-from dali_vidaug.commands.pictures import MARGIN
+from dali_vidaug.commands.pictures import MARGIN, Strip, draw_strips
 from dali_vidaug.errors import printable
 from dali_vidaug.media.decode import decode
+from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
+from dali_vidaug.sampling.videos import Videos
+from dali_vidaug.timing import draw_time
 
 _WIDTH, _SIDE, _ROW, _THUMB, _LINE = 1100, 150, 16, 64, 16  # pixels: time line, text beside it, a view, frames, text
 _INK, _PAPER, _AXIS, _KEY = (32, 32, 36), (255, 255, 255), (200, 200, 204), (120, 120, 200)
 _COLOURS = ((214, 84, 36), (40, 110, 170))  # of views, in turn
+_DRAWS = 50  # of an op; the one that shows best what it does is drawn
 _BYTES_MAX = 1 << 27  # of pixels in a picture; more could not be looked at
 
 
@@ -102,3 +106,42 @@ def _draw_thumbs(picture, manifest, sample, times, span, left, top):
         shown = Image.fromarray(frame).resize((width, _THUMB), Image.Resampling.BILINEAR)
         picture.paste(shown, (int(left + (i + 0.5) / count * _WIDTH - width / 2), top))
     return top + _THUMB + MARGIN // 2
+
+
+def time_picture(
+    ops: Sequence[Any], video: np.ndarray, *, seed: int = 0, num_frames: int = 8, height: int = 96
+) -> Image.Image:
+    """Draw a clip, and what ops on time make of it, with the position of each frame in the video.
+
+    Args:
+        ops: ops on time. Of many draws of an op the one is shown that changes about half of the frames.
+        video: (F, H, W, 3) uint8. The clip is as many of its frames as are shown, at equal distances.
+        seed: of the draws.
+        num_frames: shown at most.
+        height: of a frame, pixels.
+    """
+    count = min(num_frames, len(video))
+    clip = max((len(video) - 1) // max(count - 1, 1), 1) * np.arange(count)
+    of_video = Videos(np.zeros(1, int), np.array([len(video)]), np.array([25.0]), lambda _: np.arange(len(video)) / 25)
+    strips = [Strip(video[clip], captions=[str(frame) for frame in clip], title="the clip")]
+    for op in ops:
+        recipe, draws = dv.Recipe(ops=(op,)), [dv.Draws(seed, epoch, [0]) for epoch in range(_DRAWS)]
+        drawn = [draw_time(recipe, draw, clip[None], of_video).frames.astype(np.float64) for draw in draws]
+        frames = min(drawn, key=lambda frames: abs(2 * (frames != clip).sum() - count))
+        (shown,) = interpolate([video[decoded_frames(frames[0])]], interpolate_rows(frames), count)
+        strips.append(Strip(shown, captions=[f"{frame:.3g}" for frame in frames[0]], title=recipe.names[0]))
+    return draw_strips(strips, height, count)
+
+
+def time_ops(name: str) -> list[Any]:
+    """The op on time called ``name``, so that it is always applied, or with "all" each of them.
+
+    Raises:
+        ValueError: there is no such op.
+    """
+    ops = (dv.Reverse(1.0), dv.SpeedRamp(), dv.TemporalJitter(), dv.FrameJitter(), dv.FrameDrop(), dv.HalfCopy(1.0))
+    known = {type(op).__name__: op for op in ops}
+    found = [op for title, op in known.items() if name.lower() in ("all", title.lower())]
+    if not found:
+        raise ValueError(f"--time: must be all or one of {', '.join(known)}, got {name}")
+    return found

@@ -114,7 +114,8 @@ class Snippets:
             plan: one that was drawn with this sampler, with its manifest: ``batch.plan``.
 
         Raises:
-            ValueError: the plan has no manifest, because it was saved or pickled, or is of another sampler.
+            ValueError: the plan has no manifest, because it was saved or pickled, or is of another sampler; or its
+                recipe has ops on time, which move frames from one of several snippets of a clip to another.
         """
         if plan.manifest is None:
             raise ValueError(
@@ -122,6 +123,12 @@ class Snippets:
             )
         if plan.recipe.sampling != self:
             raise ValueError(f"Snippets: the plan must be of {self!r}, got {plan.recipe.sampling!r}")
+        if self.per_clip > 1 and plan.recipe.time_ops:
+            names = ", ".join(name for name, _ in plan.recipe.time_ops)
+            raise ValueError(
+                f"Snippets: {names} moves frames from one snippet of a clip to another, which spans do not tell: use "
+                f"per_clip=1, got {self.per_clip}"
+            )
         draws = Draws(plan.seed, plan.epoch, plan.samples, plan.views, type(self).__name__, plan.batch)
         videos = plan.manifest.videos(plan.samples)
         _, number, valid = self._choose(draws, videos)
