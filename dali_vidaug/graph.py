@@ -31,17 +31,15 @@ class Encoded(NamedTuple):
         data: (N,) uint8, a small video file.
         positions: (F,) int32, where the clip's frames are in it.
         video: its row of the manifest.
-        decoded: (U,) int32, rising: the positions of all clips that are in the file, which are decoded together.
     """
 
     data: np.ndarray
     positions: np.ndarray
     video: Video
-    decoded: np.ndarray
 
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
-_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.zeros(1, np.int32))
+_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 _POSITIONS = "positions between frames"  # a name that no op has
 _SIZE_FIELDS = ("out_frames", "out_height", "out_width")
@@ -80,7 +78,7 @@ class Graph:
         settings: device, decoder, dtype, number of threads.
         batch_size: the largest number of clips in a batch.
         oriented: whether some of the encoded files are shown otherwise than as stored.
-        several: whether clips may have an encoded file in common, which is then decoded once.
+        several: whether clips of the same frames may have an encoded file in common, which is then decoded once.
     """
 
     def __init__(
@@ -228,10 +226,10 @@ class Graph:
         encoded = np.array([file is not _NO_FILE for file in files])
         if self._settings.decoder == "hybrid":
             self.pipeline.feed_input("encoded?", encoded)
-        self.pipeline.feed_input("encoded", [data for data, *_ in files])
-        self.pipeline.feed_input("frames", [decoded for *_, decoded in files])
-        order = [np.searchsorted(decoded, positions).astype(np.int32) for _, positions, _, decoded in files]
-        self.pipeline.feed_input("order", order)
+        unique = [np.unique(positions, return_inverse=True) for _, positions, _ in files]
+        self.pipeline.feed_input("encoded", [data for data, _, _ in files])
+        self.pipeline.feed_input("frames", [frames.astype(np.int32) for frames, _ in unique])
+        self.pipeline.feed_input("order", [order.astype(np.int32) for _, order in unique])
         if self._several:
             firsts: dict[int, int] = {}  # of each file, by its data: its first clip among those that DALI decodes
             index = np.zeros(len(files), np.int32)
@@ -240,10 +238,8 @@ class Graph:
             self.pipeline.feed_input("first?", index == np.maximum(np.cumsum(encoded) - 1, 0))
             self.pipeline.feed_input("no clip", [_NO_CLIP] * len(files))
         if self._oriented:
-            videos = [
-                (video.orientation, video.width, video.height) if video else (1, 1, 1) for _, _, video, _ in files
-            ]
-            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for _, _, video, _ in files]
+            videos = [(video.orientation, video.width, video.height) if video else (1, 1, 1) for _, _, video in files]
+            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for _, _, video in files]
             self.pipeline.feed_input("orientation", [to_stored(*video) for video in videos])
             self.pipeline.feed_input("shown_size", sizes)
 

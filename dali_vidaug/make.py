@@ -1,8 +1,8 @@
 """The one way for a clip: a plan in, clips out.
 
-Clips are loaded in a pool of threads or processes, by PyAV or as a small file for DALI; those of a video that share
-frames or GOPs are loaded together. The DALI graph makes the batch. A clip that cannot be loaded, or that DALI cannot
-decode, goes to the other decoder, is replaced, or ends with a ``ClipError``.
+Clips are loaded in a pool of threads or processes, by PyAV or as a small file for DALI; those of a video that have the
+same frames, or for PyAV share GOPs, are loaded together. The DALI graph makes the batch. A clip that cannot be loaded,
+or that DALI cannot decode, goes to the other decoder, is replaced, or ends with a ``ClipError``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dali_vidaug.graph import Encoded, Graph, num_in_decoder
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode_clips
 from dali_vidaug.media.remux import remux
-from dali_vidaug.media.sharing import share_decoding
+from dali_vidaug.media.sharing import same_frames, share_decoding
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.interpolate import between_frames, decoded_frames
 from dali_vidaug.pending import Job, Pending
@@ -69,11 +69,11 @@ def load_clips(
     """
     if decoder != "pyav":
         try:
-            every = np.unique(np.concatenate(frames))
-            data, positions, seconds = remux(video, every, on_gpu=on_gpu)
-            decoded = np.unique(positions)
-            clips = [Encoded(data, positions[np.searchsorted(every, f)], video, decoded) for f in frames]
-            return Loaded(clips, int(positions.max()) + 1, {"read": seconds})
+            different = {f.tobytes(): f for f in frames}
+            files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
+            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, video) for f in frames]
+            num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
+            return Loaded(clips, num_decoded, {"read": sum(file.seconds for file in files.values())})
         except NotForDaliError as error:
             if decoder == "dali":
                 raise ValueError(f"{error}; use decoder='hybrid'") from error
@@ -179,7 +179,8 @@ class Maker:
         video = self._settings.trusted(self.manifest.video(int(plan.samples[clips[0]])))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
         frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
-        for together in share_decoding(video, frames):
+        # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
+        for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
             crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
             arguments = chosen, self._settings.device == "gpu", video, [frames[k] for k in together], crops, why
             future = self._pool.submit(load_clips, *arguments)

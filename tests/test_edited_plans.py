@@ -31,7 +31,7 @@ def every(document, op, **values):
 
 EDITS = {  # what is done to the document, a pattern of the message
     "frames: fewer rows": (lambda d: d.update(frames=d["frames"][:2]), "4 samples, but 2 rows of frames"),
-    "frames: flat": (lambda d: d.update(frames=d["frames"][0]), r"frames \(B, F\)"),
+    "frames: flat": (lambda d: d.update(frames=d["frames"][0]), r"frames must be \(B, F\)"),
     "frames: ragged": (lambda d: d["frames"][0].pop(), "is not a plan"),
     "frames: text": (lambda d: d["frames"][0].__setitem__(0, "x"), "must be (finite|numbers)"),
     "frames: NaN": (lambda d: d["frames"][0].__setitem__(0, math.nan), "must be (finite|numbers)"),

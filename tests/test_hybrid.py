@@ -1,9 +1,11 @@
 """Batches of which DALI decodes some clips and PyAV the others."""
 
+import io
 import re
 import shutil
 from dataclasses import replace
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -225,3 +227,21 @@ def test_on_a_gpu_hidden_pictures_are_decoded_by_pyav(tmp_path):
     with pytest.raises(ValueError, match="hidden pictures, or fields; use decoder='hybrid'"):
         load_clips("dali", True, video, [frames], [()], None)
     assert isinstance(load_clips("hybrid", False, video, [frames], [()], None).clips[0], Encoded)
+
+
+def test_clips_of_other_frames_are_files_of_their_own(tmp_path):
+    """Clips of the same frames have one file in common; DALI gives each clip the frames that it asked for."""
+    options = {"g": "20", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
+    video = measured_video(write_numbered(tmp_path / "v.webm", 40, codec="libvpx-vp9", options=options))
+    frames = [np.array([3, 5]), np.array([30, 28]), np.array([3, 5])]
+    loaded = load_clips("dali", False, video, frames, [()] * 3, None)
+    one, other, again = loaded.clips
+    assert one.data is again.data and one.data is not other.data
+    for clip, wanted in zip(loaded.clips, frames, strict=True):
+        assert shown_numbers(decode_small(clip.data)[clip.positions]) == wanted.tolist()
+
+
+def decode_small(data):
+    """All frames of a small file, (N, H, W, 3), with PyAV."""
+    with av.open(io.BytesIO(data.tobytes())) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])

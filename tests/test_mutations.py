@@ -87,7 +87,7 @@ MUTATIONS = [
     ("repeats.py", "at[np.clip(partner, 0, len(at) - 1)]", "np.clip(partner, 0, len(at) - 1)", "test_repeats.py::test_clips_are_mixed_within_their_repeat"),
     ("plan.py", "batch=batch, repeat=repeat)", "batch=batch)", "test_repeats.py::test_a_clip_s_plan_depends_on_its_address_alone"),
     ("plan.py", '"repeat_index": self.repeat_index.tolist()', '"repeat_index": 0', "test_repeats.py::test_a_plan_says_which_repeat_and_is_saved_with_it"),
-    ("make.py", "positions[np.searchsorted(every, f)]", "positions[: len(f)]", "test_repeats.py::test_frames_are_decoded_once_for_all_repeats"),
+    ("make.py", "files = {key: remux(video, f,", "files = {key: remux(video, frames[0],", "test_hybrid.py::test_clips_of_other_frames_are_files_of_their_own"),
     ("make.py", "if pending.jobs[i].place == 0:", "if True:", "test_repeats.py::test_frames_are_decoded_once_for_all_repeats"),
     ("media/sharing.py", "groups[first] += groups.pop(other)", "groups.pop(other)", "test_repeats.py::test_groups_share_no_gop_and_cannot_be_split"),
     ("media/decode.py", "keys.append((tuple(np.asarray(frames).tolist()), box))", "keys.append((tuple(np.asarray(frames).tolist()), ()))",

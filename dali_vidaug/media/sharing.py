@@ -1,4 +1,4 @@
-"""Which clips of a video are decoded together: those that need frames of the same GOP."""
+"""Which clips of a video are decoded together: those of the same frames, or that need frames of the same GOP."""
 
 from __future__ import annotations
 
@@ -33,3 +33,11 @@ def share_decoding(video: Video, clips: Sequence[np.ndarray]) -> list[list[int]]
         groups.setdefault(first, []).append(i)
         group_of_gop |= dict.fromkeys(gops, first)
     return [sorted(groups[first]) for first in sorted(groups)]
+
+
+def same_frames(clips: Sequence[np.ndarray]) -> list[list[int]]:
+    """Group clips of the same frames, in the same order: as ``share_decoding``, otherwise."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, frames in enumerate(clips):
+        groups.setdefault(tuple(frames.tolist()), []).append(i)
+    return list(groups.values())
