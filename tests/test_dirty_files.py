@@ -434,7 +434,7 @@ def test_damage_behind_a_key_frame_that_does_not_begin_afresh(base):
         path = damaged(good, good.with_name("w.mkv"), key + seed % 3, seed)
         for frame in range(key, key + 4):
             try:
-                picture = decode(video._replace(path=str(path)), np.array([frame])).pixels[0]
+                picture = decode(video._replace(path=str(path), bytes=None), np.array([frame])).pixels[0]
             except ValueError as error:
                 marked += str(error).endswith("is damaged")  # by its mark, not by an error of the decoder
                 continue
@@ -453,8 +453,8 @@ def test_checksums_of_ffv1(base, tmp_path):
     for seed in range(6):
         path = damaged(good, tmp_path / "v.mkv", 12, seed)
         with pytest.raises(ValueError, match="frame 12 is damaged: a checksum"):
-            decode(video._replace(path=str(path)), np.array([14]))
-        assert decode(video._replace(path=str(path)), np.array([25])).pixels.shape == (1, 48, 64, 3)
+            decode(video._replace(path=str(path), bytes=None), np.array([14]))
+        assert decode(video._replace(path=str(path), bytes=None), np.array([25])).pixels.shape == (1, 48, 64, 3)
         assert measure(path)["damaged"] == [12, 20]
 
 
@@ -465,7 +465,7 @@ def test_jpeg_without_a_scan(base, tmp_path):
     data = packets[15].data.replace(b"\xff\xda", b"\xff\xdb")
     path = write_coded(tmp_path / "v.mkv", good, [*packets[:15], replace(packets[15], data=data), *packets[16:]])
     with pytest.raises(ValueError, match="frame 15 is damaged"):
-        decode(by_container(as_video(good, measure(good)))._replace(path=str(path)), np.array([15]))
+        decode(by_container(as_video(good, measure(good)))._replace(path=str(path), bytes=None), np.array([15]))
     counts, _ = check(path, False, brief=True)
     assert not counts["decode wrong"] and measure(path)["damaged"] in ([15, 16], [])
 
@@ -528,7 +528,7 @@ def test_damage_is_reported(name, container, by_default, base, tmp_path):
         if said_by_default(target) != by_default:
             continue
         try:
-            decode(video._replace(path=str(target)), np.array([19] if by_default else [number]))
+            decode(video._replace(path=str(target), bytes=None), np.array([19] if by_default else [number]))
         except ValueError as error:
             found += 1
             assert "is damaged" in str(error)
