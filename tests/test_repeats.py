@@ -366,10 +366,11 @@ def test_clips_that_are_decoded_together_are_what_they_are_alone(name, case_vide
             generator.integers(0, NUM_FRAMES, int(generator.integers(1, 6)))
             for _ in range(int(generator.integers(1, 6)))
         ]
-        clips += [clips[0].copy()]
+        clips += [clips[0].copy(), clips[0].copy()]
         boxes = [(), np.array([(8, 16, 88, 144, 40, 64)], CROP)]
         crops = [boxes[int(k)] for k in generator.integers(0, 2, len(clips))]
         crops[-1] = crops[0]
+        crops[-2] = boxes[int(crops[0] is boxes[0])]  # the same frames, cropped otherwise
         together = decode_clips(video, clips, crops)
         assert together.pixels[-1] is together.pixels[0]
         alone = [decode(video, frames, box) for frames, box in zip(clips, crops, strict=True)]
