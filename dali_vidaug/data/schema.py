@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,7 +98,7 @@ def check_file_name(path: str | os.PathLike[str], caller: str) -> None:
 
 def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, Any]) -> None:
     """Write a manifest's file, whole or not at all, and of a large one the copy that is mapped."""
-    header = {"version": MANIFEST_VERSION, **header, "written": f"{time.time_ns():x}-{os.getpid():x}"}
+    header = {"version": MANIFEST_VERSION, **header}
     table = table.replace_schema_metadata({"dali_vidaug": json.dumps(header)})
     with written_whole(path) as file:
         pq.write_table(table, file, row_group_size=65536)  # reading takes memory for one group at a time

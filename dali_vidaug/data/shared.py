@@ -84,7 +84,7 @@ def stamp_of(file: Any) -> tuple[int, int]:
 def key_of(file: Any) -> str:
     """What tells a Parquet file from any other: a digest of checksums of all its bytes, and of its footer.
 
-    The footer has, if it is of a manifest, the id of the writing. Times do not matter, nor do clocks.
+    Times do not matter, nor do clocks.
 
     Args:
         file: open for reading, in binary.
