@@ -185,7 +185,7 @@ MUTATIONS = [
     ("pending.py", "repeat_index = self.drawn, self.drawn.views[self.kept], self.drawn.repeat_index[self.kept]",
      "repeat_index = self.drawn, self.drawn.views[self.kept], 0", "test_repeats.py::test_a_bad_video_is_replaced_with_all_its_repeats"),
     ("make.py", "if loaded.fallback:", "if False:", "test_hybrid.py"),
-    ("make.py", "plan.args[name][clips[k]] for name", "plan.args[name][clips[0]] for name", "test_repeats.py::test_repeat_0_is_the_clip_without_repeats"),
+    ("make.py", "plan.args[name][clips[k]] for name", "plan.args[name][clips[0]] for name", "test_repeats.py::test_each_repeat_is_what_its_row_of_the_plan_gives_alone"),
     ("make.py", 'if decoder == "dali":', "if True:", "test_hybrid.py::test_on_a_gpu_hidden_pictures_are_decoded_by_pyav"),
     ("make.py", "int(pending.drawn.samples[i])", "int(pending.plan.samples[i])", "test_hybrid.py::test_replacing_ends_when_no_file_can_be_decoded"),
     ("make.py", 'if self._settings.decoder == "hybrid":', "if False:", "test_hybrid.py::test_clips_that_dali_fails_on_are_decoded_by_pyav"),

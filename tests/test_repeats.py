@@ -231,6 +231,16 @@ def test_repeat_0_is_the_clip_without_repeats(mixed, decoder, sampling, resize_i
         loader.close()
 
 
+@pytest.mark.parametrize("decoder", ["pyav", "hybrid"])
+@pytest.mark.parametrize("sampling", [CLIP, BETWEEN], ids=["clip", "between"])
+def test_each_repeat_is_what_its_row_of_the_plan_gives_alone(mixed, decoder, sampling):
+    recipe = dv.Recipe(sampling, AUGMENTED[:3])
+    with loader_of(mixed, recipe, 4, decoder=decoder, repeats=3) as loader:
+        batch = next(iter(loader))
+        for i in range(len(batch)):
+            assert torch.equal(loader.apply(batch.plan.row(i)).clips[0], batch.clips[i]), i
+
+
 @pytest.mark.parametrize("decoder", ["pyav", "dali"])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_frames_are_decoded_once_for_all_repeats(mixed, decoder, workers):
