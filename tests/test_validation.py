@@ -23,7 +23,8 @@ CHAIN = dv.Recipe(PLAIN.sampling, (dv.Resize((32, 48)), dv.CutMix(), dv.RandAugm
 def spoilt(numbered, tmp_path, request):
     """A scanned folder of twelve videos, of which some are then spoilt: (manifest, rows of the bad)."""
     for i in range(12):
-        write_numbered(tmp_path / "v" / "ab"[i % 2] / f"{i:02d}.mp4", 20 + i)
+        # more than one GOP: clips of one are loaded together, and fail together in any case
+        write_numbered(tmp_path / "v" / "ab"[i % 2] / f"{i:02d}.mp4", 20 + i, options={"g": "12"})
     manifest = dv.scan(tmp_path / "v", progress=False)
     bad = getattr(request, "param", (1, 4, 5, 6, 7))
     for i in bad:
