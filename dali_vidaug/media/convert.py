@@ -22,13 +22,15 @@ class Converter:
     Args:
         video: the row of the manifest; its size and orientation are used.
         crops: as in ``decode``.
+
+    Attributes:
+        shape: (H, W, 3) of the pictures.
     """
 
     def __init__(self, video: Video, crops: Sequence[np.void]):
         self._video = video
         self._graphs: dict[tuple, Any] = {}  # by pixel format and range, which may change within a file
         height, width = video.shown_size
-        self._rgb: Any = None  # planes put together
         self._filters: list[tuple[str, str]] = []
         shrinks = []  # for each scaling, whether it leaves out a tenth of the stored rows or more
         for crop in crops:
@@ -43,6 +45,7 @@ class Converter:
                 turned = is_transposed(video.orientation)
                 self._filters.append(("scale", _scale(*(to_size[::-1] if turned else to_size))))
                 shrinks.append(16 <= to_size[turned] <= 0.9 * from_size[turned])
+        self.shape = (height, width, 3)
         if not shrinks:
             self._filters.append(("scale", _scale("ih", "iw")))
         self._shrinks = shrinks == [True]
@@ -61,8 +64,12 @@ class Converter:
         graph.configure()
         return graph
 
-    def __call__(self, frame: Any) -> np.ndarray:
-        """The frame as (H, W, 3) uint8, as shown. A view that is valid until the next call.
+    def __call__(self, frame: Any, out: np.ndarray) -> None:
+        """Convert a frame.
+
+        Args:
+            frame: as it is decoded.
+            out: (H, W, 3) uint8, C-contiguous; the frame as shown is written there.
 
         Raises:
             ValueError: the frame's size is not the video's.
@@ -82,13 +89,14 @@ class Converter:
         graph.vpush(frame)
         rgb = graph.vpull()
         if planar:
-            if self._rgb is None:
-                self._rgb = np.empty((rgb.height, rgb.width, 3), np.uint8)
             green, blue, red = (_rows(plane)[:, : rgb.width] for plane in rgb.planes)
-            interleave(red, green, blue, self._rgb)
-            return oriented(self._rgb, video.orientation)
-        rows = _rows(rgb.planes[0])[:, : rgb.width * 3]
-        return oriented(rows.reshape(rgb.height, rgb.width, 3), video.orientation)
+            turned = video.orientation != 1
+            picture = np.empty((rgb.height, rgb.width, 3), np.uint8) if turned else out
+            interleave(red, green, blue, picture)
+        else:
+            turned, picture = True, _rows(rgb.planes[0])[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
+        if turned:
+            out[...] = oriented(picture, video.orientation)
 
 
 def _rows(plane):

@@ -84,28 +84,27 @@ def decode_clips(video: Video, clips: Sequence[np.ndarray], crops: Sequence[Sequ
     seconds = {"read": 0.0, "decode": 0.0, "convert": 0.0}
     started = clock()
     converters: dict[tuple, Converter] = {}
-    pictures: dict[tuple, Any] = {}  # by frames and crops
-    places: dict[int, dict[tuple, list]] = {}  # of each frame, by crops: where it goes
+    pictures: dict[tuple, np.ndarray] = {}  # by frames and crops
+    places: dict[int, dict[tuple, list]] = {}  # of each frame, by crops: the pictures that it becomes
     keys = []
     for frames, boxes in zip(clips, crops, strict=True):
         box = tuple(row.tobytes() for row in boxes)
         keys.append((tuple(np.asarray(frames).tolist()), box))
         if keys[-1] in pictures:
             continue
-        pictures[keys[-1]] = None
-        converters.setdefault(box, Converter(video, boxes))
-        for position, index in enumerate(keys[-1][0]):
-            places.setdefault(index, {}).setdefault(box, []).append((keys[-1], position))
+        if box not in converters:
+            converters[box] = Converter(video, boxes)
+        pictures[keys[-1]] = np.empty((len(frames), *converters[box].shape), np.uint8)
+        for index, picture in zip(keys[-1][0], pictures[keys[-1]], strict=True):
+            places.setdefault(index, {}).setdefault(box, []).append(picture)
     num_decoded = 0
     for frame, index in decode_frames(video, np.array(sorted(places)), seconds):
         num_decoded += 1
         before = clock()
-        for box, targets in places.pop(index, {}).items():
-            picture = converters[box](frame)
-            for key, position in targets:
-                if pictures[key] is None:
-                    pictures[key] = np.empty((len(key[0]), *picture.shape), np.uint8)
-                pictures[key][position] = picture
+        for box, (picture, *others) in places.pop(index, {}).items():
+            converters[box](frame, picture)
+            for other in others:
+                other[...] = picture
         seconds["convert"] += clock() - before
     if places:
         raise ValueError(f"frame {min(places)} did not come out of the decoder")
