@@ -15,6 +15,7 @@ from dali_vidaug.ops.interpolate import decoded_frames
 from dali_vidaug.plan import Plan, draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws, whole_numbers
+from dali_vidaug.sampling import MultiClip
 from dali_vidaug.sampling.videos import Videos
 from dali_vidaug.settings import make_settings
 from dali_vidaug.timing import draw_time
@@ -34,6 +35,7 @@ def augment(
     seed: int = 0,
     epoch: int = 0,
     batch: int = 0,
+    views: ArrayLike = 0,
     device: torch.device | str = "auto",
     dtype: torch.dtype | str = "float32",
 ) -> Batch:
@@ -50,6 +52,8 @@ def augment(
         samples: (B,) int, which samples the clips are: clip i draws what sample ``samples[i]`` draws in a loader.
             Default: 0, ..., B - 1.
         seed, epoch, batch: of the draws; ``batch`` matters for ops that mix clips.
+        views: (B,) int, or one for all: which of several clips of its sample each clip is. Such clips are drawn apart;
+            ops such as ``ThreeCrop`` choose their crop by it.
         device, dtype: as in ``VideoLoader``.
 
     Returns:
@@ -60,12 +64,7 @@ def augment(
         ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, results differ in size, or
             clips in length where there are ops on time.
     """
-    settings = make_settings(device=device, dtype=dtype, caller="augment")
-    if isinstance(ops, Recipe) or not isinstance(ops, Iterable):
-        hint = "recipe.ops" if isinstance(ops, Recipe) else "(op,) for one"
-        raise ValueError(
-            f"augment: ops must be several, such as (dv.RandAugmentT(), dv.Normalize()), or {hint}; got {ops!r}"
-        )
+    settings, recipe = make_settings(device=device, dtype=dtype, caller="augment"), _as_recipe(ops)
     if isinstance(clips, (str, bytes)) or not isinstance(clips, Iterable):
         raise ValueError(f"augment: clips must be arrays or tensors of decoded frames, got {clips!r}")
     if isinstance(clips, (np.ndarray, torch.Tensor)) and clips.ndim == 4:
@@ -78,11 +77,26 @@ def augment(
     if samples.shape != (size,):
         raise ValueError(f"augment: samples must be ({size},), one for each clip, got {samples.shape}")
     soft = _soft_labels(targets, size)
-    plan = _draw(arrays, Recipe(ops=tuple(ops)), Draws(seed, epoch, samples, batch=batch))
+    plan = _draw(arrays, recipe, Draws(seed, epoch, samples, views, batch=batch))
     graph = Graph(plan, settings, size)
     result = as_tensor(graph.run(plan, taken_frames(arrays, plan), settings.stream()), settings.dtype)
     axes = [1 + "CFHW".index(axis) for axis in layout]
     return make_batch(result.permute(0, *axes).contiguous(), soft, plan, 0)
+
+
+def _as_recipe(ops):
+    if isinstance(ops, Recipe) or not isinstance(ops, Iterable):
+        hint = "recipe.ops" if isinstance(ops, Recipe) else "(op,) for one"
+        raise ValueError(
+            f"augment: ops must be several, such as (dv.RandAugmentT(), dv.Normalize()), or {hint}; got {ops!r}"
+        )
+    return recipe_of(tuple(ops))
+
+
+def recipe_of(ops: tuple[Any, ...]) -> Recipe:
+    """A recipe of ops for clips in memory: its sampler, which draws nothing, has as many crops as one of them wants."""
+    crops = next((op.num_crops for op in ops if hasattr(op, "num_crops")), 1)
+    return Recipe(MultiClip(num_clips=crops, num_crops=crops), ops) if crops > 1 else Recipe(ops=ops)
 
 
 def taken_frames(clips: Sequence[np.ndarray], plan: Plan) -> Sequence[np.ndarray]:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from dali_vidaug.graph import Graph
-from dali_vidaug.in_memory import augment, taken_frames
-from dali_vidaug.ops import is_on_time, name_of
+from dali_vidaug.in_memory import augment, recipe_of, taken_frames
+from dali_vidaug.ops import Resize, is_on_time, name_of
 from dali_vidaug.plan import draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
@@ -56,7 +56,7 @@ def _declaration_faults(op):
     params = getattr(op, "__dataclass_params__", None)
     if params is None or not params.frozen:
         return ["it must be a frozen dataclass: @dataclass(frozen=True)"]
-    recipe = Recipe(ops=(op,))
+    recipe = recipe_of((op,))
     try:
         same = Recipe.parse(repr(recipe), [type(op)]) == recipe
     except (TypeError, ValueError) as error:
@@ -66,7 +66,7 @@ def _declaration_faults(op):
 
 def _draw_faults(op, frames, sizes):
     """What is wrong with ``draw``."""
-    recipe, faults = Recipe(ops=(op,)), []
+    recipe, faults = recipe_of((op,)), []
     if hasattr(op, "mixed_with"):
         sizes = sizes[:1]  # clips that are mixed with each other are of one size
     samples = np.arange(100, 100 + _NUM_CLIPS * len(sizes))
@@ -110,7 +110,7 @@ def _draw_faults(op, frames, sizes):
 
 def _time_faults(op, count):
     """What is wrong with ``retime``, for clips of ``count`` frames."""
-    recipe, faults = Recipe(ops=(op,)), []
+    recipe, faults = recipe_of((op,)), []
     samples = np.arange(100, 100 + 2 * _NUM_CLIPS)
     first = np.arange(len(samples)) % 5
     given = (first[:, None] + 3 * np.arange(count)).astype(np.int32)
@@ -156,7 +156,10 @@ def _run_faults(op, shape, device):
     noise = Draws(1, 0, np.arange(_NUM_CLIPS)).words("noise", -(-int(np.prod(shape)) * 3 // 4))
     clips = noise.view(np.uint8)[:, : int(np.prod(shape)) * 3].reshape(_NUM_CLIPS, *shape, 3)
     given, labels = clips.copy(), np.eye(_NUM_CLIPS, dtype=np.float32)
-    first = augment(list(given), (op,), labels, layout="FHWC", seed=7, device=device)
+    sizes = draw_ops(recipe_of((op,)), Draws(7, 0, np.arange(_NUM_CLIPS)), *shape)[1:]
+    # where results differ in size, they are scaled to one size, so that they can be stacked
+    ops = (op,) if all((side == side[0]).all() for side in sizes) else (op, Resize(tuple(shape[1:])))
+    first = augment(list(given), ops, labels, layout="FHWC", seed=7, device=device)
     settings = make_settings(device=device, caller="check_op")
     graph = Graph(first.plan, settings, _NUM_CLIPS)
     runs = [
@@ -173,7 +176,7 @@ def _run_faults(op, shape, device):
         faults.append("the same plan gives other clips from run to run: what is random must be drawn in draw")
     rows = first.plan.args[name_of(op)]
     mixes = hasattr(op, "mixed_with") or (rows is not None and "partner" in rows.dtype.names)
-    alone = augment(given[-1], (op,), layout="FHWC", samples=[_NUM_CLIPS - 1], seed=7, device=device)
+    alone = augment(given[-1], ops, layout="FHWC", samples=[_NUM_CLIPS - 1], seed=7, device=device)
     if not mixes and not torch.equal(alone.clips[0], first.clips[-1]):
         faults.append("a clip depends on the other clips of its batch")
     if hasattr(op, "targets"):

@@ -45,7 +45,8 @@ class Recipe:
         ops: applied in order (kept as a tuple); ``Normalize``, if present, comes last. Without it the clips stay uint8.
 
     Raises:
-        ValueError: the sampler is not one, something among the ops is not an op, or ``Normalize`` is not the last.
+        ValueError: the sampler is not one, something among the ops is not an op, ``Normalize`` is not the last, or an
+            op crops by views (``num_crops``) that the sampler does not have.
     """
 
     sampling: Any = field(default_factory=ClipSampling)
@@ -67,6 +68,7 @@ class Recipe:
                 raise ValueError(f"Recipe: an op needs draw and build, or retime, got {op!r}{hint}")
             if hasattr(op, "mix_targets"):
                 raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
+        self._check_views()
         on_pixels = None  # the first op that is
         for name, op in zip(self.names, self.ops, strict=True):
             if on_pixels and _ops.is_on_time(op):
@@ -78,6 +80,20 @@ class Recipe:
         for name, op in zip(self.names[:-1], self.ops, strict=False):
             if getattr(op, "channels_first", False):
                 raise ValueError(f"Recipe: {name} must be the last op, and only once")
+
+    def _check_views(self):
+        """Refuse an op that crops each view at another place where the sampler has no such views."""
+        found = [
+            (name, op.num_crops) for name, op in zip(self.names, self.ops, strict=True) if hasattr(op, "num_crops")
+        ]
+        if len(found) > 1:
+            raise ValueError(f"Recipe: {found[0][0]} and {found[1][0]} both choose their crop by the view; take one")
+        for name, count in found:
+            if getattr(self.sampling, "num_crops", 1) != count:
+                raise ValueError(
+                    f"Recipe: {name} makes {count} crops of the same frames, each for a view of its own, so it needs a "
+                    f"sampler such as MultiClip(clip, num_clips={count}, num_crops={count}), got {self.sampling!r}"
+                )
 
     @property
     def names(self) -> list[str]:

@@ -8,6 +8,7 @@ from nvidia.dali.pipeline import Pipeline
 import dali_vidaug as dv
 from dali_vidaug import ops
 from dali_vidaug.graph import Graph
+from dali_vidaug.in_memory import recipe_of
 from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import SUITES
 from dali_vidaug.settings import Settings
@@ -36,7 +37,7 @@ def graph_of(name, decoder, device="gpu", several=False):
         device=device, device_id=None, decoder=decoder, num_threads=1, workers=0, prefetch=1, dtype="float16",
         on_error="raise", resize_in_decoder=True,
     )  # fmt: skip
-    plan = make_plan(dv.Recipe(ops=RECIPES[name]), [(16, 256, 320)])
+    plan = make_plan(recipe_of(RECIPES[name]), [(16, 256, 320)])
     return Graph(plan, settings, batch_size=2, oriented=True, several=several)
 
 

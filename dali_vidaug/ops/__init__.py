@@ -47,6 +47,9 @@ and may declare, as class attributes:
     recipe are done there.
 ``blends = True``
     The arguments are blends (``blend.BLEND``), and ``build`` is that of ``blend``: ``OneOf`` can choose among such ops.
+``num_crops = 3``
+    The op chooses what it does by ``draws.views % num_crops``: the sampler must have as many views of the same frames
+    (``MultiClip(num_crops=)``).
 ``mirrors = True``
     The op does nothing except mirror the clips whose argument ``mirrored``, which it always draws, is 1.
 ``mirrors_first = True``
@@ -90,8 +93,10 @@ from dali_vidaug.ops.names import is_on_time, name_of, op_names
 from dali_vidaug.ops.normalize import Normalize
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
+from dali_vidaug.ops.random_crop import MultiScaleCrop, RandomCrop, ShortSideScale
 from dali_vidaug.ops.smoothing import LabelSmoothing
 from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
+from dali_vidaug.ops.view_crops import FiveCrop, TenCrop, ThreeCrop
 
 __all__ = [
     "CROP",
@@ -103,6 +108,7 @@ __all__ = [
     "CutMixUp",
     "Cutout",
     "FadeMixUp",
+    "FiveCrop",
     "FrameCutMix",
     "FrameCutMixUp",
     "FrameCutout",
@@ -114,17 +120,22 @@ __all__ = [
     "Mix",
     "MixUp",
     "MovingCutMix",
+    "MultiScaleCrop",
     "Normalize",
     "OneOf",
     "RandAugment",
     "RandAugmentT",
+    "RandomCrop",
     "RandomErasing",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "Resize",
     "Reverse",
+    "ShortSideScale",
     "SpeedRamp",
     "TemporalJitter",
+    "TenCrop",
+    "ThreeCrop",
     "TrivialAugment",
     "VideoMix",
     "is_on_time",

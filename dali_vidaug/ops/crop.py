@@ -23,7 +23,10 @@ CROP = np.dtype(
 _TRIES = 10
 
 
-def _boxes(top, left, height, width, out_height, out_width):
+def crop_rows(
+    top: np.ndarray, left: np.ndarray, height: Any, width: Any, out_height: Any, out_width: Any
+) -> np.ndarray:
+    """(B,) CROP: boxes of height x width, scaled to out_height x out_width."""
     args = np.zeros(len(top), CROP)
     args["top"], args["left"] = top, left
     args["bottom"], args["right"] = top + height, left + width
@@ -45,11 +48,35 @@ def check_crops(name: str, args: np.ndarray, sizes: np.ndarray) -> None:
         )
 
 
-def _both(size):
+def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a size that is an int for a square."""
     return size if isinstance(size, tuple) else (size, size)
 
 
-def _build_resize(self, fn: Any, clips: Any, args: Any) -> Any:
+def check_fits(name: str, draws: Draws, height: np.ndarray, width: np.ndarray, out_height: int, out_width: int) -> None:
+    """Refuse a crop of an op that is larger than a frame of (B,) sizes."""
+    short = (height < out_height) | (width < out_width)
+    if short.any():
+        i = int(short.argmax())
+        raise ValueError(
+            f"{name}: size {out_height}x{out_width} is larger than the {height[i]}x{width[i]} frames "
+            f"(height x width) of sample {draws.samples[i]}; put Resize before it"
+        )
+
+
+def build_slice(self: Any, fn: Any, clips: Any, args: Any) -> Any:
+    """DALI's slice of the box."""
+    return fn.slice(
+        clips,
+        args["top", "left"],
+        args["out_height", "out_width"],
+        axis_names="HW",
+        normalized_anchor=False,
+        normalized_shape=False,
+    )
+
+
+def build_resize(self, fn: Any, clips: Any, args: Any) -> Any:
     """DALI's resize of the box, bilinear and antialiased.
 
     DALI 2.4 reads outside of frames that are smaller than the box, which may end the process. So the box is cut off
@@ -113,7 +140,7 @@ class RandomResizedCrop:
         left = draws.integers("left", width - box[:, 1] + 1)
         top = np.where(centred, (height - box[:, 0]) // 2, top)
         left = np.where(centred, (width - box[:, 1]) // 2, left)
-        return _boxes(top, left, box[:, 0], box[:, 1], *_both(self.size))
+        return crop_rows(top, left, box[:, 0], box[:, 1], *both_sides(self.size))
 
     def _fallback(self, height, width):
         """(B, 2): the largest box of each frame with a ratio in range."""
@@ -122,7 +149,7 @@ class RandomResizedCrop:
         box_width = np.where(width / height > high, np.round(height * high), width)
         return np.stack([np.clip(box_height, 1, height), np.clip(box_width, 1, width)], -1).astype(np.int64)
 
-    build = _build_resize
+    build = build_resize
 
 
 @dataclass(frozen=True)
@@ -154,9 +181,9 @@ class Resize:
             out_height = np.round(height * self.size / short)
             out_width = np.round(width * self.size / short)
         zero = np.zeros(len(draws), np.int64)
-        return _boxes(zero, zero, height, width, out_height, out_width)
+        return crop_rows(zero, zero, height, width, out_height, out_width)
 
-    build = _build_resize
+    build = build_resize
 
 
 @dataclass(frozen=True)
@@ -180,25 +207,10 @@ class CenterCrop:
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) CROP: the middle of each frame, not scaled. For odd margins the left or top one is the smaller."""
-        out_height, out_width = _both(self.size)
-        short = (height < out_height) | (width < out_width)
-        if short.any():
-            i = int(short.argmax())
-            raise ValueError(
-                f"CenterCrop: size {out_height}x{out_width} is larger than the {height[i]}x{width[i]} frames "
-                f"(height x width) of sample {draws.samples[i]}; put Resize before it"
-            )
-        return _boxes(
+        out_height, out_width = both_sides(self.size)
+        check_fits("CenterCrop", draws, height, width, out_height, out_width)
+        return crop_rows(
             (height - out_height) // 2, (width - out_width) // 2, out_height, out_width, out_height, out_width
         )
 
-    def build(self, fn: Any, clips: Any, args: Any) -> Any:
-        """DALI's slice of the box."""
-        return fn.slice(
-            clips,
-            args["top", "left"],
-            args["out_height", "out_width"],
-            axis_names="HW",
-            normalized_anchor=False,
-            normalized_shape=False,
-        )
+    build = build_slice

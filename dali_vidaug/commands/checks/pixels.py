@@ -97,7 +97,10 @@ HALF = dict(within=2**-9)  # the spacing of float16 between 2 and 4
 RESIZED = dict(within=2, share=0.999)  # levels; DALI has other code for resizing on the GPU
 OPS = {
     "CenterCrop": Case((ops.CenterCrop(33),)),
+    **{name: Case((getattr(ops, name)(33),)) for name in ("RandomCrop", "ThreeCrop", "FiveCrop", "TenCrop")},
     "Resize": Case((ops.Resize((40, 50)),), RESIZED),
+    "ShortSideScale": Case((ops.ShortSideScale(30, 60), ops.CenterCrop(30)), RESIZED),
+    "MultiScaleCrop": Case((ops.MultiScaleCrop(40),), RESIZED),
     "RandomResizedCrop": Case((ops.RandomResizedCrop(40),), RESIZED),
     "RandomHorizontalFlip": Case((ops.RandomHorizontalFlip(),)),
     "Normalize": Case((ops.Normalize(),), FLOAT),
