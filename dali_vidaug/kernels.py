@@ -201,17 +201,19 @@ def _check(name, clips, rows, args, counts):
             raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
 
 
-def interleave(red: np.ndarray, green: np.ndarray, blue: np.ndarray, out: np.ndarray) -> None:
+def interleave(red: Any, green: Any, blue: Any, out: np.ndarray) -> None:
     """Put planes together, on the CPU.
 
     Args:
-        red, green, blue: (H, W) uint8, rows without gaps, at equal distances in all three.
+        red, green, blue: ``av.VideoPlane``s of bytes.
         out: (H, W, 3) uint8, C-contiguous; written.
     """
-    planes, stride = (red, green, blue), red.strides[0]
-    if any(plane.shape != out.shape[:2] or plane.strides != (stride, 1) for plane in planes) or stride < 0:
-        raise ValueError(f"interleave: planes {[(p.shape, p.strides) for p in planes]} do not make {out.shape}")
-    _library().interleave(*(plane.ctypes.data for plane in planes), stride, out.ctypes.data, *out.shape[:2])
+    height, width, _ = out.shape
+    stride, planes = red.line_size, (red, green, blue)
+    sizes = [(plane.height, plane.width, plane.line_size) for plane in planes]
+    if sizes != [(height, width, stride)] * 3 or stride < width or not out.flags.c_contiguous:
+        raise ValueError(f"interleave: planes (height, width, stride) {sizes} do not make {out.shape}")
+    _library().interleave(*(plane.buffer_ptr for plane in planes), stride, out.ctypes.data, height, width)
 
 
 def _address(array):

@@ -230,6 +230,19 @@ def test_planes_put_together_equal_packed_rgb(pixel_format, case_video, monkeypa
     assert len(made) == (2 * num_shrunk if pixel_format in PLANAR else 0)
 
 
+def test_planes_of_another_size_are_not_put_together():
+    planes, other = (av.VideoFrame(width, 20, "gbrp").planes for width in (30, 28))
+    kernels.interleave(*planes, np.empty((20, 30, 3), np.uint8))
+    for bad, out in (
+        (planes, np.empty((20, 31, 3), np.uint8)),
+        (planes, np.empty((21, 30, 3), np.uint8)),
+        (planes, np.empty((20, 60, 3), np.uint8)[:, ::2]),
+        ((planes[0], other[1], planes[2]), np.empty((20, 30, 3), np.uint8)),
+    ):
+        with pytest.raises(ValueError, match=r"interleave: planes .* do not make \(2"):
+            kernels.interleave(*bad, out)
+
+
 def test_frames_that_change_size_are_refused(case_video):
     video = case_video("h264_bframes")
     with open_video(video.path) as (container, stream):

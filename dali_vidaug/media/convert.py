@@ -89,18 +89,16 @@ class Converter:
         graph.vpush(frame)
         rgb = graph.vpull()
         if planar:
-            green, blue, red = (_rows(plane)[:, : rgb.width] for plane in rgb.planes)
+            green, blue, red = rgb.planes
             turned = video.orientation != 1
             picture = np.empty((rgb.height, rgb.width, 3), np.uint8) if turned else out
             interleave(red, green, blue, picture)
         else:
-            turned, picture = True, _rows(rgb.planes[0])[:, : rgb.width * 3].reshape(rgb.height, rgb.width, 3)
+            plane = rgb.planes[0]
+            rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : rgb.width * 3]
+            turned, picture = True, rows.reshape(rgb.height, rgb.width, 3)
         if turned:
             out[...] = oriented(picture, video.orientation)
-
-
-def _rows(plane):
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
 
 
 def _scale(height, width):
