@@ -31,15 +31,17 @@ class Encoded(NamedTuple):
         data: (N,) uint8, a small video file.
         positions: (F,) int32, where the clip's frames are in it.
         video: its row of the manifest.
+        colors: (3, 3) float32, applied to the RGB values that DALI makes; used only with ``color="file"``.
     """
 
     data: np.ndarray
     positions: np.ndarray
     video: Video
+    colors: np.ndarray
 
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
-_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None)
+_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.eye(3, dtype=np.float32))
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 _POSITIONS = "positions between frames"  # a name that no op has
 _SIZE_FIELDS = ("out_frames", "out_height", "out_width")
@@ -139,6 +141,9 @@ class Graph:
             others = others.gpu() if self._settings.device == "gpu" else others
             clips = fn.permute_batch(fn._conditional.merge(clips, others, predicate=is_first), indices=indices)
         clips = fn.sequence_rearrange(clips, new_order=source("order", types.INT32, 1))
+        if self._settings.color == "file":
+            clips = fn.coord_transform(clips, M=source("colors", types.FLOAT, 2), dtype=types.UINT8)
+            clips = fn.reshape(clips, layout="FHWC")
         if self._oriented:
             clips = fn.warp_affine(
                 clips,
@@ -226,8 +231,8 @@ class Graph:
         encoded = np.array([file is not _NO_FILE for file in files])
         if self._settings.decoder == "hybrid":
             self.pipeline.feed_input("encoded?", encoded)
-        unique = [np.unique(positions, return_inverse=True) for _, positions, _ in files]
-        self.pipeline.feed_input("encoded", [data for data, _, _ in files])
+        unique = [np.unique(file[1], return_inverse=True) for file in files]
+        self.pipeline.feed_input("encoded", [file[0] for file in files])
         self.pipeline.feed_input("frames", [frames.astype(np.int32) for frames, _ in unique])
         self.pipeline.feed_input("order", [order.astype(np.int32) for _, order in unique])
         if self._several:
@@ -237,9 +242,12 @@ class Graph:
             self.pipeline.feed_input("index", index)
             self.pipeline.feed_input("first?", index == np.maximum(np.cumsum(encoded) - 1, 0))
             self.pipeline.feed_input("no clip", [_NO_CLIP] * len(files))
+        if self._settings.color == "file":
+            self.pipeline.feed_input("colors", [file[3] for file in files])
         if self._oriented:
-            videos = [(video.orientation, video.width, video.height) if video else (1, 1, 1) for _, _, video in files]
-            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for _, _, video in files]
+            shown = [file[2] for file in files]
+            videos = [(video.orientation, video.width, video.height) if video else (1, 1, 1) for video in shown]
+            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for video in shown]
             self.pipeline.feed_input("orientation", [to_stored(*video) for video in videos])
             self.pipeline.feed_input("shown_size", sizes)
 

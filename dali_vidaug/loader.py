@@ -36,9 +36,8 @@ class VideoLoader:
     Iterating gives the batches of one epoch; the next ``for`` continues with the next epoch, also when the one before
     was left early. A loop that is left after its first batch counts as a peek: the next begins where it began. There is
     one loop at a time: an older iterator raises. Batches are made ahead in the background, through the end of an epoch
-    too, and are the same, bit for bit, for any number of threads.
-
-    A loader can be pickled and copied: a copy is where the loader is, with threads of its own.
+    too, and are the same, bit for bit, for any number of threads. A loader can be pickled and copied: a copy is where
+    the loader is, with threads of its own.
 
     Args:
         manifest: the videos, or the file of a manifest.
@@ -47,15 +46,14 @@ class VideoLoader:
             each other.
         seed: of everything random, [0, 2**64).
         device: "cpu"; "gpu" or "cuda": torch's current GPU; "cuda:1": that one; or "auto": the GPU if there is one.
-        decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (everything that FFmpeg decodes, on the
-            CPU), "hybrid": dali for each clip that it decodes correctly, pyav for the others; or "auto": hybrid on a
-            GPU, otherwise pyav.
+        decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (all that FFmpeg decodes, on the CPU),
+            "hybrid": dali for each clip that it decodes correctly, else pyav; or "auto": hybrid on a GPU, else pyav.
         shuffle: a new order in each epoch, or the manifest's.
         drop_last: skip the last batches of an epoch that are not full.
-        num_shards, shard_index: share the epoch with other ranks. Default: those of torch.distributed when it is
-            initialised, otherwise of the program that started the process (torchrun, srun, mpirun, ...), otherwise one
-            shard. Found when the first batch, the length or the state is asked for; from then on they stay.
-        even: with ``drop_last=False``, give every rank as many batches, of the same sizes, by repeating up to
+        num_shards, shard_index: share the epoch with other ranks. Default: those of torch.distributed if initialised,
+            else of the program that started the process (torchrun, srun, mpirun, ...), else one shard. Found when the
+            first batch, the length or the state is asked for.
+        even: with ``drop_last=False``, all ranks have as many batches, of the same sizes, by repeating up to
             ``num_shards - 1`` samples of the beginning of the epoch (``batch.repeated``). Default: with several shards.
         num_threads: decoding threads, DALI's threads, and those of the kernels on the CPU; default: the cores that this
             process may use.
@@ -70,6 +68,7 @@ class VideoLoader:
             all files have another time, as after copying the data set. A changed file is handled as ``on_error`` says.
         resize_in_decoder: with pyav, do the recipe's leading crops and scalings together with the conversion to RGB,
             which is faster than DALI; False: decode whole frames and leave all ops to DALI.
+        color: "bt601": YUV becomes RGB by BT.601 whatever a file says, as in DALI; "file": by the matrix that it says.
         repeats: clips of the same frames, decoded once, which the ops augment differently: ``batch.repeat_index``.
 
     Attributes:
@@ -86,6 +85,7 @@ class VideoLoader:
         num_shards: int | None = None, shard_index: int | None = None, even: bool | None = None,
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, repeats: int = 1,
+        color: str = "bt601",
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -97,7 +97,7 @@ class VideoLoader:
         options: dict[str, Any] = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files),
-            resize_in_decoder=resize_in_decoder,
+            resize_in_decoder=resize_in_decoder, color=color,
         )  # fmt: skip
         order: dict[str, Any] = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, repeats=repeats)
         order["drop_last"] = drop_last

@@ -17,6 +17,7 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, NotForDaliError, one_line
 from dali_vidaug.graph import Encoded, Graph, num_in_decoder
+from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode_clips
 from dali_vidaug.media.remux import remux
@@ -50,14 +51,15 @@ class Loaded(NamedTuple):
 
 
 def load_clips(
-    decoder: str, on_gpu: bool, video: Video, frames: Sequence[np.ndarray], crops: Sequence[Sequence[np.void]],
-    why: str | None,
+    decoder: str, on_gpu: bool, color: str, video: Video, frames: Sequence[np.ndarray],
+    crops: Sequence[Sequence[np.void]], why: str | None,
 ) -> Loaded:  # fmt: skip
     """Load clips of a video together; runs in a decoding thread or process.
 
     Args:
         decoder: "dali" cuts them out for DALI; "pyav" decodes them; "hybrid" does the first if DALI gets them right.
         on_gpu: where DALI runs.
+        color: as in ``VideoLoader``.
         video: its row of the manifest.
         frames: for each clip its frame indices, (F,) int.
         crops: for each clip rows of ``ops.CROP``, which PyAV applies.
@@ -69,16 +71,17 @@ def load_clips(
     """
     if decoder != "pyav":
         try:
+            colors = colors_of(video, color)
             different = {f.tobytes(): f for f in frames}
             files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
-            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, video) for f in frames]
+            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, video, colors) for f in frames]
             num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
             return Loaded(clips, num_decoded, {"read": sum(file.seconds for file in files.values())})
         except NotForDaliError as error:
             if decoder == "dali":
                 raise ValueError(f"{error}; use decoder='hybrid'") from error
             why = str(error)
-    return Loaded(*decode_clips(video, frames, crops), why)
+    return Loaded(*decode_clips(video, frames, crops, color), why)
 
 
 class Maker:
@@ -182,8 +185,8 @@ class Maker:
         # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
         for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
             crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
-            arguments = chosen, self._settings.device == "gpu", video, [frames[k] for k in together], crops, why
-            future = self._pool.submit(load_clips, *arguments)
+            where = self._settings.device == "gpu", self._settings.color
+            future = self._pool.submit(load_clips, chosen, *where, video, [frames[k] for k in together], crops, why)
             jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
         return jobs
 

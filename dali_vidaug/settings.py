@@ -13,6 +13,7 @@ import torch
 from dali_vidaug.device import driver, gpu
 from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
+from dali_vidaug.media.colors import COLORS
 from dali_vidaug.media.video import Video
 from dali_vidaug.report import warn_once
 
@@ -32,7 +33,7 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder: as in ``VideoLoader``.
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color: as in ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
     """
@@ -47,6 +48,7 @@ class Settings:
     on_error: str
     resize_in_decoder: bool
     check_files: str = "size_and_time"
+    color: str = "bt601"
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -76,6 +78,7 @@ def make_settings(
     on_error: str = "raise",
     check_files: str = "size_and_time",
     resize_in_decoder: bool = False,
+    color: str = "bt601",
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -94,6 +97,7 @@ def make_settings(
         ("decoder", decoder, ("auto", "dali", "pyav", "hybrid")),
         ("on_error", on_error, ("replace", "skip", "raise")),
         ("check_files", check_files, ("auto", "size_and_time", "size", "off")),
+        ("color", color, COLORS),
     ):
         if value not in known:
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
@@ -113,18 +117,10 @@ def make_settings(
     device_id = torch.cuda.current_device() if where == "gpu" and device_id is None else device_id
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
-        device=where,
-        device_id=device_id,
-        decoder=decoder,
-        num_threads=num_threads,
-        workers=workers,
-        prefetch=prefetch,
-        dtype=dtype,
-        on_error=on_error,
-        resize_in_decoder=resize_in_decoder,
-        check_files=check_files,
+        device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
+        dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
         refused=refused,
-    )
+    )  # fmt: skip
 
 
 def _read_device(device: Any, caller: str) -> tuple[str, int | None]:

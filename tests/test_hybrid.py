@@ -176,10 +176,10 @@ def test_a_bad_replacement_is_replaced_again(manifest, monkeypatch):
         made = real_remux(video, frames, **options)
         return made._replace(data=np.zeros_like(made.data)) if video.path == bad else made
 
-    def fail(video, frames, crops):
+    def fail(video, *arguments):
         if video.path == bad:
             raise ValueError("damaged")
-        return real_decode(video, frames, crops)
+        return real_decode(video, *arguments)
 
     def draw(self, name, *arguments, **options):
         if not name.startswith("sample."):
@@ -222,11 +222,11 @@ def test_on_a_gpu_hidden_pictures_are_decoded_by_pyav(tmp_path):
     options = {"g": "20", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
     video = measured_video(write_numbered(tmp_path / "v.webm", 40, codec="libvpx-vp9", options=options))
     frames = np.arange(16)
-    loaded = load_clips("hybrid", True, video, [frames], [()], None)
+    loaded = load_clips("hybrid", True, "bt601", video, [frames], [()], None)
     assert "hidden pictures" in loaded.fallback and shown_numbers(loaded.clips[0]) == frames.tolist()
     with pytest.raises(ValueError, match="hidden pictures, or fields; use decoder='hybrid'"):
-        load_clips("dali", True, video, [frames], [()], None)
-    assert isinstance(load_clips("hybrid", False, video, [frames], [()], None).clips[0], Encoded)
+        load_clips("dali", True, "bt601", video, [frames], [()], None)
+    assert isinstance(load_clips("hybrid", False, "bt601", video, [frames], [()], None).clips[0], Encoded)
 
 
 def test_clips_of_other_frames_are_files_of_their_own(tmp_path):
@@ -234,7 +234,7 @@ def test_clips_of_other_frames_are_files_of_their_own(tmp_path):
     options = {"g": "20", "b": "1M", "deadline": "realtime", "cpu-used": "8"}
     video = measured_video(write_numbered(tmp_path / "v.webm", 40, codec="libvpx-vp9", options=options))
     frames = [np.array([3, 5]), np.array([30, 28]), np.array([3, 5])]
-    loaded = load_clips("dali", False, video, frames, [()] * 3, None)
+    loaded = load_clips("dali", False, "bt601", video, frames, [()] * 3, None)
     one, other, again = loaded.clips
     assert one.data is again.data and one.data is not other.data
     for clip, wanted in zip(loaded.clips, frames, strict=True):

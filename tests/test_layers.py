@@ -15,9 +15,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule kernels report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.video "
-    "media.unchanged media.container media.indexed_file media.references media.cut media.convert media.remux "
-    "media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places media.first_bytes "
-    "media.measure media.encode",
+    "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert "
+    "media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places "
+    "media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip "
     "ops.normalize ops.smoothing ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops.interpolate "
     "ops.jitter ops.speed ops",

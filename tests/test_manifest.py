@@ -18,7 +18,7 @@ ROW = {
     "first_frame": 0, "last_frame": 50, "num_frames": 50, "stream": 0, "width": 160, "height": 96, "orientation": 1,
     "fps": 25.0, "duration_seconds": 2.0, "codec": "h264", "pixel_format": "yuv420p", "keyframes": [0, 24],
     "time_base": 0.04, "pts_first": 0, "pts_step": 1.0, "pts": None, "regular": True, "damaged": [], "notes": None,
-    "bytes": 1000, "mtime_ns": 1,
+    "bytes": 1000, "mtime_ns": 1, "colorspace": 2,
 }  # fmt: skip
 
 

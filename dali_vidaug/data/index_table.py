@@ -127,7 +127,10 @@ def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
     Raises:
         ValueError: a number is not of an index.
     """
-    for name, kind in (("packet_index", pa.int32()), ("no_packet_index", pa.string()), ("content_digest", pa.int64())):
+    for name, kind in (
+        ("packet_index", pa.int32()), ("no_packet_index", pa.string()), ("content_digest", pa.int64()),
+        ("colorspace", pa.int32()),
+    ):  # fmt: skip
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), kind))
     numbers = table["packet_index"]

@@ -40,6 +40,7 @@ SCHEMA = pa.schema(
         ("duration_seconds", pa.float64()),
         ("codec", pa.dictionary(pa.int32(), pa.string())),
         ("pixel_format", pa.dictionary(pa.int32(), pa.string())),
+        ("colorspace", pa.int32()),  # matrix coefficients of its frames (ITU-T H.273); null: not known, or they change
         ("keyframes", pa.list_(pa.int32())),  # frames where decoding can begin; those before, from the first packet on
         # Frame i is shown at pts_first + i * pts_step (to a quarter of a step) or, when that is null, at pts[i],
         # in ticks of time_base seconds; when both are null, time stamps are useless and frames are counted.

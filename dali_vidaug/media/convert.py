@@ -10,6 +10,7 @@ import av.filter
 import numpy as np
 
 from dali_vidaug.kernels import interleave
+from dali_vidaug.media.colors import matrix_name
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
 from dali_vidaug.media.video import Video
 
@@ -21,17 +22,17 @@ class Converter:
 
     Args:
         video: the row of the manifest; its size and orientation are used.
-        crops: as in ``decode``.
+        crops, color: as in ``decode``.
 
     Attributes:
         shape: (H, W, 3) of the pictures.
     """
 
-    def __init__(self, video: Video, crops: Sequence[np.void]):
-        self._video = video
-        self._graphs: dict[tuple, Any] = {}  # by pixel format and range, which may change within a file
+    def __init__(self, video: Video, crops: Sequence[np.void], color: str = "bt601"):
+        self._video, self._color = video, color
+        self._graphs: dict[tuple, Any] = {}  # by pixel format, range and matrix, which may change within a file
         height, width = video.shown_size
-        self._filters: list[tuple[str, str]] = []
+        self._filters: list[tuple[str, str]] = []  # with the matrix left open
         shrinks = []  # for each scaling, whether it leaves out a tenth of the stored rows or more
         for crop in crops:
             box = tuple(int(crop[n]) for n in ("top", "left", "bottom", "right"))
@@ -50,14 +51,14 @@ class Converter:
             self._filters.append(("scale", _scale("ih", "iw")))
         self._shrinks = shrinks == [True]
 
-    def _configure(self, frame, pixel_format):
+    def _configure(self, frame, pixel_format, matrix):
         graph = av.filter.Graph()
         graph.threads = 1  # more cost several times the work at these sizes, and clips are decoded in parallel anyway
         last = graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
         )
         for name, arguments in (*self._filters, ("format", pixel_format)):
-            following = graph.add(name, arguments)
+            following = graph.add(name, arguments.format(matrix=matrix))
             last.link_to(following)
             last = following
         last.link_to(graph.add("buffersink"))
@@ -72,7 +73,7 @@ class Converter:
             out: (H, W, 3) uint8, C-contiguous; the frame as shown is written there.
 
         Raises:
-            ValueError: the frame's size is not the video's.
+            ValueError: the frame's size is not the video's, or its matrix is not known.
         """
         video = self._video
         if (frame.width, frame.height) != (video.width, video.height):
@@ -82,9 +83,9 @@ class Converter:
         # libswscale has no vector code for packed RGB at full accuracy, but for planar RGB, which takes half the time.
         # The bytes are the same where it weighs three rows of pixels or more, so that neither takes a short cut.
         planar = self._shrinks and frame.format.name in _PLANAR
-        key = (frame.format.name, frame.color_range)
+        key = (frame.format.name, frame.color_range, matrix_name(self._color, frame.colorspace))
         if key not in self._graphs:
-            self._graphs[key] = self._configure(frame, "gbrp" if planar else "rgb24")
+            self._graphs[key] = self._configure(frame, "gbrp" if planar else "rgb24", key[-1])
         graph = self._graphs[key]
         graph.vpush(frame)
         rgb = graph.vpull()
@@ -103,4 +104,6 @@ class Converter:
 
 def _scale(height, width):
     # accurate_rnd and full_chroma_int cost a few percent; with them an unscaled frame equals that of DALI's decoder
-    return f"{width}:{height}:flags=bilinear+accurate_rnd+full_chroma_int:in_color_matrix=bt601"
+    # the matrix of what comes out is given too: a first scaling of several leaves YUV
+    matrices = "in_color_matrix={matrix}:out_color_matrix={matrix}"
+    return f"{width}:{height}:flags=bilinear+accurate_rnd+full_chroma_int:{matrices}"

@@ -49,7 +49,7 @@ class Clips(NamedTuple):
     seconds: dict[str, float]
 
 
-def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = ()) -> Clip:
+def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = (), color: str = "bt601") -> Clip:
     """Decode frames of a video to RGB.
 
     Args:
@@ -57,25 +57,28 @@ def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = ()) -> C
         frames: (F,) int, frame indices in any order, repeats allowed.
         crops: crops and scalings, done together with the conversion to RGB: rows of ``ops.CROP`` that apply one after
             the other to the frames as shown. Scaling is libswscale's bilinear, which averages when it scales down.
+        color: "bt601": colours are converted by BT.601 whatever the file says, as DALI does; "file": by what it says.
 
     Returns:
-        The frames. Colours are converted by BT.601 whatever the file says, as DALI does; full and limited range are
-        honoured; frames are turned and mirrored as the file says.
+        The frames. Full and limited range are honoured; frames are turned and mirrored as the file says.
 
     Raises:
         EOFError, ValueError, av.error.FFmpegError: a frame cannot be read, or not decoded without damage.
     """
-    (pixels,), num_decoded, seconds = decode_clips(video, [frames], [crops])
+    (pixels,), num_decoded, seconds = decode_clips(video, [frames], [crops], color)
     return Clip(pixels, num_decoded, seconds)
 
 
-def decode_clips(video: Video, clips: Sequence[np.ndarray], crops: Sequence[Sequence[np.void]]) -> Clips:
+def decode_clips(
+    video: Video, clips: Sequence[np.ndarray], crops: Sequence[Sequence[np.void]], color: str = "bt601"
+) -> Clips:
     """Decode clips of a video together: a frame that several of them need is decoded once.
 
     Args:
         video: its row of the manifest.
         clips: for each clip its frames, as for ``decode``.
         crops: for each clip its crops, as for ``decode``.
+        color: as for ``decode``.
 
     Raises:
         EOFError, ValueError, av.error.FFmpegError: as ``decode``, for a frame of any of them.
@@ -93,7 +96,7 @@ def decode_clips(video: Video, clips: Sequence[np.ndarray], crops: Sequence[Sequ
         if keys[-1] in pictures:
             continue
         if box not in converters:
-            converters[box] = Converter(video, boxes)
+            converters[box] = Converter(video, boxes, color)
         pictures[keys[-1]] = np.empty((len(frames), *converters[box].shape), np.uint8)
         for index, picture in zip(keys[-1][0], pictures[keys[-1]], strict=True):
             places.setdefault(index, {}).setdefault(box, []).append(picture)

@@ -11,13 +11,14 @@ import numpy as np
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of
+from dali_vidaug.media.colors import hdr_note
 from dali_vidaug.media.container import open_video, read_packets, video_streams
 from dali_vidaug.media.cut import READ_ERRORS, needs_note
 from dali_vidaug.media.numbers import FRAME_MISSING, REFERENCE_MISSING
 from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.places import Places, prove_index
-from dali_vidaug.media.prove import Decoded, compare, decode_packets, join, odd_frames, prove
+from dali_vidaug.media.prove import Frame, compare, decode_packets, join, odd_frames, prove
 from dali_vidaug.media.unchanged import OPEN_FLAGS, content_digest, identity
 from dali_vidaug.media.video import Video
 
@@ -70,6 +71,7 @@ def _measure(path, deep, stream_index, with_index):
         streams = video_streams(container)
         if len(streams) > 1:
             notes.append(f"{SEVERAL} {', '.join(map(str, streams))}; {stream.index} is used")
+        notes += [text for text in (hdr_note(stream.codec_context.color_trc),) if text]
         packets = Packets(container, stream, places if with_index else None)
         if not packets.pts:
             raise ValueError(f"no video packets{packets.note}")
@@ -109,7 +111,7 @@ def _from_ends(path, opened, packets, facts):
     fed = {packet.pts for packet in (*packets.first_gop, *second_gop)}
     fed |= {packet.pts for packet in last_gop if packet.pts >= key}
     frames = sorted(packets.shown - (fed - set(pts)))
-    row = _row(first, frames, facts, packets.random_access)
+    row = _row([*first.frames, *last.frames], frames, facts, packets.random_access)
     row["regular"] = len(frames) == len(packets.shown)
     if second_gop:
         of = {frame.pts: frame for frame in first.frames}
@@ -132,7 +134,7 @@ def _from_all(path, packets, facts, notes, deep):
     notes += [text for text in (packets.oddity, decoded.problem, frames[0].look.note) if text]
     pts = [frame.pts for frame in frames]
     named = packets.name_frames(pts)
-    row = _row(decoded, [one for one in pts if one is not None] if named else None, facts, packets.random_access)
+    row = _row(frames, [one for one in pts if one is not None] if named else None, facts, packets.random_access)
     one_each = len(frames) == packets.num_pictures - packets.num_hidden
     numbered = packets.odd_stamps is None if named else not packets.num_hidden
     row["regular"] = decoded.problem is None and packets.odd_packets is None and one_each and numbered
@@ -161,16 +163,20 @@ def _ranges(limits):
     return ", ".join(f"[{first}, {last})" for first, last in zip(limits[::2], limits[1::2], strict=True))
 
 
-def _row(decoded: Decoded, pts: list[int] | None, facts: dict[str, Any], random_access: list[int]) -> dict[str, Any]:
+def _row(
+    decoded: list[Frame], pts: list[int] | None, facts: dict[str, Any], random_access: list[int]
+) -> dict[str, Any]:
     """The measured columns of a file whose frames have these time stamps, or none that are of use."""
-    look, num_frames = decoded.frames[0].look, len(decoded.frames) if pts is None else len(pts)
+    look, num_frames = decoded[0].look, len(decoded) if pts is None else len(pts)
+    colorspaces = {frame.colorspace for frame in decoded}
     index_of = {} if pts is None else {one: i for i, one in enumerate(pts)}
     return {
         **facts,
         "width": look.width,
         "height": look.height,
         "orientation": look.orientation,
-        "pixel_format": decoded.frames[0].pixel_format,
+        "pixel_format": decoded[0].pixel_format,
+        "colorspace": min(colorspaces) if len(colorspaces) == 1 else None,
         **_timing(pts, num_frames, facts),
         "num_frames": num_frames,
         "keyframes": sorted({index_of[one] for one in random_access if one in index_of}),

@@ -39,6 +39,7 @@ class Frame(NamedTuple):
         pts: its time stamp.
         look: see there.
         pixel_format: FFmpeg's name.
+        colorspace: its matrix coefficients (ITU-T H.273).
         digest: of its pixels, or None.
         damaged: the decoder says so.
     """
@@ -46,6 +47,7 @@ class Frame(NamedTuple):
     pts: int | None
     look: Look
     pixel_format: str
+    colorspace: int
     digest: int | None
     damaged: bool
 
@@ -87,7 +89,7 @@ def _frame(frame, digests_from, damaged):
     look = Look(frame.width, frame.height, *orientation_of(frame))
     wanted = digests_from == -inf or (frame.pts is not None and frame.pts >= digests_from)
     digest = digest_of(frame) if wanted else None
-    return Frame(frame.pts, look, frame.format.name, digest, damaged or bool(frame.is_corrupt))
+    return Frame(frame.pts, look, frame.format.name, int(frame.colorspace), digest, damaged or bool(frame.is_corrupt))
 
 
 def digest_of(frame: Any) -> int:

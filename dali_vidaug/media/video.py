@@ -32,6 +32,7 @@ class Video(NamedTuple):
     mtime_ns: int | None = None
     content_digest: int | None = None  # of its bytes at some places, see media/unchanged.py
     packet_index: Index | None = None  # of its packets; None: the container is opened
+    colorspace: int | None = None  # matrix coefficients of its frames; None: not known
 
     @property
     def shown_size(self) -> tuple[int, int]:
