@@ -126,14 +126,14 @@ def as_tensor(clips: Any, dtype: str) -> torch.Tensor:
     """The clips of a batch as a tensor.
 
     Args:
-        clips: DALI's tensor list, on the device of the graph.
+        clips: what ``Graph.run`` returned: a tensor, or DALI's tensor list.
         dtype: of normalised clips; "bfloat16", which DALI does not have, is rounded from its float32 (to the nearest,
             ties to even), which takes the memory of both for a moment.
 
     Returns:
         (B, 3, F, H, W), without a copy except for bfloat16.
     """
-    tensor = torch.from_dlpack(clips.as_tensor())
+    tensor = clips if isinstance(clips, torch.Tensor) else torch.from_dlpack(clips.as_tensor())
     return tensor.to(torch.bfloat16) if dtype == "bfloat16" and tensor.is_floating_point() else tensor
 
 

@@ -17,6 +17,7 @@ from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.interpolate import between_frames, build_interpolation, interpolate_rows
 from dali_vidaug.plan import Plan
+from dali_vidaug.planes import planes_of
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.settings import Settings
 
@@ -73,7 +74,8 @@ class Graph:
 
     It is fed frames where PyAV decodes, with the ops done that ``num_in_decoder`` counts; and small encoded files where
     DALI decodes, for which it does all ops. Where the positions of a plan may lie between two frames, it is fed each
-    clip's ``decoded_frames`` and blends them.
+    clip's ``decoded_frames`` and blends them. On the CPU, ``Planes`` does the last step: channels first, with
+    ``Normalize`` and a flip before it.
 
     Args:
         plan: of any batch: the graph is for its recipe and for frames and arguments with its dtypes.
@@ -96,6 +98,10 @@ class Graph:
             for name, _ in plan.recipe.pixel_ops
         }
         self._num_frames, self._positions = plan.frames.shape[1], None
+        self._planes, self._mirror = (
+            planes_of(plan.recipe, settings),
+            None,
+        )  # and the name of the op that mirrors for it
         if between_frames(plan.frames):
             self._positions = Columns(_POSITIONS, interpolate_rows(plan.frames[:1]).dtype, settings)
         self.pipeline = Pipeline(batch_size, settings.num_threads, settings.device_id, prefetch_queue_depth=1)
@@ -106,7 +112,9 @@ class Graph:
                 clips = self._decoded()
             else:
                 clips = self._merged()
-            self.pipeline.set_outputs(self._build(clips), *self._measured.values())
+            built = self._build(clips)
+            self._does_nothing = built is clips and settings.decoder == "pyav"
+            self.pipeline.set_outputs(built, *self._measured.values())
 
     def _merged(self):
         """All clips in their order. Those that DALI decodes first get the ops that PyAV has done for the others."""
@@ -155,8 +163,12 @@ class Graph:
         return clips
 
     def _build(self, clips):
-        """The ops that are left, and channels first."""
+        """The ops that are left, and channels first, except what ``Planes`` does."""
         ops = self._recipe.pixel_ops[self._num_in_decoder :]
+        if self._planes and ops and hasattr(ops[-1][1], "lookup"):
+            *ops, (_, last) = ops
+            if ops and getattr(ops[-1][1], "mirrors", False) and getattr(last, "mirrors_first", False):
+                *ops, (self._mirror, _) = ops
         blended = _num_leading(self._recipe) - self._num_in_decoder if self._positions else None
         flip: Any = None  # the arguments of a flip that the next op does in its own pass over the pixels
         for i, (name, op) in enumerate(ops):
@@ -174,7 +186,7 @@ class Graph:
         if blended == len(ops):
             clips = build_interpolation(fn, clips, self._positions, self._num_frames)
         done = bool(ops) and getattr(ops[-1][1], "channels_first", False)
-        return clips if done else fn.transpose(clips, perm=[3, 0, 1, 2])
+        return clips if done or self._planes else fn.transpose(clips, perm=[3, 0, 1, 2])
 
     def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None) -> Any:
         """Run one batch.
@@ -186,7 +198,8 @@ class Graph:
             stream: on a GPU, the torch stream on which the result will be ready; None: wait for it.
 
         Returns:
-            A DALI tensor list with one dense (3, F, H, W) tensor for each clip. It owns its memory.
+            A DALI tensor list with one dense (3, F, H, W) tensor for each clip, or on the CPU a tensor (B, 3, F, H, W).
+            It owns its memory.
 
         Raises:
             RuntimeError: DALI could not decode or process a clip; later batches are not affected.
@@ -195,6 +208,8 @@ class Graph:
         """
         for name, columns in self._columns.items():
             columns.check(plan.args[name])
+        if self._does_nothing and self._planes:
+            return self._finish(list(inputs), plan, inputs)
         if between_frames(plan.frames) != bool(self._positions):
             raise TypeError(
                 f"frames are {plan.frames.dtype}, but those of the plan for which the graph is built were not"
@@ -223,8 +238,16 @@ class Graph:
         self._done = None if stream is None else stream.record_event()
         for num_ops, sizes in zip(self._measured, measured, strict=True):
             _check_shapes([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, num_ops)
+        if self._planes:
+            return self._finish([np.asarray(clip) for clip in clips], plan, inputs)
         _check_shapes(clips.shape(), plan, inputs)
         return clips
+
+    def _finish(self, clips, plan, inputs):
+        """A tensor of clips (F, H, W, 3)."""
+        _check_shapes([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs)
+        mirrored = plan.args[self._mirror]["mirrored"] if self._mirror else np.zeros(len(plan), bool)
+        return self._planes(clips, mirrored)
 
     def _feed_encoded(self, inputs):
         files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]

@@ -79,10 +79,10 @@ def source(name: str, args: np.dtype) -> str:
 
 
 @cache
-def _library():
-    """The kernels for this CPU."""
-    library = _load("baseline")
-    return _load("avx2") if library.has_avx2() and (_HERE / "_kernels_avx2.so").exists() else library
+def library() -> Any:
+    """The kernels for this CPU: a ctypes library."""
+    baseline = _load("baseline")
+    return _load("avx2") if baseline.has_avx2() and (_HERE / "_kernels_avx2.so").exists() else baseline
 
 
 def _load(variant):
@@ -93,6 +93,8 @@ def _load(variant):
     library.sources_digest.restype = ctypes.c_char_p
     address, count = ctypes.c_void_p, ctypes.c_int64
     library.interleave.argtypes = (address, address, address, count, address, count, count)
+    for size in (1, 2, 4):
+        getattr(library, f"take_apart_{size}").argtypes = (address, count, count, address, ctypes.c_int32, address)
     if library.sources_digest().decode() != digest():
         raise RuntimeError(f"{path} was built from other sources than {SOURCES}; install the package again")
     return library
@@ -201,19 +203,13 @@ def _check(name, clips, rows, args, counts):
             raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
 
 
-def interleave(red: Any, green: Any, blue: Any, out: np.ndarray) -> None:
-    """Put planes together, on the CPU.
-
-    Args:
-        red, green, blue: ``av.VideoPlane``s of bytes.
-        out: (H, W, 3) uint8, C-contiguous; written.
-    """
-    height, width, _ = out.shape
-    stride, planes = red.line_size, (red, green, blue)
-    sizes = [(plane.height, plane.width, plane.line_size) for plane in planes]
-    if sizes != [(height, width, stride)] * 3 or stride < width or not out.flags.c_contiguous:
-        raise ValueError(f"interleave: planes (height, width, stride) {sizes} do not make {out.shape}")
-    _library().interleave(*(plane.buffer_ptr for plane in planes), stride, out.ctypes.data, height, width)
+def share(function: Callable[[int], None], positions: Sequence[int], num_threads: int) -> None:
+    """Call a function for each position, in as many threads; returns when all is done."""
+    if min(num_threads, len(positions)) <= 1:
+        for i in positions:
+            function(i)
+    else:
+        list(_pool(os.getpid(), num_threads).map(function, positions))
 
 
 def _address(array):
@@ -230,7 +226,7 @@ def _scratch_memory(size):
 
 
 def _run_cpu(table, sizes, calls, num_threads):
-    library, address = _library(), table.ctypes.data
+    functions, address = library(), table.ctypes.data
     positions = np.flatnonzero(table["src"] != table["dst"]).tolist()  # the other clips are skipped
 
     def run(i):
@@ -238,15 +234,11 @@ def _run_cpu(table, sizes, calls, num_threads):
         memory = _scratch_memory(sizes[i])
         table["work"][i] = _address(memory)
         for entry, index in calls:
-            getattr(library, entry)(
+            getattr(functions, entry)(
                 ctypes.c_void_p(address), ctypes.c_int32(index), ctypes.c_int64(i), ctypes.c_int64(i + 1)
             )
 
-    if min(num_threads, len(positions)) <= 1:
-        for i in positions:
-            run(i)
-    else:
-        list(_pool(os.getpid(), num_threads).map(run, positions))
+    share(run, positions, num_threads)
 
 
 def grids(frames: ArrayLike, heights: ArrayLike) -> Iterator[tuple[int, tuple[int, int]]]:

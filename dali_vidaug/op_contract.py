@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dali_vidaug.batch import as_tensor
 from dali_vidaug.graph import Graph
 from dali_vidaug.in_memory import augment, recipe_of, taken_frames
 from dali_vidaug.ops import Resize, is_on_time, name_of
@@ -163,7 +164,7 @@ def _run_faults(op, shape, device):
     settings = make_settings(device=device, caller="check_op")
     graph = Graph(first.plan, settings, _NUM_CLIPS)
     runs = [
-        torch.from_dlpack(graph.run(first.plan, taken_frames(list(given), first.plan)).as_tensor()).clone()
+        as_tensor(graph.run(first.plan, taken_frames(list(given), first.plan)), settings.dtype).clone()
         for _ in range(2)
     ]
     if not (given == clips).all():

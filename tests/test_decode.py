@@ -24,7 +24,6 @@ from conftest import (
     write_numbered,
 )
 
-from dali_vidaug import kernels
 from dali_vidaug.media import convert as convert_module
 from dali_vidaug.media import cut
 from dali_vidaug.media import decode as decode_module
@@ -199,7 +198,7 @@ PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
 def test_planes_put_together_equal_packed_rgb(pixel_format, case_video, monkeypatch):
     """Frames that shrink are converted to planes first: the same bytes as from libswscale's packed RGB."""
     made = []
-    monkeypatch.setattr(convert_module, "interleave", lambda *planes: made.append(1) or kernels.interleave(*planes))
+    monkeypatch.setattr(convert_module, "interleave", lambda *planes: made.append(1) or interleave(*planes))
     rng, num_shrunk = np.random.default_rng(6), 0
     flags = "flags=bilinear+accurate_rnd+full_chroma_int:in_color_matrix=bt601"
     for _ in range(60):
@@ -232,7 +231,7 @@ def test_planes_put_together_equal_packed_rgb(pixel_format, case_video, monkeypa
 
 def test_planes_of_another_size_are_not_put_together():
     planes, other = (av.VideoFrame(width, 20, "gbrp").planes for width in (30, 28))
-    kernels.interleave(*planes, np.empty((20, 30, 3), np.uint8))
+    interleave(*planes, np.empty((20, 30, 3), np.uint8))
     for bad, out in (
         (planes, np.empty((20, 31, 3), np.uint8)),
         (planes, np.empty((21, 30, 3), np.uint8)),
@@ -240,7 +239,7 @@ def test_planes_of_another_size_are_not_put_together():
         ((planes[0], other[1], planes[2]), np.empty((20, 30, 3), np.uint8)),
     ):
         with pytest.raises(ValueError, match=r"interleave: planes .* do not make \(2"):
-            kernels.interleave(*bad, out)
+            interleave(*bad, out)
 
 
 def test_frames_that_change_size_are_refused(case_video):

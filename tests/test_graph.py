@@ -192,7 +192,7 @@ def test_dali_keeps_what_it_has_not_copied():
     plan = make_plan(dv.Recipe(ops=()), [(4, 17, 23)] * 2)
     graph = Graph(plan, make_settings(device="cpu", num_threads=1), batch_size=2)
     clips = noise_clips((4, 17, 23), (4, 17, 23))
-    expected, references = channels_first(clips), [weakref.ref(clip) for clip in clips]
+    expected, references = np.stack(clips), [weakref.ref(clip) for clip in clips]
     graph.pipeline.feed_input("clips", clips)
     del clips
     gc.collect()

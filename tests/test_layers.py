@@ -12,7 +12,8 @@ import dali_vidaug
 PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng threads sampling.options sampling.videos sampling.grid sampling.clip sampling.segments "
-    "sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule kernels report",
+    "sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled kernels pixel_order "
+    "report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.video "
     "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert "
@@ -24,7 +25,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.split "
     "data.join data.sampled data.manifest data.given data.segments data.header data.folder data.classes data.labels "
     "data.lists data.files data.known data.scan",
-    "plan": "recipe repeats timing description plan settings columns graph",
+    "plan": "recipe repeats timing description plan settings columns planes graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "scores ranks state suitability loader in_memory op_contract",

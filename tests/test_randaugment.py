@@ -315,8 +315,8 @@ def test_plans_are_described_and_saved(tmp_path):
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
 def test_each_clip_of_a_graph_gets_its_row(interpolation):
     recipe = Recipe(ops=(RandAugmentT(2, ramp="temporal+", interpolation=interpolation),))
-    shapes = [(4, 17, 23)] * 5 + [(4, 30, 40)]
-    clips = list(map(patterned_clip, shapes))  # five alike: they differ by their rows only
+    shapes = [(4, 17, 23)] * 6
+    clips = list(map(patterned_clip, shapes))  # all alike: they differ by their rows only
     graph = Graph(make_plan(recipe, shapes), make_settings(device="cpu", num_threads=2), batch_size=6)
     for seed in range(3):
         plan = make_plan(recipe, shapes, seed)

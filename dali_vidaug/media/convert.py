@@ -9,10 +9,10 @@ from typing import Any
 import av.filter
 import numpy as np
 
-from dali_vidaug.kernels import interleave
 from dali_vidaug.media.colors import matrix_name
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
 from dali_vidaug.media.video import Video
+from dali_vidaug.pixel_order import interleave
 
 _PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")  # converted to RGB in planes
 

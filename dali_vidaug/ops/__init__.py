@@ -55,6 +55,9 @@ and may declare, as class attributes:
 ``mirrors_first = True``
     ``build`` takes a flip over from the op before: when that op ``mirrors``, it is not built, and ``args`` has its
     argument ``mirrored``.
+``lookup()``
+    What becomes of each value of a channel, (3, 256) floats, for an op that ``build``s just that, channels first, after
+    an optional flip. On the CPU this is done by a table, outside of DALI's graph.
 ``channels_first = True``
     ``build`` returns (3, F, H, W), so the op must be the last one.
 

@@ -50,6 +50,11 @@ class Normalize:
             mirror=args["mirrored"] if "mirrored" in args else 0,
         )
 
+    def lookup(self) -> np.ndarray:
+        """(3, 256) float64: what becomes of each value of R, G and B."""
+        mean, std = (np.array(numbers)[:, None] for numbers in (self.mean, self.std))
+        return (np.arange(256) / 255 - mean) / std
+
     def undo(self, clips: np.ndarray) -> np.ndarray:
         """Normalised clips (..., 3) as values in [0, 255], not rounded: for showing them."""
         return 255 * (clips * np.array(self.std, np.float32) + np.array(self.mean, np.float32))

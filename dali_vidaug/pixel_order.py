@@ -1,0 +1,59 @@
+"""Pixels from planes to packed RGB, and from packed RGB to channels first: on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dali_vidaug.kernels import library, share
+
+
+def interleave(red: Any, green: Any, blue: Any, out: np.ndarray) -> None:
+    """Put planes together, on the CPU.
+
+    Args:
+        red, green, blue: ``av.VideoPlane``s of bytes.
+        out: (H, W, 3) uint8, C-contiguous; written.
+    """
+    height, width, _ = out.shape
+    stride, planes = red.line_size, (red, green, blue)
+    sizes = [(plane.height, plane.width, plane.line_size) for plane in planes]
+    if sizes != [(height, width, stride)] * 3 or stride < width or not out.flags.c_contiguous:
+        raise ValueError(f"interleave: planes (height, width, stride) {sizes} do not make {out.shape}")
+    library().interleave(*(plane.buffer_ptr for plane in planes), stride, out.ctypes.data, height, width)
+
+
+def take_apart(
+    clips: Sequence[np.ndarray], table: np.ndarray, mirrored: np.ndarray, out: np.ndarray, num_threads: int
+) -> None:
+    """Take clips apart into channels and look each value up, on the CPU.
+
+    Args:
+        clips: B arrays (F, H, W, 3) uint8, C-contiguous, all of one shape.
+        table: (3, 256), C-contiguous, of words of 1, 2 or 4 bytes: what becomes of each value of R, G and B.
+        mirrored: (B,), whether left and right are swapped.
+        out: (B, 3, F, H, W) of the dtype of ``table``, C-contiguous; written.
+        num_threads: >= 1; they share the clips.
+
+    Raises:
+        ValueError: shapes or dtypes do not fit.
+    """
+    wanted = (*out.shape[2:], 3)
+    good = all(clip.shape == wanted and clip.dtype == np.uint8 and clip.flags.c_contiguous for clip in clips)
+    good &= table.shape == (3, 256) and table.dtype == out.dtype and table.itemsize in (1, 2, 4)
+    good &= len(clips) == len(mirrored) == len(out) and out.shape[1] == 3
+    if not (good and out.flags.c_contiguous and table.flags.c_contiguous):
+        given = sorted({f"{clip.shape} {clip.dtype}" for clip in clips})
+        raise ValueError(
+            f"take_apart: {len(clips)} clips {', '.join(given)} and a table {table.shape} {table.dtype} do not make "
+            f"{out.shape} {out.dtype}"
+        )
+    function = getattr(library(), f"take_apart_{table.itemsize}")
+
+    def run(i):
+        frames, height, width, _ = clips[i].shape
+        function(clips[i].ctypes.data, frames * height, width, table.ctypes.data, bool(mirrored[i]), out[i].ctypes.data)
+
+    share(run, range(len(clips)), num_threads)

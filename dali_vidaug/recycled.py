@@ -1,0 +1,41 @@
+"""Memory of results that is used again when nobody has the result any more.
+
+Fresh memory costs as much as filling it: the kernel hands out pages one by one, and clears each.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+_KEPT = 3  # free pieces that are kept
+_ALIGNMENT = 64  # bytes
+
+
+class Recycled:
+    """Arrays in memory that is used again when they, and all that is made of them without a copy, are gone."""
+
+    def __init__(self) -> None:
+        self._free: deque[np.ndarray] = deque(maxlen=_KEPT)  # its methods are atomic: arrays may go in any thread
+
+    def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """An array, C-contiguous and aligned to 64 bytes, with any values."""
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory = self._find(size + _ALIGNMENT)
+        start = -memory.ctypes.data % _ALIGNMENT
+        array = memory[start : start + size].view(dtype).reshape(shape)
+        weakref.finalize(array, self._free.append, memory).atexit = False
+        return array
+
+    def _find(self, size):
+        while self._free:
+            try:
+                memory = self._free.pop()
+            except IndexError:  # another thread was faster
+                break
+            if memory.size == size:
+                return memory
+        return np.empty(size, np.uint8)
