@@ -98,10 +98,8 @@ class Graph:
             for name, _ in plan.recipe.pixel_ops
         }
         self._num_frames, self._positions = plan.frames.shape[1], None
-        self._planes, self._mirror = (
-            planes_of(plan.recipe, settings),
-            None,
-        )  # and the name of the op that mirrors for it
+        self._planes: Any = planes_of(plan.recipe, settings)
+        self._mirror: str | None = None  # the name of the op whose flip it does
         if between_frames(plan.frames):
             self._positions = Columns(_POSITIONS, interpolate_rows(plan.frames[:1]).dtype, settings)
         self.pipeline = Pipeline(batch_size, settings.num_threads, settings.device_id, prefetch_queue_depth=1)

@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from dali_vidaug.recycled import Recycled
+
 _HERE = Path(__file__).parent
 SOURCES = next(d for d in (_HERE / "kernel_sources", _HERE.parent / "kernels") if d.is_dir())  # wheel, checkout
 CLIP = np.dtype(
@@ -43,6 +45,7 @@ _ROWS_PER_BLOCK = 32
 _MAX_GRID_Y = 65535  # CUDA's limit along y, where each clip has its place; along x it is 2**31 - 1
 _SCRATCH_KEPT_MAX = 64 << 20  # bytes, for each thread
 _scratch = threading.local()
+_outputs = Recycled(kept=32, largest=8 << 20)
 
 
 def digest(folder: Path = SOURCES) -> str:
@@ -161,9 +164,9 @@ def launch(
     xp = np if isinstance(clips[0], np.ndarray) else sys.modules["cupy"]
     if isinstance(rows, np.ndarray) and rows.dtype.names:
         rows = xp.asarray(np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), args.itemsize))
-    skip = set(skip) if xp is np else set()
+    skip, empty = (set(skip), _outputs.take) if xp is np else (set(), xp.empty)
     shapes = [(count, *clip.shape[1:]) for count, clip in zip(counts, clips, strict=True)]
-    outputs = [clip if i in skip else xp.empty(shapes[i], np.uint8) for i, clip in enumerate(clips)]
+    outputs = [clip if i in skip else empty(shapes[i], np.uint8) for i, clip in enumerate(clips)]
     sizes = [work_bytes(*clip.shape[:3]) if work_bytes else 0 for clip in clips]
     table = np.zeros(len(clips), CLIP)
     for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):

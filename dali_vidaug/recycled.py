@@ -11,24 +11,33 @@ from typing import Any
 
 import numpy as np
 
-_KEPT = 3  # free pieces that are kept
 _ALIGNMENT = 64  # bytes
 
 
 class Recycled:
-    """Arrays in memory that is used again when they, and all that is made of them without a copy, are gone."""
+    """Arrays in memory that is used again when they, and all that is made of them without a copy, are gone.
 
-    def __init__(self) -> None:
-        self._free: deque[np.ndarray] = deque(maxlen=_KEPT)  # its methods are atomic: arrays may go in any thread
+    Args:
+        kept: how many free pieces are kept at most.
+        largest: bytes; larger arrays are not kept.
+    """
+
+    def __init__(self, kept: int = 3, largest: float = float("inf")):
+        self._largest = largest
+        self._free: deque[np.ndarray] = deque(maxlen=kept)  # its methods are atomic: arrays may go in any thread
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array, C-contiguous and aligned to 64 bytes, with any values."""
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if size > self._largest:
+            return np.empty(shape, dtype)
         memory = self._find(size + _ALIGNMENT)
         start = -memory.ctypes.data % _ALIGNMENT
-        array = memory[start : start + size].view(dtype).reshape(shape)
+        # NumPy's views of views refer to the array whose memory it is. By way of a memoryview that is this one, not
+        # ``memory``: it lives as long as any part of it.
+        array = np.frombuffer(memoryview(memory)[start : start + size], dtype)
         weakref.finalize(array, self._free.append, memory).atexit = False
-        return array
+        return array.reshape(shape)
 
     def _find(self, size):
         while self._free:

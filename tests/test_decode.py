@@ -33,6 +33,7 @@ from dali_vidaug.media.cut import is_counted, open_video
 from dali_vidaug.media.decode import decode
 from dali_vidaug.media.remux import remux
 from dali_vidaug.ops import CROP
+from dali_vidaug.pixel_order import interleave
 
 
 @pytest.mark.parametrize("case", VIDEO_CASES)

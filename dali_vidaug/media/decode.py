@@ -18,7 +18,9 @@ from dali_vidaug.media.convert import Converter
 from dali_vidaug.media.cut import REORDER_MAX, Cut, open_source, read_cuts
 from dali_vidaug.media.single import damage_of
 from dali_vidaug.media.video import Video, frame_index, is_counted
+from dali_vidaug.recycled import Recycled
 
+_clips = Recycled(kept=32, largest=8 << 20)
 _EIGHT_BITS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # libvpx may be built for no more
 
 
@@ -97,7 +99,7 @@ def decode_clips(
             continue
         if box not in converters:
             converters[box] = Converter(video, boxes, color)
-        pictures[keys[-1]] = np.empty((len(frames), *converters[box].shape), np.uint8)
+        pictures[keys[-1]] = _clips.take((len(frames), *converters[box].shape), np.uint8)
         for index, picture in zip(keys[-1][0], pictures[keys[-1]], strict=True):
             places.setdefault(index, {}).setdefault(box, []).append(picture)
     num_decoded = 0
