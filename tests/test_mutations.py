@@ -405,7 +405,7 @@ def test_a_fault_can_be_planted(file, old, new, tests):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tests", ["test_layers.py test_api.py test_plan.py test_rng.py test_sampling.py test_cli.py"])
+@pytest.mark.parametrize("tests", ["test_layers.py test_api.py test_plan.py test_rng.py test_sampling.py"])
 def test_without_a_fault_the_tests_pass(tests, runs):
     """Otherwise a fault that nobody notices would seem to be noticed. These need what is copied; all would take long."""
     code, printed = runs[(tests,)].result()
