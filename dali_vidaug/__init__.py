@@ -10,6 +10,7 @@ from dali_vidaug.data.schema import Broken
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.ops import (
     CenterCrop,
+    ColorJitter,
     CubeCutMix,
     CubeCutMixUp,
     CubeCutout,
@@ -33,6 +34,7 @@ from dali_vidaug.ops import (
     RandAugment,
     RandAugmentT,
     RandomErasing,
+    RandomGrayscale,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
@@ -86,6 +88,7 @@ __all__ = [
     "CenterCrop",
     "ClipError",
     "ClipSampling",
+    "ColorJitter",
     "CubeCutMix",
     "CubeCutMixUp",
     "CubeCutout",
@@ -116,6 +119,7 @@ __all__ = [
     "RandAugment",
     "RandAugmentT",
     "RandomErasing",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "Recipe",

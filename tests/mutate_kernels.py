@@ -14,11 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TESTS = ["tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py", "tests/test_interpolate.py"]
+TESTS = [
+    "tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py", "tests/test_interpolate.py",
+    "tests/test_color.py",
+]  # fmt: skip
 TESTS_OF = {
     "blend.cu": "tests/test_blend.py",
     "weight.h": "tests/test_blend.py",
     "interpolate.cu": "tests/test_interpolate.py",
+    "color.cu": "tests/test_color.py",
 }
 MUTANTS = [  # file, what is there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
@@ -81,6 +85,33 @@ MUTANTS = [  # file, what is there, what it becomes
     ("philox.h", "round < 10", "round < 9"),
     ("randaugment_tables.h", "SYNC();\n      for (int32_t c = THREAD; c < 3", "for (int32_t c = THREAD; c < 3"),
     ("common.h", "threadIdx.x % 32", "threadIdx.x % 16"),
+    ("color.cu", "p.r[i] = src[3 * i], p.g[i] = src[3 * i + 1]", "p.r[i] = src[3 * i + 1], p.g[i] = src[3 * i]"),
+    ("color.cu", "part[i] = i < 3 * count ? src[i] : 0", "part[i] = i < count ? src[i] : 0"),
+    ("color.cu", "i < 3 * count; ++i) dst[i] = part[i]", "i < 2 * count; ++i) dst[i] = part[i]"),
+    ("color.cu", "whole < 0 ? 0 : whole", "whole"),
+    ("color.cu", "positive > 255 ? 255 : positive", "positive"),
+    ("color.cu", "fused((float)g, 0.587f, (float)r * 0.2989f)", "fused((float)g, 0.587f, (float)r * 0.299f)"),
+    ("color.cu", "fused(grey, rest, (float)value * factor)", "fused(grey, rest, (float)value * factor) + 0.5f"),
+    ("color.cu", "no ^ ((yes ^ no) & -is)", "yes ^ ((yes ^ no) & -is)"),
+    ("color.cu", "is_g = (most == g) & (most != r)", "is_g = most == g"),
+    ("color.cu", "4 - 4 * is_r - 2 * is_g", "4 - 2 * is_r - 4 * is_g"),
+    ("color.cu", "(h < 0.0f) - (h >= 1.0f)", "(h < 0.0f)"),
+    ("color.cu", "(sextant == 0) | (sextant == 6)", "sextant == 0"),
+    ("color.cu", "(1.0f - part) * v * levels", "(1.0f - part) * levels"),
+    ("color.cu", "pick(at4, up, none)", "pick(at4, down, none)"),
+    ("color.cu", "pick(at0, up, pick(at3, down, none))", "pick(at0, down, pick(at3, up, none))"),
+    ("color.cu", "- 510)) + 0.5f)", "- 510)))"),
+    ("color.cu", "(uint32_t)(x + i), (uint32_t)y", "(uint32_t)i, (uint32_t)y"),
+    ("color.cu", "noisy(p.b[i], spread, words.c)", "noisy(p.b[i], spread, words.a)"),
+    ("color.cu", "k * args.num_values + frame", "k * args.num_values"),
+    ("color.cu", "op == GREY && value != 0.0f", "op == GREY"),
+    ("color.cu", "for (int32_t i = count; i < CHUNK; ++i) p.r[i] = 0;", "{}"),
+    ("color.cu", "args.per_clip ? clip.frames : frame + 1", "frame + 1"),
+    ("color.cu", "frame_of(clip, args.per_clip ? 0 : frame).mean", "frame_of(clip, frame).mean"),
+    ("color.cu", "any_op(args, 0, first) ? clip.dst : clip.src", "clip.src"),
+    ("color.cu", "const int32_t first = contrast == MAX_OPS ? 0 : contrast", "const int32_t first = 0"),
+    ("color.cu", "ADD(&total, mine);\n  SYNC();", "ADD(&total, mine);"),
+    ("color.cu", "x += LANES * CHUNK", "x += 2 * LANES * CHUNK"),
 ]
 AS_IT_IS = ("common.h", "threadIdx.x % 32", "threadIdx.x % 32")  # no mutant
 

@@ -68,6 +68,7 @@ An op on time decides which frames are decoded. It comes before all other ops, a
     need not know of them.
 """
 
+from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
 from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
 from dali_vidaug.ops.flip import RandomHorizontalFlip
@@ -96,6 +97,7 @@ from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
 __all__ = [
     "CROP",
     "CenterCrop",
+    "ColorJitter",
     "CubeCutMix",
     "CubeCutMixUp",
     "CubeCutout",
@@ -119,6 +121,7 @@ __all__ = [
     "RandAugment",
     "RandAugmentT",
     "RandomErasing",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "Resize",
