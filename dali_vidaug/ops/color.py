@@ -171,7 +171,7 @@ def check(self: Any, args: np.ndarray, frames: np.ndarray, height: np.ndarray, w
                 )
 
 
-def describe(self: object, row: np.void) -> list[str]:
+def describe(self: object, row: Any) -> list[str]:
     """A line for each op of a row: its name and value, frame by frame where it changes."""
     if is_neutral(row[None])[0]:
         return ["unchanged"]
