@@ -270,6 +270,8 @@ def time_filters(clip, repeat):
 REFERENCES = {
     "ColorJitter": (reference.color, dict(max_diff=8, max_fraction=1e-3)),
     "RandomGrayscale": (reference.color, dict(max_diff=1, max_fraction=1e-5)),
+    "GaussianBlur": (reference.blur, dict(max_diff=1, max_fraction=1e-3)),
+    "GaussianBlur, 5 pixels": (reference.blur, dict(max_diff=1, max_fraction=1e-3)),
 }
 
 
@@ -282,6 +284,8 @@ def torchvision_filters(clip):
     theirs = {
         "ColorJitter(0.4, 0.4, 0.4, 0.1)": v2.ColorJitter(0.4, 0.4, 0.4, 0.1),
         "RandomGrayscale(1.0)": v2.RandomGrayscale(1.0),
+        "GaussianBlur(23)": v2.GaussianBlur(23),
+        "GaussianBlur(5)": v2.GaussianBlur(5),
     }
     return {
         f"torchvision {torchvision.__version__} v2.{name}": lambda _, op=op: op(video) for name, op in theirs.items()
@@ -292,7 +296,8 @@ def compare_filters(times, rounds):
     """Each of ours with torchvision's, where it is installed."""
     found = {}
     for name in FILTERS:
-        other = next((t for theirs, t in times.items() if f"v2.{name}(" in theirs), None)
+        word = "GaussianBlur(5" if name.endswith("5 pixels") else f"{name}("
+        other = next((t for theirs, t in times.items() if f"v2.{word}" in theirs), None)
         if other:
             found[name] = compare(f"{name} compared with torchvision's", times[name], other, rounds)
     return found
@@ -383,7 +388,7 @@ def main():
     results["compared"] = compare_randaugment(single, options.rounds)
     single = time_filters(clip, options.clips)
     results["filters"] = times = summary(single)
-    print_table("Colour, one CPU thread", times)
+    print_table("Colour, blur and noise, one CPU thread", times)
     results["compared"] |= compare_filters(single, options.rounds)
     results["affine"] = times = time_affine(clip, options.clips)
     print_table("One bilinear affine map, one CPU thread", times, next(iter(times.values()))[0])

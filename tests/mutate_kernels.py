@@ -16,13 +16,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TESTS = [
     "tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py", "tests/test_interpolate.py",
-    "tests/test_color.py",
+    "tests/test_color.py", "tests/test_blur.py",
 ]  # fmt: skip
 TESTS_OF = {
     "blend.cu": "tests/test_blend.py",
     "weight.h": "tests/test_blend.py",
     "interpolate.cu": "tests/test_interpolate.py",
     "color.cu": "tests/test_color.py",
+    "blur.cu": "tests/test_blur.py",
 }
 MUTANTS = [  # file, what is there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
@@ -118,6 +119,27 @@ MUTANTS = [  # file, what is there, what it becomes
     ("color.cu", "const int32_t first = contrast == MAX_OPS ? 0 : contrast", "const int32_t first = 0"),
     ("color.cu", "ADD(&total, mine);\n  SYNC();", "ADD(&total, mine);"),
     ("color.cu", "x += LANES * CHUNK", "x += 2 * LANES * CHUNK"),
+    ("blur.cu", "args.radius > RADIUS_MAX ? RADIUS_MAX", "args.radius > RADIUS_MAX ? 1"),
+    ("blur.cu", "(2 * sigma * sigma)", "(sigma * sigma)"),
+    ("blur.cu", "if (!(t < 20.7)) return 0;", "if (!(t < 5)) return 0;"),
+    ("blur.cu", "for (int32_t i = 0; i < 6; ++i) sum *= sum;", "for (int32_t i = 0; i < 5; ++i) sum *= sum;"),
+    ("blur.cu", "total += 2 * bell[k]", "total += bell[k]"),
+    ("blur.cu", "if (size == 1) return 0;", "if (size == 1) return at;"),
+    ("blur.cu", "2 * (size - 1)", "2 * size"),
+    ("blur.cu", "at < size ? at : period - at", "at < size ? at : size - 1"),
+    ("blur.cu", "at < 0 ? at + period : at", "at < 0 ? -at : at"),
+    ("blur.cu", "far * (float)(up2[i] + down2[i])", "near * (float)(up2[i] + down2[i])"),
+    ("blur.cu", "mirrored(y + k + 1, clip.height)", "mirrored(y + k, clip.height)"),
+    ("blur.cu", "far * (left[i - 3] + right[i + 3])", "far * (left[i - 3] + right[i])"),
+    (
+        "blur.cu",
+        "const float *left = line - 3 * k, *right = line + 3 * k;\n    const float near = state.weight[k];",
+        "const float *left = line - 3, *right = line + 3;\n    const float near = state.weight[k];",
+    ),
+    ("blur.cu", "(int32_t)(sum[i] + 0.5f)", "(int32_t)sum[i]"),
+    ("blur.cu", "left < radius ? 0 : left - radius", "left < radius ? 0 : left"),
+    ("blur.cu", "SYNC_ROW();\n    sum_columns", "sum_columns"),
+    ("blur.cu", "SYNC();\n  double total", "double total"),
 ]
 AS_IT_IS = ("common.h", "threadIdx.x % 32", "threadIdx.x % 32")  # no mutant
 

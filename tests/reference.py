@@ -220,3 +220,17 @@ def _turn_hue(rgb, turns):
                        (r - g) / spread_or_1 + 4)  # fmt: skip
     k = (np.array([5, 3, 1]) + 6 * turns + sixths[..., None]) % 6
     return value[..., None] - spread[..., None] * np.clip(np.minimum(k, 4 - k), 0, 1)
+
+
+def blur(clip, row):
+    """A Gaussian blur of each frame: the weighted sum of the mirrored picture's pixels."""
+    out, radius = clip.copy(), int(row["radius"])
+    for t, sigma in enumerate(row["sigma"][0][: len(clip)].astype(float)):
+        if sigma == 0:
+            continue
+        weights = np.exp(-(np.arange(-radius, radius + 1.0) ** 2) / (2 * sigma**2))
+        weights /= weights.sum()
+        padded = np.pad(clip[t].astype(float), ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
+        rows = sum(w * padded[k : k + clip.shape[1]] for k, w in enumerate(weights))
+        out[t] = np.floor(sum(w * rows[:, k : k + clip.shape[2]] for k, w in enumerate(weights)) + 0.5)
+    return out

@@ -17,6 +17,7 @@ from conftest import assert_pixels, blend_rows, extreme_clips, patterned_clip, r
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
+from dali_vidaug.ops.blur import blur, blur_args
 from dali_vidaug.ops.color import CODES, color, color_args
 from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
 from dali_vidaug.ops.randaugment import randaugment
@@ -96,4 +97,15 @@ def test_colors_are_changed(tmp_path, monkeypatch, per_clip):
     library = build("color", rows.dtype, tmp_path)
     outputs = on_gpu(lambda clips, rows: color(clips, rows, 4), clips, rows, library, monkeypatch)
     for out, one in zip(outputs, color(clips, rows, 4), strict=True):
+        assert_pixels(out, one)
+
+
+def test_frames_are_blurred(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    clips = [patterned_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (3, 5, 170), (1, 1, 1), (2, 3, 64)] * 4)]
+    rows = np.zeros(len(clips), blur_args(4))
+    rows["radius"], rows["num_values"] = rng.integers(0, 33, len(clips)), 4
+    rows["sigma"][:, 0] = rng.choice([0, 0.1, 1.0, 3.0, 20.0], (len(clips), 4))
+    outputs = on_gpu(blur, clips, rows, build("blur", rows.dtype, tmp_path), monkeypatch)
+    for out, one in zip(outputs, blur(clips, rows), strict=True):
         assert_pixels(out, one)

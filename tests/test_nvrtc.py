@@ -12,6 +12,8 @@ import stand_in
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
+from dali_vidaug.ops.blur import FRAME_BYTES as BLUR_FRAME_BYTES
+from dali_vidaug.ops.blur import blur, blur_args
 from dali_vidaug.ops.color import FRAME_BYTES as COLOR_FRAME_BYTES
 from dali_vidaug.ops.color import color, color_args
 from dali_vidaug.ops.interpolate import interpolate, interpolate_args
@@ -30,10 +32,12 @@ KERNELS = {
     "blend": BLEND,
     "interpolate": interpolate_args(20),
     "color": color_args(4, 16),
+    "blur": blur_args(16),
 }
 ENTRIES = {
     "randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"],
     "interpolate": ["interpolate"], "color": ["color_measure", "color_mean", "color_pixels"],
+    "blur": ["blur_prepare", "blur_pixels"],
 }  # fmt: skip
 
 
@@ -140,6 +144,7 @@ def launch(name, fake_cupy, shapes):
         "blend": blend,
         "interpolate": partial(interpolate, num_frames=20),
         "color": partial(color, num_ops=4),
+        "blur": blur,
     }
     return clips, rows, calls[name](clips, rows)
 
@@ -178,4 +183,4 @@ def work_bytes(name, shape):
     """Scratch memory that a kernel uses: a state for each frame and, for randaugment, room for a clip."""
     if name == "randaugment":
         return shape[0] * FRAME_BYTES + int(np.prod(shape))
-    return shape[0] * COLOR_FRAME_BYTES if name == "color" else 0
+    return shape[0] * {"color": COLOR_FRAME_BYTES, "blur": BLUR_FRAME_BYTES}.get(name, 0)

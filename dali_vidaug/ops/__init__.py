@@ -68,6 +68,7 @@ An op on time decides which frames are decoded. It comes before all other ops, a
     need not know of them.
 """
 
+from dali_vidaug.ops.blur import GaussianBlur
 from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
 from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
@@ -111,6 +112,7 @@ __all__ = [
     "FrameDrop",
     "FrameInterpolation",
     "FrameJitter",
+    "GaussianBlur",
     "HalfCopy",
     "LabelSmoothing",
     "Mix",

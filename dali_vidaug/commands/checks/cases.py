@@ -10,6 +10,7 @@ import numpy as np
 
 from dali_vidaug.commands.checks.device import upload
 from dali_vidaug.ops.blend import blend, is_neutral
+from dali_vidaug.ops.blur import GaussianBlur
 from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
 from dali_vidaug.ops.erase import Cutout, RandomErasing
 from dali_vidaug.ops.interpolate import interpolate, interpolate_rows
@@ -31,6 +32,7 @@ MIXES: dict[str, Any] = {
 }  # fmt: skip
 FILTERS: dict[str, Any] = {  # ops that have a method ``run``
     "ColorJitter": ColorJitter(0.4, 0.4, 0.4, 0.1), "RandomGrayscale": RandomGrayscale(1.0),
+    "GaussianBlur": GaussianBlur(23), "GaussianBlur, 5 pixels": GaussianBlur(5),
 }  # fmt: skip
 INTERPOLATION = "FrameInterpolation"  # a frame in the middle of each two
 

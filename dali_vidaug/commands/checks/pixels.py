@@ -90,6 +90,7 @@ FILTERS: dict[str, tuple] = {  # ops of each kernel
           for s, ramp in (("clip", "constant"), ("frame", "temporal+"))),
         ops.ColorJitter((0, 8), 2, (0, 9), 0.5, ramp="fourier"), ops.RandomGrayscale(0.5),
     ),
+    "blur": (ops.GaussianBlur(), ops.GaussianBlur(65, (2, 30), ramp="fourier"), ops.GaussianBlur(5, 0.8, 0.5)),
 }  # fmt: skip
 
 
@@ -127,6 +128,7 @@ OPS = {
     **{f"RandAugmentT, {suite}": Case((ops.RandAugmentT(suite=suite),)) for suite in SUITES},
     "ColorJitter": Case((ops.ColorJitter(0.4, 0.4, 0.4, 0.1),)),
     "RandomGrayscale": Case((ops.RandomGrayscale(0.5),)),
+    "GaussianBlur": Case((ops.GaussianBlur(),)),
     "TrivialAugment": Case((ops.TrivialAugment("fourier"),)),
     "Mix": Case((ops.Mix(),)),
     **{family: Case((getattr(ops, family)(),)) for family in FAMILIES},
