@@ -272,6 +272,9 @@ REFERENCES = {
     "RandomGrayscale": (reference.color, dict(max_diff=1, max_fraction=1e-5)),
     "GaussianBlur": (reference.blur, dict(max_diff=1, max_fraction=1e-3)),
     "GaussianBlur, 5 pixels": (reference.blur, dict(max_diff=1, max_fraction=1e-3)),
+    "GaussianNoise": (reference.color, dict(max_diff=1, max_fraction=1e-3)),
+    "MotionBlur": (reference.motion, dict(max_diff=0)),
+    "BackgroundMix": (reference.background, dict(max_diff=0)),
 }
 
 
@@ -286,6 +289,7 @@ def torchvision_filters(clip):
         "RandomGrayscale(1.0)": v2.RandomGrayscale(1.0),
         "GaussianBlur(23)": v2.GaussianBlur(23),
         "GaussianBlur(5)": v2.GaussianBlur(5),
+        "GaussianNoise(sigma=0.05)": v2.GaussianNoise(sigma=0.05),
     }
     return {
         f"torchvision {torchvision.__version__} v2.{name}": lambda _, op=op: op(video) for name, op in theirs.items()

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TESTS = [
     "tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py", "tests/test_interpolate.py",
-    "tests/test_color.py", "tests/test_blur.py",
+    "tests/test_color.py", "tests/test_blur.py", "tests/test_motion.py",
 ]  # fmt: skip
 TESTS_OF = {
     "blend.cu": "tests/test_blend.py",
@@ -24,6 +24,8 @@ TESTS_OF = {
     "interpolate.cu": "tests/test_interpolate.py",
     "color.cu": "tests/test_color.py",
     "blur.cu": "tests/test_blur.py",
+    "motion.cu": "tests/test_motion.py",
+    "background.cu": "tests/test_motion.py",
 }
 MUTANTS = [  # file, what is there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
@@ -119,6 +121,18 @@ MUTANTS = [  # file, what is there, what it becomes
     ("color.cu", "const int32_t first = contrast == MAX_OPS ? 0 : contrast", "const int32_t first = 0"),
     ("color.cu", "ADD(&total, mine);\n  SYNC();", "ADD(&total, mine);"),
     ("color.cu", "x += LANES * CHUNK", "x += 2 * LANES * CHUNK"),
+    ("motion.cu", "frame < before ? 0 : frame - before", "frame - before"),
+    ("motion.cu", "clip.frames - 1 : frame + after", "clip.frames - 1 : frame"),
+    ("motion.cu", "after > room ? room", "after > room ? 0"),
+    ("motion.cu", "args.before < 0 ? 0", "args.before < 0 ? 1"),
+    ("motion.cu", "(2 * count) + 1", "(2 * count)"),
+    ("motion.cu", "(2u * sum[i] + (uint32_t)count)", "(2u * sum[i])"),
+    ("motion.cu", "src[f * size + left + i]", "src[f * size + i]"),
+    ("background.cu", "args.frame > last ? last", "args.frame > last ? 0"),
+    ("background.cu", "args.frame < 0 ? 0", "args.frame < 0 ? last"),
+    ("background.cu", "asked < 1.0f ? asked : 1.0f", "asked < 1.0f ? asked : 0.0f"),
+    ("background.cu", "WHOLE + 0.5f", "WHOLE"),
+    ("background.cu", "args.weight[frame]", "args.weight[0]"),
     ("blur.cu", "args.radius > RADIUS_MAX ? RADIUS_MAX", "args.radius > RADIUS_MAX ? 1"),
     ("blur.cu", "(2 * sigma * sigma)", "(sigma * sigma)"),
     ("blur.cu", "if (!(t < 20.7)) return 0;", "if (!(t < 5)) return 0;"),

@@ -234,3 +234,18 @@ def blur(clip, row):
         rows = sum(w * padded[k : k + clip.shape[1]] for k, w in enumerate(weights))
         out[t] = np.floor(sum(w * rows[:, k : k + clip.shape[2]] for k, w in enumerate(weights)) + 0.5)
     return out
+
+
+def motion(clip, row):
+    """Each frame as the mean of those in its window that exist, rounded half up."""
+    out = []
+    for t in range(len(clip)):
+        window = clip[max(t - int(row["before"]), 0) : t + int(row["after"]) + 1].astype(int)
+        out.append((2 * window.sum(0) + len(window)) // (2 * len(window)))
+    return np.stack(out).astype(np.uint8)
+
+
+def background(clip, row):
+    """A frame blended over all, with weights in 32768ths, rounded half up."""
+    weight = np.floor(row["weight"][0][: len(clip)].astype(float) * 32768 + 0.5).astype(int)[:, None, None, None]
+    return ((clip.astype(int) * (32768 - weight) + clip[row["frame"]] * weight + 16384) // 32768).astype(np.uint8)

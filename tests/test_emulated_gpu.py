@@ -20,6 +20,7 @@ from dali_vidaug.ops.blend import BLEND, blend
 from dali_vidaug.ops.blur import blur, blur_args
 from dali_vidaug.ops.color import CODES, color, color_args
 from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
+from dali_vidaug.ops.motion import MOTION, background, background_args, motion
 from dali_vidaug.ops.randaugment import randaugment
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
@@ -108,4 +109,20 @@ def test_frames_are_blurred(tmp_path, monkeypatch):
     rows["sigma"][:, 0] = rng.choice([0, 0.1, 1.0, 3.0, 20.0], (len(clips), 4))
     outputs = on_gpu(blur, clips, rows, build("blur", rows.dtype, tmp_path), monkeypatch)
     for out, one in zip(outputs, blur(clips, rows), strict=True):
+        assert_pixels(out, one)
+
+
+def test_frames_are_blended_with_each_other(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    clips = [patterned_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (9, 5, 70), (1, 1, 1)] * 5)]
+    rows = np.zeros(len(clips), MOTION)
+    rows["before"], rows["after"] = rng.integers(0, 8, (2, len(clips)))
+    outputs = on_gpu(motion, clips, rows, build("motion", rows.dtype, tmp_path), monkeypatch)
+    for out, one in zip(outputs, motion(clips, rows), strict=True):
+        assert_pixels(out, one)
+    rows = np.zeros(len(clips), background_args(9))
+    rows["frame"], rows["num_values"] = [rng.integers(len(clip)) for clip in clips], 9
+    rows["weight"][:, 0] = rng.choice([0, 1, 0.3, 0.99999], (len(clips), 9))
+    outputs = on_gpu(background, clips, rows, build("background", rows.dtype, tmp_path), monkeypatch)
+    for out, one in zip(outputs, background(clips, rows), strict=True):
         assert_pixels(out, one)

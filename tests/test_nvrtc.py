@@ -17,6 +17,7 @@ from dali_vidaug.ops.blur import blur, blur_args
 from dali_vidaug.ops.color import FRAME_BYTES as COLOR_FRAME_BYTES
 from dali_vidaug.ops.color import color, color_args
 from dali_vidaug.ops.interpolate import interpolate, interpolate_args
+from dali_vidaug.ops.motion import MOTION, background, background_args, motion
 from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
@@ -33,11 +34,13 @@ KERNELS = {
     "interpolate": interpolate_args(20),
     "color": color_args(4, 16),
     "blur": blur_args(16),
+    "motion": MOTION,
+    "background": background_args(16),
 }
 ENTRIES = {
     "randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"],
     "interpolate": ["interpolate"], "color": ["color_measure", "color_mean", "color_pixels"],
-    "blur": ["blur_prepare", "blur_pixels"],
+    "blur": ["blur_prepare", "blur_pixels"], "motion": ["motion"], "background": ["background"],
 }  # fmt: skip
 
 
@@ -145,6 +148,8 @@ def launch(name, fake_cupy, shapes):
         "interpolate": partial(interpolate, num_frames=20),
         "color": partial(color, num_ops=4),
         "blur": blur,
+        "motion": motion,
+        "background": background,
     }
     return clips, rows, calls[name](clips, rows)
 

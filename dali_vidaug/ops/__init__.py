@@ -72,6 +72,7 @@ from dali_vidaug.ops.blur import GaussianBlur
 from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
 from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
+from dali_vidaug.ops.exposure import ExposureRamp, Flicker, GaussianNoise
 from dali_vidaug.ops.flip import RandomHorizontalFlip
 from dali_vidaug.ops.interpolate import FrameInterpolation
 from dali_vidaug.ops.jitter import FrameDrop, FrameJitter, TemporalJitter
@@ -88,15 +89,18 @@ from dali_vidaug.ops.mix import (
     MovingCutMix,
     VideoMix,
 )
+from dali_vidaug.ops.motion import BackgroundMix, MotionBlur
 from dali_vidaug.ops.names import is_on_time, name_of, op_names
 from dali_vidaug.ops.normalize import Normalize
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
+from dali_vidaug.ops.random_apply import RandomApply
 from dali_vidaug.ops.smoothing import LabelSmoothing
 from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
 
 __all__ = [
     "CROP",
+    "BackgroundMix",
     "CenterCrop",
     "ColorJitter",
     "CubeCutMix",
@@ -105,7 +109,9 @@ __all__ = [
     "CutMix",
     "CutMixUp",
     "Cutout",
+    "ExposureRamp",
     "FadeMixUp",
+    "Flicker",
     "FrameCutMix",
     "FrameCutMixUp",
     "FrameCutout",
@@ -113,15 +119,18 @@ __all__ = [
     "FrameInterpolation",
     "FrameJitter",
     "GaussianBlur",
+    "GaussianNoise",
     "HalfCopy",
     "LabelSmoothing",
     "Mix",
     "MixUp",
+    "MotionBlur",
     "MovingCutMix",
     "Normalize",
     "OneOf",
     "RandAugment",
     "RandAugmentT",
+    "RandomApply",
     "RandomErasing",
     "RandomGrayscale",
     "RandomHorizontalFlip",

@@ -70,8 +70,8 @@ def _is_neutral(rows):
 class GaussianBlur:
     """Blur the frames of a clip, all with one standard deviation, as torchvision's GaussianBlur.
 
-    Beyond its border a picture is mirrored about its outer pixels, as often as it takes: a window may be larger than the
-    picture, which torchvision refuses.
+    Beyond its border a picture is mirrored about its outer pixels, as often as it takes: a window may be larger than
+    the picture, which torchvision refuses.
 
     Attributes:
         kernel_size: width and height of the window in pixels, odd, in [1, 65]. None: as many as hold three standard

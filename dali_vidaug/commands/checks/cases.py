@@ -13,8 +13,10 @@ from dali_vidaug.ops.blend import blend, is_neutral
 from dali_vidaug.ops.blur import GaussianBlur
 from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
 from dali_vidaug.ops.erase import Cutout, RandomErasing
+from dali_vidaug.ops.exposure import GaussianNoise
 from dali_vidaug.ops.interpolate import interpolate, interpolate_rows
 from dali_vidaug.ops.mix import CubeCutMix, CubeCutMixUp, CutMix, FadeMixUp, MixUp
+from dali_vidaug.ops.motion import BackgroundMix, MotionBlur
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import CODES, args_dtype, randaugment
 from dali_vidaug.rng import Draws
@@ -33,6 +35,7 @@ MIXES: dict[str, Any] = {
 FILTERS: dict[str, Any] = {  # ops that have a method ``run``
     "ColorJitter": ColorJitter(0.4, 0.4, 0.4, 0.1), "RandomGrayscale": RandomGrayscale(1.0),
     "GaussianBlur": GaussianBlur(23), "GaussianBlur, 5 pixels": GaussianBlur(5),
+    "GaussianNoise": GaussianNoise(), "MotionBlur": MotionBlur(), "BackgroundMix": BackgroundMix(),
 }  # fmt: skip
 INTERPOLATION = "FrameInterpolation"  # a frame in the middle of each two
 

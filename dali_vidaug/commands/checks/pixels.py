@@ -89,7 +89,10 @@ FILTERS: dict[str, tuple] = {  # ops of each kernel
         *(ops.ColorJitter(0.4, 0.4, 0.4, 0.5, statistics=s, ramp=ramp)
           for s, ramp in (("clip", "constant"), ("frame", "temporal+"))),
         ops.ColorJitter((0, 8), 2, (0, 9), 0.5, ramp="fourier"), ops.RandomGrayscale(0.5),
+        ops.ExposureRamp(0.9, "smooth"), ops.Flicker(0.5), ops.GaussianNoise(0.3, ramp="temporal+"),
     ),
+    "motion": (ops.MotionBlur(), ops.MotionBlur((1, 64), 0.8)),
+    "background": (ops.BackgroundMix(), ops.BackgroundMix((0, 1), 0.5, "fourier")),
     "blur": (ops.GaussianBlur(), ops.GaussianBlur(65, (2, 30), ramp="fourier"), ops.GaussianBlur(5, 0.8, 0.5)),
 }  # fmt: skip
 
@@ -129,6 +132,9 @@ OPS = {
     "ColorJitter": Case((ops.ColorJitter(0.4, 0.4, 0.4, 0.1),)),
     "RandomGrayscale": Case((ops.RandomGrayscale(0.5),)),
     "GaussianBlur": Case((ops.GaussianBlur(),)),
+    **{name: Case((getattr(ops, name)(),)) for name in
+       ("ExposureRamp", "Flicker", "GaussianNoise", "MotionBlur", "BackgroundMix")},
+    "RandomApply": Case((ops.RandomApply(ops.RandomApply(ops.RandomHorizontalFlip())), ops.RandomApply())),
     "TrivialAugment": Case((ops.TrivialAugment("fourier"),)),
     "Mix": Case((ops.Mix(),)),
     **{family: Case((getattr(ops, family)(),)) for family in FAMILIES},
