@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from dali_vidaug.rng import Draws
 
 _SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 _FLAG = np.dtype("i4")
+_SIZES = "it changes the size of clips, and those of a batch must be equal"
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class RandomApply:
         ValueError: an option is out of range, or the op is refused.
     """
 
-    op: Any = ColorJitter(0.4, 0.4, 0.4, 0.1)
+    op: Any = field(default_factory=lambda: ColorJitter(0.4, 0.4, 0.4, 0.1))
     probability: float = 0.5
 
     def __post_init__(self):
@@ -45,7 +46,7 @@ class RandomApply:
             (is_on_time(self.op), "it decides which frames are decoded, and works on no pixels"),
             (hasattr(self.op, "mixed_with"), "it mixes the clips of a batch; give it a probability of its own"),
             (getattr(self.op, "channels_first", False), "its clips are no uint8, and a batch has one dtype"),
-            (getattr(self.op, "in_decoder", False), "it changes the size of clips, and those of a batch must be equal"),
+            (getattr(self.op, "in_decoder", False), _SIZES),
         ):
             if refused:
                 raise ValueError(f"RandomApply: op cannot be {self.op!r}: {why}")
@@ -56,10 +57,8 @@ class RandomApply:
         drawn = self.op.draw(draws.named(f"{draws.prefix}.{name_of(self.op)}"), frames, height, width)
         kind = np.dtype([]) if drawn is None else drawn.dtype
         names = kind.names or ()
-        if any(field in names for field in _SIZE_FIELDS):
-            raise ValueError(
-                f"RandomApply: op cannot be {self.op!r}: it changes the size of clips, and those of a batch must be equal"
-            )
+        if any(name in names for name in _SIZE_FIELDS):
+            raise ValueError(f"RandomApply: op cannot be {self.op!r}: {_SIZES}")
         flag = "applied"
         while flag in names:  # of a RandomApply in this one
             flag += "_2"
