@@ -157,12 +157,12 @@ def test_ramps_stay_in_the_range(ramp):
 
 
 def test_in_the_graph_clip_i_gets_row_i(device):
-    clips = noise_clips(*[(4, 20, 30)] * 6)
-    batch = dv.augment(clips, (dv.GaussianBlur(probability=0.7, ramp="temporal+"),), layout="FHWC", device=device)
+    clips = noise_clips(*[(4, 20, 30)] * 12)
+    batch = dv.augment(clips, (dv.GaussianBlur(probability=0.5, ramp="temporal+"),), layout="FHWC", device=device)
     rows = batch.plan.args["GaussianBlur"]
     for out, expected in zip(batch.clips.cpu(), blur(clips, rows), strict=True):
         assert_pixels(out.numpy(), expected)
-    texts = [batch.plan.describe(i) for i in range(6)]
+    texts = [batch.plan.describe(i) for i in range(12)]
     assert any("GaussianBlur\n    sigma " in text and " pixels, window of " in text for text in texts)
     assert any("GaussianBlur\n    unchanged" in text for text in texts)
 

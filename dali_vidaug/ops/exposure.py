@@ -19,7 +19,7 @@ _CURVES = ("linear", "smooth")
 
 @dataclass(frozen=True)
 class ExposureRamp:
-    """Change brightness from one factor in the first frame to another in the last, as when a camera adapts to the light.
+    """Change brightness evenly from a factor in the first frame to another in the last, as cameras adapt to light.
 
     Unlike the ramps of ``ColorJitter`` it may go from darker to brighter: the two factors are drawn independently.
 
