@@ -91,13 +91,14 @@ class GaussianBlur:
     ramp: str = "constant"
 
     def __post_init__(self):
-        size, sigma = self.kernel_size, self.sigma
+        size = self.kernel_size
+        sigma: Any = self.sigma
+        low, high = sigma if are_numbers(sigma, 2, 0, _SIGMA_MAX) else (sigma, sigma)
         window = 2 * RADIUS_MAX + 1
         if size is not None and not (isinstance(size, int) and 1 <= size <= window and size % 2):
             raise ValueError(f"GaussianBlur: kernel_size must be None or odd and in [1, {window}], got {size!r}")
         highest = 10.0 if size is None else _SIGMA_MAX
-        pair = are_numbers(sigma, 2, 0, highest) and 0 < sigma[0] <= sigma[1]
-        if not (pair or (is_number(sigma, 0, highest) and sigma > 0)):
+        if not (is_number(low, 0, highest) and is_number(high, 0, highest) and 0 < low <= high):
             unless = "; with kernel_size, 1000" if size is None else ""
             raise ValueError(
                 f"GaussianBlur: sigma must be a number or 0 < low <= high, at most {highest:g}{unless}, got {sigma!r}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dali_vidaug.ops import color
-from dali_vidaug.ops.check import are_numbers, check_choice, check_probability, is_number
+from dali_vidaug.ops.check import check_choice, check_probability, check_share
 from dali_vidaug.ops.color import CODES, FACTOR_MAX, as_range, check_jitter, new_rows
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 from dali_vidaug.rng import Draws
@@ -81,7 +81,7 @@ class Flicker:
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
-        _check_strength("Flicker", "strength", self.strength)
+        check_share("Flicker", "strength", self.strength)
         check_probability("Flicker", self.probability)
         check_choice("Flicker", "ramp", self.ramp, RAMPS)
 
@@ -119,7 +119,7 @@ class GaussianNoise:
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
-        _check_strength("GaussianNoise", "std", self.std)
+        check_share("GaussianNoise", "std", self.std)
         check_probability("GaussianNoise", self.probability)
         check_choice("GaussianNoise", "ramp", self.ramp, RAMPS)
 
@@ -129,13 +129,6 @@ class GaussianNoise:
         rows = _rows(draws, self.probability, _NOISE, levels)
         rows["key"] = draws.words("key", 2)
         return rows
-
-
-def _check_strength(op, field, value):
-    """``value`` is a number in [0, 1], or a pair of them."""
-    pair = are_numbers(value, 2, 0, 1) and value[0] <= value[1]
-    if not (pair or is_number(value, 0, 1)):
-        raise ValueError(f"{op}: {field} must be a number in [0, 1], or 0 <= low <= high <= 1, got {value!r}")
 
 
 def _draw_strength(draws, purpose, value, ramp, frames):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.check import are_numbers, check_choice, check_probability, is_number
+from dali_vidaug.ops.check import check_choice, check_probability, check_share
 from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps
 from dali_vidaug.rng import Draws
@@ -167,11 +167,7 @@ class BackgroundMix:
     ramp: str = "constant"
 
     def __post_init__(self):
-        pair = are_numbers(self.weight, 2, 0, 1) and self.weight[0] <= self.weight[1]
-        if not (pair or is_number(self.weight, 0, 1)):
-            raise ValueError(
-                f"BackgroundMix: weight must be a number in [0, 1], or 0 <= low <= high <= 1, got {self.weight!r}"
-            )
+        check_share("BackgroundMix", "weight", self.weight)
         check_probability("BackgroundMix", self.probability)
         check_choice("BackgroundMix", "ramp", self.ramp, RAMPS)
 
@@ -222,4 +218,4 @@ class BackgroundMix:
 
     def applied(self, args: np.ndarray) -> np.ndarray:
         """(B,) bool: the frame is visible."""
-        return args["weight"].any((1, 2))
+        return (args["weight"] != 0).any((1, 2))
