@@ -263,6 +263,7 @@ def time_filters(clip, repeat):
         functions |= torchvision_filters(clip)
     except ImportError as error:
         print(f"skipped: {error}")
+    functions |= dali_filters(clip)
     return calls(functions, repeat)
 
 
@@ -293,6 +294,29 @@ def torchvision_filters(clip):
     }
     return {
         f"torchvision {torchvision.__version__} v2.{name}": lambda _, op=op: op(video) for name, op in theirs.items()
+    }
+
+
+def dali_filters(clip):
+    """DALI's operators for the CPU that come nearest; its hue and contrast are others (docs/color.md)."""
+    from nvidia.dali import __version__ as version
+    from nvidia.dali import fn, pipeline_def, types
+
+    def made(operator, **options):
+        @pipeline_def(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
+        def pipeline():
+            return operator(fn.external_source(lambda: [clip], layout="FHWC", dtype=types.UINT8, ndim=4), **options)
+
+        built = pipeline()
+        built.build()
+        return lambda _: built.run()
+
+    return {
+        f"DALI {version} color_twist": made(fn.color_twist, brightness=1.2, contrast=0.8, saturation=1.3, hue=20),
+        f"DALI {version} hsv, saturation 0": made(fn.hsv, saturation=0),
+        f"DALI {version} gaussian_blur, 23": made(fn.gaussian_blur, window_size=23, sigma=1.05),
+        f"DALI {version} gaussian_blur, 5": made(fn.gaussian_blur, window_size=5, sigma=1.05),
+        f"DALI {version} noise.gaussian": made(fn.noise.gaussian, stddev=12),
     }
 
 

@@ -35,9 +35,15 @@ PEER_THREADS = 1  # torchcodec's threads in each worker
 
 
 def make_recipe(name, num_frames, stride):
-    """Crop, flip and normalise; "randaugment" has RandAugmentT too; "full" also mixes clips."""
+    """Crop, flip and normalise; "randaugment" has RandAugmentT too; "full" also mixes clips.
+
+    "simclr" has, after crop and flip, jitter, grey and blur.
+    """
     ops = [dv.RandomResizedCrop(224), dv.RandomHorizontalFlip()]
-    if name != "basic":
+    if name == "simclr":
+        ops += [dv.ColorJitter(0.4, 0.4, 0.4, 0.1, probability=0.8), dv.RandomGrayscale(0.2)]
+        ops.append(dv.GaussianBlur(23, (0.1, 2.0), probability=0.5))
+    elif name != "basic":
         ops.append(dv.RandAugmentT(num_ops=2, interpolation="nearest"))
     if name == "full":
         ops.append(dv.OneOf(ops=(dv.CubeCutMix(), dv.FadeMixUp())))
@@ -163,7 +169,7 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", help="folder with a sub-folder for each class")
-    parser.add_argument("--recipe", choices=("basic", "randaugment", "full"), default="basic")
+    parser.add_argument("--recipe", choices=("basic", "randaugment", "full", "simclr"), default="basic")
     parser.add_argument("--batches", type=int, default=0, help="batches in a round (default: a whole epoch)")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--num-frames", type=int, default=16)

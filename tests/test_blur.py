@@ -115,6 +115,14 @@ def test_rows_that_change_nothing_are_not_copied():
     assert not np.array_equal(out[1], clip[1])
 
 
+def test_impossible_windows_write_nothing_else(device):
+    """Where rows cannot be checked, as on a GPU, they count as the nearest window that is possible."""
+    (clip,) = noise_clips((2, 9, 70))
+    for asked, given in ((40, RADIUS_MAX), (2**31 - 1, RADIUS_MAX), (-1, 0), (-(2**31), 0)):
+        (out,) = run([clip], blur_rows([asked], [15.0], 2), device)
+        assert_pixels(out, run([clip], blur_rows([given], [15.0], 2), device)[0])
+
+
 def test_both_libraries_and_any_threads_give_the_same(monkeypatch):
     libraries = [kernels._load("baseline")]
     if not libraries[0].has_avx2():
