@@ -80,7 +80,10 @@ class PeerDataset(torch.utils.data.Dataset):
         sample = int(self.samples[i])
         clip = decode_with_peer(self.manifest.path(sample), self.frames[i])
         steps = [v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()]
-        if self.name != "basic":
+        if self.name == "simclr":
+            steps += [v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), v2.RandomGrayscale(0.2)]
+            steps.append(v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], 0.5))
+        elif self.name != "basic":
             steps.append(v2.RandAugment(num_ops=2, magnitude=9))  # nearest is its default
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.45,) * 3, (0.225,) * 3)]
         return v2.Compose(steps)(clip).transpose(0, 1), int(self.manifest.labels[sample])
