@@ -120,3 +120,25 @@ def test_a_plan_says_what_was_drawn():
 def test_bad_options_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "op, same",
+    [
+        (dv.ColorJitter([0.6, 1.4], np.float64(0.5)), dv.ColorJitter((0.6, 1.4), 0.5)),
+        (dv.RandomGrayscale(np.float64(0.5)), dv.RandomGrayscale(0.5)),
+        (dv.ExposureRamp([0.5, np.float64(1.5)]), dv.ExposureRamp((0.5, 1.5))),
+        (dv.Flicker([0, 0.5]), dv.Flicker((0, 0.5))),
+        (dv.GaussianNoise(np.float64(0.5)), dv.GaussianNoise(0.5)),
+        (dv.GaussianBlur(np.int64(3), [0.5, 1]), dv.GaussianBlur(3, (0.5, 1))),
+        (dv.MotionBlur([2, np.int64(5)]), dv.MotionBlur((2, 5))),
+        (dv.BackgroundMix([0, 0.5], np.float64(1)), dv.BackgroundMix((0, 0.5), 1.0)),
+        (dv.RandomApply(dv.GaussianBlur(), np.float64(0.5)), dv.RandomApply(dv.GaussianBlur(), 0.5)),
+    ],
+    ids=str,
+)
+def test_lists_and_numbers_of_numpy_are_as_good(op, same):
+    """They are written as Python's: a recipe is read back, and can be a key."""
+    assert op == same and hash(op) == hash(same) and repr(op) == repr(same)
+    recipe = dv.Recipe(ops=(op,))
+    assert dv.Recipe.parse(repr(recipe)) == recipe

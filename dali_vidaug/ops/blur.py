@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.check import are_numbers, check_choice, check_probability, is_number
+from dali_vidaug.ops.check import are_numbers, check_choice, check_probability, is_number, make_plain
 from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps
 from dali_vidaug.rng import Draws
@@ -91,6 +91,7 @@ class GaussianBlur:
     ramp: str = "constant"
 
     def __post_init__(self):
+        make_plain(self, "kernel_size", "sigma", "probability")
         size = self.kernel_size
         sigma: Any = self.sigma
         low, high = sigma if are_numbers(sigma, 2, 0, _SIGMA_MAX) else (sigma, sigma)

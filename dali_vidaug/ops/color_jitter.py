@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dali_vidaug.ops import color
-from dali_vidaug.ops.check import check_choice, check_probability
+from dali_vidaug.ops.check import check_choice, check_probability, make_plain
 from dali_vidaug.ops.color import CODES, FACTOR_MAX, as_range, check_jitter, draw_values, new_rows
 from dali_vidaug.ops.ramp import RAMPS
 from dali_vidaug.rng import Draws
@@ -52,6 +52,7 @@ class ColorJitter:
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
+        make_plain(self, *_FIELDS, "probability")
         for field, limits in zip(_FIELDS, _LIMITS, strict=True):
             check_jitter("ColorJitter", field, getattr(self, field), *limits)
         check_probability("ColorJitter", self.probability)
@@ -94,6 +95,7 @@ class RandomGrayscale:
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
+        make_plain(self, "probability")
         check_probability("RandomGrayscale", self.probability)
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dali_vidaug.ops import color
-from dali_vidaug.ops.check import check_choice, check_probability, check_share
+from dali_vidaug.ops.check import check_choice, check_probability, check_share, make_plain
 from dali_vidaug.ops.color import CODES, FACTOR_MAX, as_range, check_jitter, new_rows
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 from dali_vidaug.rng import Draws
@@ -41,6 +41,7 @@ class ExposureRamp:
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
+        make_plain(self, "brightness", "probability")
         check_jitter("ExposureRamp", "brightness", self.brightness, 0, FACTOR_MAX)
         check_choice("ExposureRamp", "curve", self.curve, _CURVES)
         check_probability("ExposureRamp", self.probability)
@@ -81,6 +82,7 @@ class Flicker:
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
+        make_plain(self, "strength", "probability")
         check_share("Flicker", "strength", self.strength)
         check_probability("Flicker", self.probability)
         check_choice("Flicker", "ramp", self.ramp, RAMPS)
@@ -119,6 +121,7 @@ class GaussianNoise:
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
+        make_plain(self, "std", "probability")
         check_share("GaussianNoise", "std", self.std)
         check_probability("GaussianNoise", self.probability)
         check_choice("GaussianNoise", "ramp", self.ramp, RAMPS)

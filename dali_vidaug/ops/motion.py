@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.check import check_choice, check_probability, check_share
+from dali_vidaug.ops.check import check_choice, check_probability, check_share, make_plain
 from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps
 from dali_vidaug.rng import Draws
@@ -98,6 +98,7 @@ class MotionBlur:
     ARGS = MOTION
 
     def __post_init__(self):
+        make_plain(self, "window", "probability")
         pair = self.window if isinstance(self.window, tuple) else (self.window, self.window)
         whole = len(pair) == 2 and all(isinstance(n, int) and 1 <= n <= WINDOW_MAX for n in pair)
         if not (whole and pair[0] <= pair[1]):
@@ -167,6 +168,7 @@ class BackgroundMix:
     ramp: str = "constant"
 
     def __post_init__(self):
+        make_plain(self, "weight", "probability")
         check_share("BackgroundMix", "weight", self.weight)
         check_probability("BackgroundMix", self.probability)
         check_choice("BackgroundMix", "ramp", self.ramp, RAMPS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dali_vidaug.ops.check import check_probability
+from dali_vidaug.ops.check import check_probability, make_plain
 from dali_vidaug.ops.color_jitter import ColorJitter
 from dali_vidaug.ops.names import is_on_time, name_of
 from dali_vidaug.rng import Draws
@@ -50,6 +50,7 @@ class RandomApply:
         ):
             if refused:
                 raise ValueError(f"RandomApply: op cannot be {self.op!r}: {why}")
+        make_plain(self, "probability")
         check_probability("RandomApply", self.probability)
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
