@@ -70,8 +70,8 @@ def test_the_gpu_graph_is_valid(name, several, decoder):
     assert (("decoders__Video", "mixed") in devices) == (decoder != "pyav")
     assert (("PermuteBatch", "gpu") in devices) == (several and decoder != "pyav")
     # Pixels never return to the CPU: what runs there provides numbers, or files and frames before they are sent.
-    # RandomApply takes its flag and the op's own part out of the rows.
-    numbers = {"_TensorSubscript", "_ArithmeticGenericOp"} if name == "RandomApply" else set()
+    # RandomApply takes its flag and the op's own part out of the rows; JpegArtefacts its flag.
+    numbers = {"_TensorSubscript", "_ArithmeticGenericOp"} if name in ("RandomApply", "JpegArtefacts") else set()
     assert {schema for schema, device in devices if device == "cpu"} <= {
         "ExternalSource", "_conditional__Split", *numbers,
     }  # fmt: skip

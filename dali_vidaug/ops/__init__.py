@@ -76,6 +76,7 @@ from dali_vidaug.ops.exposure import ExposureRamp, Flicker, GaussianNoise
 from dali_vidaug.ops.flip import RandomHorizontalFlip
 from dali_vidaug.ops.interpolate import FrameInterpolation
 from dali_vidaug.ops.jitter import FrameDrop, FrameJitter, TemporalJitter
+from dali_vidaug.ops.jpeg import JpegArtefacts
 from dali_vidaug.ops.mix import (
     CubeCutMix,
     CubeCutMixUp,
@@ -121,6 +122,7 @@ __all__ = [
     "GaussianBlur",
     "GaussianNoise",
     "HalfCopy",
+    "JpegArtefacts",
     "LabelSmoothing",
     "Mix",
     "MixUp",
