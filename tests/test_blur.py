@@ -52,9 +52,9 @@ def test_it_equals_torchvision(size):
         functional = import_torchvision()[1].functional
     except ImportError:
         pytest.skip("no torchvision")
-    shapes = [(2, 37, 41), (1, 33, 130), (1, 130, 33), (1, 34, 600)]
+    shapes = [(2, 37, 41), (1, 33, 130), (1, 34, 600)]
     for i, shape in enumerate(shapes):
-        for sigma in (0.1, 0.5, 1.234, 2.0, 7.5):
+        for sigma in (0.1, 1.234, 7.5):
             for clip in (patterned_clip(shape, i), extreme_clips(shape, 2, i)[1]):
                 video = torch.from_numpy(np.ascontiguousarray(np.moveaxis(clip, -1, 1)))
                 expected = np.moveaxis(functional.gaussian_blur(video, size, sigma).numpy(), 1, -1)

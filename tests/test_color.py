@@ -84,12 +84,11 @@ def by_torchvision(functional, clip, pairs, per_clip=False):
     return np.ascontiguousarray(np.moveaxis(frames.numpy(), 1, -1))
 
 
-@pytest.mark.parametrize("per_clip", [False, True], ids=["frame", "clip"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_all_orders_equal_torchvision(shape, per_clip, functional):
+def test_all_orders_equal_torchvision(shape, functional):
     rng = np.random.default_rng(0)
     for i, names in enumerate(permutations(NAMES)):
-        pairs = random_pairs(rng, names)
+        pairs, per_clip = random_pairs(rng, names), bool(i % 2)
         for clip in (extreme_clips(shape, 3, i)[i % 3], patterned_clip(shape, i)):
             (out,) = run([clip], color_rows([pairs], len(clip), per_clip))
             assert_pixels(out, by_torchvision(functional, clip, pairs, per_clip), **EXACT)
@@ -97,8 +96,8 @@ def test_all_orders_equal_torchvision(shape, per_clip, functional):
 
 @pytest.mark.parametrize("name", [*NAMES, "grey"])
 def test_each_op_equals_torchvision_for_many_colors(name, functional):
-    """A sixteenth of all colours, in a frame each for its red."""
-    red = np.arange(1, 256, 16)
+    """A 32nd of all colours, in a frame each for its red."""
+    red = np.arange(1, 256, 32)
     clip = np.stack(np.meshgrid(red, *[np.arange(256)] * 2, indexing="ij"), -1).astype(np.uint8)
     for value in {"grey": (1,), "hue": (0.3217, -0.0713, 0.5)}.get(name, (0.3217, 1.71, 1.3)):
         pairs = [(name, value)]
