@@ -290,6 +290,30 @@ def test_grayscale_of_torchvision_leaves_videos_as_they_are(v2):
     assert not torch.equal(theirs(video(clip)), video(clip))
 
 
+def test_gaussian_noise_is_as_strong(v2):
+    """Torchvision cuts the noise off towards 0, so that twice as many values do not change."""
+    clip = np.full((4, 64, 64, 3), 128, np.uint8)
+    torch.manual_seed(0)
+    theirs = v2.functional.gaussian_noise(video(clip), sigma=0.1).float() - 128
+    ours = augment([clip], (dv.GaussianNoise(0.1),), device="cpu").clips.float() - 128
+    assert abs(ours.std() - 25.5) < 0.3 and abs(theirs.std() - 25.1) < 0.3
+    assert 1.6 < (theirs == 0).float().mean() / (ours == 0).float().mean() < 2.4
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_random_apply_is_as_probable(v2, probability):
+    clips = noise_clips(*[(1, 2, 2)] * 600)
+    theirs = v2.RandomApply([v2.RandomInvert(1.0)], probability)
+    torch.manual_seed(0)
+    changed = np.mean([not torch.equal(theirs(video(clip)), video(clip)) for clip in clips])
+    batch = augment(clips, (dv.RandomApply(dv.RandAugment(1, ops=("Invert",)), probability),), device="cpu")
+    ours = np.mean(
+        [not np.array_equal(out.permute(1, 2, 3, 0).numpy(), c) for out, c in zip(batch.clips, clips, strict=True)]
+    )
+    for share in (changed, ours):
+        assert abs(share - probability) <= SIGMAS * (probability * (1 - probability) / 600) ** 0.5
+
+
 # A whole recipe
 
 
