@@ -56,7 +56,7 @@ def test_backgrounds_match_the_reference(shape, device):
     clips = [*extreme_clips(shape, 3), *(patterned_clip(shape, i) for i in range(6))]
     rows = np.zeros(len(clips), background_args(shape[0] + 1))
     rows["frame"], rows["num_values"] = rng.integers(0, shape[0], len(clips)), shape[0] + 1
-    rows["weight"][:, 0] = rng.choice([0, 1, 0.3, 0.5, 1 / 32768, 0.99998], (len(clips), shape[0] + 1))
+    rows["weight"][:, 0] = rng.choice([0, 1, 0.3, 0.5, 0.7, 1 / 32768, 0.99998], (len(clips), shape[0] + 1))
     for out, clip, row in zip(on(device, background, clips, rows), clips, rows, strict=True):
         assert_pixels(out, reference.background(clip, row))
 

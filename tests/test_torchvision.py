@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import assert_pixels, import_torchvision, noise_clips, patterned_clip, same_distribution
+from conftest import SIGMAS, assert_pixels, import_torchvision, noise_clips, patterned_clip, same_distribution
 from PIL import Image
 from test_docs import program
 
