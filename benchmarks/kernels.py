@@ -27,12 +27,14 @@ from PIL import Image
 from dali_vidaug.commands.checks import device
 from dali_vidaug.commands.checks.cases import (
     CASES,
+    FILTERS,
     INTERPOLATION,
     MIXES,
     VALUES,
     bytes_moved,
     call_of,
     case_row,
+    filter_rows,
     make_clip,
     mix_rows,
 )
@@ -119,7 +121,7 @@ def time_batch(clips, repeat, where):
     """All kernels on a batch on a device ("gpu" or "cpu"), checked there: times of a clip, and bytes moved for it."""
     copies = [device.upload(clip, where) for clip in clips]
     times, moved = {}, {}
-    for case in ("a plain copy", *CASES, *MIXES, INTERPOLATION):
+    for case in ("a plain copy", *CASES, *MIXES, *FILTERS, INTERPOLATION):
         if case == "a plain copy":
             function, nbytes = lambda: [clip.copy() for clip in copies], 2 * sum(clip.nbytes for clip in clips)
         else:
@@ -249,6 +251,86 @@ def time_mixing(clips, repeat):
     return {name: [t / batch for t in times] for name, times in calls(functions, repeat).items()}, moved
 
 
+def time_filters(clip, repeat):
+    """Ops on colour, other draws in each call: ours, and torchvision's v2 with its own draws, on a planar video."""
+    functions = {}
+    for name, op in FILTERS.items():
+        rows = [filter_rows(name, [clip], i) for i in range(repeat + 2)]
+        expected, tolerance = REFERENCES[name]
+        assert_pixels(op.run([clip], rows[0])[0], expected(clip, rows[0][0]), **tolerance)
+        functions[name] = lambda i, op=op, rows=rows: op.run([clip], rows[i], num_threads=1)
+    try:
+        functions |= torchvision_filters(clip)
+    except ImportError as error:
+        print(f"skipped: {error}")
+    functions |= dali_filters(clip)
+    return calls(functions, repeat)
+
+
+# What each op must equal. In float64 a value may be on the other side of a whole level, which hue and contrast stretch.
+REFERENCES = {
+    "ColorJitter": (reference.color, dict(max_diff=8, max_fraction=1e-3)),
+    "RandomGrayscale": (reference.color, dict(max_diff=1, max_fraction=1e-5)),
+    "GaussianBlur": (reference.blur, dict(max_diff=1, max_fraction=1e-3)),
+    "GaussianBlur, 5 pixels": (reference.blur, dict(max_diff=1, max_fraction=1e-3)),
+    "GaussianNoise": (reference.color, dict(max_diff=1, max_fraction=1e-3)),
+    "MotionBlur": (reference.motion, dict(max_diff=0)),
+    "BackgroundMix": (reference.background, dict(max_diff=0)),
+}
+
+
+def torchvision_filters(clip):
+    """On a plain tensor: RandomGrayscale of torchvision 0.28 leaves a tv_tensors.Video as it is."""
+    torchvision, v2, _ = import_torchvision()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    video = torch.from_numpy(clip).permute(0, 3, 1, 2).contiguous()
+    theirs = {
+        "ColorJitter(0.4, 0.4, 0.4, 0.1)": v2.ColorJitter(0.4, 0.4, 0.4, 0.1),
+        "RandomGrayscale(1.0)": v2.RandomGrayscale(1.0),
+        "GaussianBlur(23)": v2.GaussianBlur(23),
+        "GaussianBlur(5)": v2.GaussianBlur(5),
+        "GaussianNoise(sigma=0.05)": v2.GaussianNoise(sigma=0.05),
+    }
+    return {
+        f"torchvision {torchvision.__version__} v2.{name}": lambda _, op=op: op(video) for name, op in theirs.items()
+    }
+
+
+def dali_filters(clip):
+    """DALI's operators for the CPU that come nearest; its hue and contrast are others (docs/color.md)."""
+    from nvidia.dali import __version__ as version
+    from nvidia.dali import fn, pipeline_def, types
+
+    def made(operator, **options):
+        @pipeline_def(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
+        def pipeline():
+            return operator(fn.external_source(lambda: [clip], layout="FHWC", dtype=types.UINT8, ndim=4), **options)
+
+        built = pipeline()
+        built.build()
+        return lambda _: built.run()
+
+    return {
+        f"DALI {version} color_twist": made(fn.color_twist, brightness=1.2, contrast=0.8, saturation=1.3, hue=20),
+        f"DALI {version} hsv, saturation 0": made(fn.hsv, saturation=0),
+        f"DALI {version} gaussian_blur, 23": made(fn.gaussian_blur, window_size=23, sigma=1.05),
+        f"DALI {version} gaussian_blur, 5": made(fn.gaussian_blur, window_size=5, sigma=1.05),
+        f"DALI {version} noise.gaussian": made(fn.noise.gaussian, stddev=12),
+    }
+
+
+def compare_filters(times, rounds):
+    """Each of ours with torchvision's, where it is installed."""
+    found = {}
+    for name in FILTERS:
+        word = "GaussianBlur(5" if name.endswith("5 pixels") else f"{name}("
+        other = next((t for theirs, t in times.items() if f"v2.{word}" in theirs), None)
+        if other:
+            found[name] = compare(f"{name} compared with torchvision's", times[name], other, rounds)
+    return found
+
+
 def check_mixing(clips, rows):
     for out, expected in zip(blend(clips, rows), reference.blend(clips, rows), strict=True):
         assert_pixels(out, expected, max_diff=int(rows["spread"].any()), max_fraction=1e-3)
@@ -332,6 +414,10 @@ def main():
     results["randaugment"] = times = summary(single)
     print_table("RandAugment(2, 9), nearest, one CPU thread", times, next(iter(times.values()))[0])
     results["compared"] = compare_randaugment(single, options.rounds)
+    single = time_filters(clip, options.clips)
+    results["filters"] = times = summary(single)
+    print_table("Colour, blur and noise, one CPU thread", times)
+    results["compared"] |= compare_filters(single, options.rounds)
     results["affine"] = times = time_affine(clip, options.clips)
     print_table("One bilinear affine map, one CPU thread", times, next(iter(times.values()))[0])
     results["interpolation"] = times = time_interpolation(options.clips)

@@ -35,9 +35,15 @@ PEER_THREADS = 1  # torchcodec's threads in each worker
 
 
 def make_recipe(name, num_frames, stride):
-    """Crop, flip and normalise; "randaugment" has RandAugmentT too; "full" also mixes clips."""
+    """Crop, flip and normalise; "randaugment" has RandAugmentT too; "full" also mixes clips.
+
+    "simclr" has, after crop and flip, jitter, grey and blur.
+    """
     ops = [dv.RandomResizedCrop(224), dv.RandomHorizontalFlip()]
-    if name != "basic":
+    if name == "simclr":
+        ops += [dv.ColorJitter(0.4, 0.4, 0.4, 0.1, probability=0.8), dv.RandomGrayscale(0.2)]
+        ops.append(dv.GaussianBlur(23, (0.1, 2.0), probability=0.5))
+    elif name != "basic":
         ops.append(dv.RandAugmentT(num_ops=2, interpolation="nearest"))
     if name == "full":
         ops.append(dv.OneOf(ops=(dv.CubeCutMix(), dv.FadeMixUp())))
@@ -74,7 +80,10 @@ class PeerDataset(torch.utils.data.Dataset):
         sample = int(self.samples[i])
         clip = decode_with_peer(self.manifest.path(sample), self.frames[i])
         steps = [v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()]
-        if self.name != "basic":
+        if self.name == "simclr":
+            steps += [v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.4, 0.1)], 0.8), v2.RandomGrayscale(0.2)]
+            steps.append(v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], 0.5))
+        elif self.name != "basic":
             steps.append(v2.RandAugment(num_ops=2, magnitude=9))  # nearest is its default
         steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize((0.45,) * 3, (0.225,) * 3)]
         return v2.Compose(steps)(clip).transpose(0, 1), int(self.manifest.labels[sample])
@@ -163,7 +172,7 @@ def machine():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", help="folder with a sub-folder for each class")
-    parser.add_argument("--recipe", choices=("basic", "randaugment", "full"), default="basic")
+    parser.add_argument("--recipe", choices=("basic", "randaugment", "full", "simclr"), default="basic")
     parser.add_argument("--batches", type=int, default=0, help="batches in a round (default: a whole epoch)")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--num-frames", type=int, default=16)

@@ -57,6 +57,15 @@ struct Clip {
   int32_t reserved;
 };
 
+// a * b + c, rounded once. All other multiplications and additions are rounded one by one.
+DEVICE float fused(float a, float b, float c) {
+#ifdef __CUDACC_RTC__
+  return __fmaf_rn(a, b, c);
+#else
+  return __builtin_fmaf(a, b, c);
+#endif
+}
+
 DEVICE int64_t row_offset(const Clip& clip, int64_t frame, int32_t y) {
   return (frame * clip.height + y) * clip.width * 3;
 }

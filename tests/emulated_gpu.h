@@ -17,6 +17,7 @@ static thread_local Place threadIdx, blockIdx;
 static Place blockDim, gridDim;
 static pthread_barrier_t block_barrier, warp_barriers[32];
 
+static inline float __fmaf_rn(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 static inline void __syncthreads() { pthread_barrier_wait(&block_barrier); }
 static inline void __syncwarp() { pthread_barrier_wait(&warp_barriers[threadIdx.x / 32]); }
 

@@ -10,6 +10,7 @@ RANDAUGMENT_OPS = (
     "Identity AutoContrast Equalize Invert Posterize Solarize SolarizeAdd Brightness Contrast Color Sharpness "
     "Rotate ShearX ShearY TranslateX TranslateY"
 ).split()
+COLOR_OPS = "identity brightness contrast saturation hue grey noise".split()
 
 
 def randaugment(clip, row):
@@ -167,9 +168,84 @@ def _at(ends, t, frames, parts=1):
 
 
 def _noise(shape, t, row):
+    return np.floor(np.clip(row["color"] + row["spread"] * _unit_noise(shape, t, row["key"]), 0, 255) + 0.5)
+
+
+def _unit_noise(shape, t, key):
+    """(H, W, 3) of frame t: mean 0, standard deviation 1."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     counter = np.stack([x, y, np.full(shape, t), np.zeros(shape, int)], -1).astype(np.uint32)
-    words = philox4x32(counter, tuple(map(int, row["key"])))[..., :3]
+    words = philox4x32(counter, tuple(map(int, key)))[..., :3]
     total = words.copy().view(np.uint8).reshape(*shape, 3, 4).astype(int).sum(-1)
-    unit = (total - 510) / np.sqrt(4 * (256**2 - 1) / 12)
-    return np.floor(np.clip(row["color"] + row["spread"] * unit, 0, 255) + 0.5)
+    return (total - 510) / np.sqrt(4 * (256**2 - 1) / 12)
+
+
+def color(clip, row):
+    """The ops of a row of ``dali_vidaug.ops.color``, one after the other, each cut off to whole levels."""
+    for code, values in zip(row["op"], row["value"], strict=False):
+        name = COLOR_OPS[code]
+        if name == "contrast":
+            means = _v2_grey(clip).mean((1, 2))
+            means = np.full(len(clip), means.mean()) if row["per_clip"] else means
+        for t, value in enumerate(values[: len(clip)].astype(float)):
+            frame = clip[t].astype(float)
+            if name == "brightness":
+                frame = frame * value
+            elif name == "contrast":
+                frame = means[t] + (frame - means[t]) * value
+            elif name == "saturation":
+                frame = _v2_grey(frame)[..., None] * (1 - value) + frame * value
+            elif name == "grey" and value:
+                frame = np.repeat(_v2_grey(frame)[..., None], 3, -1)
+            elif name == "hue":
+                frame = _turn_hue(frame / 255, value) * (256 - 1e-3)
+            elif name == "noise":
+                frame = np.floor(frame + value * _unit_noise(frame.shape[:2], t, row["key"]) + 0.5)
+            clip = clip if t else clip.copy()
+            clip[t] = np.clip(frame, 0, 255).astype(np.uint8)
+    return clip
+
+
+def _v2_grey(rgb):
+    """The grey of torchvision's v2, whose weights add up to 0.9999, as a whole level."""
+    return (rgb.astype(int) @ [2989, 5870, 1140]) // 10000
+
+
+def _turn_hue(rgb, turns):
+    """The hue of pixels in [0, 1] turned in HSV, by the formula without sextants."""
+    value, spread = rgb.max(-1), np.ptp(rgb, -1)
+    r, g, b = np.moveaxis(rgb, -1, 0)
+    spread_or_1 = np.where(spread > 0, spread, 1)
+    sixths = np.select([value == r, value == g], [(g - b) / spread_or_1 % 6, (b - r) / spread_or_1 + 2],
+                       (r - g) / spread_or_1 + 4)  # fmt: skip
+    k = (np.array([5, 3, 1]) + 6 * turns + sixths[..., None]) % 6
+    return value[..., None] - spread[..., None] * np.clip(np.minimum(k, 4 - k), 0, 1)
+
+
+def blur(clip, row):
+    """A Gaussian blur of each frame: the weighted sum of the mirrored picture's pixels."""
+    out, radius = clip.copy(), int(row["radius"])
+    for t, sigma in enumerate(row["sigma"][0][: len(clip)].astype(float)):
+        if sigma == 0:
+            continue
+        weights = np.exp(-(np.arange(-radius, radius + 1.0) ** 2) / (2 * sigma**2))
+        weights /= weights.sum()
+        padded = np.pad(clip[t].astype(float), ((radius, radius), (radius, radius), (0, 0)), mode="reflect")
+        rows = sum(w * padded[k : k + clip.shape[1]] for k, w in enumerate(weights))
+        out[t] = np.floor(sum(w * rows[:, k : k + clip.shape[2]] for k, w in enumerate(weights)) + 0.5)
+    return out
+
+
+def motion(clip, row):
+    """Each frame as the mean of those in its window that exist, rounded half up."""
+    out = []
+    for t in range(len(clip)):
+        window = clip[max(t - int(row["before"]), 0) : t + int(row["after"]) + 1].astype(int)
+        out.append((2 * window.sum(0) + len(window)) // (2 * len(window)))
+    return np.stack(out).astype(np.uint8)
+
+
+def background(clip, row):
+    """A frame blended over all, with weights in 32768ths, rounded half up."""
+    weight = np.floor(row["weight"][0][: len(clip)].astype(float) * 32768 + 0.5).astype(int)[:, None, None, None]
+    return ((clip.astype(int) * (32768 - weight) + clip[row["frame"]] * weight + 16384) // 32768).astype(np.uint8)

@@ -17,7 +17,10 @@ from conftest import assert_pixels, blend_rows, extreme_clips, patterned_clip, r
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
+from dali_vidaug.ops.blur import blur, blur_args
+from dali_vidaug.ops.color import CODES, color, color_args
 from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
+from dali_vidaug.ops.motion import MOTION, background, background_args, motion
 from dali_vidaug.ops.randaugment import randaugment
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
@@ -81,4 +84,45 @@ def test_frames_are_interpolated(tmp_path, monkeypatch, size):
     rows, call = interpolate_rows(frames), partial(interpolate, num_frames=size)
     outputs = on_gpu(call, clips, rows, build("interpolate", rows.dtype, tmp_path), monkeypatch)
     for out, one in zip(outputs, call(clips, rows), strict=True):
+        assert_pixels(out, one)
+
+
+@pytest.mark.parametrize("per_clip", [False, True])
+def test_colors_are_changed(tmp_path, monkeypatch, per_clip):
+    rng = np.random.default_rng(0)
+    clips = [patterned_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (3, 5, 70), (1, 1, 1)] * 8)]
+    rows = np.zeros(len(clips), color_args(4, 4))
+    rows["op"] = [rng.permutation(np.arange(1, len(CODES)))[:4] for _ in clips]
+    rows["value"], rows["num_values"], rows["per_clip"] = rng.uniform(0.2, 1.8, (len(clips), 4, 4)), 4, per_clip
+    rows["value"][rows["op"] == CODES.index("hue")] -= 1
+    library = build("color", rows.dtype, tmp_path)
+    outputs = on_gpu(lambda clips, rows: color(clips, rows, 4), clips, rows, library, monkeypatch)
+    for out, one in zip(outputs, color(clips, rows, 4), strict=True):
+        assert_pixels(out, one)
+
+
+def test_frames_are_blurred(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    clips = [patterned_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (3, 5, 170), (1, 1, 1), (2, 3, 64)] * 4)]
+    rows = np.zeros(len(clips), blur_args(4))
+    rows["radius"], rows["num_values"] = rng.integers(0, 33, len(clips)), 4
+    rows["sigma"][:, 0] = rng.choice([0, 0.1, 1.0, 3.0, 20.0], (len(clips), 4))
+    outputs = on_gpu(blur, clips, rows, build("blur", rows.dtype, tmp_path), monkeypatch)
+    for out, one in zip(outputs, blur(clips, rows), strict=True):
+        assert_pixels(out, one)
+
+
+def test_frames_are_blended_with_each_other(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    clips = [patterned_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (9, 5, 70), (1, 1, 1)] * 5)]
+    rows = np.zeros(len(clips), MOTION)
+    rows["before"], rows["after"] = rng.integers(0, 8, (2, len(clips)))
+    outputs = on_gpu(motion, clips, rows, build("motion", rows.dtype, tmp_path), monkeypatch)
+    for out, one in zip(outputs, motion(clips, rows), strict=True):
+        assert_pixels(out, one)
+    rows = np.zeros(len(clips), background_args(9))
+    rows["frame"], rows["num_values"] = [rng.integers(len(clip)) for clip in clips], 9
+    rows["weight"][:, 0] = rng.choice([0, 1, 0.3, 0.99999], (len(clips), 9))
+    outputs = on_gpu(background, clips, rows, build("background", rows.dtype, tmp_path), monkeypatch)
+    for out, one in zip(outputs, background(clips, rows), strict=True):
         assert_pixels(out, one)

@@ -20,8 +20,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places "
     "media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip "
-    "ops.normalize ops.smoothing ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops.interpolate "
-    "ops.jitter ops.speed ops",
+    "ops.normalize ops.smoothing ops.blend ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure "
+    "ops.blur ops.motion ops.jpeg ops.random_apply ops.suites ops.randaugment ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.split "
     "data.join data.sampled data.manifest data.given data.segments data.header data.folder data.classes data.labels "
     "data.lists data.files data.known data.scan",

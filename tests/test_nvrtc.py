@@ -12,7 +12,12 @@ import stand_in
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
+from dali_vidaug.ops.blur import FRAME_BYTES as BLUR_FRAME_BYTES
+from dali_vidaug.ops.blur import blur, blur_args
+from dali_vidaug.ops.color import FRAME_BYTES as COLOR_FRAME_BYTES
+from dali_vidaug.ops.color import color, color_args
 from dali_vidaug.ops.interpolate import interpolate, interpolate_args
+from dali_vidaug.ops.motion import MOTION, background, background_args, motion
 from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
@@ -23,10 +28,19 @@ except RuntimeError as error:
     pytest.skip(f"CuPy finds no NVRTC ({error}); pip has it: nvidia-cuda-nvrtc", allow_module_level=True)
 
 CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy 14.2 adds (cupy/cuda/compiler.py)
-KERNELS = {"randaugment": args_dtype(2, 16), "blend": BLEND, "interpolate": interpolate_args(20)}
+KERNELS = {
+    "randaugment": args_dtype(2, 16),
+    "blend": BLEND,
+    "interpolate": interpolate_args(20),
+    "color": color_args(4, 16),
+    "blur": blur_args(16),
+    "motion": MOTION,
+    "background": background_args(16),
+}
 ENTRIES = {
     "randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"],
-    "interpolate": ["interpolate"],
+    "interpolate": ["interpolate"], "color": ["color_measure", "color_mean", "color_pixels"],
+    "blur": ["blur_prepare", "blur_pixels"], "motion": ["motion"], "background": ["background"],
 }  # fmt: skip
 
 
@@ -62,8 +76,10 @@ def test_compiles_to_machine_code_without_spills(name, architecture):
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_ptx_has_no_contraction_and_no_local_memory(name):
-    code, _ = build(kernels.source(name, KERNELS[name]), "compute_80")
-    ptx = code.decode()
+    text = kernels.source(name, KERNELS[name])
+    asked_for = "return __fmaf_rn(a, b, c);"
+    assert text.count(asked_for) == text.count("__fmaf_rn") > 0
+    ptx = build(text.replace(asked_for, "return a * b + c;"), "compute_80")[0].decode()
     assert not re.search(r"\bfma\.", ptx)
     assert not re.search(r"\.local\b", ptx)
     # The check can fail: without our options the compiler contracts.
@@ -130,6 +146,10 @@ def launch(name, fake_cupy, shapes):
         "randaugment": partial(randaugment, num_ops=2),
         "blend": blend,
         "interpolate": partial(interpolate, num_frames=20),
+        "color": partial(color, num_ops=4),
+        "blur": blur,
+        "motion": motion,
+        "background": background,
     }
     return clips, rows, calls[name](clips, rows)
 
@@ -165,5 +185,7 @@ def test_the_launcher_passes_what_the_kernels_take(name, fake_cupy):
 
 
 def work_bytes(name, shape):
-    """Scratch memory that a kernel uses: a state for each frame and room for a clip."""
-    return shape[0] * FRAME_BYTES + int(np.prod(shape)) if name == "randaugment" else 0
+    """Scratch memory that a kernel uses: a state for each frame and, for randaugment, room for a clip."""
+    if name == "randaugment":
+        return shape[0] * FRAME_BYTES + int(np.prod(shape))
+    return shape[0] * {"color": COLOR_FRAME_BYTES, "blur": BLUR_FRAME_BYTES}.get(name, 0)

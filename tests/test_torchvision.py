@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import SIGMAS, assert_pixels, import_torchvision, noise_clips, patterned_clip, same_distribution
 from PIL import Image
-from test_docs import define, program
+from test_docs import program
 
 import dali_vidaug as dv
 from dali_vidaug.ops.blend import own_share
@@ -258,29 +258,60 @@ def test_shares_of_cutmix_and_mixup_are_distributed_alike(name, v2):
     assert same_distribution(np.round(ours * 40).astype(int), np.round(shares * 40).astype(int))
 
 
-# ColorJitter, of one's own
+# Colour
 
 
-def test_color_jitter_of_ones_own(v2):
-    """Brightness is torchvision's; contrast turns about 128, not about a mean; factors of 1 change nothing."""
-    jitter = define(PAGE, "color jitter")
+def test_color_jitter_and_grayscale_are_torchvisions(v2):
+    """Torchvision's transform with the factors and the order of our plan: the same clips."""
+    clips = noise_clips(*[(2, 20, 30)] * 30)
+    batch = augment(
+        clips, (dv.ColorJitter(0.4, 0.4, 0.4, 0.1, statistics="frame"), dv.RandomGrayscale(0.5)), device="cpu"
+    )
+    jitter, seen = v2.ColorJitter(0.4, 0.4, 0.4, 0.1), set()
+    for out, clip, row, grey in zip(
+        batch.clips, clips, batch.plan.args["ColorJitter"], batch.plan.args["RandomGrayscale"], strict=True
+    ):
+        order = [code - 1 for code in row["op"].tolist()]  # torchvision numbers them alike, from 0
+        factors = {f"{n}_factor": float(row["value"][order.index(i), 0])
+                   for i, n in enumerate(("brightness", "contrast", "saturation", "hue"))}  # fmt: skip
+        expected = jitter.transform(video(clip), {"fn_idx": order, **factors})
+        expected = v2.functional.rgb_to_grayscale(expected, 3) if grey["value"].any() else expected
+        seen.add((*order, bool(grey["value"].any())))
+        exact = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")  # else nothing is fused there
+        assert_pixels(out.permute(1, 2, 3, 0).numpy(), frames(expected), max_diff=0 if exact else 4)
+    assert len(seen) > 15
+
+
+def test_grayscale_of_torchvision_leaves_videos_as_they_are(v2):
+    tv_tensors = import_torchvision()[2]
     (clip,) = noise_clips((2, 20, 30))
-    plain = augment([clip], (jitter(0.0, 0.0, 0.0, 0.0),), device="cpu").clips[0].permute(1, 2, 3, 0).numpy()
-    assert_pixels(plain, clip, max_diff=1)
-    batch = augment([clip] * 20, (jitter(0.4, 0.0, 0.0, 0.0),), device="cpu")
-    for out, row in zip(batch.clips, batch.plan.args["ColorJitter"], strict=True):
-        expected = v2.functional.adjust_brightness(video(clip), float(row["brightness"]))
-        assert (out.permute(1, 0, 2, 3).int() - expected.int()).abs().max() <= 1
-    batch = augment([clip] * 20, (jitter(0.0, 0.4, 0.0, 0.0),), device="cpu")
-    for out, row in zip(batch.clips, batch.plan.args["ColorJitter"], strict=True):
-        expected = np.clip((clip.astype(float) - 128) * row["contrast"] + 128, 0, 255)
-        assert np.abs(out.permute(1, 2, 3, 0).numpy() - expected).max() <= 1.01
-    factors = jitter().draw(Draws(0, 0, np.arange(5000)), 1, 9, 9)
-    for name, low, high in (("brightness", 0.6, 1.4), ("hue", -36, 36)):
-        values = factors[name]
-        assert low <= values.min() and values.max() <= high
-        assert abs(values.mean() - (low + high) / 2) < SIGMAS * (high - low) / 12**0.5 / 5000**0.5
-    dv.check_op(jitter(), frames=2, sizes=((24, 32), (32, 24)), device="cpu")
+    theirs = v2.RandomGrayscale(1.0)
+    assert torch.equal(theirs(tv_tensors.Video(video(clip))), video(clip))
+    assert not torch.equal(theirs(video(clip)), video(clip))
+
+
+def test_gaussian_noise_is_as_strong(v2):
+    """Torchvision cuts the noise off towards 0, so that twice as many values do not change."""
+    clip = np.full((4, 64, 64, 3), 128, np.uint8)
+    torch.manual_seed(0)
+    theirs = v2.functional.gaussian_noise(video(clip), sigma=0.1).float() - 128
+    ours = augment([clip], (dv.GaussianNoise(0.1),), device="cpu").clips.float() - 128
+    assert abs(ours.std() - 25.5) < 0.3 and abs(theirs.std() - 25.1) < 0.3
+    assert 1.6 < (theirs == 0).float().mean() / (ours == 0).float().mean() < 2.4
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_random_apply_is_as_probable(v2, probability):
+    clips = noise_clips(*[(1, 2, 2)] * 600)
+    theirs = v2.RandomApply([v2.RandomInvert(1.0)], probability)
+    torch.manual_seed(0)
+    changed = np.mean([not torch.equal(theirs(video(clip)), video(clip)) for clip in clips])
+    batch = augment(clips, (dv.RandomApply(dv.RandAugment(1, ops=("Invert",)), probability),), device="cpu")
+    ours = np.mean(
+        [not np.array_equal(out.permute(1, 2, 3, 0).numpy(), c) for out, c in zip(batch.clips, clips, strict=True)]
+    )
+    for share in (changed, ours):
+        assert abs(share - probability) <= SIGMAS * (probability * (1 - probability) / 600) ** 0.5
 
 
 # A whole recipe

@@ -74,11 +74,15 @@ An op on time decides which frames are decoded. It comes before all other ops, a
     need not know of them.
 """
 
+from dali_vidaug.ops.blur import GaussianBlur
+from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
 from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
+from dali_vidaug.ops.exposure import ExposureRamp, Flicker, GaussianNoise
 from dali_vidaug.ops.flip import RandomHorizontalFlip
 from dali_vidaug.ops.interpolate import FrameInterpolation
 from dali_vidaug.ops.jitter import FrameDrop, FrameJitter, TemporalJitter
+from dali_vidaug.ops.jpeg import JpegArtefacts
 from dali_vidaug.ops.mix import (
     CubeCutMix,
     CubeCutMixUp,
@@ -92,10 +96,12 @@ from dali_vidaug.ops.mix import (
     MovingCutMix,
     VideoMix,
 )
+from dali_vidaug.ops.motion import BackgroundMix, MotionBlur
 from dali_vidaug.ops.names import is_on_time, name_of, op_names
 from dali_vidaug.ops.normalize import Normalize
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
+from dali_vidaug.ops.random_apply import RandomApply
 from dali_vidaug.ops.random_crop import MultiScaleCrop, RandomCrop, ShortSideScale
 from dali_vidaug.ops.smoothing import LabelSmoothing
 from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
@@ -103,33 +109,43 @@ from dali_vidaug.ops.view_crops import FiveCrop, TenCrop, ThreeCrop
 
 __all__ = [
     "CROP",
+    "BackgroundMix",
     "CenterCrop",
+    "ColorJitter",
     "CubeCutMix",
     "CubeCutMixUp",
     "CubeCutout",
     "CutMix",
     "CutMixUp",
     "Cutout",
+    "ExposureRamp",
     "FadeMixUp",
     "FiveCrop",
+    "Flicker",
     "FrameCutMix",
     "FrameCutMixUp",
     "FrameCutout",
     "FrameDrop",
     "FrameInterpolation",
     "FrameJitter",
+    "GaussianBlur",
+    "GaussianNoise",
     "HalfCopy",
+    "JpegArtefacts",
     "LabelSmoothing",
     "Mix",
     "MixUp",
+    "MotionBlur",
     "MovingCutMix",
     "MultiScaleCrop",
     "Normalize",
     "OneOf",
     "RandAugment",
     "RandAugmentT",
+    "RandomApply",
     "RandomCrop",
     "RandomErasing",
+    "RandomGrayscale",
     "RandomHorizontalFlip",
     "RandomResizedCrop",
     "Resize",

@@ -40,6 +40,25 @@ def check_range(op: str, field: str, value: Any, highest: float = _INFINITE) -> 
         raise ValueError(f"{op}: {field} must be 0 < low <= high{limit}, got {value!r}")
 
 
+def make_plain(op: object, *fields: str) -> None:
+    """Options of a frozen dataclass as tuples and Python's numbers, which ``repr`` writes so that they can be read."""
+
+    def plain(value):
+        if isinstance(value, (tuple, list)):
+            return tuple(map(plain, value))
+        return value.item() if isinstance(value, np.generic) else value
+
+    for field in fields:
+        object.__setattr__(op, field, plain(getattr(op, field)))
+
+
+def check_share(op: str, field: str, value: Any) -> None:
+    """``value`` is a number in [0, 1], or a pair (low, high) of them."""
+    pair = are_numbers(value, 2, 0, 1) and value[0] <= value[1]
+    if not (pair or is_number(value, 0, 1)):
+        raise ValueError(f"{op}: {field} must be a number in [0, 1], or 0 <= low <= high <= 1, got {value!r}")
+
+
 def check_color(op: str, field: str, value: Any, highest: float = 1) -> None:
     """``value`` is R, G, B, each in [0, highest]."""
     if not are_numbers(value, 3, 0, highest):

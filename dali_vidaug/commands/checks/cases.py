@@ -10,9 +10,13 @@ import numpy as np
 
 from dali_vidaug.commands.checks.device import upload
 from dali_vidaug.ops.blend import blend, is_neutral
+from dali_vidaug.ops.blur import GaussianBlur
+from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
 from dali_vidaug.ops.erase import Cutout, RandomErasing
+from dali_vidaug.ops.exposure import GaussianNoise
 from dali_vidaug.ops.interpolate import interpolate, interpolate_rows
 from dali_vidaug.ops.mix import CubeCutMix, CubeCutMixUp, CutMix, FadeMixUp, MixUp
+from dali_vidaug.ops.motion import BackgroundMix, MotionBlur
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import CODES, args_dtype, randaugment
 from dali_vidaug.rng import Draws
@@ -27,6 +31,11 @@ MIXES: dict[str, Any] = {
     "CubeCutMix": CubeCutMix(), "CutMix": CutMix(), "FadeMixUp": FadeMixUp(), "MixUp": MixUp(),
     "CubeCutMixUp": CubeCutMixUp(), "OneOf(CubeCutMix, FadeMixUp)": OneOf((CubeCutMix(), FadeMixUp())),
     "Cutout": Cutout(), "RandomErasing, always": RandomErasing(1.0),
+}  # fmt: skip
+FILTERS: dict[str, Any] = {  # ops that have a method ``run``
+    "ColorJitter": ColorJitter(0.4, 0.4, 0.4, 0.1), "RandomGrayscale": RandomGrayscale(1.0),
+    "GaussianBlur": GaussianBlur(23), "GaussianBlur, 5 pixels": GaussianBlur(5),
+    "GaussianNoise": GaussianNoise(), "MotionBlur": MotionBlur(), "BackgroundMix": BackgroundMix(),
 }  # fmt: skip
 INTERPOLATION = "FrameInterpolation"  # a frame in the middle of each two
 
@@ -58,11 +67,16 @@ def mix_rows(case: str, clips: Sequence[np.ndarray], batch: int) -> np.ndarray:
     return MIXES[case].draw(Draws(0, 0, np.arange(len(clips)), batch=batch), *clips[0].shape[:3])
 
 
+def filter_rows(case: str, clips: Sequence[np.ndarray], batch: int) -> np.ndarray:
+    """(B,) rows of a kernel, as the op of one of ``FILTERS`` draws them for a batch."""
+    return FILTERS[case].draw(Draws(0, 0, np.arange(len(clips)) + batch * len(clips)), *clips[0].shape[:3])
+
+
 def call_of(case: str, clips: Sequence[Any], device: str) -> tuple[Callable[[], Any], float]:
     """A call of a kernel.
 
     Args:
-        case: one of ``CASES`` or ``MIXES``, or ``INTERPOLATION``.
+        case: one of ``CASES``, ``MIXES`` or ``FILTERS``, or ``INTERPOLATION``.
         clips: list of NumPy arrays (F, H, W, 3) uint8, all of one size.
         device: where it runs: "cpu" or "gpu".
 
@@ -72,6 +86,9 @@ def call_of(case: str, clips: Sequence[Any], device: str) -> tuple[Callable[[], 
     if case in MIXES:
         rows = mix_rows(case, clips, batch=0)
         moved, function = bytes_moved(rows, copied=device == "gpu").sum(), blend
+    elif case in FILTERS:
+        rows, function = filter_rows(case, clips, batch=0), FILTERS[case].run
+        moved = 2 * sum(clip.nbytes for clip in clips)
     elif case == INTERPOLATION:
         count = len(clips[0]) - 1
         rows = interpolate_rows(np.tile(np.arange(count) + 0.5, (len(clips), 1)))

@@ -84,6 +84,31 @@ def check_interpolate(context: Context) -> str:
     return f"{calls} batches, {nbytes / MB:.1f} MB, equal bit for bit"
 
 
+FILTERS: dict[str, tuple] = {  # ops of each kernel
+    "color": (
+        *(ops.ColorJitter(0.4, 0.4, 0.4, 0.5, statistics=s, ramp=ramp)
+          for s, ramp in (("clip", "constant"), ("frame", "temporal+"))),
+        ops.ColorJitter((0, 8), 2, (0, 9), 0.5, ramp="fourier"), ops.RandomGrayscale(0.5),
+        ops.ExposureRamp(0.9, "smooth"), ops.Flicker(0.5), ops.GaussianNoise(0.3, ramp="temporal+"),
+    ),
+    "motion": (ops.MotionBlur(), ops.MotionBlur((1, 64), 0.8)),
+    "background": (ops.BackgroundMix(), ops.BackgroundMix((0, 1), 0.5, "fourier")),
+    "blur": (ops.GaussianBlur(), ops.GaussianBlur(65, (2, 30), ramp="fourier"), ops.GaussianBlur(5, 0.8, 0.5)),
+}  # fmt: skip
+
+
+def check_filter(kernel: str, context: Context) -> str:
+    """A kernel that changes clips one by one, as each of its ops calls it; clips of all sizes in a batch."""
+    calls = nbytes = 0
+    shapes = (*SHAPES, (16, 56, 48), (5, 1, 40), (2, 40, 1)) * 2
+    for op, seed in product(FILTERS[kernel], range(1 if context.small else 6)):
+        clips = [make_clip(10 * seed + i, *shape) for i, shape in enumerate(shapes)]
+        rows = op.draw(Draws(seed, 0, np.arange(len(clips))), *np.array([clip.shape[:3] for clip in clips]).T)
+        nbytes += compare_kernel(repr(op), context, op.run, clips, rows)
+        calls += 1
+    return f"{calls} batches of {len(shapes)} clips, {nbytes / MB:.1f} MB, equal bit for bit"
+
+
 class Case(NamedTuple):
     """A chain of ops, how much its results may differ between GPU and CPU, and their dtype when normalised."""
 
@@ -107,6 +132,13 @@ OPS = {
     "Normalize, float16": Case((ops.RandomHorizontalFlip(), ops.Normalize()), HALF, "float16"),
     "RandAugment": Case((ops.RandAugment(),)),
     **{f"RandAugmentT, {suite}": Case((ops.RandAugmentT(suite=suite),)) for suite in SUITES},
+    "ColorJitter": Case((ops.ColorJitter(0.4, 0.4, 0.4, 0.1),)),
+    "RandomGrayscale": Case((ops.RandomGrayscale(0.5),)),
+    "GaussianBlur": Case((ops.GaussianBlur(),)),
+    **{name: Case((getattr(ops, name)(),)) for name in
+       ("ExposureRamp", "Flicker", "GaussianNoise", "MotionBlur", "BackgroundMix")},
+    "JpegArtefacts": Case((ops.JpegArtefacts((30, 95)),), dict(within=64, share=0.5)),  # the GPU rounds otherwise
+    "RandomApply": Case((ops.RandomApply(ops.RandomApply(ops.RandomHorizontalFlip())), ops.RandomApply())),
     "TrivialAugment": Case((ops.TrivialAugment("fourier"),)),
     "Mix": Case((ops.Mix(),)),
     **{family: Case((getattr(ops, family)(),)) for family in FAMILIES},

@@ -1,0 +1,223 @@
+"""Frames of a clip blended with each other: MotionBlur, and BackgroundMix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dali_vidaug.kernels import launch
+from dali_vidaug.ops.check import check_choice, check_probability, check_share, make_plain
+from dali_vidaug.ops.operator import as_operator
+from dali_vidaug.ops.ramp import RAMPS, draw_ramps
+from dali_vidaug.rng import Draws
+
+WINDOW_MAX = 64
+_RAMPED_MAX = 10.0  # magnitudes of ramps are in [0, 10], as those of RandAugment-T
+MOTION = np.dtype([("before", "i4"), ("after", "i4")])  # frames in the window besides the frame itself
+
+
+def background_args(frames: int) -> np.dtype:
+    """The dtype of a row of BackgroundMix, for clips of up to ``frames`` frames. Zeros do not change the clip."""
+    return np.dtype(  # the same as struct BackgroundArgs
+        [
+            ("frame", "i4"),  # that is blended over the others
+            ("num_values", "i4"),
+            ("weight", "f4", (1, frames)),  # of it, in each frame
+        ]
+    )
+
+
+def motion(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+    """Average frames of each clip with those around them.
+
+    Args:
+        clips: B arrays (F, H, W, 3) uint8, NumPy's or CuPy's.
+        rows: (B,) MOTION, or B arrays of their bytes, on the device of the clips.
+        num_threads: as in ``kernels.launch``.
+
+    Returns:
+        B arrays. On the CPU, clips that do not change are not copied: they are returned themselves.
+    """
+    skip: list[int] = []
+    if len(rows) and isinstance(rows[0], np.ndarray):
+        rows = np.stack(rows).view(MOTION)[:, 0]
+    if isinstance(rows, np.ndarray):
+        skip = [i for i, row in enumerate(rows) if not (row["before"] or row["after"]) or len(clips[i]) == 1]
+    return launch("motion", clips, rows, MOTION, skip=skip, num_threads=num_threads)
+
+
+def background(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+    """Blend a frame of each clip over all of its frames.
+
+    Args:
+        clips, num_threads: as in ``motion``.
+        rows: (B,) of dtype ``background_args(frames)``, or B arrays of their bytes; ``frames`` is at least the longest
+            clip's F.
+
+    Returns:
+        As ``motion``.
+
+    Raises:
+        ValueError: a clip has more frames than its row has values.
+    """
+    if not len(clips):
+        return []
+    frames = (rows[0].nbytes - background_args(0).itemsize) // 4
+    longest = max(clip.shape[0] for clip in clips)
+    if longest > frames:
+        raise ValueError(f"BackgroundMix: the plan has values for {frames} frames, but a clip has {longest}")
+    dtype, skip = background_args(frames), []
+    if isinstance(rows[0], np.ndarray):
+        rows = np.stack(rows).view(dtype)[:, 0]
+    if isinstance(rows, np.ndarray):
+        skip = np.flatnonzero(~rows["weight"].any((1, 2))).tolist()
+    return launch("background", clips, rows, dtype, skip=skip, num_threads=num_threads)
+
+
+@dataclass(frozen=True)
+class MotionBlur:
+    """Average each frame with the frames around it, as a longer exposure does.
+
+    The window of w frames is, for frame t, [t - (w - 1) // 2, t + w // 2], without what lies outside the clip: at its
+    ends fewer frames are averaged. A clip of one frame does not change.
+
+    Attributes:
+        window: frames that are averaged, or a pair of ints: uniform in low, ..., high for each clip; [1, 64].
+        probability: that a clip is changed.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    window: int | tuple[int, int] = (2, 5)
+    probability: float = 1.0
+
+    ARGS = MOTION
+
+    def __post_init__(self):
+        make_plain(self, "window", "probability")
+        pair = self.window if isinstance(self.window, tuple) else (self.window, self.window)
+        whole = len(pair) == 2 and all(isinstance(n, int) and 1 <= n <= WINDOW_MAX for n in pair)
+        if not (whole and pair[0] <= pair[1]):
+            raise ValueError(
+                f"MotionBlur: window must be an int in [1, {WINDOW_MAX}] or 1 <= low <= high <= {WINDOW_MAX}, got "
+                f"{self.window!r}"
+            )
+        check_probability("MotionBlur", self.probability)
+
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B,) MOTION."""
+        low, high = self.window if isinstance(self.window, tuple) else (self.window, self.window)
+        window = low + draws.integers("window", high - low + 1)
+        window = np.where(draws.uniform("apply") < self.probability, window, 1)
+        rows = np.zeros(len(draws), MOTION)
+        rows["before"], rows["after"] = (window - 1) // 2, window // 2
+        return rows
+
+    def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+        """``motion``."""
+        return motion(clips, rows, num_threads)
+
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """The kernel as an operator of DALI's graph."""
+        return as_operator(fn, motion, clips, args)
+
+    def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
+        """Refuse windows, such as those of an edited plan, that the kernel does not have."""
+        before, after = args["before"], args["after"]
+        wrong = (before < 0) | (after < 0) | (before.astype(np.int64) + after >= WINDOW_MAX)
+        if wrong.any():
+            i = int(wrong.argmax())
+            raise ValueError(
+                f"MotionBlur: before and after of row {i} must be >= 0, together less than {WINDOW_MAX}, got "
+                f"{before[i]} and {after[i]}"
+            )
+
+    def describe(self, row: Any) -> list[str]:
+        """A row as a line of text."""
+        if not (row["before"] or row["after"]):
+            return ["unchanged"]
+        return [f"mean of {row['before'] + row['after'] + 1} frames: {row['before']} before, {row['after']} after"]
+
+    def applied(self, args: np.ndarray) -> np.ndarray:
+        """(B,) bool: the clip has a window of more than a frame."""
+        return (args["before"] != 0) | (args["after"] != 0)
+
+
+@dataclass(frozen=True)
+class BackgroundMix:
+    """Blend one frame of a clip, drawn at random, over all of its frames; the label stays.
+
+    What stands still becomes stronger and says less: a network on video must look at what moves (Wang et al., "Removing
+    the Background by Adding the Background", CVPR 2021).
+
+    Attributes:
+        weight: of the frame, uniform in [low, high) for each clip, or a number; [0, 1].
+        probability: that a clip is changed.
+        ramp: how the weight changes during the clip: "constant" or another of ``ramp.draw_ramps``.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    weight: float | tuple[float, float] = (0.0, 0.3)
+    probability: float = 1.0
+    ramp: str = "constant"
+
+    def __post_init__(self):
+        make_plain(self, "weight", "probability")
+        check_share("BackgroundMix", "weight", self.weight)
+        check_probability("BackgroundMix", self.probability)
+        check_choice("BackgroundMix", "ramp", self.ramp, RAMPS)
+
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B,) of dtype ``background_args(F)``, F the longest clip's."""
+        frames = np.broadcast_to(np.asarray(frames, np.int64), len(draws))
+        low, high = self.weight if isinstance(self.weight, (tuple, list)) else (self.weight, self.weight)
+        num_frames, unit = int(frames.max(initial=1)), (high or 1) / _RAMPED_MAX
+        magnitude = draws.uniform("weight", low, high)[:, None] / unit
+        weight = unit * draw_ramps(draws, self.ramp, magnitude, _RAMPED_MAX, frames, num_frames)
+        mixed = draws.uniform("apply") < self.probability
+        rows = np.zeros(len(draws), background_args(num_frames))
+        rows["frame"] = draws.integers("frame", np.maximum(frames, 1))
+        rows["weight"] = np.where(mixed[:, None, None], weight, 0)
+        rows["num_values"] = num_frames
+        return rows
+
+    def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+        """``background``."""
+        return background(clips, rows, num_threads)
+
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """The kernel as an operator of DALI's graph."""
+        return as_operator(fn, background, clips, args)
+
+    def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
+        """Refuse arguments, such as those of an edited plan, that the kernel cannot apply."""
+        most = int(frames.max(initial=0))
+        num_values = args["weight"].shape[-1] if "weight" in (args.dtype.names or ()) else 0
+        if args.dtype != background_args(num_values) or num_values < most:
+            raise ValueError(f"BackgroundMix: arguments must have a weight for each of {most} frames")
+        for i, (row, count) in enumerate(zip(args, frames, strict=True)):
+            if row["num_values"] != num_values:
+                raise ValueError(f"BackgroundMix: num_values of row {i} must be {num_values}, got {row['num_values']}")
+            if not 0 <= row["frame"] < count:
+                raise ValueError(f"BackgroundMix: frame of row {i} must be in [0, {count}), got {row['frame']}")
+            good = (row["weight"] >= 0) & (row["weight"] <= 1)
+            if not good.all():
+                raise ValueError(f"BackgroundMix: weight of row {i} must be in [0, 1], got {row['weight'][~good][0]:g}")
+
+    def describe(self, row: Any) -> list[str]:
+        """A row as a line of text."""
+        values = row["weight"][0]
+        if not values.any():
+            return ["unchanged"]
+        text = " ".join(f"{v:.4g}" for v in (values[:1] if (values == values[0]).all() else values))
+        return [f"frame {row['frame']} over all, weight {text}"]
+
+    def applied(self, args: np.ndarray) -> np.ndarray:
+        """(B,) bool: the frame is visible."""
+        return (args["weight"] != 0).any((1, 2))
