@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug import geometry
 from dali_vidaug.ops.check import check_range, check_size
 from dali_vidaug.rng import Draws
 
@@ -43,6 +44,15 @@ def check_crops(name: str, args: np.ndarray, sizes: np.ndarray) -> None:
             f"{name}: the box of clip {i}, rows [{top[i]}, {bottom[i]}) and columns [{left[i]}, {right[i]}), is not in "
             f"its {sizes[i, 1]}x{sizes[i, 2]} frames (height x width)"
         )
+
+
+def crop_matrices(
+    self: object, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """(B, F, 3, 3) float64, of rows (B,) CROP: the method ``matrices`` of all ops that draw these."""
+    names = ("top", "left", "bottom", "right", "out_height", "out_width")
+    matrices = geometry.crop(*(args[name] for name in names))
+    return np.repeat(matrices[:, None], int(np.max(frames, initial=1)), 1)
 
 
 def _both(size):
@@ -92,6 +102,7 @@ class RandomResizedCrop:
 
     ARGS = CROP
     in_decoder = True
+    matrices = crop_matrices
 
     def __post_init__(self):
         check_size("RandomResizedCrop", self.size, "an int or (height, width)")
@@ -141,6 +152,7 @@ class Resize:
 
     ARGS = CROP
     in_decoder = True
+    matrices = crop_matrices
 
     def __post_init__(self):
         check_size("Resize", self.size, "an int (short side) or (height, width)")
@@ -174,6 +186,7 @@ class CenterCrop:
 
     ARGS = CROP
     in_decoder = True
+    matrices = crop_matrices
 
     def __post_init__(self):
         check_size("CenterCrop", self.size, "an int or (height, width)")
