@@ -14,19 +14,44 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-TESTS = ["tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py", "tests/test_interpolate.py"]
+TESTS = [
+    "tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py", "tests/test_interpolate.py",
+    "tests/test_warp.py",
+]  # fmt: skip
 TESTS_OF = {
     "blend.cu": "tests/test_blend.py",
     "weight.h": "tests/test_blend.py",
     "interpolate.cu": "tests/test_interpolate.py",
+    "warp.cu": "tests/test_warp.py",
+    "gather.h": "tests/test_warp.py",
 }
 MUTANTS = [  # file, what is there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
-    ("randaugment.cu", "(uint64_t)from_x < (uint64_t)clip.width", "(uint64_t)from_x <= (uint64_t)clip.width"),
-    ("randaugment.cu", "(m[0] * x + m[1] * y + m[2]) >> 32", "(m[0] * y + m[1] * x + m[2]) >> 32"),
-    ("randaugment.cu", "0 <= y0 && y0 < bottom", "0 <= y0 && y0 <= bottom"),
-    ("randaugment.cu", "clip.width - 1 - (int32_t)x0", "clip.width - (int32_t)x0"),
-    ("randaugment.cu", "a * 2048 + (b - a) * wx", "a * 2048 + (b - a) * wy"),
+    ("gather.h", "(uint64_t)x < right", "(uint64_t)x <= right"),
+    ("gather.h", "m[1] * row + m[2] - ONE / 2", "m[1] * row + m[2]"),
+    ("gather.h", "0 <= y0 && y0 < bottom ?", "0 <= y0 && y0 <= bottom ?"),
+    ("gather.h", "first = x0 < 0 ? (int32_t)-x0 : 0", "first = x0 < 0 ? (int32_t)-x0 - 1 : 0"),
+    ("gather.h", "frame.width - 1 - (int32_t)x0 < width ?", "frame.width - 1 - (int32_t)x0 > width ?"),
+    ("gather.h", "a * 2048 + (b - a) * wx", "a * 2048 + (b - a) * wy"),
+    ("gather.h", "soft && x0 == right", "soft && x0 == right - 1"),
+    ("gather.h", "left || low ? fill", "left || top ? fill"),
+    ("gather.h", "at < -FAR ? -FAR", "at < -FAR ? FAR"),
+    ("gather.h", "(double)FAR : (double)-FAR", "(double)FAR : (double)0"),
+    ("gather.h", "wx << 16 | (2048 - wx)", "wx << 16 | (2047 - wx)"),
+    ("gather.h", "start = -start, step = -step, high = 1 - low", "start = -start, step = -step, high = -low"),
+    ("gather.h", "(below % step > 0)", "(below % step < 0)"),
+    ("gather.h", "first = 0, last = width - 1;", "first = 0, last = width;"),
+    ("gather.h", "0, (frame.width - 2) * ONE", "0, frame.width * ONE"),
+    ("gather.h", "0, (frame.height - 1) * ONE", "0, frame.height * ONE"),
+    ("gather.h", "outside[count - 1] = 1", "outside[count - 1] = 0"),
+    ("gather.h", "frame.smooth ? 0 : 1024", "1024"),
+    ("gather.h", "frame.smooth ? frame.height - 1 : frame.height", "frame.height"),
+    ("gather.h", "const double y = row + 0.5", "const double y = row"),
+    ("gather.h", "1 / (row.z + row.dz * centre)", "row.z + row.dz * centre"),
+    ("warp.cu", "frame < args.num_matrices ? frame : args.num_matrices - 1", "0"),
+    ("warp.cu", "small && -limit < m[i] && m[i] < limit", "small"),
+    ("warp.cu", "m[6] == 0 && m[7] == 0", "m[6] == 0"),
+    ("warp.cu", "clip.src + frame * size", "clip.src"),
     ("randaugment.cu", "c < 3; ++c) ADD(", "c < 2; ++c) ADD("),
     ("randaugment.cu", "i + 1 < pixels ? 2 : 1", "i < pixels ? 2 : 1"),
     ("randaugment.cu", "down[i + 3] + 6)", "down[i + 3] + 7)"),

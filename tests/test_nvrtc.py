@@ -14,6 +14,7 @@ from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
 from dali_vidaug.ops.interpolate import interpolate, interpolate_args
 from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
+from dali_vidaug.ops.warp import warp, warp_dtype
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
 
@@ -23,10 +24,12 @@ except RuntimeError as error:
     pytest.skip(f"CuPy finds no NVRTC ({error}); pip has it: nvidia-cuda-nvrtc", allow_module_level=True)
 
 CUPYS_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy 14.2 adds (cupy/cuda/compiler.py)
-KERNELS = {"randaugment": args_dtype(2, 16), "blend": BLEND, "interpolate": interpolate_args(20)}
+KERNELS = {
+    "randaugment": args_dtype(2, 16), "blend": BLEND, "interpolate": interpolate_args(20), "warp": warp_dtype(16),
+}  # fmt: skip
 ENTRIES = {
     "randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"],
-    "interpolate": ["interpolate"],
+    "interpolate": ["interpolate"], "warp": ["warp"],
 }  # fmt: skip
 
 
@@ -95,7 +98,8 @@ def test_parameters_are_read_from_ptx():
         entry_parameters(build(text, "compute_80")[0].decode())
 
 
-@pytest.mark.parametrize("i, j", [("src", "dst"), ("args", "work"), ("frames", "height"), ("index", "count")])
+@pytest.mark.parametrize("i, j", [("src", "dst"), ("args", "work"), ("frames", "height"), ("index", "count"),
+                                  ("src_height", "src_width")])  # fmt: skip
 def test_swapped_fields_of_a_clip_are_refused(i, j, monkeypatch):
     names = [{i: j, j: i}.get(name, name) for name in kernels.CLIP.names]
     monkeypatch.setattr(kernels, "CLIP", np.dtype([(name, kernels.CLIP[name]) for name in names]))
@@ -130,6 +134,7 @@ def launch(name, fake_cupy, shapes):
         "randaugment": partial(randaugment, num_ops=2),
         "blend": blend,
         "interpolate": partial(interpolate, num_frames=20),
+        "warp": warp,
     }
     return clips, rows, calls[name](clips, rows)
 
@@ -158,6 +163,7 @@ def test_the_launcher_passes_what_the_kernels_take(name, fake_cupy):
             (frames or s[0], *s[1:3]) for s in shapes
         ]
         assert table[["index", "count"]].tolist() == [(0, 3), (1, 3), (2, 3)]
+        assert [tuple(row) for row in table[["src_height", "src_width"]].tolist()] == [s[1:3] for s in shapes]
     memory = [(array.data.ptr, array.nbytes) for array in (*clips, *rows, *outputs)]
     memory += zip(table["work"].tolist(), [work_bytes(name, shape) for shape in shapes], strict=True)
     memory.sort()

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import reference
 import torch
-from conftest import assert_pixels, import_torchvision, noise_clips, patterned_clip, same_distribution
+from conftest import (
+    assert_pixels,
+    import_torchvision,
+    noise_clips,
+    patterned_clip,
+    random_matrices,
+    same_distribution,
+)
 
 import dali_vidaug as dv
 from dali_vidaug import geometry, kernels
@@ -39,24 +46,6 @@ def run(clips, rows, device="cpu", **options):
     import cupy
 
     return [cupy.asnumpy(out) for out in warp([cupy.asarray(clip) for clip in clips], rows)]
-
-
-def random_matrices(shape, kind, seed):
-    """(F, 3, 3): strong and weak ones, with parts far outside."""
-    rng = np.random.default_rng(seed)
-    frames, height, width = shape
-    far = 10.0 ** rng.uniform(-2, 0.5, frames)
-    matrices = geometry.affine(
-        rng.uniform(-180, 180, frames), far * rng.normal(size=frames) * width, far * rng.normal(size=frames) * height,
-        np.exp(rng.normal(size=frames)), rng.uniform(-60, 60, frames), rng.uniform(-60, 60, frames), height, width,
-    )  # fmt: skip
-    if kind == "perspective":
-        matrices[:, 2, :2] = rng.normal(size=(frames, 2)) / (height + width)
-    if kind == "moved":  # rows that come from two rows
-        matrices = geometry.matrix_of(1, rng.normal(size=frames), far * rng.normal(size=frames) * width, 0, 1, far)
-    if kind == "whole pixels":
-        matrices = geometry.translation(*rng.integers(-3, 4, (2, frames)))
-    return matrices
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])

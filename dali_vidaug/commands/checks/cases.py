@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug import geometry
 from dali_vidaug.commands.checks.device import upload
 from dali_vidaug.ops.blend import blend, is_neutral
 from dali_vidaug.ops.erase import Cutout, RandomErasing
@@ -15,6 +16,7 @@ from dali_vidaug.ops.interpolate import interpolate, interpolate_rows
 from dali_vidaug.ops.mix import CubeCutMix, CubeCutMixUp, CutMix, FadeMixUp, MixUp
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import CODES, args_dtype, randaugment
+from dali_vidaug.ops.warp import warp, warp_rows
 from dali_vidaug.rng import Draws
 
 VALUES = {  # none of them round: round ones make ties
@@ -28,6 +30,9 @@ MIXES: dict[str, Any] = {
     "CubeCutMixUp": CubeCutMixUp(), "OneOf(CubeCutMix, FadeMixUp)": OneOf((CubeCutMix(), FadeMixUp())),
     "Cutout": Cutout(), "RandomErasing, always": RandomErasing(1.0),
 }  # fmt: skip
+ROTATED = (12.3, -4.0, 6.0, 1.1, 3.0, 0.0)  # geometry.affine's angle, x, y, scale, shears
+_TILTED = [[21, 9], [197, 31], [211, 190], [14, 215]]  # corners, of 224
+WARPS = ("affine, nearest", "affine, bilinear", "perspective, nearest", "perspective, bilinear")
 INTERPOLATION = "FrameInterpolation"  # a frame in the middle of each two
 
 
@@ -58,11 +63,21 @@ def mix_rows(case: str, clips: Sequence[np.ndarray], batch: int) -> np.ndarray:
     return MIXES[case].draw(Draws(0, 0, np.arange(len(clips)), batch=batch), *clips[0].shape[:3])
 
 
+def warp_row(case: str, height: int, width: int) -> np.ndarray:
+    """(1,) row of the kernel that moves frames: the same matrix for all frames, of one of ``WARPS``."""
+    kind, interpolation = case.split(", ")
+    if kind == "affine":
+        matrix = geometry.affine(*ROTATED, height, width)
+    else:
+        matrix = geometry.from_quad(np.array(_TILTED) / 224 * [width, height], width, height)
+    return warp_rows(matrix[None, None], height, width, (0, 0, 0), interpolation)
+
+
 def call_of(case: str, clips: Sequence[Any], device: str) -> tuple[Callable[[], Any], float]:
     """A call of a kernel.
 
     Args:
-        case: one of ``CASES`` or ``MIXES``, or ``INTERPOLATION``.
+        case: one of ``CASES``, ``MIXES`` or ``WARPS``, or ``INTERPOLATION``.
         clips: list of NumPy arrays (F, H, W, 3) uint8, all of one size.
         device: where it runs: "cpu" or "gpu".
 
@@ -72,6 +87,9 @@ def call_of(case: str, clips: Sequence[Any], device: str) -> tuple[Callable[[], 
     if case in MIXES:
         rows = mix_rows(case, clips, batch=0)
         moved, function = bytes_moved(rows, copied=device == "gpu").sum(), blend
+    elif case in WARPS:
+        rows = warp_row(case, *clips[0].shape[1:3]).repeat(len(clips))
+        moved, function = 2 * sum(clip.nbytes for clip in clips), warp
     elif case == INTERPOLATION:
         count = len(clips[0]) - 1
         rows = interpolate_rows(np.tile(np.arange(count) + 0.5, (len(clips), 1)))
