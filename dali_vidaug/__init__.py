@@ -47,6 +47,7 @@ from dali_vidaug.ops import (
     TrivialAugment,
     VideoMix,
 )
+from dali_vidaug.mapping import pixel_matrices
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report
@@ -150,6 +151,7 @@ __all__ = [
     "augment",
     "check_op",
     "draw_plan",
+    "pixel_matrices",
     "scan",
 ]
 

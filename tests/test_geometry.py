@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import import_torchvision, patterned_clip, randaugment_rows, random_chains
+from test_docs import define
 
 import dali_vidaug as dv
 from dali_vidaug import geometry, kernels
@@ -243,6 +244,34 @@ def test_inverses_and_products():
     assert geometry.wrapped([0, 180, 190, -190, 720]).tolist() == [0, -180, -170, 170, 0]
     assert geometry.is_convex([[0, 0], [1, 0], [1, 1], [0, 1]]) and not geometry.is_convex(np.zeros((4, 2)))
     assert not geometry.is_convex([[0, 0], [0, 1], [1, 1], [1, 0]]), "the other way round"
+
+
+def test_the_matrices_of_a_plan_are_those_of_its_ops(numbered_manifest):
+    ops = (dv.RandomResizedCrop((32, 48)), dv.RandomHorizontalFlip(), dv.RandAugmentT(), dv.MixUp(), dv.Normalize())
+    plan = dv.draw_plan(numbered_manifest, dv.Recipe(dv.ClipSampling(4), ops), [0, 1, 2])
+    matrices = dv.pixel_matrices(plan)
+    assert matrices.shape == (3, 4, 3, 3)
+    crop, flip, chain = (plan.args[name] for name in ("RandomResizedCrop", "RandomHorizontalFlip", "RandAugmentT"))
+    four, (height, width) = np.full(3, 4), numbered_manifest.frame_sizes([0, 1, 2])
+    expected = (
+        crop_matrices(None, crop, four, height, width)
+        @ ops[1].matrices(flip, four, np.full(3, 32), np.full(3, 48))
+        @ ops[2].matrices(chain, four, np.full(3, 32), np.full(3, 48))
+    )
+    assert np.array_equal(matrices, expected)
+    assert np.array_equal(dv.pixel_matrices(plan, height, width), matrices)
+    assert not np.array_equal(dv.pixel_matrices(plan, height + 1, width + 1), matrices) or not flip["mirrored"].any()
+
+
+def test_plans_whose_pixels_cannot_be_traced_are_refused():
+    clips = [np.zeros((4, 32, 32, 3), np.uint8)] * 2
+    plan = dv.augment(clips, (dv.RandomHorizontalFlip(),), layout="FHWC", device="cpu").plan
+    with pytest.raises(ValueError, match="the plan has no manifest; give the height and width"):
+        dv.pixel_matrices(plan)
+    op = define("docs/adding-an-op.md", "op that changes the size")()
+    plan = dv.augment(clips, (op,), layout="FHWC", device="cpu").plan
+    with pytest.raises(ValueError, match="EverySecondFrame changes the number of frames, 4 to 2"):
+        dv.pixel_matrices(plan, 32, 32)
 
 
 def test_every_op_of_randaugment_that_moves_pixels_has_a_matrix():
