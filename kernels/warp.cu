@@ -5,7 +5,7 @@
 
 struct WarpArgs {
   uint8_t fill[3];   // R, G, B, of everything outside the frame
-  uint8_t bilinear;  // otherwise nearest
+  uint8_t bilinear;  // 0: nearest; 2: neighbours outside the frame are the pixels at its edge
   int32_t num_matrices;   // at least 1; the last one holds for all further frames
   int32_t height, width;  // of the result
   double matrix[1][3][3];
@@ -24,7 +24,7 @@ DEVICE bool is_affine(const double* m) {
 DEVICE void warp_row(const Clip& clip, const WarpArgs& args, int32_t, int32_t frame, int32_t y) {
   const int64_t size = (int64_t)clip.src_height * clip.src_width * 3;
   const Frame from = {clip.src + frame * size, args.fill, nullptr, clip.src_height, clip.src_width, args.bilinear != 0,
-                      true};
+                      args.bilinear != 2};
   const double* m = args.matrix[frame < args.num_matrices ? frame : args.num_matrices - 1][0];
   uint8_t* dst = clip.dst + row_offset(clip, frame, y);
   if (is_affine(m)) {

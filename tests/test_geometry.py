@@ -101,6 +101,7 @@ def test_cosine_and_sine_are_the_librarys():
 
 CHAINED = {
     "RandomResizedCrop": dv.RandomResizedCrop((90, 120), scale=(0.4, 1.0)),
+    "RandomResizedCrop, shifted": dv.RandomResizedCrop((90, 120), scale=(0.4, 1.0), shift=True),
     "Resize": dv.Resize((100, 130)),
     "CenterCrop": dv.CenterCrop((80, 96)),
     "RandomHorizontalFlip": dv.RandomHorizontalFlip(),

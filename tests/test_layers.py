@@ -19,8 +19,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.unchanged media.container media.indexed_file media.references media.cut media.convert media.remux "
     "media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places media.first_bytes "
     "media.measure media.encode",
-    "ops": "ops.names ops.check ops.operator ops.ramp ops.warp ops.affine ops.camera ops.crop ops.sizes ops.flip "
-    "ops.normalize ops.smoothing "
+    "ops": "ops.names ops.check ops.operator ops.ramp ops.warp ops.affine ops.camera ops.shift ops.crop ops.sizes "
+    "ops.flip ops.normalize ops.smoothing "
     "ops.blend ops.erase ops.mix ops.one_of ops.suites ops.randaugment ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.split "
     "data.join data.sampled data.manifest data.given data.segments data.header data.folder data.classes data.labels "

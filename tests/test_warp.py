@@ -397,6 +397,67 @@ def test_edited_rows_that_do_not_fit_are_refused():
     assert warp([], rows[:0]) == [] and warp_dtype(3).itemsize == 16 + 3 * 72
 
 
+# ---- crops that move
+
+
+def test_the_box_of_a_moving_crop_goes_evenly_from_one_to_another():
+    """Both boxes are those that crops which stay draw."""
+    op, stays = dv.RandomResizedCrop((30, 40), shift=True), dv.RandomResizedCrop((30, 40))
+    draws, rows = drawn(op, (5, 90, 120), 50)
+    first = stays.draw(draws, *(np.full(50, n) for n in (5, 90, 120)))
+    last = stays.draw(draws.named("x.last"), *(np.full(50, n) for n in (5, 90, 120)))
+    sides = np.array([[box[name] for name in ("left", "top", "right", "bottom")] for box in (first, last)])
+    corners = geometry.map_points(rows["matrix"], [[0, 0], [40, 30]]).reshape(50, 5, 4)
+    for t in range(5):
+        np.testing.assert_allclose(corners[:, t].T, sides[0] * (1 - t / 4) + sides[1] * t / 4, atol=1e-9)
+    assert (sides[0] != sides[1]).any(0).mean() > 0.9
+    _, single = drawn(op, (1, 90, 120), 50)
+    assert np.array_equal(single["matrix"][:, 0], rows["matrix"][:, 0])
+
+
+@pytest.mark.parametrize("shape, size", [((3, 60, 80), (33, 47)), ((2, 31, 17), 40), ((1, 1, 1), 5), ((2, 4, 90), 16)])
+def test_a_moving_crop_is_slowfasts_of_each_frame(shape, size):
+    """Of boxes of whole pixels: torch's interpolation of the crop; beyond its edge ours sees the frame."""
+    op, both = dv.RandomResizedCrop(size, shift=True), size if isinstance(size, tuple) else (size, size)
+    clips = [patterned_clip(shape, i) for i in range(5)]
+    batch = dv.augment(clips, (op,), layout="FHWC", device="cpu", seed=3)
+    for clip, row, out in zip(clips, batch.plan.args["RandomResizedCrop"], batch.clips.numpy(), strict=True):
+        assert out.shape == (shape[0], *both, 3) and op.describe(row)
+        for t in range(0, shape[0], max(shape[0] - 1, 1)):  # the first and last box are of whole pixels
+            left, top, right, bottom = (
+                geometry.map_points(row["matrix"][t], [[0, 0], both[::-1]]).ravel().round().astype(int)
+            )
+            part = video(clip[t : t + 1, top:bottom, left:right]).float()
+            theirs = torch.nn.functional.interpolate(part, both, mode="bilinear", align_corners=False)[0]
+            theirs = theirs.permute(1, 2, 0).round().to(torch.uint8).numpy()
+            across, down = -(-both[1] // (2 * (right - left))), -(-both[0] // (2 * (bottom - top)))
+            inner = (slice(down, both[0] - down), slice(across, both[1] - across))
+            whole = (left, top, right, bottom) == (0, 0, shape[2], shape[1])
+            assert_pixels(*((x if whole else x[inner]) for x in (out[t], theirs)), max_diff=1)
+
+
+def test_moving_crops_keep_the_contract():
+    op = dv.RandomResizedCrop((20, 24), shift=True)
+    dv.check_op(op, frames=4, sizes=((24, 32), (31, 17)), device="cpu")
+    assert not hasattr(op, "ARGS") and not op.in_decoder and hasattr(dv.RandomResizedCrop(), "ARGS")
+    assert not hasattr(dv.RandomResizedCrop(), "describe") and dv.RandomResizedCrop().in_decoder
+    _, rows = drawn(op, (4, 30, 40), 3)
+    sizes = [np.full(3, n) for n in (4, 30, 40)]
+    op.check(rows, *sizes)
+    for field, value, message in (
+        ("num_matrices", 3, "num_matrices must be 4, at least 4 frames"),
+        ("out_height", 21, "out_height and out_width must be 20 and 24"),
+        ("matrix", np.nan, "the box of clip 0 leaves its 30x40 frames"),
+        ("matrix", geometry.translation(30.0, 0.0), "the box of clip 0 leaves its 30x40 frames"),
+    ):
+        other = rows.copy()
+        other[field] = value
+        with pytest.raises(ValueError, match=message):
+            op.check(other, *sizes)
+    with pytest.raises(ValueError, match="arguments must be of dtype shift_dtype"):
+        op.check(warp_rows(rows["matrix"], 30, 40, (0, 0, 0), "bilinear"), *sizes)
+
+
 def test_vertical_flips(device):
     clips = [patterned_clip((2, 5, 7), i) for i in range(12)]
     batch = dv.augment(clips, (dv.RandomVerticalFlip(),), layout="FHWC", device=device)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dali_vidaug import geometry
-from dali_vidaug.ops.check import check_range, check_size
+from dali_vidaug.ops.check import check_choice, check_range, check_size
+from dali_vidaug.ops.operator import as_operator
+from dali_vidaug.ops.shift import check_shift, describe_shift, shift_rows
+from dali_vidaug.ops.warp import matrices as warp_matrices
+from dali_vidaug.ops.warp import warp
 from dali_vidaug.rng import Draws
 
 CROP = np.dtype(
@@ -87,10 +92,16 @@ class RandomResizedCrop:
     Ten boxes are drawn and the first that fits is used; when none fits, the largest centred box whose aspect ratio is
     in range. All ten are always drawn. Definition: torchvision's RandomResizedCrop.
 
+    With ``shift`` (SlowFast's ``random_resized_crop_with_shift``) a second box is drawn in the same way, and the crop
+    moves and grows evenly from the first box, in the clip's first frame, to the second, in its last. SlowFast rounds
+    the box of each frame to pixels; here it is not rounded, so that it does not tremble. Such crops are bilinear
+    without antialiasing, as SlowFast's, and are done after decoding.
+
     Attributes:
         size: height and width of the result: an int for a square, or (height, width).
         scale: area of the box as a fraction of the frame's, uniform in [low, high).
         ratio: width / height of the box, log-uniform in [low, high).
+        shift: the box moves.
 
     Raises:
         ValueError: an option is out of range.
@@ -99,18 +110,35 @@ class RandomResizedCrop:
     size: int | tuple[int, int] = 224
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-
-    ARGS = CROP
-    in_decoder = True
-    matrices = crop_matrices
+    shift: bool = False
 
     def __post_init__(self):
         check_size("RandomResizedCrop", self.size, "an int or (height, width)")
         check_range("RandomResizedCrop", "scale", self.scale, highest=1)
         check_range("RandomResizedCrop", "ratio", self.ratio)
+        check_choice("RandomResizedCrop", "shift", self.shift, (True, False))
+
+    @property
+    def in_decoder(self) -> bool:
+        """PyAV can do crops that do not move."""
+        return not self.shift
+
+    @property
+    def ARGS(self) -> np.dtype:
+        """CROP; boxes that move have a dtype that depends on the frames, hence no such attribute."""
+        if self.shift:
+            raise AttributeError("ARGS")
+        return CROP
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
-        """(B,) CROP: a box for each clip of (B,) sizes."""
+        """(B,) CROP: a box for each clip of (B,) sizes; or if it moves, (B,) of dtype ``shift.shift_dtype``."""
+        boxes = self._draw_boxes(draws, height, width)
+        if not self.shift:
+            return boxes
+        last = self._draw_boxes(draws.named(f"{draws.prefix}.last"), height, width)
+        return shift_rows(boxes, last, frames, _both(self.size))
+
+    def _draw_boxes(self, draws, height, width):
         frame_height, frame_width = (np.asarray(x, np.int64)[:, None] for x in (height, width))
         area = draws.uniform("area", *self.scale, n=_TRIES) * frame_height * frame_width
         low, high = np.log(self.ratio)
@@ -133,7 +161,27 @@ class RandomResizedCrop:
         box_width = np.where(width / height > high, np.round(height * high), width)
         return np.stack([np.clip(box_height, 1, height), np.clip(box_width, 1, width)], -1).astype(np.int64)
 
-    build = _build_resize
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """DALI's resize of the box; of one that moves, a kernel."""
+        if "matrix" in args:
+            return as_operator(fn, partial(warp, size=_both(self.size)), clips, args)
+        return _build_resize(self, fn, clips, args)
+
+    def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
+        """Refuse boxes that move out of the frame; those that stay are checked as all crops are."""
+        if self.shift:
+            check_shift(args, _both(self.size), frames, height, width)
+
+    def matrices(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B, F, 3, 3) float64."""
+        return (warp_matrices if self.shift else crop_matrices)(self, args, frames, height, width)
+
+    @property
+    def describe(self) -> Any:
+        """What says in words where a box moves; one that stays has fields that say it."""
+        if not self.shift:
+            raise AttributeError("describe")
+        return describe_shift
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dali_vidaug.kernels import check_sides, launch
 from dali_vidaug.ops.operator import as_operator
 
 INTERPOLATIONS = ("nearest", "bilinear")
+AT_THE_EDGE = 2
 
 
 @cache
@@ -24,7 +25,7 @@ def warp_dtype(num_matrices: int) -> np.dtype:
     return np.dtype(
         [  # the same as struct WarpArgs
             ("fill", "u1", 3),  # R, G, B, of what comes in from outside the frame
-            ("bilinear", "u1"),
+            ("bilinear", "u1"),  # 0: nearest; AT_THE_EDGE: neighbours outside are the pixels at the edge, not `fill`
             ("num_matrices", "i4"),  # the last one holds for all further frames
             ("height", "i4"),  # of the clip
             ("width", "i4"),
@@ -44,7 +45,9 @@ def warp_rows(
     return rows
 
 
-def warp(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+def warp(
+    clips: Sequence[Any], rows: Any, num_threads: int | None = None, size: tuple[int, int] | None = None
+) -> list[Any]:
     """Move each frame of each clip as its matrix says.
 
     Bilinear: a neighbour outside the frame has the colour ``fill``, so that edges are smooth. Nearest: the pixel in
@@ -55,6 +58,7 @@ def warp(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> lis
         rows: (B,) of dtype ``warp_dtype(M)``, or B arrays of their bytes, on the device of the clips. M is 1, or at
             least the longest clip's F.
         num_threads: as in ``kernels.launch``.
+        size: height and width of the results; None: those of the clips. With a size nothing is checked.
 
     Returns:
         B arrays. On the CPU, clips that do not change are not copied: they are returned themselves.
@@ -70,9 +74,10 @@ def warp(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> lis
     skip: list[int] = []
     if isinstance(rows[0], (np.ndarray, np.void)):
         rows = rows if isinstance(rows, np.ndarray) and rows.dtype.names else np.stack(rows).view(dtype)[:, 0]
-        _check_sizes(rows, np.array([clip.shape[:3] for clip in clips], np.int64))
-        skip = np.flatnonzero(~is_warped(rows)).tolist()
-    return launch("warp", clips, rows, dtype, skip=skip, num_threads=num_threads)
+        if size is None:
+            _check_sizes(rows, np.array([clip.shape[:3] for clip in clips], np.int64))
+            skip = np.flatnonzero(~is_warped(rows)).tolist()
+    return launch("warp", clips, rows, dtype, skip=skip, out_size=size, num_threads=num_threads)
 
 
 def _check_sizes(rows, sizes):

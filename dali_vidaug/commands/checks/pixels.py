@@ -125,6 +125,7 @@ OPS = {
     "Resize": Case((ops.Resize((40, 50)),), RESIZED),
     "RandomResizedCrop": Case((ops.RandomResizedCrop(40),), RESIZED),
     "RandomHorizontalFlip": Case((ops.RandomHorizontalFlip(),)),
+    "RandomResizedCrop, shifted": Case((ops.RandomResizedCrop(40, shift=True),)),
     "RandomVerticalFlip": Case((ops.RandomVerticalFlip(),)),
     **{name: Case((op,)) for name, op in WARPED.items()},
     "Normalize": Case((ops.Normalize(),), FLOAT),
