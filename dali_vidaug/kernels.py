@@ -168,20 +168,26 @@ def launch(
     shapes = [(count, *(out_size or clip.shape[1:3]), 3) for count, clip in zip(counts, clips, strict=True)]
     outputs = [clip if i in skip else xp.empty(shapes[i], np.uint8) for i, clip in enumerate(clips)]
     sizes = [work_bytes(*clip.shape[:3]) if work_bytes else 0 for clip in clips]
-    table = np.zeros(len(clips), CLIP)
-    for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
-        table[field] = [_address(array) for array in arrays]
-    for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
-        table[field] = [shape[axis] for shape in shapes]
-    for field, axis in (("src_height", 1), ("src_width", 2)):
-        table[field] = [clip.shape[axis] for clip in clips]
-    table["index"], table["count"] = np.arange(len(clips)), len(clips)
+    table = _table(clips, outputs, rows)
     calls = [(entry, i) for i in range(passes) for entry in entries or (name,)]
     if xp is np:
         _run_cpu(table, sizes, calls, num_threads or len(os.sched_getaffinity(0)))
     else:
         _run_gpu(name, args, table, sizes, calls)
     return outputs
+
+
+def _table(clips, outputs, rows):
+    """(B,) CLIP, without scratch memory."""
+    table = np.zeros(len(clips), CLIP)
+    for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
+        table[field] = [_address(array) for array in arrays]
+    for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
+        table[field] = [out.shape[axis] for out in outputs]
+    for field, axis in (("src_height", 1), ("src_width", 2)):
+        table[field] = [clip.shape[axis] for clip in clips]
+    table["index"], table["count"] = np.arange(len(clips)), len(clips)
+    return table
 
 
 def _check(name, clips, rows, args, counts, out_size):

@@ -85,6 +85,18 @@ def _build_resize(self, fn: Any, clips: Any, args: Any) -> Any:
     )
 
 
+class _UnlessItMoves:
+    """An attribute that a crop with ``shift`` does not have: the dtype of its rows depends on the number of frames."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def __get__(self, op, owner=None):
+        if getattr(op, "shift", False):
+            raise AttributeError("a crop that moves has no such attribute")
+        return self._value
+
+
 @dataclass(frozen=True)
 class RandomResizedCrop:
     """Crop a random box, the same in every frame, and scale it to ``size`` (bilinear, antialiased).
@@ -112,23 +124,14 @@ class RandomResizedCrop:
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
     shift: bool = False
 
+    ARGS = _UnlessItMoves(CROP)
+    in_decoder = _UnlessItMoves(True)
+
     def __post_init__(self):
         check_size("RandomResizedCrop", self.size, "an int or (height, width)")
         check_range("RandomResizedCrop", "scale", self.scale, highest=1)
         check_range("RandomResizedCrop", "ratio", self.ratio)
         check_choice("RandomResizedCrop", "shift", self.shift, (True, False))
-
-    @property
-    def in_decoder(self) -> bool:
-        """PyAV can do crops that do not move."""
-        return not self.shift
-
-    @property
-    def ARGS(self) -> np.dtype:
-        """CROP; boxes that move have a dtype that depends on the frames, hence no such attribute."""
-        if self.shift:
-            raise AttributeError("ARGS")
-        return CROP
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) CROP: a box for each clip of (B,) sizes; or if it moves, (B,) of dtype ``shift.shift_dtype``."""
