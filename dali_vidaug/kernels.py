@@ -42,6 +42,7 @@ CLIP = np.dtype(
 NVRTC_OPTIONS = ("--std=c++17", "--fmad=false")
 THREADS = 256  # per block: all of them work on one frame, or each 32 on a row of pixels
 _ROWS_PER_BLOCK = 32
+_GATHERS = ("randaugment", "warp")
 _MAX_GRID_Y = 65535  # CUDA's limit along y, where each clip has its place; along x it is 2**31 - 1
 _SCRATCH_KEPT_MAX = 64 << 20  # bytes, for each thread
 _scratch = threading.local()
@@ -203,22 +204,17 @@ def _check(name, clips, rows, args, counts, out_size):
             )
         frames = max(clip.shape[0], counts[i])
         # Kernels count rows of pixels and the bytes of a frame in int32, with room for a loop's step beyond the end,
-        # and the pixels of a clip in uint32.
+        # and the pixels of a clip in uint32. Those with gather.h count 1/2048 of a pixel in int32.
         for height, width in (clip.shape[1:3], out_size or clip.shape[1:3]):
-            if max(frames * height, height * width * 3) > 2**30 or frames * height * width >= 2**32:
+            large = max(frames * height, height * width * 3) > 2**30 or frames * height * width >= 2**32
+            if large or (name in _GATHERS and max(height, width) > 2**18):
+                sides = ", sides of 2**18" if name in _GATHERS else ""
                 raise ValueError(
                     f"{name}: clip {i} is too large, {(frames, height, width, 3)}: 2**30 rows of pixels, 2**30 bytes a "
-                    "frame and 2**32 - 1 pixels are the limits; cut it into shorter clips or scale it down first"
+                    f"frame{sides} and 2**32 - 1 pixels are the limits; cut it into shorter clips or scale it down first"
                 )
         if row.nbytes != args.itemsize:
             raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
-
-
-def check_sides(name: str, clips: Sequence[Any]) -> None:
-    """Refuse frames that are too long for the positions of kernels/gather.h, which are int32, in 1/2048 of a pixel."""
-    for i, clip in enumerate(clips):
-        if max(clip.shape[1:3]) > 2**18:
-            raise ValueError(f"{name}: clip {i} is {clip.shape}, but sides of frames may be 2**18 pixels at most")
 
 
 def interleave(red: np.ndarray, green: np.ndarray, blue: np.ndarray, out: np.ndarray) -> None:

@@ -393,8 +393,9 @@ def test_edited_rows_that_do_not_fit_are_refused():
     clip = patterned_clip((4, 10, 21))
     with pytest.raises(ValueError, match="frames of clip 0 are 10x21"):
         warp([clip], rows[:1])
-    with pytest.raises(ValueError, match="sides of frames may be"):
-        warp([np.zeros((1, 1, 2**18 + 1, 3), np.uint8)], rows[:1])
+    long = np.zeros((1, 1, 2**18 + 1, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"warp: clip 0 is too large, \(1, 1, 262145, 3\): .* sides of 2\*\*18"):
+        warp([long], warp_rows(np.ones((1, 1, 3, 3)), 1, 2**18 + 1, (0, 0, 0), "nearest"))
     assert warp([], rows[:0]) == [] and warp_dtype(3).itemsize == 16 + 3 * 72
 
 

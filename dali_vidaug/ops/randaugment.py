@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug import geometry
-from dali_vidaug.kernels import check_sides, launch
+from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
 from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
@@ -56,7 +56,6 @@ def randaugment(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int 
     """
     if not len(clips):
         return []
-    check_sides("randaugment", clips)
     frames = (rows[0].nbytes - args_dtype(num_ops, 0).itemsize) // (4 * num_ops)
     longest = max(clip.shape[0] for clip in clips)
     if longest > frames:

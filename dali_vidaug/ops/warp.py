@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.geometry import inverse, map_points
-from dali_vidaug.kernels import check_sides, launch
+from dali_vidaug.kernels import launch
 from dali_vidaug.ops.operator import as_operator
 
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -68,7 +68,6 @@ def warp(
     """
     if not len(clips):
         return []
-    check_sides("warp", clips)
     empty = warp_dtype(0).itemsize
     dtype = warp_dtype((rows[0].nbytes - empty) // (warp_dtype(1).itemsize - empty))
     skip: list[int] = []
