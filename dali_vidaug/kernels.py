@@ -183,10 +183,8 @@ def _table(clips, outputs, rows):
     table = np.zeros(len(clips), CLIP)
     for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
         table[field] = [_address(array) for array in arrays]
-    for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
-        table[field] = [out.shape[axis] for out in outputs]
-    for field, axis in (("src_height", 1), ("src_width", 2)):
-        table[field] = [clip.shape[axis] for clip in clips]
+    table["frames"], table["height"], table["width"], _ = np.array([out.shape for out in outputs]).T
+    _, table["src_height"], table["src_width"], _ = np.array([clip.shape for clip in clips]).T
     table["index"], table["count"] = np.arange(len(clips)), len(clips)
     return table
 
@@ -208,10 +206,10 @@ def _check(name, clips, rows, args, counts, out_size):
         for height, width in (clip.shape[1:3], out_size or clip.shape[1:3]):
             large = max(frames * height, height * width * 3) > 2**30 or frames * height * width >= 2**32
             if large or (name in _GATHERS and max(height, width) > 2**18):
-                sides = ", sides of 2**18" if name in _GATHERS else ""
                 raise ValueError(
                     f"{name}: clip {i} is too large, {(frames, height, width, 3)}: 2**30 rows of pixels, 2**30 bytes a "
-                    f"frame{sides} and 2**32 - 1 pixels are the limits; cut it into shorter clips or scale it down first"
+                    f"frame, 2**32 - 1 pixels and (of {', '.join(_GATHERS)}) sides of 2**18 are the limits; cut it into "
+                    "shorter clips or scale it down first"
                 )
         if row.nbytes != args.itemsize:
             raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
