@@ -208,8 +208,8 @@ def _check(name, clips, rows, args, counts, out_size):
             if large or (name in _GATHERS and max(height, width) > 2**18):
                 raise ValueError(
                     f"{name}: clip {i} is too large, {(frames, height, width, 3)}: 2**30 rows of pixels, 2**30 bytes a "
-                    f"frame, 2**32 - 1 pixels and (of {', '.join(_GATHERS)}) sides of 2**18 are the limits; cut it into "
-                    "shorter clips or scale it down first"
+                    f"frame, 2**32 - 1 pixels and (of {', '.join(_GATHERS)}) sides of 2**18 are the limits; cut it "
+                    "into shorter clips or scale it down first"
                 )
         if row.nbytes != args.itemsize:
             raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
