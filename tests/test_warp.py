@@ -368,6 +368,12 @@ def test_bad_options_are_refused(make, message):
         make()
 
 
+def test_lists_are_taken_as_tuples():
+    given = dv.RandomAffine([-5, 10], [0.1, 0.2], [0.5, 2.0], [-3, 3], fill=[1, 2, 3])
+    same = dv.RandomAffine((-5, 10), (0.1, 0.2), (0.5, 2.0), (-3, 3), fill=(1, 2, 3))
+    assert given == same and hash(given) == hash(same) and repr(given) == repr(same)
+
+
 def test_edited_rows_that_do_not_fit_are_refused():
     op = dv.RandomRotation(ramp="temporal")
     _, rows = drawn(op, (4, 10, 20), 3)

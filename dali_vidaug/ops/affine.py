@@ -20,6 +20,9 @@ _STRONGEST = 2.0  # of a ramp: times what was drawn
 
 
 def _check_common(op, name):
+    for field in ("degrees", "translate", "scale", "shear", "fill"):
+        if isinstance(getattr(op, field, None), list):
+            object.__setattr__(op, field, tuple(getattr(op, field)))
     check_choice(name, "interpolation", op.interpolation, warp.INTERPOLATIONS)
     check_color(name, "fill", op.fill, highest=255)
     if any(isinstance(value, float) and value % 1 for value in op.fill):
