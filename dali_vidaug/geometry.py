@@ -64,7 +64,7 @@ def affine(
     c, d = sine / along_y[0], -sine / along_y[0] * tangent + turn[0]  # difference of both angles
     back = matrix_of(d / scale, -b / scale, 0, -c / scale, a / scale, 0)
     middle_x, middle_y = np.asarray(width) / 2, np.asarray(height) / 2
-    return translation(middle_x, middle_y) @ back @ translation(-middle_x - x, -middle_y - y)
+    return translation(middle_x, middle_y) @ back @ translation(-middle_x - np.asarray(x), -middle_y - np.asarray(y))
 
 
 def crop(
@@ -127,7 +127,7 @@ def is_convex(corners: ArrayLike) -> np.ndarray:
     points = np.asarray(corners, np.float64)
     ahead = np.roll(points, -1, -2) - points
     turn = np.roll(ahead, -1, -2)
-    return (ahead[..., 0] * turn[..., 1] - ahead[..., 1] * turn[..., 0] > 0).all(-1)
+    return np.asarray((ahead[..., 0] * turn[..., 1] - ahead[..., 1] * turn[..., 0] > 0).all(-1))
 
 
 def fixed(matrices: ArrayLike) -> np.ndarray:
