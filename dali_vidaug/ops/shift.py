@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -33,9 +32,12 @@ def shift_rows(first: np.ndarray, last: np.ndarray, frames: np.ndarray, size: tu
     """(B,) rows for boxes (B,) CROP of the first frame and of the last; between them the sides move evenly."""
     count = int(np.max(frames, initial=1))
     share = position(np.broadcast_to(np.asarray(frames, np.int64), len(first)), count)
-    sides: Any = [first[name][:, None] + (last[name].astype(float) - first[name])[:, None] * share for name in _BOX]
+    top, left, bottom, right = (
+        first[name][:, None] + (last[name].astype(float) - first[name])[:, None] * share for name in _BOX
+    )
     rows = np.zeros(len(first), shift_dtype(count))
-    rows["matrix"], rows["num_matrices"], rows["bilinear"] = crop(*sides, *size), count, AT_THE_EDGE
+    rows["matrix"] = crop(top, left, bottom, right, *size)
+    rows["num_matrices"], rows["bilinear"] = count, AT_THE_EDGE
     rows["out_height"], rows["out_width"] = size
     return rows
 
