@@ -49,25 +49,26 @@ DEVICE void position(const Affine& row, int32_t i, int32_t* at_x, int32_t* at_y)
   *at_x = near((row.x + row.dx * i) >> 21), *at_y = near((row.y + row.dy * i) >> 21);
 }
 
-// A row under any matrix: each position is divided by its third coordinate.
+// A row under any matrix: each position is divided by its third coordinate. x, y, dx and dy are in 1/2048 of a pixel.
 struct Perspective {
   double x, y, z, dx, dy, dz;
 };
 
 DEVICE Perspective perspective_row(const double* m, int32_t row) {
   const double y = row + 0.5;
-  return {m[1] * y + m[2], m[4] * y + m[5], m[7] * y + m[8], m[0], m[3], m[6]};
+  return {(m[1] * y + m[2]) * 2048, (m[4] * y + m[5]) * 2048, m[7] * y + m[8], m[0] * 2048, m[3] * 2048, m[6]};
 }
 
-// NaN becomes -FAR. The sum is positive, where truncation rounds down.
+// `at` is from FAR to the left, so that truncation rounds down; NaN becomes -FAR.
 DEVICE int32_t near(double at) {
-  return (int32_t)((at > -FAR ? at < FAR ? at : (double)FAR : (double)-FAR) + FAR) - FAR;
+  const double positive = at > 0 ? at : 0;
+  return (int32_t)(positive < 2.0 * FAR ? positive : 2.0 * FAR) - FAR;
 }
 
 DEVICE void position(const Perspective& row, int32_t i, int32_t* at_x, int32_t* at_y) {
-  const double centre = i + 0.5, scale = 1 / (row.z + row.dz * centre);
-  *at_x = near(((row.x + row.dx * centre) * scale - 0.5) * 2048);
-  *at_y = near(((row.y + row.dy * centre) * scale - 0.5) * 2048);
+  const double centre = i + 0.5, scale = 1 / (row.z + row.dz * centre), half = 1024;
+  *at_x = near((row.x + row.dx * centre) * scale + (FAR - half));
+  *at_y = near((row.y + row.dy * centre) * scale + (FAR - half));
 }
 
 // ---- one pixel

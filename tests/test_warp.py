@@ -79,8 +79,9 @@ def test_impossible_matrices_touch_no_other_memory(device):
         outputs = run([clip] * 300, rows, device)
         filled = sum((out == (200, 100, 7)).all(-1).all() for out in outputs)
         assert filled > 200
-    away = warp_rows(geometry.translation(1e9, 0)[None, None], 33, 70, (200, 100, 7), "bilinear")
-    assert (run([clip], away, device)[0] == (200, 100, 7)).all()
+    for far in (4e8, -4e8, 1e9, -1e9):
+        away = warp_rows(geometry.translation(far, 0)[None, None], 33, 70, (200, 100, 7), "bilinear")
+        assert (run([clip], away, device)[0] == (200, 100, 7)).all()
 
 
 @pytest.mark.parametrize("device", [pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True)
