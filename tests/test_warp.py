@@ -115,10 +115,15 @@ def test_both_libraries_and_any_threads_give_the_same(monkeypatch):
             assert_pixels(a, b)
 
 
-def test_nothing_beyond_a_clip_is_written_or_shown():
+@pytest.mark.parametrize("kind", ["moved", "enlarged", "perspective"])
+def test_nothing_beyond_a_clip_is_written_or_shown(kind):
     """The fast way reads and writes more than a pixel: not beyond the row's last one, nor the frame's."""
     shape = (2, 9, 70)
     matrices = geometry.translation(0.5, 0.25) @ geometry.rotation([[1e-9], [2.0]], *shape[1:])[:, 0]
+    if kind != "moved":  # the last pixel comes from the middle of the frame
+        matrices = geometry.affine([[1.0], [0.0]], 0, 0, 2.0, 0, 0, *shape[1:])[:, 0]
+    if kind == "perspective":
+        matrices[:, 2, 0] = 1e-6
     rows = warp_rows(matrices[None], *shape[1:], (1, 2, 3), "bilinear")
     ring = np.full((3, *shape, 3), 77, np.uint8)
     clip = ring[1]
