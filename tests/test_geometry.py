@@ -287,6 +287,13 @@ def test_plans_whose_pixels_cannot_be_traced_are_refused():
         dv.pixel_matrices(plan, 32, 32)
 
 
+@pytest.mark.parametrize("name", [n for n in dv.ops.__all__ if isinstance(getattr(dv.ops, n), type)])
+def test_crops_and_flips_say_where_their_pixels_come_from(name):
+    op = getattr(dv.ops, name)()
+    crops, flips = getattr(op, "in_decoder", False), getattr(op, "mirrors", False)
+    assert hasattr(op, "matrices") or not (crops or flips)
+
+
 def test_every_op_of_randaugment_that_moves_pixels_has_a_matrix():
     """In any suite, at the highest magnitude: the corner of a frame moves, or the op is one of colour."""
     for suite in SUITES:
