@@ -162,3 +162,21 @@ def map_boxes(matrices: ArrayLike, boxes: ArrayLike) -> np.ndarray:
     mapped = map_points(inverse(matrices), corners.reshape(shape))
     mapped = mapped.reshape(*mapped.shape[:-2], *corners.shape[-3:])
     return np.concatenate([mapped.min(-2), mapped.max(-2)], -1)
+
+
+def clip_boxes(boxes: ArrayLike, height: ArrayLike, width: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Cut boxes off at the edges of a frame.
+
+    Args:
+        boxes: (..., 4), x1, y1, x2, y2.
+        height, width: of the frames: numbers, or (...,).
+
+    Returns:
+        (..., 4) the boxes within [0, width] x [0, height], and (...,) in [0, 1] which share of each box that is; 0 for
+        boxes without an area.
+    """
+    b = np.asarray(boxes, np.float64)
+    limits = np.stack(np.broadcast_arrays(width, height, width, height), -1)
+    clipped = np.clip(b, 0, limits)
+    area, left = (np.prod(np.maximum(box[..., 2:] - box[..., :2], 0), -1) for box in (b, clipped))
+    return clipped, np.where(area > 0, left / np.where(area > 0, area, 1), 0.0)
