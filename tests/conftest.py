@@ -363,6 +363,8 @@ def random_matrices(shape, kind, seed):
     )  # fmt: skip
     if kind == "perspective":
         matrices[:, 2, :2] = rng.normal(size=(frames, 2)) / (height + width)
+    if kind == "tilted":  # as seen from below
+        matrices[:, 2, 1] = rng.normal(size=frames) / (height + width)
     if kind == "moved":  # rows that come from two rows
         matrices = geometry.matrix_of(1, rng.normal(size=frames), far * rng.normal(size=frames) * width, 0, 1, far)
     if kind == "whole pixels":
