@@ -24,24 +24,28 @@ import numpy as np
 import torch
 from PIL import Image
 
+from dali_vidaug import geometry
 from dali_vidaug.commands.checks import device
 from dali_vidaug.commands.checks.cases import (
     CASES,
     FILTERS,
     INTERPOLATION,
     MIXES,
-    VALUES,
+    ROTATED,
+    WARPS,
     bytes_moved,
     call_of,
     case_row,
     filter_rows,
     make_clip,
     mix_rows,
+    warp_row,
 )
 from dali_vidaug.device import gpu
 from dali_vidaug.ops.blend import blend
 from dali_vidaug.ops.interpolate import interpolate, interpolate_rows
 from dali_vidaug.ops.randaugment import RandAugmentT, randaugment
+from dali_vidaug.ops.warp import warp
 from dali_vidaug.rng import Draws
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -121,7 +125,7 @@ def time_batch(clips, repeat, where):
     """All kernels on a batch on a device ("gpu" or "cpu"), checked there: times of a clip, and bytes moved for it."""
     copies = [device.upload(clip, where) for clip in clips]
     times, moved = {}, {}
-    for case in ("a plain copy", *CASES, *MIXES, *FILTERS, INTERPOLATION):
+    for case in ("a plain copy", *CASES, *MIXES, *FILTERS, *WARPS, INTERPOLATION):
         if case == "a plain copy":
             function, nbytes = lambda: [clip.copy() for clip in copies], 2 * sum(clip.nbytes for clip in clips)
         else:
@@ -195,21 +199,82 @@ def dali_randaugment(clip):
     }
 
 
-def time_affine(clip, repeat):
+def time_warps(clip, repeat):
+    """One map of all frames, one thread, {case: {whose: times}}: ours, torchvision's, OpenCV's, DALI's."""
+    found = {}
+    for case in WARPS:
+        row = warp_row(case, SIZE, SIZE)
+        expected, unsure = reference.warp(clip[:1], row[0])
+        out = warp([clip], row, 1)[0][:1]
+        assert_pixels(out[~unsure], expected[~unsure], max_diff=int(row["bilinear"][0]))
+        functions = {"ours": lambda _, row=row: warp([clip], row, 1)}
+        for make in (torchvision_warp, opencv_warp, dali_warp):
+            try:
+                functions |= make(clip, case, row["matrix"][0, 0])
+            except ImportError as error:
+                print(f"skipped: {error}")
+        found[case] = calls(functions, repeat)
     row = case_row("Rotate, bilinear", FRAMES)
-    functions = {"Rotate, bilinear": lambda _: randaugment([clip], row, 1)}
-    try:
-        import cv2
-    except ImportError as error:
-        print(f"skipped: {error}")
+    found["affine, bilinear"] |= calls({"RandAugmentT, Rotate": lambda _: randaugment([clip], row, 1)}, repeat)
+    return found
+
+
+def torchvision_warp(clip, case, matrix):
+    torchvision, v2, _ = import_torchvision()
+    torch.set_num_threads(1)
+    video, functional = torch.from_numpy(clip).permute(0, 3, 1, 2).contiguous(), v2.functional
+    kind, interpolation = case.split(", ")
+    name = f"torchvision {torchvision.__version__} {kind}"
+    if kind == "affine":
+        angle, x, y, scale, shear_x, shear_y = ROTATED
+        return {name: lambda _: functional.affine(video, angle, [x, y], scale, [shear_x, shear_y], interpolation)}
+    corners = np.array([[0, 0], [SIZE, 0], [SIZE, SIZE], [0, SIZE]], float)
+    ends = geometry.map_points(geometry.inverse(matrix), corners).round().astype(int).tolist()
+    return {name: lambda _: functional.perspective(video, corners.astype(int).tolist(), ends, interpolation)}
+
+
+def opencv_warp(clip, case, matrix):
+    import cv2
+
+    cv2.setNumThreads(1)
+    kind, interpolation = case.split(", ")
+    centres = geometry.translation(-0.5, -0.5) @ matrix @ geometry.translation(0.5, 0.5)  # OpenCV counts from centres
+    flags = cv2.WARP_INVERSE_MAP | (cv2.INTER_LINEAR if interpolation == "bilinear" else cv2.INTER_NEAREST)
+    if kind == "affine":
+        function = partial(cv2.warpAffine, M=centres[:2], dsize=(SIZE, SIZE), flags=flags)
     else:
-        cv2.setNumThreads(1)
-        matrix = cv2.getRotationMatrix2D((SIZE / 2 - 0.5, SIZE / 2 - 0.5), VALUES["Rotate"], 1.0)
-        flags = cv2.INTER_LINEAR
-        functions[f"OpenCV {cv2.__version__} warpAffine"] = lambda _: np.stack(
-            [cv2.warpAffine(frame, matrix, (SIZE, SIZE), flags=flags) for frame in clip]
-        )
-    return milliseconds(functions, repeat)
+        function = partial(cv2.warpPerspective, M=centres, dsize=(SIZE, SIZE), flags=flags)
+    return {f"OpenCV {cv2.__version__}": lambda _: [function(frame) for frame in clip]}
+
+
+def dali_warp(clip, case, matrix):
+    from nvidia.dali import __version__ as version
+    from nvidia.dali import fn, pipeline_def, types
+
+    if case.startswith("perspective"):
+        return {}  # DALI's is OpenCV's
+    kind = types.INTERP_LINEAR if case.endswith("bilinear") else types.INTERP_NN
+
+    @pipeline_def(batch_size=1, num_threads=1, device_id=None, prefetch_queue_depth=1)
+    def theirs():
+        clips = fn.external_source(lambda: [clip], layout="FHWC", dtype=types.UINT8, ndim=4)
+        return fn.warp_affine(clips, matrix=matrix[:2].ravel().tolist(), fill_value=0, interp_type=kind)
+
+    pipeline = theirs()
+    pipeline.build()
+    return {f"DALI {version} warp_affine": lambda _: pipeline.run()}
+
+
+def print_warps(found, rounds):
+    """A table for each case, and ratios with each of the others."""
+    compared = {}
+    for case, times in found.items():
+        print_table(f"One map of all frames, {case}, one CPU thread", summary(times), statistics.median(times["ours"]))
+        for name, other in times.items():
+            if name != "ours" and "RandAugment" not in name:
+                what = f"{case}, compared with {name}"
+                compared[what] = compare(what, times["ours"], other, rounds)
+    return compared
 
 
 def time_interpolation(repeat):
@@ -418,8 +483,9 @@ def main():
     results["filters"] = times = summary(single)
     print_table("Colour, blur and noise, one CPU thread", times)
     results["compared"] |= compare_filters(single, options.rounds)
-    results["affine"] = times = time_affine(clip, options.clips)
-    print_table("One bilinear affine map, one CPU thread", times, next(iter(times.values()))[0])
+    single = time_warps(clip, options.clips)
+    results["affine"] = {case: summary(times) for case, times in single.items()}
+    results["compared"] |= print_warps(single, options.rounds)
     results["interpolation"] = times = time_interpolation(options.clips)
     print_table("16 frames between those of a clip, one CPU thread", times, next(iter(times.values()))[0])
     single, blended = time_mixing([make_clip(i, FRAMES, SIZE, SIZE) for i in range(8)], options.clips)

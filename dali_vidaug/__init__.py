@@ -8,8 +8,10 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import Broken
 from dali_vidaug.errors import ClipError, OpError
+from dali_vidaug.mapping import pixel_matrices
 from dali_vidaug.ops import (
     BackgroundMix,
+    CameraMotion,
     CenterCrop,
     ColorJitter,
     CubeCutMix,
@@ -42,12 +44,16 @@ from dali_vidaug.ops import (
     OneOf,
     RandAugment,
     RandAugmentT,
+    RandomAffine,
     RandomApply,
     RandomCrop,
     RandomErasing,
     RandomGrayscale,
     RandomHorizontalFlip,
+    RandomPerspective,
     RandomResizedCrop,
+    RandomRotation,
+    RandomVerticalFlip,
     Resize,
     Reverse,
     ShortSideScale,
@@ -100,6 +106,7 @@ __all__ = [
     "Batch",
     "BatchMix",
     "Broken",
+    "CameraMotion",
     "CenterCrop",
     "ClipError",
     "ClipSampling",
@@ -141,12 +148,16 @@ __all__ = [
     "Plan",
     "RandAugment",
     "RandAugmentT",
+    "RandomAffine",
     "RandomApply",
     "RandomCrop",
     "RandomErasing",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomPerspective",
     "RandomResizedCrop",
+    "RandomRotation",
+    "RandomVerticalFlip",
     "Recipe",
     "Report",
     "Resize",
@@ -172,6 +183,7 @@ __all__ = [
     "augment",
     "check_op",
     "draw_plan",
+    "pixel_matrices",
     "scan",
 ]
 

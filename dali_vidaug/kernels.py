@@ -36,12 +36,15 @@ CLIP = np.dtype(
         ("width", "i4"),
         ("index", "i4"),
         ("count", "i4"),
+        ("src_height", "i4"),
+        ("src_width", "i4"),
         ("reserved", "i4"),
     ]
 )
 NVRTC_OPTIONS = ("--std=c++17", "--fmad=false")
 THREADS = 256  # per block: all of them work on one frame, or each 32 on a row of pixels
 _ROWS_PER_BLOCK = 32
+_GATHERS = ("randaugment", "warp")
 _MAX_GRID_Y = 65535  # CUDA's limit along y, where each clip has its place; along x it is 2**31 - 1
 _SCRATCH_KEPT_MAX = 64 << 20  # bytes, for each thread
 _scratch = threading.local()
@@ -131,6 +134,7 @@ def launch(
     work_bytes: Callable[[int, int, int], int] | None = None,
     skip: Collection[int] = (),
     out_frames: Sequence[int] | None = None,
+    out_size: tuple[int, int] | None = None,
     num_threads: int | None = None,
 ) -> list[Any]:
     """Apply a kernel to each clip of a batch.
@@ -149,31 +153,28 @@ def launch(
         skip: positions of clips that the kernel would not change. On the CPU they are not touched; on the GPU the
             kernel copies them, because the rows are not readable there.
         out_frames: how many frames each output has, where that is not as many as its clip; nothing is skipped then.
+        out_size: height and width of each output, where they are not those of its clip; nothing is skipped then.
         num_threads: of the CPU, >= 1; None: as many as this process may use. Without effect on the GPU.
 
     Returns:
-        B new arrays, shaped like ``clips`` except for ``out_frames``; for skipped clips the clips themselves.
+        B new arrays, shaped like ``clips`` except for ``out_frames`` and ``out_size``; for skipped clips the clips
+        themselves.
 
     Raises:
         ValueError: a clip is not as above or too large to count in it, or its row is missing or has another size.
     """
     counts = [clip.shape[0] for clip in clips] if out_frames is None else out_frames
-    _check(name, clips, rows, args, counts)
+    _check(name, clips, rows, args, counts, out_size)
     if not len(clips):
         return []
     xp = np if isinstance(clips[0], np.ndarray) else sys.modules["cupy"]
     if isinstance(rows, np.ndarray) and rows.dtype.names:
         rows = xp.asarray(np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), args.itemsize))
     skip, empty = (set(skip), _outputs.take) if xp is np else (set(), xp.empty)
-    shapes = [(count, *clip.shape[1:]) for count, clip in zip(counts, clips, strict=True)]
+    shapes = [(count, *(out_size or clip.shape[1:3]), 3) for count, clip in zip(counts, clips, strict=True)]
     outputs = [clip if i in skip else empty(shapes[i], np.uint8) for i, clip in enumerate(clips)]
     sizes = [work_bytes(*clip.shape[:3]) if work_bytes else 0 for clip in clips]
-    table = np.zeros(len(clips), CLIP)
-    for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
-        table[field] = [_address(array) for array in arrays]
-    for field, axis in (("frames", 0), ("height", 1), ("width", 2)):
-        table[field] = [shape[axis] for shape in shapes]
-    table["index"], table["count"] = np.arange(len(clips)), len(clips)
+    table = _table(clips, outputs, rows)
     calls = [(entry, i) for i in range(passes) for entry in entries or (name,)]
     if xp is np:
         _run_cpu(table, sizes, calls, num_threads or len(os.sched_getaffinity(0)))
@@ -182,7 +183,18 @@ def launch(
     return outputs
 
 
-def _check(name, clips, rows, args, counts):
+def _table(clips, outputs, rows):
+    """(B,) CLIP, without scratch memory."""
+    table = np.zeros(len(clips), CLIP)
+    for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
+        table[field] = [_address(array) for array in arrays]
+    table["frames"], table["height"], table["width"], _ = np.array([out.shape for out in outputs]).T
+    _, table["src_height"], table["src_width"], _ = np.array([clip.shape for clip in clips]).T
+    table["index"], table["count"] = np.arange(len(clips)), len(clips)
+    return table
+
+
+def _check(name, clips, rows, args, counts, out_size):
     if len(clips) != len(rows):
         raise ValueError(f"{name}: {len(clips)} clips but {len(rows)} rows of arguments")
     for i, (clip, row) in enumerate(zip(clips, rows, strict=True)):
@@ -193,15 +205,17 @@ def _check(name, clips, rows, args, counts):
             raise ValueError(
                 f"{name}: clip {i} must be (F, H, W, 3) uint8, contiguous and not empty, got {clip.shape} {clip.dtype}"
             )
-        height, width = clip.shape[1:3]
         frames = max(clip.shape[0], counts[i])
         # Kernels count rows of pixels and the bytes of a frame in int32, with room for a loop's step beyond the end,
-        # and the pixels of a clip in uint32.
-        if max(frames * height, height * width * 3) > 2**30 or frames * height * width >= 2**32:
-            raise ValueError(
-                f"{name}: clip {i} is too large, {clip.shape}: 2**30 rows of pixels, 2**30 bytes a frame and "
-                "2**32 - 1 pixels are the limits; cut it into shorter clips or scale it down first"
-            )
+        # and the pixels of a clip in uint32. Those with gather.h count 1/2048 of a pixel in int32.
+        for height, width in (clip.shape[1:3], out_size or clip.shape[1:3]):
+            large = max(frames * height, height * width * 3) > 2**30 or frames * height * width >= 2**32
+            if large or (name in _GATHERS and max(height, width) > 2**18):
+                raise ValueError(
+                    f"{name}: clip {i} is too large, {(frames, height, width, 3)}: 2**30 rows of pixels, 2**30 bytes a "
+                    f"frame, 2**32 - 1 pixels and (of {', '.join(_GATHERS)}) sides of 2**18 are the limits; cut it "
+                    "into shorter clips or scale it down first"
+                )
         if row.nbytes != args.itemsize:
             raise ValueError(f"{name}: row {i} must have {args.itemsize} bytes, got {row.nbytes}")
 

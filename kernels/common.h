@@ -52,8 +52,9 @@ struct Clip {
   uint8_t* dst;
   const uint8_t* args;  // the clip's row of the plan
   uint8_t* work;        // as much scratch memory as the launch asked for, 16-byte aligned
-  int32_t frames, height, width;
-  int32_t index, count;  // the clip's number in the batch, and how many there are
+  int32_t frames, height, width;  // of dst
+  int32_t index, count;           // the clip's number in the batch, and how many there are
+  int32_t src_height, src_width;  // the same as height and width unless a kernel changes the size
   int32_t reserved;
 };
 

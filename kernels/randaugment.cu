@@ -146,63 +146,9 @@ DEVICE void smooth_blend(const uint8_t* __restrict__ src, uint8_t* __restrict__ 
   }
 }
 
-DEVICE void gather_nearest(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int32_t y, const Clip& clip,
-                           const RandaugmentFrame& state) {
-  const int64_t* m = state.matrix;
-  for (int32_t x = LANE; x < clip.width; x += LANES) {
-    const int64_t from_x = (m[0] * x + m[1] * y + m[2]) >> 32, from_y = (m[3] * x + m[4] * y + m[5]) >> 32;
-    const bool inside = (uint64_t)from_x < (uint64_t)clip.width && (uint64_t)from_y < (uint64_t)clip.height;
-    const uint8_t* pixel = src + (from_y * clip.width + from_x) * 3;
-    for (int32_t c = 0; c < 3; ++c)
-      dst[3 * x + c] = !inside ? state.fill[c] : state.has_before ? state.before[c * 256 + pixel[c]] : pixel[c];
-  }
-}
-
-// Between four values, with weights of 11 bits: 30 bits in all.
-DEVICE uint8_t bilinear(int32_t a, int32_t b, int32_t c, int32_t d, int32_t wx, int32_t wy) {
-  const int32_t upper = a * 2048 + (b - a) * wx, lower = c * 2048 + (d - c) * wx;
-  return (uint8_t)((upper * 2048 + (lower - upper) * wy + (1 << 21)) >> 22);
-}
-
-DEVICE void bilinear_pixel(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int32_t x, const Clip& clip,
-                           const RandaugmentFrame& state, int64_t at_x, int64_t at_y) {
-  const int32_t right = clip.width - 1, bottom = clip.height - 1;
-  if ((uint64_t)(at_x >> 32) > (uint64_t)right || (uint64_t)(at_y >> 32) > (uint64_t)bottom) {
-    for (int32_t c = 0; c < 3; ++c) dst[3 * x + c] = state.fill[c];
-    return;
-  }
-  at_x -= ONE / 2, at_y -= ONE / 2;  // relative to the centre of pixel (0, 0)
-  const int32_t x0 = (int32_t)(at_x >> 32), y0 = (int32_t)(at_y >> 32);
-  const uint8_t* p = src + ((int64_t)(y0 < 0 ? 0 : y0) * clip.width + (x0 < 0 ? 0 : x0)) * 3;
-  const int32_t next = 0 <= x0 && x0 < right ? 3 : 0;  // at the edge, the neighbour is the pixel itself
-  const int64_t below = 0 <= y0 && y0 < bottom ? 3 * clip.width : 0;
-  const int32_t wx = (uint32_t)at_x >> 21, wy = (uint32_t)at_y >> 21;
-  for (int32_t c = 0; c < 3; ++c)
-    dst[3 * x + c] = bilinear(p[c], p[next + c], p[below + c], p[below + next + c], wx, wy);
-}
-
-DEVICE void gather_bilinear(const uint8_t* __restrict__ src, uint8_t* __restrict__ dst, int32_t y, const Clip& clip,
-                            const RandaugmentFrame& state) {
-  const int64_t* m = state.matrix;
-  const int64_t row_x = m[1] * y + m[2], row_y = m[4] * y + m[5];
-  // ShearX and translations: a row comes from two rows, moved. The pixels [first, last) have all four neighbours, and
-  // there the CPU does many bytes at once.
-  int32_t first = 0, last = 0;
-  const int64_t x0 = (row_x - ONE / 2) >> 32, y0 = (row_y - ONE / 2) >> 32;
-  if (m[0] == ONE && m[3] == 0 && 0 <= y0 && y0 < clip.height - 1 && -clip.width < x0 && x0 < clip.width) {
-    first = x0 < 0 ? (int32_t)-x0 : 0;
-    last = x0 < 0 ? clip.width : clip.width - 1 - (int32_t)x0;
-  }
-  for (int32_t x = LANE; x < first; x += LANES)
-    bilinear_pixel(src, dst, x, clip, state, row_x + m[0] * x, row_y + m[3] * x);
-  for (int32_t x = last + LANE; x < clip.width; x += LANES)
-    bilinear_pixel(src, dst, x, clip, state, row_x + m[0] * x, row_y + m[3] * x);
-  if (first < last) {
-    const uint8_t *top = src + (y0 * clip.width + x0) * 3, *low = top + clip.width * 3;
-    const int32_t wx = (uint32_t)(row_x - ONE / 2) >> 21, wy = (uint32_t)(row_y - ONE / 2) >> 21;
-    for (int32_t i = 3 * first + LANE; i < 3 * last; i += LANES)
-      dst[i] = bilinear(top[i], top[i + 3], low[i], low[i + 3], wx, wy);
-  }
+DEVICE Frame frame_from(const RandaugmentFrame& state, const Clip& clip) {
+  return {state.src, state.fill, state.has_before ? state.before : nullptr, clip.height, clip.width,
+          state.kind == BILINEAR, false};
 }
 
 DEVICE void randaugment_pixels_row(const Clip& clip, const RandaugmentArgs&, int32_t, int32_t frame, int32_t y) {
@@ -218,8 +164,8 @@ DEVICE void randaugment_pixels_row(const Clip& clip, const RandaugmentArgs&, int
       break;
     case GREY_BLEND: grey_blend(src, dst, width, state.factor); break;
     case SMOOTH_BLEND: smooth_blend(src, dst, width, y == 0 || y == clip.height - 1, state.factor); break;
-    case NEAREST: gather_nearest(state.src, dst, y, clip, state); break;
-    case BILINEAR: gather_bilinear(state.src, dst, y, clip, state); break;
+    case NEAREST:
+    case BILINEAR: gather_affine(frame_from(state, clip), dst, width, affine_row(state.matrix, y)); break;
   }
   if (state.has_after) {
     SYNC_ROW();

@@ -1,7 +1,7 @@
 // For randaugment.cu: the data of a row and of a frame, and how a chain of ops is divided into passes.
 #ifndef DALI_VIDAUG_RANDAUGMENT_H
 #define DALI_VIDAUG_RANDAUGMENT_H
-#include "common.h"
+#include "gather.h"
 
 enum Op {
   IDENTITY,
@@ -12,7 +12,6 @@ enum Op {
 enum Kind { NOTHING, TABLE, GREY_BLEND, SMOOTH_BLEND, NEAREST, BILINEAR };
 const int32_t MAX_OPS = 8;
 const int32_t TABLES = 3 * 256;        // a table for each channel
-const int64_t ONE = (int64_t)1 << 32;  // of fixed-point coordinates: 32 bits of pixels, 32 of fractions
 
 struct RandaugmentArgs {
   uint8_t op[MAX_OPS];

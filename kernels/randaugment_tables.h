@@ -13,8 +13,6 @@ DEVICE void cos_sin(double radians, double* cosine, double* sine) {
   *cosine = sums[0], *sine = sums[1];
 }
 
-DEVICE int64_t fixed(double value) { return (int64_t)(value * (double)ONE + (value < 0 ? -0.5 : 0.5)); }
-
 // Pillow's matrices: a positive angle rotates counter-clockwise about the centre, shears keep the top left corner, a
 // positive translation moves the frame to the left or up.
 DEVICE void make_matrix(uint8_t op, double value, const Clip& clip, int64_t* matrix) {
@@ -30,8 +28,7 @@ DEVICE void make_matrix(uint8_t op, double value, const Clip& clip, int64_t* mat
   if (op == SHEAR_Y) m[3] = value;
   if (op == TRANSLATE_X) m[2] = value;
   if (op == TRANSLATE_Y) m[5] = value;
-  m[2] += (m[0] + m[1]) / 2, m[5] += (m[3] + m[4]) / 2;  // relative to the centre of pixel (0, 0)
-  for (int32_t i = 0; i < 6; ++i) matrix[i] = fixed(m[i]);
+  fixed_matrix(m, matrix);
 }
 
 // The entry for one value of a table that needs no histogram. `mean` is the grey mean, for Contrast.

@@ -15,6 +15,7 @@ import stand_in_driver
 import torch
 
 import dali_vidaug as dv
+from dali_vidaug import geometry
 from dali_vidaug.commands.checks import numbered as numbered_videos
 from dali_vidaug.commands.checks.numbered import read_number as read_number
 from dali_vidaug.data.manifest import Manifest
@@ -349,6 +350,26 @@ def random_chains(count, length, seed):
     """Names of RandAugment-T's ops: ``count`` chains of them."""
     rng = np.random.default_rng(seed)
     return [rng.choice(CODES, length).tolist() for _ in range(count)]
+
+
+def random_matrices(shape, kind, seed):
+    """(F, 3, 3): strong and weak ones, with parts far outside."""
+    rng = np.random.default_rng(seed)
+    frames, height, width = shape
+    far = 10.0 ** rng.uniform(-2, 0.5, frames)
+    matrices = geometry.affine(
+        rng.uniform(-180, 180, frames), far * rng.normal(size=frames) * width, far * rng.normal(size=frames) * height,
+        np.exp(rng.normal(size=frames)), rng.uniform(-60, 60, frames), rng.uniform(-60, 60, frames), height, width,
+    )  # fmt: skip
+    if kind == "perspective":
+        matrices[:, 2, :2] = rng.normal(size=(frames, 2)) / (height + width)
+    if kind == "tilted":  # as seen from below
+        matrices[:, 2, 1] = rng.normal(size=frames) / (height + width)
+    if kind == "moved":  # rows that come from two rows
+        matrices = geometry.matrix_of(1, rng.normal(size=frames), far * rng.normal(size=frames) * width, 0, 1, far)
+    if kind == "whole pixels":
+        matrices = geometry.translation(*rng.integers(-3, 4, (2, frames)))
+    return matrices
 
 
 def blend_rows(shape, count=5, seed=0, erased=False):

@@ -132,6 +132,40 @@ def _warp(frame, matrix, fill, bilinear):
     return np.where(inside[..., None], values, np.asarray(fill)).astype(np.uint8)
 
 
+def warp(clip, row):
+    """The frames of a clip under the matrices of a row of ``dali_vidaug.ops.warp.warp_dtype``.
+
+    Returns:
+        (F, H, W, 3) uint8, and (F, H, W) bool: pixels so near to the border between two that rounding decides.
+    """
+    results, unsure = [], []
+    for t, frame in enumerate(clip):
+        height, width = frame.shape[:2]
+        y, x = np.mgrid[:height, :width] + 0.5
+        matrix = row["matrix"][min(t, row["num_matrices"] - 1)]
+        u, v, w = np.einsum("ij,jhw->ihw", matrix, np.stack([x, y, np.ones_like(x)]))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            u, v = (np.nan_to_num(a / w, nan=-9e9, posinf=9e9, neginf=-9e9).clip(-9e9, 9e9) for a in (u, v))
+        unsure.append(np.minimum(np.abs(u - np.round(u)), np.abs(v - np.round(v))) < 1e-6)
+        padded = np.empty((height + 2, width + 2, 3))
+        padded[:] = row["fill"]
+        padded[1:-1, 1:-1] = frame
+
+        def at(column, line, padded=padded):
+            return padded[np.clip(line, -1, len(padded) - 2) + 1, np.clip(column, -1, padded.shape[1] - 2) + 1]
+
+        if row["bilinear"]:
+            u, v = u - 0.5, v - 0.5
+            left, top = np.floor(u).astype(int), np.floor(v).astype(int)
+            wx, wy = (u - left)[..., None], (v - top)[..., None]
+            upper = at(left, top) * (1 - wx) + at(left + 1, top) * wx
+            lower = at(left, top + 1) * (1 - wx) + at(left + 1, top + 1) * wx
+            results.append(np.floor(upper * (1 - wy) + lower * wy + 0.5))
+        else:
+            results.append(at(np.floor(u).astype(int), np.floor(v).astype(int)))
+    return np.stack(results).astype(np.uint8), np.stack(unsure)
+
+
 def blend(clips, rows):
     """What rows of ``dali_vidaug.ops.blend.BLEND`` make of a batch: a list of clips."""
     return [_blend_clip(clips, clip, row) for clip, row in zip(clips, rows, strict=True)]

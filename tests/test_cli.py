@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import dali_vidaug as dv
-from dali_vidaug.commands.checks.cases import CASES, FILTERS, INTERPOLATION, MIXES
+from dali_vidaug.commands.checks.cases import CASES, FILTERS, INTERPOLATION, MIXES, WARPS
 from dali_vidaug.commands.cli import main
 from dali_vidaug.commands.pictures import LINE, MARGIN
 
@@ -152,6 +152,7 @@ def test_the_kernel_benchmark_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "times.json").read_text())
     assert {"kernels", "randaugment", "affine", "mixing"} <= results.keys()
+    assert results["affine"].keys() == set(WARPS) and all("ours" in times for times in results["affine"].values())
     assert INTERPOLATION in results["interpolation"] and len(results["interpolation"]) == 2
     assert FILTERS.keys() <= results["filters"].keys()
     for name, cases in (("kernels", CASES), ("mixing", MIXES)):
@@ -164,4 +165,5 @@ def test_the_kernel_benchmark_runs(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.splitlines()[0].split("|")) == {"a plain copy", *CASES, *MIXES, *FILTERS, INTERPOLATION}
+    listed = {"a plain copy", *CASES, *MIXES, *FILTERS, *WARPS, INTERPOLATION}
+    assert set(done.stdout.splitlines()[0].split("|")) == listed

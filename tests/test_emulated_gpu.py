@@ -13,7 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stand_in
-from conftest import assert_pixels, blend_rows, extreme_clips, patterned_clip, randaugment_rows, random_chains
+from conftest import (
+    assert_pixels,
+    blend_rows,
+    extreme_clips,
+    patterned_clip,
+    randaugment_rows,
+    random_chains,
+    random_matrices,
+)
 
 from dali_vidaug import kernels
 from dali_vidaug.ops.blend import BLEND, blend
@@ -22,6 +30,7 @@ from dali_vidaug.ops.color import CODES, color, color_args
 from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
 from dali_vidaug.ops.motion import MOTION, background, background_args, motion
 from dali_vidaug.ops.randaugment import randaugment
+from dali_vidaug.ops.warp import warp, warp_rows
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
 FLAGS = "-x c++ - -shared -fPIC -std=c++17 -O1 -ffp-contract=off -pthread".split()
@@ -125,4 +134,16 @@ def test_frames_are_blended_with_each_other(tmp_path, monkeypatch):
     rows["weight"][:, 0] = rng.choice([0, 1, 0.3, 0.99999], (len(clips), 9))
     outputs = on_gpu(background, clips, rows, build("background", rows.dtype, tmp_path), monkeypatch)
     for out, one in zip(outputs, background(clips, rows), strict=True):
+        assert_pixels(out, one)
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_frames_are_warped(tmp_path, monkeypatch, interpolation):
+    kinds, shape = ("affine", "perspective", "moved", "whole pixels"), (2, 17, 70)
+    clips = [patterned_clip(shape, i) for i in range(24)]
+    matrices = np.stack([random_matrices(shape, kinds[i % 4], i) for i in range(24)])
+    matrices[20] = np.nan
+    rows = warp_rows(matrices, *shape[1:], (200, 100, 7), interpolation)
+    outputs = on_gpu(warp, clips, rows, build("warp", rows.dtype, tmp_path), monkeypatch)
+    for out, one in zip(outputs, warp(clips, rows), strict=True):
         assert_pixels(out, one)

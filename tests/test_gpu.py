@@ -108,6 +108,7 @@ def swap_two_frames(clips):
         ("kernel randaugment, 3 ops", pixels, 1),
         ("kernel blend", pixels, 1),  # a clip of one pixel
         ("kernel interpolate", pixels, 1),
+        ("kernel warp", pixels, 1),
         ("op CenterCrop", pixels, 3),
         ("op CenterCrop", pixels, 1),  # its labels
         ("op MixUp", pixels, 7),

@@ -11,21 +11,22 @@ import dali_vidaug
 
 PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
-    "ground": "errors rng threads sampling.options sampling.videos sampling.grid sampling.clip sampling.segments "
-    "sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled kernels pixel_order "
-    "report",
+    "ground": "errors rng threads geometry sampling.options sampling.videos sampling.grid sampling.clip "
+    "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled "
+    "kernels pixel_order report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.video "
     "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert "
     "media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places "
     "media.first_bytes media.measure media.encode",
-    "ops": "ops.names ops.check ops.operator ops.ramp ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip "
-    "ops.normalize ops.smoothing ops.blend ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure "
-    "ops.blur ops.motion ops.jpeg ops.random_apply ops.suites ops.randaugment ops.interpolate ops.jitter ops.speed ops",
+    "ops": "ops.names ops.check ops.operator ops.ramp ops.warp ops.affine ops.camera ops.shift ops.crop "
+    "ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend ops.erase ops.mix "
+    "ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg ops.random_apply ops.suites "
+    "ops.randaugment ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.split "
     "data.join data.sampled data.manifest data.given data.segments data.header data.folder data.classes data.labels "
     "data.lists data.files data.known data.scan",
-    "plan": "recipe repeats timing description plan settings columns planes graph",
+    "plan": "recipe repeats timing description plan mapping settings columns planes graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "scores ranks state suitability loader in_memory op_contract",

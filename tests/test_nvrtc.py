@@ -19,6 +19,7 @@ from dali_vidaug.ops.color import color, color_args
 from dali_vidaug.ops.interpolate import interpolate, interpolate_args
 from dali_vidaug.ops.motion import MOTION, background, background_args, motion
 from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
+from dali_vidaug.ops.warp import warp, warp_dtype
 
 nvrtc = pytest.importorskip("cupy_backends.cuda.libs.nvrtc", reason="needs CuPy and NVRTC")
 
@@ -36,11 +37,13 @@ KERNELS = {
     "blur": blur_args(16),
     "motion": MOTION,
     "background": background_args(16),
+    "warp": warp_dtype(16),
 }
 ENTRIES = {
     "randaugment": ["randaugment_count", "randaugment_prepare", "randaugment_pixels"], "blend": ["blend"],
     "interpolate": ["interpolate"], "color": ["color_measure", "color_mean", "color_pixels"],
     "blur": ["blur_prepare", "blur_pixels"], "motion": ["motion"], "background": ["background"],
+    "warp": ["warp"],
 }  # fmt: skip
 
 
@@ -111,7 +114,8 @@ def test_parameters_are_read_from_ptx():
         entry_parameters(build(text, "compute_80")[0].decode())
 
 
-@pytest.mark.parametrize("i, j", [("src", "dst"), ("args", "work"), ("frames", "height"), ("index", "count")])
+@pytest.mark.parametrize("i, j", [("src", "dst"), ("args", "work"), ("frames", "height"), ("index", "count"),
+                                  ("src_height", "src_width")])  # fmt: skip
 def test_swapped_fields_of_a_clip_are_refused(i, j, monkeypatch):
     names = [{i: j, j: i}.get(name, name) for name in kernels.CLIP.names]
     monkeypatch.setattr(kernels, "CLIP", np.dtype([(name, kernels.CLIP[name]) for name in names]))
@@ -150,6 +154,7 @@ def launch(name, fake_cupy, shapes):
         "blur": blur,
         "motion": motion,
         "background": background,
+        "warp": warp,
     }
     return clips, rows, calls[name](clips, rows)
 
@@ -178,6 +183,7 @@ def test_the_launcher_passes_what_the_kernels_take(name, fake_cupy):
             (frames or s[0], *s[1:3]) for s in shapes
         ]
         assert table[["index", "count"]].tolist() == [(0, 3), (1, 3), (2, 3)]
+        assert [tuple(row) for row in table[["src_height", "src_width"]].tolist()] == [s[1:3] for s in shapes]
     memory = [(array.data.ptr, array.nbytes) for array in (*clips, *rows, *outputs)]
     memory += zip(table["work"].tolist(), [work_bytes(name, shape) for shape in shapes], strict=True)
     memory.sort()

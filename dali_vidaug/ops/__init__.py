@@ -37,8 +37,10 @@ It may have:
 ``chosen(draws, args)``
     For an op that chooses between others: for each clip the name of the one that it got, or None, for the same.
     ``draws`` are those that ``draw`` had, without the batch's other clips.
-``matrices(args)``
-    Reserved for geometric ops: (B, F, 3, 3) float64, from output to input pixels. Nothing calls it yet.
+``matrices(args, frames, height, width)``
+    For an op that moves pixels: (B, F, 3, 3) float64, for each frame the matrix from coordinates in its result to those
+    in its input (``geometry`` has the convention), F being the longest clip's. The sizes are as in ``draw``: those of
+    its input. An op without this method leaves every pixel where it is. Boxes and points follow by it.
 
 and may declare, as class attributes:
 
@@ -74,12 +76,14 @@ An op on time decides which frames are decoded. It comes before all other ops, a
     need not know of them.
 """
 
+from dali_vidaug.ops.affine import RandomAffine, RandomPerspective, RandomRotation
 from dali_vidaug.ops.blur import GaussianBlur
+from dali_vidaug.ops.camera import CameraMotion
 from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
 from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
 from dali_vidaug.ops.exposure import ExposureRamp, Flicker, GaussianNoise
-from dali_vidaug.ops.flip import RandomHorizontalFlip
+from dali_vidaug.ops.flip import RandomHorizontalFlip, RandomVerticalFlip
 from dali_vidaug.ops.interpolate import FrameInterpolation
 from dali_vidaug.ops.jitter import FrameDrop, FrameJitter, TemporalJitter
 from dali_vidaug.ops.jpeg import JpegArtefacts
@@ -110,6 +114,7 @@ from dali_vidaug.ops.view_crops import FiveCrop, TenCrop, ThreeCrop
 __all__ = [
     "CROP",
     "BackgroundMix",
+    "CameraMotion",
     "CenterCrop",
     "ColorJitter",
     "CubeCutMix",
@@ -142,12 +147,16 @@ __all__ = [
     "OneOf",
     "RandAugment",
     "RandAugmentT",
+    "RandomAffine",
     "RandomApply",
     "RandomCrop",
     "RandomErasing",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomPerspective",
     "RandomResizedCrop",
+    "RandomRotation",
+    "RandomVerticalFlip",
     "Resize",
     "Reverse",
     "ShortSideScale",

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dali_vidaug.ops.check import check_range, check_size
+from dali_vidaug import geometry
+from dali_vidaug.ops.check import check_choice, check_range, check_size
+from dali_vidaug.ops.operator import as_operator
+from dali_vidaug.ops.shift import check_shift, describe_shift, shift_rows
+from dali_vidaug.ops.warp import matrices as warp_matrices
+from dali_vidaug.ops.warp import warp
 from dali_vidaug.rng import Draws
 
 CROP = np.dtype(
@@ -46,6 +52,15 @@ def check_crops(name: str, args: np.ndarray, sizes: np.ndarray) -> None:
             f"{name}: the box of clip {i}, rows [{top[i]}, {bottom[i]}) and columns [{left[i]}, {right[i]}), is not in "
             f"its {sizes[i, 1]}x{sizes[i, 2]} frames (height x width)"
         )
+
+
+def crop_matrices(
+    self: object, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray
+) -> np.ndarray:
+    """(B, F, 3, 3) float64, of rows (B,) CROP: the method ``matrices`` of all ops that draw these."""
+    names = ("top", "left", "bottom", "right", "out_height", "out_width")
+    matrices = geometry.crop(*(args[name] for name in names))
+    return np.repeat(matrices[:, None], int(np.max(frames, initial=1)), 1)
 
 
 def both_sides(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -97,6 +112,18 @@ def build_resize(self, fn: Any, clips: Any, args: Any) -> Any:
     )
 
 
+class _UnlessItMoves:
+    """An attribute that a crop with ``shift`` does not have: the dtype of its rows depends on the number of frames."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def __get__(self, op, owner=None):
+        if getattr(op, "shift", False):
+            raise AttributeError("a crop that moves has no such attribute")
+        return self._value
+
+
 @dataclass(frozen=True)
 class RandomResizedCrop:
     """Crop a random box, the same in every frame, and scale it to ``size`` (bilinear, antialiased).
@@ -104,10 +131,16 @@ class RandomResizedCrop:
     Ten boxes are drawn and the first that fits is used; when none fits, the largest centred box whose aspect ratio is
     in range. All ten are always drawn. Definition: torchvision's RandomResizedCrop.
 
+    With ``shift`` (SlowFast's ``random_resized_crop_with_shift``) a second box is drawn in the same way, and the crop
+    moves and grows evenly from the first box, in the clip's first frame, to the second, in its last. SlowFast rounds
+    the box of each frame to pixels; here it is not rounded, so that it does not tremble. Such crops are bilinear
+    without antialiasing, as SlowFast's, and are done after decoding.
+
     Attributes:
         size: height and width of the result: an int for a square, or (height, width).
         scale: area of the box as a fraction of the frame's, uniform in [low, high).
         ratio: width / height of the box, log-uniform in [low, high).
+        shift: the box moves.
 
     Raises:
         ValueError: an option is out of range.
@@ -116,17 +149,26 @@ class RandomResizedCrop:
     size: int | tuple[int, int] = 224
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    shift: bool = False
 
-    ARGS = CROP
-    in_decoder = True
+    ARGS = _UnlessItMoves(CROP)
+    in_decoder = _UnlessItMoves(True)
 
     def __post_init__(self):
         check_size("RandomResizedCrop", self.size, "an int or (height, width)")
         check_range("RandomResizedCrop", "scale", self.scale, highest=1)
         check_range("RandomResizedCrop", "ratio", self.ratio)
+        check_choice("RandomResizedCrop", "shift", self.shift, (True, False))
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
-        """(B,) CROP: a box for each clip of (B,) sizes."""
+        """(B,) CROP: a box for each clip of (B,) sizes; or if it moves, (B,) of dtype ``shift.shift_dtype``."""
+        boxes = self._draw_boxes(draws, height, width)
+        if not self.shift:
+            return boxes
+        last = self._draw_boxes(draws.named(f"{draws.prefix}.last"), height, width)
+        return shift_rows(boxes, last, frames, both_sides(self.size))
+
+    def _draw_boxes(self, draws, height, width):
         frame_height, frame_width = (np.asarray(x, np.int64)[:, None] for x in (height, width))
         area = draws.uniform("area", *self.scale, n=_TRIES) * frame_height * frame_width
         low, high = np.log(self.ratio)
@@ -149,7 +191,27 @@ class RandomResizedCrop:
         box_width = np.where(width / height > high, np.round(height * high), width)
         return np.stack([np.clip(box_height, 1, height), np.clip(box_width, 1, width)], -1).astype(np.int64)
 
-    build = build_resize
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """DALI's resize of the box; of one that moves, a kernel."""
+        if "matrix" in args:
+            return as_operator(fn, partial(warp, size=both_sides(self.size)), clips, args)
+        return build_resize(self, fn, clips, args)
+
+    def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
+        """Refuse boxes that move out of the frame; those that stay are checked as all crops are."""
+        if self.shift:
+            check_shift(args, both_sides(self.size), frames, height, width)
+
+    def matrices(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B, F, 3, 3) float64."""
+        return (warp_matrices if self.shift else crop_matrices)(self, args, frames, height, width)
+
+    @property
+    def describe(self) -> Any:
+        """What says in words where a box moves; one that stays has fields that say it."""
+        if not self.shift:
+            raise AttributeError("describe")
+        return describe_shift
 
 
 @dataclass(frozen=True)
@@ -168,6 +230,7 @@ class Resize:
 
     ARGS = CROP
     in_decoder = True
+    matrices = crop_matrices
 
     def __post_init__(self):
         check_size("Resize", self.size, "an int (short side) or (height, width)")
@@ -201,6 +264,7 @@ class CenterCrop:
 
     ARGS = CROP
     in_decoder = True
+    matrices = crop_matrices
 
     def __post_init__(self):
         check_size("CenterCrop", self.size, "an int or (height, width)")

@@ -1,4 +1,4 @@
-"""Mirror a clip left to right."""
+"""Mirror a clip left to right, or turn it upside down."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug import geometry
 from dali_vidaug.ops.check import check_probability
 from dali_vidaug.rng import Draws
 
 FLIP = np.dtype([("mirrored", "i4")])  # 1: left and right are swapped in every frame; 0: not
+VERTICAL_FLIP = np.dtype([("flipped", "i4")])  # 1: top and bottom are swapped in every frame; 0: not
 
 
 @dataclass(frozen=True)
@@ -42,3 +44,45 @@ class RandomHorizontalFlip:
     def applied(self, args: np.ndarray) -> np.ndarray:
         """(B,) bool: the clip is mirrored."""
         return args["mirrored"] != 0
+
+    def matrices(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B, F, 3, 3) float64: x from W - x."""
+        mirrored = args["mirrored"] != 0
+        one = geometry.matrix_of(np.where(mirrored, -1, 1), 0, np.where(mirrored, width, 0), 0, 1, 0)
+        return np.repeat(one[:, None], int(np.max(frames, initial=1)), 1)
+
+
+@dataclass(frozen=True)
+class RandomVerticalFlip:
+    """Turn all frames of a clip upside down, as a mirror does, with probability ``probability``.
+
+    Raises:
+        ValueError: probability is not in [0, 1].
+    """
+
+    probability: float = 0.5
+
+    ARGS = VERTICAL_FLIP
+
+    def __post_init__(self):
+        check_probability("RandomVerticalFlip", self.probability)
+
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B,) VERTICAL_FLIP."""
+        args = np.zeros(len(draws), VERTICAL_FLIP)
+        args["flipped"] = draws.uniform("apply") < self.probability
+        return args
+
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """A flip in DALI's graph."""
+        return fn.flip(clips, horizontal=0, vertical=args["flipped"])
+
+    def applied(self, args: np.ndarray) -> np.ndarray:
+        """(B,) bool: the clip is upside down."""
+        return args["flipped"] != 0
+
+    def matrices(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B, F, 3, 3) float64: y from H - y."""
+        flipped = args["flipped"] != 0
+        one = geometry.matrix_of(1, 0, 0, 0, np.where(flipped, -1, 1), np.where(flipped, height, 0))
+        return np.repeat(one[:, None], int(np.max(frames, initial=1)), 1)

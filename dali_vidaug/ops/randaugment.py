@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug import geometry
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
 from dali_vidaug.ops.operator import as_operator
@@ -65,6 +66,31 @@ def randaugment(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int 
         work_bytes=lambda frames, height, width: frames * (FRAME_BYTES + (height * width * 3 if num_ops > 1 else 0)),
         num_threads=num_threads,
     )  # fmt: skip
+
+
+def op_matrices(codes: np.ndarray, values: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """The matrices of one op of each clip, from output to input pixels; of ops that move no pixels, the identity.
+
+    Args:
+        codes: (B,) of ``CODES``.
+        values: (B, F), of the op in each frame.
+        height, width: (B,) or numbers, of the frames.
+
+    Returns:
+        (B, F, 3, 3) float64: what ``make_matrix`` of kernels/randaugment_tables.h makes, before it is made fixed-point.
+    """
+    height, width = (np.broadcast_to(np.asarray(n), len(codes))[:, None] for n in (height, width))
+    v = values.astype(np.float64)
+    one, turned = np.broadcast_to(np.eye(3), (*v.shape, 3, 3)), geometry.rotation(v, height, width)
+    made = {
+        "Rotate": turned,
+        "ShearX": geometry.matrix_of(1, v, 0, 0, 1, 0),
+        "ShearY": geometry.matrix_of(1, 0, 0, v, 1, 0),
+        "TranslateX": geometry.translation(v, 0),
+        "TranslateY": geometry.translation(0, v),
+    }
+    names = np.array(CODES)[codes]
+    return np.select([(names == name)[:, None, None, None] for name in made], list(made.values()), one)
 
 
 @dataclass(frozen=True)
@@ -206,6 +232,15 @@ class RandAugmentT:
                 )
         if not np.isfinite(args["value"]).all():
             raise ValueError("RandAugmentT: values must be finite")
+
+    def matrices(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B, F, 3, 3) float64: those of the ops one after the other, as the kernel makes them."""
+        count = int(np.max(frames, initial=1))
+        product = np.broadcast_to(np.eye(3), (len(args), count, 3, 3))
+        for i in range(args["value"].shape[1]):
+            one = op_matrices(args["op"][:, i], args["value"][:, i, :count], height, width)
+            product = product @ one
+        return product
 
     def describe(self, row: np.void) -> list[str]:
         """A line for each op of a row: its name and value, frame by frame where it changes."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.ops.check import are_numbers, check_choice, check_size
-from dali_vidaug.ops.crop import CROP, both_sides, build_resize, build_slice, check_fits, crop_rows
+from dali_vidaug.ops.crop import CROP, both_sides, build_resize, build_slice, check_fits, crop_matrices, crop_rows
 from dali_vidaug.rng import Draws
 
 _CORNERS = ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))  # (down, right) in quarters of the room; the last is the centre
@@ -47,7 +47,7 @@ class RandomCrop:
         left = draws.integers("left", width - out_width + 1)
         return crop_rows(top, left, out_height, out_width, out_height, out_width)
 
-    build = build_slice
+    build, matrices = build_slice, crop_matrices
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ShortSideScale:
         zero = np.zeros(len(draws), np.int64)
         return crop_rows(zero, zero, height, width, height * side // short, width * side // short)
 
-    build = build_resize
+    build, matrices = build_resize, crop_matrices
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class MultiScaleCrop:
             top, left = (height - box_height) // 4 * places[:, 0], (width - box_width) // 4 * places[:, 1]
         return crop_rows(top, left, box_height, box_width, out_height, out_width)
 
-    build = build_resize
+    build, matrices = build_resize, crop_matrices
 
 
 def _snapped(length: np.ndarray, target: int, room: Any) -> np.ndarray:

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug import geometry
 from dali_vidaug.ops.check import check_size
-from dali_vidaug.ops.crop import CROP, both_sides, build_slice, check_crops, check_fits, crop_rows
+from dali_vidaug.ops.crop import CROP, both_sides, build_slice, check_crops, check_fits, crop_matrices, crop_rows
 from dali_vidaug.rng import Draws
 
 MIRRORED_CROP = np.dtype([*CROP.descr, ("mirrored", "i4")])  # 1: left and right are swapped in what was cut out
@@ -53,7 +54,7 @@ class ThreeCrop:
         left = np.where(~high & (place != 1), left * (place == 2), (left + 1) // 2)
         return crop_rows(top, left, out_height, out_width, out_height, out_width)
 
-    build = build_slice
+    build, matrices = build_slice, crop_matrices
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class FiveCrop:
         top, left = _corner_or_centre(draws.views % 5, height - out_height, width - out_width)
         return crop_rows(top, left, out_height, out_width, out_height, out_width)
 
-    build = build_slice
+    build, matrices = build_slice, crop_matrices
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,12 @@ class TenCrop:
     def build(self, fn: Any, clips: Any, args: Any) -> Any:
         """DALI's slice of the box, and its flip."""
         return fn.flip(build_slice(self, fn, clips, args), horizontal=args["mirrored"], vertical=0)
+
+    def matrices(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B, F, 3, 3) float64: x from out_width - x, and that from the box."""
+        mirrored = args["mirrored"] != 0
+        flip = geometry.matrix_of(np.where(mirrored, -1, 1), 0, np.where(mirrored, args["out_width"], 0), 0, 1, 0)
+        return crop_matrices(self, args, frames, height, width) @ flip[:, None]
 
 
 def _corner_or_centre(place, down, across):

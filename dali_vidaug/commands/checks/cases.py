@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug import geometry
 from dali_vidaug.commands.checks.device import upload
 from dali_vidaug.ops.blend import blend, is_neutral
 from dali_vidaug.ops.blur import GaussianBlur
@@ -19,6 +20,7 @@ from dali_vidaug.ops.mix import CubeCutMix, CubeCutMixUp, CutMix, FadeMixUp, Mix
 from dali_vidaug.ops.motion import BackgroundMix, MotionBlur
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import CODES, args_dtype, randaugment
+from dali_vidaug.ops.warp import warp, warp_rows
 from dali_vidaug.rng import Draws
 
 VALUES = {  # none of them round: round ones make ties
@@ -37,6 +39,9 @@ FILTERS: dict[str, Any] = {  # ops that have a method ``run``
     "GaussianBlur": GaussianBlur(23), "GaussianBlur, 5 pixels": GaussianBlur(5),
     "GaussianNoise": GaussianNoise(), "MotionBlur": MotionBlur(), "BackgroundMix": BackgroundMix(),
 }  # fmt: skip
+ROTATED = (12.3, -4.0, 6.0, 1.1, 3.0, 0.0)  # geometry.affine's angle, x, y, scale, shears
+_TILTED = [[21, 9], [197, 31], [211, 190], [14, 215]]  # corners, of 224
+WARPS = ("affine, nearest", "affine, bilinear", "perspective, nearest", "perspective, bilinear")
 INTERPOLATION = "FrameInterpolation"  # a frame in the middle of each two
 
 
@@ -72,11 +77,21 @@ def filter_rows(case: str, clips: Sequence[np.ndarray], batch: int) -> np.ndarra
     return FILTERS[case].draw(Draws(0, 0, np.arange(len(clips)) + batch * len(clips)), *clips[0].shape[:3])
 
 
+def warp_row(case: str, height: int, width: int) -> np.ndarray:
+    """(1,) row of the kernel that moves frames: the same matrix for all frames, of one of ``WARPS``."""
+    kind, interpolation = case.split(", ")
+    if kind == "affine":
+        matrix = geometry.affine(*ROTATED, height, width)
+    else:
+        matrix = geometry.from_quad(np.array(_TILTED) / 224 * [width, height], width, height)
+    return warp_rows(matrix[None, None], height, width, (0, 0, 0), interpolation)
+
+
 def call_of(case: str, clips: Sequence[Any], device: str) -> tuple[Callable[[], Any], float]:
     """A call of a kernel.
 
     Args:
-        case: one of ``CASES``, ``MIXES`` or ``FILTERS``, or ``INTERPOLATION``.
+        case: one of ``CASES``, ``MIXES``, ``FILTERS`` or ``WARPS``, or ``INTERPOLATION``.
         clips: list of NumPy arrays (F, H, W, 3) uint8, all of one size.
         device: where it runs: "cpu" or "gpu".
 
@@ -89,6 +104,9 @@ def call_of(case: str, clips: Sequence[Any], device: str) -> tuple[Callable[[], 
     elif case in FILTERS:
         rows, function = filter_rows(case, clips, batch=0), FILTERS[case].run
         moved = 2 * sum(clip.nbytes for clip in clips)
+    elif case in WARPS:
+        rows = warp_row(case, *clips[0].shape[1:3]).repeat(len(clips))
+        moved, function = 2 * sum(clip.nbytes for clip in clips), warp
     elif case == INTERPOLATION:
         count = len(clips[0]) - 1
         rows = interpolate_rows(np.tile(np.arange(count) + 0.5, (len(clips), 1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from dali_vidaug.ops.blend import blend
 from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
 from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import NAMES, SUITES, randaugment
+from dali_vidaug.ops.warp import warp
 from dali_vidaug.rng import Draws
 
 SHAPES = ((1, 1, 1), (4, 17, 23), (2, 48, 64), (3, 5, 70))  # frames, height, width: a pixel, odd sizes, whole rows
@@ -109,6 +111,29 @@ def check_filter(kernel: str, context: Context) -> str:
     return f"{calls} batches of {len(shapes)} clips, {nbytes / MB:.1f} MB, equal bit for bit"
 
 
+WARPED: dict[str, Any] = {
+    "RandomRotation": ops.RandomRotation(180.0),
+    "RandomAffine": ops.RandomAffine(90.0, (0.5, 0.5), (0.2, 3.0), (-40, 40, -40, 40), ramp="fourier"),
+    "RandomPerspective": ops.RandomPerspective(0.9, 1.0, ramp="temporal"),
+    "CameraMotion": ops.CameraMotion(),
+}
+
+
+def check_warp(context: Context) -> str:
+    """The kernel that moves frames by matrices: affine and perspective, nearest and bilinear."""
+    calls = nbytes = 0
+    shapes = (*SHAPES, (16, 56, 150))
+    for (name, op), shape, seed in product(WARPED.items(), shapes, range(1 if context.small else 4)):
+        clips = [make_clip(10 * seed + i, *shape) for i in range(6)]
+        for interpolation in ("nearest", "bilinear"):
+            rows = replace(op, interpolation=interpolation, fill=(200, 100, 7)).draw(
+                Draws(seed, 0, np.arange(len(clips))), *(np.full(len(clips), n) for n in shape)
+            )
+            nbytes += compare_kernel(f"{name} of {shape}, {interpolation}", context, warp, clips, rows)
+            calls += 1
+    return f"{calls} batches, {nbytes / MB:.1f} MB, equal bit for bit"
+
+
 class Case(NamedTuple):
     """A chain of ops, how much its results may differ between GPU and CPU, and their dtype when normalised."""
 
@@ -128,6 +153,9 @@ OPS = {
     "MultiScaleCrop": Case((ops.MultiScaleCrop(40),), RESIZED),
     "RandomResizedCrop": Case((ops.RandomResizedCrop(40),), RESIZED),
     "RandomHorizontalFlip": Case((ops.RandomHorizontalFlip(),)),
+    "RandomResizedCrop, shifted": Case((ops.RandomResizedCrop(40, shift=True),)),
+    "RandomVerticalFlip": Case((ops.RandomVerticalFlip(),)),
+    **{name: Case((op,)) for name, op in WARPED.items()},
     "Normalize": Case((ops.Normalize(),), FLOAT),
     "Normalize, float16": Case((ops.RandomHorizontalFlip(), ops.Normalize()), HALF, "float16"),
     "RandAugment": Case((ops.RandAugment(),)),

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from dali_vidaug.commands.checks import decoding, loading, pixels
-from dali_vidaug.commands.checks.cases import CASES, FILTERS, INTERPOLATION, MIXES
+from dali_vidaug.commands.checks.cases import CASES, FILTERS, INTERPOLATION, MIXES, WARPS
 from dali_vidaug.commands.checks.context import Context, Lacking
 from dali_vidaug.commands.checks.device import GPU_VERSIONS, VERSIONS, wait
 from dali_vidaug.commands.checks.numbered import ENCODINGS
@@ -57,6 +57,7 @@ CHECKS: dict[str, Callable[[Context], str]] = {
     "kernel blend": pixels.check_blend,
     "kernel interpolate": pixels.check_interpolate,
     **{f"kernel {name}": partial(pixels.check_filter, name) for name in pixels.FILTERS},
+    "kernel warp": pixels.check_warp,
     **{f"op {name}": partial(pixels.check_op, name) for name in OPS},
     "loader, same again": loading.check_repeat,
     "loader, resumed": loading.check_resume,
@@ -66,7 +67,10 @@ CHECKS: dict[str, Callable[[Context], str]] = {
     "no waiting, PyAV": partial(loading.check_waiting, "pyav"),
     "no waiting, auto": partial(loading.check_waiting, "auto"),
     "memory": loading.check_memory,
-    **{f"speed {case}": partial(loading.check_speed, case) for case in (*CASES, *MIXES, *FILTERS, INTERPOLATION)},
+    **{
+        f"speed {case}": partial(loading.check_speed, case)
+        for case in (*CASES, *MIXES, *FILTERS, *WARPS, INTERPOLATION)
+    },
     **{f"speed of the loader, {decoder}": partial(loading.check_throughput, decoder) for decoder in ("auto", "pyav")},
     # a size for which DALI makes a new decoder for each clip
     "speed of the loader, cropped": partial(loading.check_throughput, "auto", size=decoding.CROPPED),

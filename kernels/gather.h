@@ -1,0 +1,265 @@
+// Rows of pixels gathered from a frame, at positions that a matrix gives: for randaugment.cu and warp.cu.
+//
+// A position is a pair of int32, in 1/2048 of a pixel, from the centre of pixel (0, 0); those farther than FAR are at FAR.
+// `position` gives that of a pixel of a row.
+#ifndef DALI_VIDAUG_GATHER_H
+#define DALI_VIDAUG_GATHER_H
+#include "common.h"
+#if !defined(__CUDACC_RTC__) && defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+const int64_t ONE = (int64_t)1 << 32;  // of fixed-point coordinates: 32 bits of pixels, 32 of fractions
+const int32_t FAR = 1 << 29;           // 2^18 pixels: kernels.py refuses frames with longer sides
+const int32_t BLOCK = 64;              // pixels whose positions the CPU finds at once
+
+// What is gathered from.
+struct Frame {
+  const uint8_t *src, *fill;  // fill: R, G, B, for what comes in from outside
+  const uint8_t* table;       // [3 * 256], of the nearest pixels, or null
+  int32_t height, width;
+  bool smooth;  // bilinear, otherwise the nearest pixel
+  bool soft;    // bilinear: a neighbour outside the frame has the colour `fill`; otherwise it is the pixel at the edge, and
+                // a pixel whose own position is outside is `fill`
+};
+
+DEVICE int64_t fixed(double value) { return (int64_t)(value * (double)ONE + (value < 0 ? -0.5 : 0.5)); }
+
+// A matrix (double, row by row, of pixel coordinates; its last row is 0, 0, 1) as fixed-point coordinates of the centres of
+// pixels: x, y, 1 to x, then to y, relative to the centre of pixel (0, 0), so that floor gives the nearest.
+DEVICE void fixed_matrix(const double* m, int64_t* matrix) {
+  for (int32_t i = 0; i < 6; i += 3) {
+    matrix[i] = fixed(m[i]), matrix[i + 1] = fixed(m[i + 1]);
+    matrix[i + 2] = fixed(m[i + 2] + (m[i] + m[i + 1]) / 2);
+  }
+}
+
+// A row under an affine matrix: the position of its first pixel, and steps, as fixed-point coordinates.
+struct Affine {
+  int64_t x, y, dx, dy;
+};
+
+DEVICE Affine affine_row(const int64_t* m, int32_t row) {
+  return {m[1] * row + m[2] - ONE / 2, m[4] * row + m[5] - ONE / 2, m[0], m[3]};
+}
+
+DEVICE int32_t near(int64_t at) { return (int32_t)(at < -FAR ? -FAR : at > FAR ? FAR : at); }
+
+DEVICE void position(const Affine& row, int32_t i, int32_t* at_x, int32_t* at_y) {
+  *at_x = near((row.x + row.dx * i) >> 21), *at_y = near((row.y + row.dy * i) >> 21);
+}
+
+// A row under any matrix: each position is divided by its third coordinate. x, y, dx and dy are in 1/2048 of a pixel.
+struct Perspective {
+  double x, y, z, dx, dy, dz;
+};
+
+DEVICE Perspective perspective_row(const double* m, int32_t row) {
+  const double y = row + 0.5;
+  return {(m[1] * y + m[2]) * 2048, (m[4] * y + m[5]) * 2048, m[7] * y + m[8], m[0] * 2048, m[3] * 2048, m[6]};
+}
+
+// `at` is from FAR to the left, so that truncation rounds down; NaN becomes -FAR.
+DEVICE int32_t near(double at) {
+  const double positive = at > 0 ? at : 0;
+  return (int32_t)(positive < 2.0 * FAR ? positive : 2.0 * FAR) - FAR;
+}
+
+DEVICE void position(const Perspective& row, int32_t i, int32_t* at_x, int32_t* at_y) {
+  const double centre = i + 0.5, scale = 1 / (row.z + row.dz * centre), half = 1024;
+  *at_x = near((row.x + row.dx * centre) * scale + (FAR - half));
+  *at_y = near((row.y + row.dy * centre) * scale + (FAR - half));
+}
+
+// ---- one pixel
+
+// Between four values, with weights of 11 bits: 30 bits in all.
+DEVICE uint8_t bilinear(int32_t a, int32_t b, int32_t c, int32_t d, int32_t wx, int32_t wy) {
+  const int32_t upper = a * 2048 + (b - a) * wx, lower = c * 2048 + (d - c) * wx;
+  return (uint8_t)((upper * 2048 + (lower - upper) * wy + (1 << 21)) >> 22);
+}
+
+DEVICE bool is_inside(int32_t value, int32_t length) { return (uint32_t)value < (uint32_t)length; }
+
+DEVICE void nearest_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t at_y) {
+  const int32_t x = (at_x + 1024) >> 11, y = (at_y + 1024) >> 11;
+  const bool inside = is_inside(x, frame.width) && is_inside(y, frame.height);
+  const uint8_t* pixel = frame.src + ((int64_t)y * frame.width + x) * 3;
+  for (int32_t c = 0; c < 3; ++c)
+    dst[c] = !inside ? frame.fill[c] : frame.table ? frame.table[c * 256 + pixel[c]] : pixel[c];
+}
+
+DEVICE void bilinear_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t at_y) {
+  const int32_t right = frame.width - 1, bottom = frame.height - 1, x0 = at_x >> 11, y0 = at_y >> 11;
+  const int32_t x = frame.soft ? x0 + 1 : (at_x + 1024) >> 11, y = frame.soft ? y0 + 1 : (at_y + 1024) >> 11;
+  if (!is_inside(x, frame.width + frame.soft) || !is_inside(y, frame.height + frame.soft)) {
+    for (int32_t c = 0; c < 3; ++c) dst[c] = frame.fill[c];
+    return;
+  }
+  const uint8_t* p = frame.src + ((int64_t)(y0 < 0 ? 0 : y0) * frame.width + (x0 < 0 ? 0 : x0)) * 3;
+  const int32_t next = 0 <= x0 && x0 < right ? 3 : 0;  // at the edge, the neighbour is the pixel itself
+  const int64_t below = 0 <= y0 && y0 < bottom ? 3 * frame.width : 0;
+  const bool soft = frame.soft, left = soft && x0 < 0, last = soft && x0 == right;
+  const bool top = soft && y0 < 0, low = soft && y0 == bottom;
+  for (int32_t c = 0; c < 3; ++c) {
+    const uint8_t fill = frame.fill[c];
+    dst[c] = bilinear(left || top ? fill : p[c], last || top ? fill : p[next + c],
+                      left || low ? fill : p[below + c], last || low ? fill : p[below + next + c], at_x & 2047, at_y & 2047);
+  }
+}
+
+// ---- one row
+
+// Pixels [first, last) of a row, one after the other.
+template <typename Row>
+DEVICE void gather_each(const Frame& frame, uint8_t* __restrict__ dst, int32_t first, int32_t last, const Row& row) {
+  for (int32_t i = first + LANE; i < last; i += LANES) {
+    int32_t at_x, at_y;
+    position(row, i, &at_x, &at_y);
+    if (frame.smooth) bilinear_pixel(frame, dst + 3 * i, at_x, at_y);
+    else nearest_pixel(frame, dst + 3 * i, at_x, at_y);
+  }
+}
+
+#ifdef __CUDACC_RTC__
+template <typename Row>
+DEVICE void gather(const Frame& frame, uint8_t* dst, int32_t width, const Row& row) {
+  gather_each(frame, dst, 0, width, row);
+}
+#else
+// As bilinear_pixel, where all four neighbours and two more bytes after each pair can be read, and one byte more written.
+DEVICE void inner_pixel(const uint8_t* p, int64_t stride, uint8_t* dst, int32_t wx, int32_t wy) {
+#ifdef __AVX2__
+  const __m128i pairs = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
+  const __m128i bytes = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+  const __m128i weights = _mm_set1_epi32(wx << 16 | (2048 - wx)), half = _mm_set1_epi32(1 << 21);
+  const __m128i a = _mm_loadl_epi64((const __m128i*)p), b = _mm_loadl_epi64((const __m128i*)(p + stride));
+  const __m128i upper = _mm_madd_epi16(_mm_shuffle_epi8(a, pairs), weights);
+  const __m128i lower = _mm_madd_epi16(_mm_shuffle_epi8(b, pairs), weights);
+  const __m128i change = _mm_mullo_epi32(_mm_sub_epi32(lower, upper), _mm_set1_epi32(wy));
+  const __m128i sum = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(upper, 11), half), change);
+  _mm_storeu_si32(dst, _mm_shuffle_epi8(_mm_srli_epi32(sum, 22), bytes));
+#else
+  for (int32_t c = 0; c < 3; ++c)
+    dst[c] = bilinear(p[c], p[3 + c], p[stride + c], p[stride + 3 + c], wx, wy);
+#endif
+}
+
+// Narrows [first, last) to the i for which low <= start + step * i < high.
+DEVICE void narrow(int64_t start, int64_t step, int64_t low, int64_t high, int64_t* first, int64_t* last) {
+  if (step < 0) {
+    const int64_t lowest = 1 - high;
+    start = -start, step = -step, high = 1 - low, low = lowest;
+  }
+  const int64_t below = low - start, above = high - start;  // below <= step * i < above
+  if (step == 0) {
+    if (below > 0 || above <= 0) *last = *first;
+    return;
+  }
+  const int64_t from = below / step + (below % step > 0), to = above / step + (above % step > 0);
+  if (from > *first) *first = from;
+  if (to < *last) *last = to;
+}
+
+// Where the CPU's pixels of a block come from: bytes from the beginning of the frame, and weights.
+struct Block {
+  int32_t from[BLOCK], wx[BLOCK], wy[BLOCK];
+};
+
+DEVICE void inner_pixels(const Frame& frame, uint8_t* dst, const Block& block, int32_t count) {
+  for (int32_t i = 0; i < count; ++i)
+    inner_pixel(frame.src + block.from[i], 3 * frame.width, dst + 3 * i, block.wx[i], block.wy[i]);
+}
+
+DEVICE void gather(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Affine& row) {
+  int64_t first = 0, last = width - 1;
+  narrow(row.x, row.dx, 0, (frame.width - 2) * ONE, &first, &last);
+  narrow(row.y, row.dy, 0, (frame.height - 1) * ONE, &first, &last);
+  if (first >= last) first = last = 0;
+  gather_each(frame, dst, 0, (int32_t)first, row);
+  Block block;
+  for (int64_t at = first; at < last; at += BLOCK) {
+    const int64_t at_x = row.x + row.dx * at, at_y = row.y + row.dy * at;
+    for (int32_t i = 0; i < BLOCK; ++i) {
+      const int32_t x = (int32_t)((at_x + row.dx * i) >> 21), y = (int32_t)((at_y + row.dy * i) >> 21);
+      block.from[i] = ((y >> 11) * frame.width + (x >> 11)) * 3, block.wx[i] = x & 2047, block.wy[i] = y & 2047;
+    }
+    inner_pixels(frame, dst + 3 * at, block, last - at < BLOCK ? (int32_t)(last - at) : BLOCK);
+  }
+  gather_each(frame, dst, (int32_t)last, width, row);
+}
+
+DEVICE void gather(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Perspective& row) {
+  int32_t at_x[BLOCK], at_y[BLOCK], outside[BLOCK];
+  Block block;
+  // Of which pixel's position the whole part is read: of the first of four, or of the nearest; and where it may be.
+  const int32_t shift = frame.smooth ? 0 : 1024;
+  const uint32_t right = !frame.smooth ? frame.width : frame.width > 2 ? frame.width - 2 : 0;
+  const uint32_t bottom = frame.smooth ? frame.height - 1 : frame.height;
+  for (int32_t first = 0; first < width; first += BLOCK) {
+    for (int32_t i = 0; i < BLOCK; ++i) position(row, first + i, at_x + i, at_y + i);
+    for (int32_t i = 0; i < BLOCK; ++i) {
+      const int32_t x = (at_x[i] + shift) >> 11, y = (at_y[i] + shift) >> 11;
+      outside[i] = ((uint32_t)x >= right) | ((uint32_t)y >= bottom);
+      block.from[i] = (int32_t)(((uint32_t)y * frame.width + x) * 3), block.wx[i] = at_x[i] & 2047;
+      block.wy[i] = at_y[i] & 2047;
+    }
+    const int32_t count = width - first < BLOCK ? width - first : BLOCK;
+    if (first + count == width) outside[count - 1] = 1;  // one byte after it must not be written
+    uint8_t* out = dst + 3 * (int64_t)first;
+    for (int32_t i = 0; i < count; ++i, out += 3) {
+      const uint8_t* pixel = frame.src + block.from[i];
+      if (!frame.smooth) {
+        if (outside[i]) nearest_pixel(frame, out, at_x[i], at_y[i]);
+        else out[0] = pixel[0], out[1] = pixel[1], out[2] = pixel[2];
+      } else if (outside[i]) {
+        bilinear_pixel(frame, out, at_x[i], at_y[i]);
+      } else {
+        inner_pixel(pixel, 3 * frame.width, out, block.wx[i], block.wy[i]);
+      }
+    }
+  }
+}
+#endif
+
+// As nearest_pixel for all of a row, without rounding to 1/2048 of a pixel first: it is the same.
+DEVICE void gather_nearest(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Affine& row) {
+  const uint8_t *src = frame.src, *table = frame.table;
+  const int64_t dx = row.dx, dy = row.dy, at_x = row.x + ONE / 2, at_y = row.y + ONE / 2;
+  const uint64_t right = frame.width, bottom = frame.height;
+  for (int32_t i = LANE; i < width; i += LANES) {
+    const int64_t x = (at_x + dx * i) >> 32, y = (at_y + dy * i) >> 32;
+    const bool inside = (uint64_t)x < right && (uint64_t)y < bottom;
+    const uint8_t* pixel = src + (y * (int64_t)right + x) * 3;
+    for (int32_t c = 0; c < 3; ++c)
+      dst[3 * i + c] = !inside ? frame.fill[c] : table ? table[c * 256 + pixel[c]] : pixel[c];
+  }
+}
+
+// A row under an affine matrix.
+DEVICE void gather_affine(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Affine& row) {
+  if (!frame.smooth) {
+    gather_nearest(frame, dst, width, row);
+    return;
+  }
+  // ShearX and translations: a row comes from two rows, moved. The pixels [first, last) have all four neighbours, and
+  // there the CPU does many bytes at once.
+  int32_t first = 0, last = 0;
+  const int64_t x0 = row.x >> 32, y0 = row.y >> 32;
+  if (row.dx == ONE && row.dy == 0 && 0 <= y0 && y0 < frame.height - 1 && -width < x0 && x0 < frame.width) {
+    first = x0 < 0 ? (int32_t)-x0 : 0;
+    last = frame.width - 1 - (int32_t)x0 < width ? frame.width - 1 - (int32_t)x0 : width;
+  }
+  if (first >= last) {
+    gather(frame, dst, width, row);
+    return;
+  }
+  gather_each(frame, dst, 0, first, row);
+  const uint8_t *top = frame.src + (y0 * frame.width + x0) * 3, *low = top + frame.width * 3;
+  const int32_t wx = (uint32_t)row.x >> 21, wy = (uint32_t)row.y >> 21;
+  for (int32_t i = 3 * first + LANE; i < 3 * last; i += LANES)
+    dst[i] = bilinear(top[i], top[i + 3], low[i], low[i + 3], wx, wy);
+  gather_each(frame, dst, last, width, row);
+}
+
+#endif
