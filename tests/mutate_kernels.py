@@ -44,7 +44,7 @@ MUTANTS = [  # file, what is there, what it becomes
     ("gather.h", "at > FAR ? FAR", "at > FAR ? 0"),
     ("gather.h", "at > 0 ? at : 0", "at > FAR ? at : FAR"),
     ("gather.h", "wx << 16 | (2048 - wx)", "wx << 16 | (2047 - wx)"),
-    ("gather.h", "lowest = 1 - high", "lowest = 1 + high"),
+    ("gather.h", "lowest = 1 - high", "lowest = -2 * high"),
     ("gather.h", "(below % step > 0)", "(below % step < 0)"),
     ("gather.h", "first = 0, last = width - 1;", "first = 0, last = width;"),
     ("gather.h", "0, (frame.width - 2) * ONE", "0, frame.width * ONE"),
