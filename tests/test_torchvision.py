@@ -297,7 +297,7 @@ def test_gaussian_noise_is_as_strong(v2):
     theirs = v2.functional.gaussian_noise(video(clip), sigma=0.1).float() - 128
     ours = augment([clip], (dv.GaussianNoise(0.1),), device="cpu").clips.float() - 128
     assert abs(ours.std() - 25.5) < 0.3 and abs(theirs.std() - 25.1) < 0.3
-    assert 1.6 < (theirs == 0).float().mean() / (ours == 0).float().mean() < 2.4
+    assert 1.6 < (theirs == 0).float().mean() / (ours == 0).float().mean() < 3
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
