@@ -142,7 +142,7 @@ MUTANTS = [  # file, what is there, what it becomes
     ),
     ("color.cu", "while (last > 0 && args.op[last - 1] == IDENTITY) --last;", "--last;"),
     ("color.cu", "any_op(args, 0, first) ? clip.dst : clip.src", "clip.src"),
-    ("color.cu", "const int32_t first = contrast == MAX_OPS ? 0 : contrast", "const int32_t first = 0"),
+    ("color.cu", "apply(p, args, first, last, mean", "apply(p, args, 0, last, mean"),
     ("color.cu", "ADD(&total, mine);\n  SYNC();", "ADD(&total, mine);"),
     ("color.cu", "x += LANES * CHUNK", "x += 2 * LANES * CHUNK"),
     ("motion.cu", "frame < before ? 0 : frame - before", "frame - before"),

@@ -99,7 +99,7 @@ def test_each_op_equals_torchvision_for_many_colors(name, functional):
     """A 32nd of all colours, in a frame each for its red."""
     red = np.arange(1, 256, 32)
     clip = np.stack(np.meshgrid(red, *[np.arange(256)] * 2, indexing="ij"), -1).astype(np.uint8)
-    for value in {"grey": (1,), "hue": (0.3217, -0.0713, 0.5)}.get(name, (0.3217, 1.71, 1.3)):
+    for value in {"grey": (1,), "hue": (0.3217, -0.0713, 0.5, -1e-9)}.get(name, (0.3217, 1.71, 1.3)):
         pairs = [(name, value)]
         assert_pixels(run([clip], color_rows([pairs], len(clip)))[0], by_torchvision(functional, clip, pairs), **EXACT)
 
