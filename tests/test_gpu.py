@@ -407,10 +407,10 @@ def test_an_error_is_a_row(cpu, monkeypatch):
 
 
 def run_pytest(*arguments, **environment):
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTEST_ADDOPTS": ""} | environment
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=Path(__file__).parent.parent, env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTEST_ADDOPTS": ""} | environment,
-        capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parent.parent, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 
