@@ -77,6 +77,11 @@ class Columns:
         field = self._fields[fields]
         return self._node(fields, field.base, len(field.shape), lambda rows: np.ascontiguousarray(rows[fields]))
 
+    @property
+    def is_read(self) -> bool:
+        """Whether a ``build`` has asked for an argument."""
+        return bool(self._extract)
+
     def rows(self) -> Any:
         """The whole rows, (itemsize,) uint8 each."""
         return self._node(

@@ -112,6 +112,7 @@ class Graph:
                 clips = self._merged()
             built = self._build(clips)
             self._does_nothing = built is clips and settings.decoder == "pyav"
+            self._does_nothing &= not any(columns.is_read for columns in self._columns.values())
             self.pipeline.set_outputs(built, *self._measured.values())
 
     def _merged(self):

@@ -314,7 +314,7 @@ def test_a_graph_refuses_other_positions(numbered_manifest):
     plan = dv.draw_plan(numbered_manifest, dv.Recipe(Changing(), ()), [0], epoch=1)
     graph = Graph(plan, settings, 1)
     clip = np.zeros((5, 8, 8, 3), np.uint8)  # frames 4, 5, 6, 9 and 10
-    assert graph.run(plan, [clip]).shape() == [(3, 3, 8, 8)]
+    assert graph.run(plan, [clip]).shape == (1, 3, 3, 8, 8)
     for epoch in (0, 2):
         with pytest.raises(TypeError, match="positions|frames are int32"):
             graph.run(dv.draw_plan(numbered_manifest, dv.Recipe(Changing(), ()), [0], epoch=epoch), [clip])

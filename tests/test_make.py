@@ -174,10 +174,10 @@ def test_clips_of_a_bad_video_are_replaced_together(vp9, decoder, tmp_path, monk
     manifest = dv.scan(vp9, progress=False)
     real = make.load_clips
 
-    def fail(decoder, on_gpu, video, frames, crops, why):
+    def fail(decoder, on_gpu, color, video, frames, crops, why):
         if video.path == manifest.path(3) and any((f == bad).all() for f in frames):
             raise ValueError("damaged")
-        return real(decoder, on_gpu, video, frames, crops, why)
+        return real(decoder, on_gpu, color, video, frames, crops, why)
 
     bad = dv.draw_plan(manifest, PAIRS, [3], seed=7, views=1).frames[0]
     monkeypatch.setattr(make, "load_clips", fail)

@@ -182,7 +182,10 @@ def test_it_keeps_the_contract(op):
 @pytest.mark.parametrize(
     "op, message",
     [
-        (dv.CutMix(), "op cannot be Mix.*: it mixes the clips of a batch; give it a probability of its own"),
+        (
+            dv.CutMix(),
+            "op must be one that some clips can do without, got Mix.*: it mixes the clips of a batch; give it a probability of its own",
+        ),
         (dv.OneOf(), "it mixes the clips of a batch"),
         (dv.Normalize(), "its clips are no uint8"),
         (dv.Resize(20), "it changes the size of clips, and those of a batch must be equal"),
@@ -209,7 +212,7 @@ def test_an_op_of_ones_own_that_changes_sizes_is_refused():
         def build(self, fn, clips, args):
             return clips[: 4 // 2]
 
-    with pytest.raises(ValueError, match="RandomApply: op cannot be .*: it changes the size of clips"):
+    with pytest.raises(ValueError, match="RandomApply: op must be one that .*: it changes the size of clips"):
         dv.augment(noise_clips((4, 8, 8)), (dv.RandomApply(Half()),), layout="FHWC", device="cpu")
 
 

@@ -319,10 +319,10 @@ def test_a_bad_video_is_replaced_with_all_its_repeats(mixed, monkeypatch, caplog
     """By the same clip that would take its place without repeats."""
     real, recipe = make.load_clips, dv.Recipe(VIEWS, AUGMENTED)
 
-    def fail(decoder, on_gpu, video, frames, crops, why):
+    def fail(decoder, on_gpu, color, video, frames, crops, why):
         if video.path == mixed.path(2):
             raise ValueError("damaged")
-        return real(decoder, on_gpu, video, frames, crops, why)
+        return real(decoder, on_gpu, color, video, frames, crops, why)
 
     monkeypatch.setattr(make, "load_clips", fail)
     batches = {}

@@ -132,10 +132,10 @@ def test_all_clips_of_a_video_are_left_out_together(spoilt, monkeypatch):
     manifest, _ = spoilt
     real = make.load_clips
 
-    def fail(decoder, on_gpu, video, frames, crops, why):
+    def fail(decoder, on_gpu, color, video, frames, crops, why):
         if video.path == manifest.path(9) and any(f[0] for f in frames):
             raise ValueError("damaged at its end")
-        return real(decoder, on_gpu, video, frames, crops, why)
+        return real(decoder, on_gpu, color, video, frames, crops, why)
 
     monkeypatch.setattr(make, "load_clips", fail)
     with make_loader(manifest, dv.Recipe(Ends(), PLAIN.ops)) as loader:

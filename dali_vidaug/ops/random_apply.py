@@ -49,7 +49,7 @@ class RandomApply:
             (getattr(self.op, "in_decoder", False), _SIZES),
         ):
             if refused:
-                raise ValueError(f"RandomApply: op cannot be {self.op!r}: {why}")
+                raise ValueError(f"RandomApply: op must be one that some clips can do without, got {self.op!r}: {why}")
         make_plain(self, "probability")
         check_probability("RandomApply", self.probability)
 
@@ -59,7 +59,7 @@ class RandomApply:
         kind = np.dtype([]) if drawn is None else drawn.dtype
         names = kind.names or ()
         if any(name in names for name in _SIZE_FIELDS):
-            raise ValueError(f"RandomApply: op cannot be {self.op!r}: {_SIZES}")
+            raise ValueError(f"RandomApply: op must be one that some clips can do without, got {self.op!r}: {_SIZES}")
         flag = "applied"
         while flag in names:  # of a RandomApply in this one
             flag += "_2"
