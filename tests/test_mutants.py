@@ -3,5 +3,6 @@ import pytest
 
 
 @pytest.mark.slow
-def test_every_mutant_of_the_kernels_is_caught(capsys):
-    assert mutate_kernels.main() == 0, capsys.readouterr().out
+def test_every_fourth_mutant_of_the_kernels_is_caught(capsys):
+    """All of them, which take a quarter of an hour: ``python tests/mutate_kernels.py``."""
+    assert mutate_kernels.main(step=4) == 0, capsys.readouterr().out
