@@ -70,16 +70,24 @@ def test_values_are_those_of_the_definition(dtype):
     assert clip.dtype == wanted.dtype and torch.equal(clip.flatten(1), wanted)
 
 
+class Arguments(dict):
+    """What ``build`` gets."""
+
+    dtype = types.FLOAT
+
+
 def test_values_are_dalis():
+    """Those of ``Normalize.build``, which a GPU runs, with the flip that it takes over."""
     clips, op = noise_clips(*[(3, 20, 30)] * 2), dv.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     pipeline = Pipeline(2, 1, None, prefetch_queue_depth=1)
     with pipeline:
         source = fn.external_source(name="clips", dtype=types.UINT8, ndim=4, layout="FHWC")
-        mean, std = ([255 * n for n in numbers] for numbers in (op.mean, op.std))
-        pipeline.set_outputs(fn.crop_mirror_normalize(source, output_layout="CFHW", mean=mean, std=std))
+        flips = fn.external_source(name="flips", dtype=types.INT32, ndim=0)
+        pipeline.set_outputs(op.build(fn, source, Arguments(mirrored=flips)))
     pipeline.feed_input("clips", clips)
+    pipeline.feed_input("flips", np.array([0, 1], np.int32))
     (theirs,) = pipeline.run()
-    ours = Planes(op, "float32", 2, "clips")(clips, np.zeros(2, bool))
+    ours = Planes(op, "float32", 2, "clips")(clips, np.array([0, 1]))
     np.testing.assert_allclose(ours, np.array(theirs.as_tensor()), atol=2e-6)
 
 
@@ -117,6 +125,10 @@ def test_memory_is_used_again_when_nothing_is_left_of_an_array():
     gc.collect()
     places = {array.ctypes.data for array in [memory.take((3, 2), np.int32) for _ in range(3)]}
     assert place in places  # of as many bytes
+    row = memory.take((2, 50), np.uint8)[1]
+    row[:] = 5
+    memory.take((2, 50), np.uint8)[:] = 6
+    assert (row == 5).all()  # a view of a view
     third = memory.take((3, 3), np.float32)
     assert third.shape == (3, 3)
 
