@@ -323,7 +323,7 @@ MUTATIONS = [
     ("description.py", "plan.views[twice], name, plan.batch, repeat)", "plan.views[twice], name, 0, repeat)", "test_description.py"),
     ("ops/one_of.py", 'if field != "partner"]', "if False]", "test_description.py::test_no_op_is_named_for_a_row_that_was_edited"),
     ("plan.py", "frames, args, manifest, repeat_index)", "frames, args, None, repeat_index)", "test_description.py::test_describe_names_file_and_class"),
-    ("batch.py", 'if dtype == "bfloat16" and tensor.is_floating_point()', "if False", "test_settings.py"),
+    ("batch.py", 'if dtype == "bfloat16" and tensor.is_floating_point()', "if False", "test_planes.py::test_floats_of_dali_become_bfloat16"),
     ("settings.py", "gpu.problem(device_id)", "gpu.problem()", "test_settings.py"),
     ("settings.py", "or driver.read_driver().error is not None", "", "test_settings.py::test_a_rank_whose_own_gpu_does_not_work_says_so"),
     ("__init__.py", "return list(__all__)", "return sorted({*globals(), *__all__})", "test_api.py"),

@@ -12,6 +12,7 @@ from nvidia.dali.pipeline import Pipeline
 
 import dali_vidaug as dv
 from dali_vidaug import kernels, pixel_order
+from dali_vidaug.batch import as_tensor
 from dali_vidaug.pixel_order import take_apart
 from dali_vidaug.planes import Planes
 from dali_vidaug.recycled import Recycled
@@ -89,6 +90,14 @@ def test_values_are_dalis():
     (theirs,) = pipeline.run()
     ours = Planes(op, "float32", 2, "clips")(clips, np.array([0, 1]))
     np.testing.assert_allclose(ours, np.array(theirs.as_tensor()), atol=2e-6)
+
+
+def test_floats_of_dali_become_bfloat16():
+    """On a GPU, where DALI normalises."""
+    values = torch.tensor([[1.00390625, -0.3]])
+    assert torch.equal(as_tensor(values, "bfloat16"), values.to(torch.bfloat16))
+    assert as_tensor(values, "bfloat16").dtype == torch.bfloat16 and as_tensor(values, "float32") is values
+    assert as_tensor(torch.ones(2, dtype=torch.uint8), "bfloat16").dtype == torch.uint8
 
 
 def test_an_op_that_leaves_floats_is_named():
