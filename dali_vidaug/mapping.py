@@ -31,7 +31,7 @@ def pixel_matrices(plan: Plan, height: ArrayLike | None = None, width: ArrayLike
 
     Raises:
         ValueError: the sizes are not known; or an op changes the number of frames, so that frames of the clip are not
-            those of the plan.
+            those of the plan; or an op changes the size of clips without ``matrices``.
     """
     if height is None or width is None:
         if plan.manifest is None:
@@ -50,5 +50,7 @@ def pixel_matrices(plan: Plan, height: ArrayLike | None = None, width: ArrayLike
             if one.shape != product.shape:
                 raise ValueError(f"pixel_matrices: {name}.matrices must return {product.shape}, got {one.shape}")
             product = product @ one
+        elif (after != sizes).any():
+            raise ValueError(f"pixel_matrices: {name} changes the size of clips, and has no matrices to say how")
         sizes = after
     return product

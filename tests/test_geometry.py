@@ -327,3 +327,14 @@ def test_every_op_of_randaugment_that_moves_pixels_has_a_matrix():
             args = op.draw(draws, *(np.full(4, n) for n in (1, 32, 48)))
             moved = (op.matrices(args, np.ones(4), np.full(4, 32), np.full(4, 48)) != np.eye(3)).any()
             assert moved == (name in GATHERS) and clip.shape == (1, 32, 48, 3)
+
+
+def test_an_op_that_changes_the_size_without_matrices_is_refused():
+    """Points and boxes would stay where they are, though the pixels do not."""
+
+    class Own(dv.Resize):
+        matrices = property()
+
+    batch = dv.augment([np.zeros((2, 20, 30, 3), np.uint8)], (Own((10, 15)),), device="cpu", layout="FHWC")
+    with pytest.raises(ValueError, match="pixel_matrices: Own changes the size of clips, and has no matr"):
+        dv.pixel_matrices(batch.plan, 20, 30)
