@@ -171,6 +171,15 @@ def test_a_matrix_that_is_not_known_beforehand_is_for_pyav(tmp_path, one):
         next(iter(loader))
 
 
+def test_a_scan_goes_over_what_an_older_release_did_not_measure(tmp_path, one):
+    write_colours(tmp_path / "v.mp4", 1)
+    before = one(tmp_path / "v.mp4")
+    old = pq.read_table(tmp_path / "m.parquet").drop_columns(["colorspace"])
+    pq.write_table(old, tmp_path / "m.parquet")
+    assert dv.Manifest.read(tmp_path / "m.parquet").video(0).colorspace is None
+    assert one(tmp_path / "v.mp4").table == before.table and before.video(0).colorspace == 1
+
+
 def test_a_matrix_that_changes_is_not_known(tmp_path):
     for i, number in enumerate((1, 5)):
         write_colours(tmp_path / f"{i}.ts", number)

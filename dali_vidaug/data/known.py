@@ -62,6 +62,8 @@ class Known:
             row |= {"index": None, "packet_index": None, "no_packet_index": None}
         elif row["index"] is None and row["no_packet_index"] is None:  # a scan without
             return None
+        if row["colorspace"] is None:  # a scan of an older release
+            return None
         return row if _is_as_measured(self._root / name, row) else None
 
     def _is_of_stream(self, row):

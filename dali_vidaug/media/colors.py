@@ -50,7 +50,8 @@ def colors_of(video: Video, color: str) -> np.ndarray:
         return np.eye(3, dtype=np.float32)
     if video.colorspace is None:
         raise NotForDaliError(
-            "not for DALI's decoder with color='file': its colour matrix changes, or an older release scanned it"
+            "not for DALI's decoder with color='file': its colour matrix changes, or an older release scanned it: "
+            "scan again"
         )
     right, taken = (_yuv_to_rgb(*weights) for weights in (_matrix(video.colorspace)[1:], (0.299, 0.114)))
     return (right @ np.linalg.inv(taken)).astype(np.float32)
