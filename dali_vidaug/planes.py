@@ -49,6 +49,12 @@ class Planes:
         for clip in clips:
             if clip.dtype != np.uint8:
                 raise ValueError(f"{self._name}: build must return uint8, got {clip.dtype}")
+        shapes = sorted({clip.shape[:3] for clip in clips})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"{self._name} leaves clips of different sizes (frames, height, width), which cannot be stacked: "
+                f"{', '.join(map(str, shapes))}; add RandomCrop, CenterCrop or Resize((height, width))"
+            )
         out = self._memory.take((len(clips), 3, *clips[0].shape[:3]), self._table.dtype)
         take_apart(clips, self._table, mirrored, out, self._num_threads)
         return torch.from_numpy(out).view(self._dtype)

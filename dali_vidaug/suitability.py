@@ -19,13 +19,14 @@ from dali_vidaug.rng import Draws
 from dali_vidaug.timing import draw_time
 
 _VIDEOS_DRAWN = 1000  # to estimate how many are too short
+_VIDEOS_MORE = 16
 _FILES_LOOKED_AT = 64  # to tell a data set that was copied
 _FILES_LEAST = 8  # fewer do not tell
 _COPIED = 0.9  # share of files with another time of change from which on the whole data set counts as copied
 
 
 def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, int, int]:
-    """Refuse a recipe that does not suit the videos: draw it once for every frame size that occurs.
+    """Refuse a recipe that does not suit the videos: draw it for every frame size that occurs, and some videos more.
 
     Returns:
         The sizes (F, H, W) of the clips after the last op.
@@ -33,7 +34,8 @@ def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, in
     Raises:
         ValueError: it leaves clips of different sizes.
     """
-    samples = manifest.unique_sizes()
+    more = np.arange(min(len(manifest), _VIDEOS_MORE))  # ops may leave random sizes of frames that are equal
+    samples = np.append(manifest.unique_sizes(), more)
     height, width = manifest.frame_sizes(samples)
     draws = Draws(seed, 0, samples)
     drawn, _ = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
@@ -45,8 +47,8 @@ def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, in
         raise ValueError(
             f"VideoLoader: the recipe leaves clips of different sizes (height x width x frames), which cannot be "
             f"stacked: {'x'.join(map(str, one))} for {manifest.path(int(samples[0]))} but "
-            f"{'x'.join(map(str, other))} for {manifest.path(int(samples[i]))}; add RandomResizedCrop, CenterCrop or "
-            "Resize((height, width))"
+            f"{'x'.join(map(str, other))} for {manifest.path(int(samples[i]))}; add RandomResizedCrop, RandomCrop, "
+            "CenterCrop or Resize((height, width))"
         )
     height, width, frames = shapes[0].tolist()
     return frames, height, width

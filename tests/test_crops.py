@@ -6,21 +6,13 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import import_torchvision, same_distribution
+from conftest import same_distribution
 
 import dali_vidaug as dv
 from dali_vidaug.ops import CROP
 from dali_vidaug.rng import Draws
 
 VIEWS = {"ThreeCrop": 3, "FiveCrop": 5, "TenCrop": 10}
-
-
-@pytest.fixture(scope="module")
-def v2():
-    try:
-        return import_torchvision()[1]
-    except ImportError:
-        pytest.skip("torchvision is not installed")
 
 
 def draw(op, height, width, n=1, views=0):
@@ -195,6 +187,14 @@ def test_crops_by_the_view_need_such_views(name):
             dv.Recipe(sampling, (op,))
     with pytest.raises(ValueError, match="ThreeCrop and .* both choose their crop by the view"):
         dv.Recipe(dv.MultiClip(num_clips=3, num_crops=3), (dv.ThreeCrop(), dv.ThreeCrop(8) if count == 3 else op))
+
+
+def test_random_sizes_are_refused_when_a_loader_is_made(numbered_manifest):
+    """Though all videos are of one size, and each clip by itself would do."""
+    recipe = dv.Recipe(dv.ClipSampling(2), (dv.ShortSideScale(30, 60), dv.Normalize()))
+    with pytest.raises(ValueError, match="the recipe leaves clips of different sizes .* add Random"):
+        dv.VideoLoader(numbered_manifest, recipe, 1, device="cpu")
+    dv.VideoLoader(numbered_manifest, dv.Recipe(recipe.sampling, (recipe.ops[0], dv.RandomCrop(30))), 1, device="cpu")
 
 
 # Bad options

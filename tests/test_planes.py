@@ -112,6 +112,11 @@ def test_an_op_that_leaves_floats_is_named():
         dv.augment(noise_clips((2, 4, 5)), (Floats(), dv.Normalize()), device="cpu")
 
 
+def test_clips_of_different_sizes_are_told():
+    with pytest.raises(ValueError, match=r"Mine leaves clips of different sizes .*: \(1, 4, 5\), \(2, 4, 5\); add"):
+        Planes(None, "float32", 1, "Mine")(noise_clips((2, 4, 5), (1, 4, 5)), np.zeros(2, bool))
+
+
 # Memory
 
 
