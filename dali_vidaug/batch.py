@@ -128,10 +128,10 @@ def as_tensor(clips: Any, dtype: str) -> torch.Tensor:
     Args:
         clips: what ``Graph.run`` returned: a tensor, or DALI's tensor list.
         dtype: of normalised clips; "bfloat16", which DALI does not have, is rounded from its float32 (to the nearest,
-            ties to even), which takes the memory of both for a moment.
+            ties to even), which takes the memory of both for a moment on a GPU.
 
     Returns:
-        (B, 3, F, H, W), without a copy except for bfloat16.
+        (B, 3, F, H, W), without a copy except for bfloat16 of DALI's.
     """
     tensor = clips if isinstance(clips, torch.Tensor) else torch.from_dlpack(clips.as_tensor())
     return tensor.to(torch.bfloat16) if dtype == "bfloat16" and tensor.is_floating_point() else tensor

@@ -4,5 +4,5 @@ import pytest
 
 @pytest.mark.slow
 def test_every_fourth_mutant_of_the_kernels_is_caught(capsys):
-    """All of them, which take a quarter of an hour: ``python tests/mutate_kernels.py``."""
+    """All of them, which take much longer: ``python tests/mutate_kernels.py``."""
     assert mutate_kernels.main(step=4) == 0, capsys.readouterr().out
