@@ -100,6 +100,15 @@ def import_torchvision():
     return torchvision, v2, tv_tensors
 
 
+@pytest.fixture(scope="session")
+def v2():
+    """torchvision's transforms.v2."""
+    try:
+        return import_torchvision()[1]
+    except ImportError:
+        pytest.skip("torchvision is not installed")
+
+
 # ---- Videos of numbered frames
 
 HEIGHT, WIDTH = 96, 160

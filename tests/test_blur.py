@@ -13,7 +13,6 @@ from conftest import (
     draw_rows,
     extreme_clips,
     fits_distribution,
-    import_torchvision,
     noise_clips,
     patterned_clip,
 )
@@ -46,18 +45,14 @@ def run(clips, rows, device="cpu", **options):
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 9, 23, 65])
-def test_it_equals_torchvision(size):
+def test_it_equals_torchvision(size, v2):
     """On sizes that it accepts: it refuses windows whose half is not smaller than the picture."""
-    try:
-        functional = import_torchvision()[1].functional
-    except ImportError:
-        pytest.skip("no torchvision")
     shapes = [(2, 37, 41), (1, 33, 130), (1, 34, 600)]
     for i, shape in enumerate(shapes):
         for sigma in (0.1, 1.234, 7.5):
             for clip in (patterned_clip(shape, i), extreme_clips(shape, 2, i)[1]):
                 video = torch.from_numpy(np.ascontiguousarray(np.moveaxis(clip, -1, 1)))
-                expected = np.moveaxis(functional.gaussian_blur(video, size, sigma).numpy(), 1, -1)
+                expected = np.moveaxis(v2.functional.gaussian_blur(video, size, sigma).numpy(), 1, -1)
                 (out,) = run([clip], blur_rows([size // 2], [sigma], len(clip)))
                 assert_pixels(out, np.ascontiguousarray(expected), **ROUNDED)
 

@@ -14,7 +14,6 @@ from conftest import (
     draw_rows,
     extreme_clips,
     fits_distribution,
-    import_torchvision,
     noise_clips,
     patterned_clip,
 )
@@ -32,11 +31,8 @@ EXACT = dict(max_diff=0) if FUSED else dict(max_diff=4, max_fraction=0.01)
 
 
 @pytest.fixture(scope="module")
-def functional():
-    try:
-        return import_torchvision()[1].functional
-    except ImportError:
-        pytest.skip("no torchvision")
+def functional(v2):
+    return v2.functional
 
 
 def color_rows(ops, frames, per_clip=False, seed=0):

@@ -33,14 +33,6 @@ def augment(clips, *arguments, **options):
     return dv.augment([np.moveaxis(np.asarray(clip), 3, 0) for clip in clips], *arguments, layout="CFHW", **options)
 
 
-@pytest.fixture(scope="module")
-def v2():
-    try:
-        return import_torchvision()[1]
-    except ImportError:
-        pytest.skip("no torchvision")
-
-
 def video(clip):
     """(F, H, W, 3) as torchvision has it: (F, 3, H, W)."""
     return torch.from_numpy(np.ascontiguousarray(clip)).permute(0, 3, 1, 2)

@@ -29,11 +29,8 @@ OPS = (
 
 
 @pytest.fixture(scope="module")
-def functional():
-    try:
-        return import_torchvision()[1].functional
-    except ImportError:
-        pytest.skip("no torchvision")
+def functional(v2):
+    return v2.functional
 
 
 def video(clip):

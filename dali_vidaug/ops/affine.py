@@ -12,7 +12,15 @@ import numpy as np
 
 from dali_vidaug import geometry
 from dali_vidaug.ops import warp
-from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, check_range, is_number
+from dali_vidaug.ops.check import (
+    are_numbers,
+    check_choice,
+    check_color,
+    check_probability,
+    check_range,
+    is_number,
+    make_plain,
+)
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps
 from dali_vidaug.rng import Draws
 
@@ -20,9 +28,7 @@ _STRONGEST = 2.0  # of a ramp: times what was drawn
 
 
 def _check_common(op, name):
-    for field in ("degrees", "translate", "scale", "shear", "fill"):
-        if isinstance(getattr(op, field, None), list):
-            object.__setattr__(op, field, tuple(getattr(op, field)))
+    make_plain(op, *(field for field in ("degrees", "translate", "scale", "shear", "fill") if hasattr(op, field)))
     check_choice(name, "interpolation", op.interpolation, warp.INTERPOLATIONS)
     check_color(name, "fill", op.fill, highest=255)
     if any(isinstance(value, float) and value % 1 for value in op.fill):

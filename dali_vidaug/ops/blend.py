@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.operator import as_operator
+from dali_vidaug.ops.operator import as_operator, structured
 
 _WHOLE = 32768  # weights are multiples of 1 / _WHOLE, so that pixels and labels are exact
 _FRAMES_MAX = 32768
@@ -73,8 +73,7 @@ def blend(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> li
             than its clip. Rows on the GPU are not checked: there such a partner counts as none.
     """
     skip: list[int] = []
-    if len(rows) and isinstance(rows[0], np.ndarray):
-        rows = np.stack(rows).view(BLEND)[:, 0]
+    rows = structured(rows, BLEND)
     if isinstance(rows, np.ndarray):
         sizes = np.array([clip.shape[:3] for clip in clips], np.int64).reshape(-1, 3)
         _check_sizes(rows, sizes)

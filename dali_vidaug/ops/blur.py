@@ -10,7 +10,7 @@ import numpy as np
 
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_probability, is_number, make_plain
-from dali_vidaug.ops.operator import as_operator
+from dali_vidaug.ops.operator import as_operator, frames_of, structured
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps
 from dali_vidaug.rng import Draws
 
@@ -47,15 +47,9 @@ def blur(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> lis
     """
     if not len(clips):
         return []
-    frames = (rows[0].nbytes - blur_args(0).itemsize) // 4
-    longest = max(clip.shape[0] for clip in clips)
-    if longest > frames:
-        raise ValueError(f"GaussianBlur: the plan has values for {frames} frames, but a clip has {longest}")
-    dtype, skip = blur_args(frames), []
-    if isinstance(rows[0], np.ndarray):
-        rows = np.stack(rows).view(dtype)[:, 0]
-    if isinstance(rows, np.ndarray):
-        skip = np.flatnonzero(_is_neutral(rows)).tolist()
+    dtype = blur_args(frames_of("GaussianBlur", rows, blur_args, clips))
+    rows = structured(rows, dtype)
+    skip = np.flatnonzero(_is_neutral(rows)).tolist() if isinstance(rows, np.ndarray) else []
     return launch(
         "blur", clips, rows, dtype, entries=("blur_prepare", "blur_pixels"), skip=skip,
         work_bytes=lambda frames, height, width: frames * FRAME_BYTES, num_threads=num_threads,

@@ -9,7 +9,7 @@ import numpy as np
 
 from dali_vidaug import geometry
 from dali_vidaug.ops import warp
-from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
+from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number, make_plain
 from dali_vidaug.ops.ramp import position
 from dali_vidaug.rng import Draws
 
@@ -52,6 +52,7 @@ class CameraMotion:
     build, check, matrices, describe, applied = warp.build, warp.check, warp.matrices, warp.describe, warp.applied
 
     def __post_init__(self):
+        make_plain(self, "pan", "zoom", "rotation", "speed", "probability", "fill")
         if not (is_number(self.pan, 0, 0.45) or are_numbers(self.pan, 2, 0, 0.45)):
             raise ValueError(f"CameraMotion: pan must be a number or (x, y) in [0, 0.45], got {self.pan!r}")
         for field, highest in (("zoom", 2), ("rotation", 180), ("speed", 100)):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ import numpy as np
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, is_number
 from dali_vidaug.ops.names import name_of
-from dali_vidaug.ops.operator import as_operator
-from dali_vidaug.ops.ramp import draw_ramps
+from dali_vidaug.ops.operator import as_operator, frames_of, structured
+from dali_vidaug.ops.ramp import RAMPED_MAX, draw_ramps
 from dali_vidaug.rng import Draws
 
 MAX_OPS = 4
@@ -24,7 +25,6 @@ CODES = ("identity", "brightness", "contrast", "saturation", "hue", "grey", "noi
 _NEUTRAL = np.array([0, 1, 1, 1, 0, 0, 0], np.float32)
 _HIGHEST = np.array([0, *[FACTOR_MAX + 1] * 3, 0.5, 1, 255], np.float32)
 _LOWEST = np.array([0, 0, 0, 0, -0.5, 0, 0], np.float32)
-_RAMPED_MAX = 10.0  # magnitudes of ramps are in [0, 10], as those of RandAugment-T
 
 
 def color_args(num_ops: int, frames: int) -> np.dtype:
@@ -66,15 +66,9 @@ def color(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int | None
     """
     if not len(clips):
         return []
-    frames = (rows[0].nbytes - color_args(num_ops, 0).itemsize) // (4 * num_ops)
-    longest = max(clip.shape[0] for clip in clips)
-    if longest > frames:
-        raise ValueError(f"color: the plan has values for {frames} frames, but a clip has {longest}")
-    dtype, skip = color_args(num_ops, frames), []
-    if isinstance(rows[0], np.ndarray):
-        rows = np.stack(rows).view(dtype)[:, 0]
-    if isinstance(rows, np.ndarray):
-        skip = np.flatnonzero(is_neutral(rows)).tolist()
+    dtype = color_args(num_ops, frames_of("color", rows, partial(color_args, num_ops), clips))
+    rows = structured(rows, dtype)
+    skip = np.flatnonzero(is_neutral(rows)).tolist() if isinstance(rows, np.ndarray) else []
     return launch(
         "color", clips, rows, dtype, entries=("color_measure", "color_mean", "color_pixels"), skip=skip,
         work_bytes=lambda frames, height, width: frames * FRAME_BYTES, num_threads=num_threads,
@@ -127,8 +121,8 @@ def draw_values(
     center = np.array(neutral, np.float64)
     away = values - center
     span = np.where(away < 0, center - low, high - center)
-    magnitude = _RAMPED_MAX * np.abs(away) / np.where(span > 0, span, 1)
-    ramps = draw_ramps(draws, ramp, magnitude, _RAMPED_MAX, frames, num_frames)
+    magnitude = RAMPED_MAX * np.abs(away) / np.where(span > 0, span, 1)
+    ramps = draw_ramps(draws, ramp, magnitude, RAMPED_MAX, frames, num_frames)
     share = ramps / np.where(magnitude > 0, magnitude, 1)[..., None]
     return center[:, None] + away[..., None] * share
 

@@ -9,11 +9,10 @@ import numpy as np
 from dali_vidaug.ops import color
 from dali_vidaug.ops.check import check_choice, check_probability, check_share, make_plain
 from dali_vidaug.ops.color import CODES, FACTOR_MAX, as_range, check_jitter, new_rows
-from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
+from dali_vidaug.ops.ramp import RAMPS, draw_strengths, position
 from dali_vidaug.rng import Draws
 
 _BRIGHTNESS, _NOISE = CODES.index("brightness"), CODES.index("noise")
-_RAMPED_MAX = 10.0  # magnitudes of ramps are in [0, 10], as those of RandAugment-T
 _CURVES = ("linear", "smooth")
 
 
@@ -89,7 +88,7 @@ class Flicker:
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) of dtype ``color.color_args(1, F)``, F the longest clip's."""
-        strength = _draw_strength(draws, "strength", self.strength, self.ramp, frames)
+        strength = draw_strengths(draws, "strength", self.strength, self.ramp, frames)
         return _rows(
             draws, self.probability, _BRIGHTNESS, 1 + strength * draws.uniform("frame", -1, 1, n=strength.shape[1])
         )
@@ -128,18 +127,10 @@ class GaussianNoise:
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) of dtype ``color.color_args(1, F)``, F the longest clip's."""
-        levels = 255 * _draw_strength(draws, "std", self.std, self.ramp, frames)
+        levels = 255 * draw_strengths(draws, "std", self.std, self.ramp, frames)
         rows = _rows(draws, self.probability, _NOISE, levels)
         rows["key"] = draws.words("key", 2)
         return rows
-
-
-def _draw_strength(draws, purpose, value, ramp, frames):
-    """(B, F): a strength for each frame, F the longest clip's."""
-    low, high = value if isinstance(value, (tuple, list)) else (value, value)
-    frames, unit = np.broadcast_to(np.asarray(frames, np.int64), len(draws)), (high or 1) / _RAMPED_MAX
-    magnitude = draws.uniform(purpose, low, high)[:, None] / unit
-    return unit * draw_ramps(draws, ramp, magnitude, _RAMPED_MAX, frames, int(frames.max(initial=1)))[:, 0]
 
 
 def _rows(draws, probability, code, values):

@@ -10,7 +10,7 @@ import numpy as np
 
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import check_choice
-from dali_vidaug.ops.operator import as_operator
+from dali_vidaug.ops.operator import as_operator, structured
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling.videos import Videos
 
@@ -77,8 +77,7 @@ def interpolate(clips: Sequence[Any], rows: Any, num_frames: int, num_threads: i
             GPU are not checked: there the nearest frame is taken.
     """
     args = interpolate_args(num_frames)
-    if len(rows) and isinstance(rows[0], np.ndarray):
-        rows = np.stack(rows).view(args)[:, 0]
+    rows = structured(rows, args)
     if isinstance(rows, np.ndarray):
         for i, (clip, row) in enumerate(zip(clips, rows, strict=True)):
             before, weight = row["at"].T

@@ -10,12 +10,11 @@ import numpy as np
 
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import check_choice, check_probability, check_share, make_plain
-from dali_vidaug.ops.operator import as_operator
-from dali_vidaug.ops.ramp import RAMPS, draw_ramps
+from dali_vidaug.ops.operator import as_operator, frames_of, structured
+from dali_vidaug.ops.ramp import RAMPS, draw_strengths
 from dali_vidaug.rng import Draws
 
 WINDOW_MAX = 64
-_RAMPED_MAX = 10.0  # magnitudes of ramps are in [0, 10], as those of RandAugment-T
 MOTION = np.dtype([("before", "i4"), ("after", "i4")])  # frames in the window besides the frame itself
 
 
@@ -41,9 +40,7 @@ def motion(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> l
     Returns:
         B arrays. On the CPU, clips that do not change are not copied: they are returned themselves.
     """
-    skip: list[int] = []
-    if len(rows) and isinstance(rows[0], np.ndarray):
-        rows = np.stack(rows).view(MOTION)[:, 0]
+    rows, skip = structured(rows, MOTION), []
     if isinstance(rows, np.ndarray):
         skip = [i for i, row in enumerate(rows) if not (row["before"] or row["after"]) or len(clips[i]) == 1]
     return launch("motion", clips, rows, MOTION, skip=skip, num_threads=num_threads)
@@ -65,15 +62,9 @@ def background(clips: Sequence[Any], rows: Any, num_threads: int | None = None) 
     """
     if not len(clips):
         return []
-    frames = (rows[0].nbytes - background_args(0).itemsize) // 4
-    longest = max(clip.shape[0] for clip in clips)
-    if longest > frames:
-        raise ValueError(f"BackgroundMix: the plan has values for {frames} frames, but a clip has {longest}")
-    dtype, skip = background_args(frames), []
-    if isinstance(rows[0], np.ndarray):
-        rows = np.stack(rows).view(dtype)[:, 0]
-    if isinstance(rows, np.ndarray):
-        skip = np.flatnonzero(~rows["weight"].any((1, 2))).tolist()
+    dtype = background_args(frames_of("BackgroundMix", rows, background_args, clips))
+    rows = structured(rows, dtype)
+    skip = np.flatnonzero(~rows["weight"].any((1, 2))).tolist() if isinstance(rows, np.ndarray) else []
     return launch("background", clips, rows, dtype, skip=skip, num_threads=num_threads)
 
 
@@ -176,10 +167,8 @@ class BackgroundMix:
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) of dtype ``background_args(F)``, F the longest clip's."""
         frames = np.broadcast_to(np.asarray(frames, np.int64), len(draws))
-        low, high = self.weight if isinstance(self.weight, (tuple, list)) else (self.weight, self.weight)
-        num_frames, unit = int(frames.max(initial=1)), (high or 1) / _RAMPED_MAX
-        magnitude = draws.uniform("weight", low, high)[:, None] / unit
-        weight = unit * draw_ramps(draws, self.ramp, magnitude, _RAMPED_MAX, frames, num_frames)
+        weight = draw_strengths(draws, "weight", self.weight, self.ramp, frames)[:, None]
+        num_frames = weight.shape[-1]
         mixed = draws.uniform("apply") < self.probability
         rows = np.zeros(len(draws), background_args(num_frames))
         rows["frame"] = draws.integers("frame", np.maximum(frames, 1))

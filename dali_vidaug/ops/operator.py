@@ -1,11 +1,33 @@
-"""Kernels as operators of DALI's graph."""
+"""Kernels as operators of DALI's graph, and the rows that they get."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
+
+import numpy as np
+
+
+def structured(rows: Any, dtype: np.dtype) -> Any:
+    """The rows of a kernel as one array (B,) of their dtype, also of B arrays of their bytes; on a GPU as they are."""
+    on_cpu = not isinstance(rows, np.ndarray) and len(rows) and isinstance(rows[0], np.ndarray)
+    return np.stack(rows).view(dtype)[:, 0] if on_cpu else rows
+
+
+def frames_of(name: str, rows: Any, dtype_of: Callable[[int], np.dtype], clips: Sequence[Any]) -> int:
+    """For how many frames the rows of a kernel have values, ``dtype_of`` that number being their dtype.
+
+    Raises:
+        ValueError: a clip has more frames.
+    """
+    empty = dtype_of(0).itemsize
+    frames = int(rows[0].nbytes - empty) // (dtype_of(1).itemsize - empty)
+    longest = max(clip.shape[0] for clip in clips)
+    if longest > frames:
+        raise ValueError(f"{name}: the plan has values for {frames} frames, but a clip has {longest}")
+    return frames
 
 
 def as_operator(fn: Any, function: Callable, clips: Any, args: Any) -> Any:

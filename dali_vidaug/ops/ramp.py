@@ -7,6 +7,7 @@ import numpy as np
 from dali_vidaug.rng import Draws
 
 RAMPS = ("constant", "temporal", "temporal+", "mix", "fourier")
+RAMPED_MAX = 10.0  # of magnitudes that are made for ramps, as those of RandAugment-T
 _BASES = 3  # of "fourier"
 
 
@@ -51,6 +52,27 @@ def draw_ramps(
         first, last = np.clip(ends, 0, highest)[..., None]
         ramps = first + (last - first) * position(frames, num_frames)[:, None]
     return np.clip(ramps, 0, highest)
+
+
+def draw_strengths(
+    draws: Draws, purpose: str, value: float | tuple[float, float], kind: str, frames: np.ndarray
+) -> np.ndarray:
+    """Draw a strength for each clip, and ramp it.
+
+    Args:
+        draws: the batch's random numbers.
+        purpose: of the strength.
+        value: the strength, or (low, high) to draw it uniformly. It is ramped within [0, high].
+        kind: of ``RAMPS``.
+        frames: (B,) int, the clips' lengths.
+
+    Returns:
+        (B, F) float64, F the longest clip's.
+    """
+    low, high = value if isinstance(value, tuple) else (value, value)
+    frames, unit = np.broadcast_to(np.asarray(frames, np.int64), len(draws)), (high or 1) / RAMPED_MAX
+    magnitude = draws.uniform(purpose, low, high)[:, None] / unit
+    return unit * draw_ramps(draws, kind, magnitude, RAMPED_MAX, frames, int(frames.max(initial=1)))[:, 0]
 
 
 def position(frames: np.ndarray, num_frames: int) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from dali_vidaug import geometry
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
-from dali_vidaug.ops.operator import as_operator
+from dali_vidaug.ops.operator import as_operator, frames_of
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 from dali_vidaug.ops.suites import CODES, NAMES, RANGES, SUITES, UNITS, WITHOUT_VALUE
 from dali_vidaug.rng import Draws
@@ -56,10 +56,7 @@ def randaugment(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int 
     """
     if not len(clips):
         return []
-    frames = (rows[0].nbytes - args_dtype(num_ops, 0).itemsize) // (4 * num_ops)
-    longest = max(clip.shape[0] for clip in clips)
-    if longest > frames:
-        raise ValueError(f"RandAugmentT: the plan has values for {frames} frames, but a clip has {longest}")
+    frames = frames_of("RandAugmentT", rows, partial(args_dtype, num_ops), clips)
     return launch(
         "randaugment", clips, rows, args_dtype(num_ops, frames),
         entries=("randaugment_count", "randaugment_prepare", "randaugment_pixels"), passes=num_ops,

@@ -81,10 +81,7 @@ class FiveCrop:
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) CROP: crop ``views % 5`` of each clip."""
-        out_height, out_width = both_sides(self.size)
-        check_fits("FiveCrop", draws, height, width, out_height, out_width)
-        top, left = _corner_or_centre(draws.views % 5, height - out_height, width - out_width)
-        return crop_rows(top, left, out_height, out_width, out_height, out_width)
+        return _five_crops("FiveCrop", self.size, draws, height, width)
 
     build, matrices = build_slice, crop_matrices
 
@@ -110,16 +107,12 @@ class TenCrop:
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) MIRRORED_CROP: crop ``views % 10`` of each clip."""
-        out_height, out_width = both_sides(self.size)
-        check_fits("TenCrop", draws, height, width, out_height, out_width)
-        place, mirrored = draws.views % 5, draws.views % 10 >= 5
-        top, left = _corner_or_centre(place, height - out_height, width - out_width)
-        left = np.where(mirrored, width - out_width - left, left)  # of the mirrored frame
-        args = np.zeros(len(draws), MIRRORED_CROP)
-        rows = crop_rows(top, left, out_height, out_width, out_height, out_width)
+        args, rows = np.zeros(len(draws), MIRRORED_CROP), _five_crops("TenCrop", self.size, draws, height, width)
         for name in CROP.names or ():
             args[name] = rows[name]
-        args["mirrored"] = mirrored
+        args["mirrored"] = mirrored = draws.views % 10 >= 5
+        args["left"] = np.where(mirrored, width - rows["right"], rows["left"])  # boxes of the mirrored frame
+        args["right"] = np.where(mirrored, width - rows["left"], rows["right"])
         return args
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
@@ -137,9 +130,12 @@ class TenCrop:
         return crop_matrices(self, args, frames, height, width) @ flip[:, None]
 
 
-def _corner_or_centre(place, down, across):
-    """Top and left of crops 0 to 4, where so many rows and columns are left over."""
+def _five_crops(name, size, draws, height, width):
+    """(B,) CROP: crop ``views % 5`` of each clip, the four corners and the centre."""
+    out_height, out_width = both_sides(size)
+    check_fits(name, draws, height, width, out_height, out_width)
+    place, down, across = draws.views % 5, height - out_height, width - out_width
     centre = place == 4
     top = np.where(centre, np.rint(down / 2), down * (place // 2))
     left = np.where(centre, np.rint(across / 2), across * (place % 2))
-    return top.astype(np.int64), left.astype(np.int64)
+    return crop_rows(top, left, out_height, out_width, out_height, out_width)

@@ -13,7 +13,7 @@ import numpy as np
 
 from dali_vidaug.geometry import inverse, map_points
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.operator import as_operator
+from dali_vidaug.ops.operator import as_operator, structured
 
 INTERPOLATIONS = ("nearest", "bilinear")
 AT_THE_EDGE = 2
@@ -70,12 +70,10 @@ def warp(
         return []
     empty = warp_dtype(0).itemsize
     dtype = warp_dtype((rows[0].nbytes - empty) // (warp_dtype(1).itemsize - empty))
-    skip: list[int] = []
-    if isinstance(rows[0], (np.ndarray, np.void)):
-        rows = rows if isinstance(rows, np.ndarray) and rows.dtype.names else np.stack(rows).view(dtype)[:, 0]
-        if size is None:
-            _check_sizes(rows, np.array([clip.shape[:3] for clip in clips], np.int64))
-            skip = np.flatnonzero(~is_warped(rows)).tolist()
+    rows, skip = structured(rows, dtype), []
+    if isinstance(rows, np.ndarray) and size is None:
+        _check_sizes(rows, np.array([clip.shape[:3] for clip in clips], np.int64))
+        skip = np.flatnonzero(~is_warped(rows)).tolist()
     return launch("warp", clips, rows, dtype, skip=skip, out_size=size, num_threads=num_threads)
 
 
