@@ -35,7 +35,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, in
         ValueError: it leaves clips of different sizes.
     """
     more = np.arange(min(len(manifest), _VIDEOS_MORE))  # ops may leave random sizes of frames that are equal
-    samples = np.append(manifest.unique_sizes(), more)
+    samples = np.union1d(manifest.unique_sizes(), more)
     height, width = manifest.frame_sizes(samples)
     draws = Draws(seed, 0, samples)
     drawn, _ = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))

@@ -106,14 +106,14 @@ class FaultySampler:
 def test_a_sampler_and_an_op_are_named_when_a_loader_is_made(numbered_manifest):
     """At construction, before a file is read: the recipe is drawn for every frame size."""
     recipe = dv.Recipe(FaultySampler(3), (dv.Resize((8, 8)),))
-    text = (
-        r"^FaultySampler.draw: AttributeError: .*hight.* \(FaultySampler\(num_frames=3, reads='hight'\), for 1 clip of "
-        r"sample 0, epoch 0\)$"
-    )
-    for call in (
-        lambda: dv.VideoLoader(numbered_manifest, recipe, 2, device="cpu"),
-        lambda: dv.draw_plan(numbered_manifest, recipe, [0]),
+    for purpose, call in (
+        (r"12 clips of samples 0, 1, .*", lambda: dv.VideoLoader(numbered_manifest, recipe, 2, device="cpu")),
+        ("1 clip of sample 0", lambda: dv.draw_plan(numbered_manifest, recipe, [0])),
     ):
+        text = (
+            r"^FaultySampler.draw: AttributeError: .*hight.* \(FaultySampler\(num_frames=3, reads='hight'\), "
+            rf"for {purpose}, epoch 0\)$"
+        )
         with pytest.raises(dv.OpError, match=text):
             call()
     recipe = dv.Recipe(FaultySampler(4, "first"), (Faulty("draw"), dv.Resize((8, 8))))
