@@ -225,7 +225,7 @@ MUTATIONS = [
     ("ops/view_crops.py", "np.where(mirrored, width - rows[\"right\"], rows[\"left\"])", "rows[\"left\"]", "test_crops.py::test_five_and_ten_crops_are_torchvisions"),
     ("ops/random_crop.py", "(target <= room)", "(target > 0)", "test_crops.py::test_boxes_of_multi_scale_crop"),
     ("mapping.py", "elif (after != sizes).any():", "elif False:", "test_geometry.py::test_an_op_that_changes_the_size_without_matrices_is_refused"),
-    ("suitability.py", "np.append(manifest.unique_sizes(), more)", "manifest.unique_sizes()", "test_crops.py::test_random_sizes_are_refused_when_a_loader_is_made"),
+    ("suitability.py", "np.union1d(manifest.unique_sizes(), more)", "manifest.unique_sizes()", "test_crops.py::test_random_sizes_are_refused_when_a_loader_is_made"),
     ("data/known.py", 'if row["colorspace"] is None:', "if False:", "test_colors.py::test_a_scan_goes_over_what_an_older_release_did_not_measure"),
     ("recipe.py", "        self._check_views()\n", "", "test_crops.py::test_crops_by_the_view_need_such_views"),
     ("media/convert.py", ":out_color_matrix={matrix}", "", "test_colors.py::test_scaled_colours_are_right_too"),
