@@ -33,13 +33,14 @@ class Columns:
     DALI's arguments that need one); ``args.rows()`` the whole rows as bytes, for kernels. All are on the CPU.
 
     Attributes:
+        fields: the dtype of the op's arguments.
         dtype: DALI's type of normalised clips.
         num_threads: of the graph.
         sizes_unsure: the clips may have other sizes than the arguments were drawn for; ``Graph`` then measures them.
     """
 
     def __init__(self, name: str, dtype: np.dtype | None, settings: Settings):
-        self._name, self._fields = name, dtype if dtype is not None else np.dtype([])
+        self._name, self.fields = name, dtype if dtype is not None else np.dtype([])
         self.dtype, self.num_threads = _CLIP_TYPES[settings.dtype], settings.num_threads
         self.sizes_unsure = False
         self._nodes: dict[str, Any] = {}
@@ -59,22 +60,22 @@ class Columns:
     @property
     def names(self) -> str:
         """The fields and their dtypes, as text."""
-        return ", ".join(f"{n} {self._fields[n]}" for n in self._fields.names or ()) or "none"
+        return ", ".join(f"{n} {self.fields[n]}" for n in self.fields.names or ()) or "none"
 
     def __contains__(self, field: str) -> bool:
-        return field in (self._fields.names or ())
+        return field in (self.fields.names or ())
 
     def __getitem__(self, fields: str | tuple[str, ...]) -> Any:
         names = fields if isinstance(fields, tuple) else (fields,)
         for name in names:
             if name not in self:
-                known = ", ".join(self._fields.names or ()) or "none"
+                known = ", ".join(self.fields.names or ()) or "none"
                 raise KeyError(f"{self._name}: no argument {name!r}; there are {known}")
         if isinstance(fields, tuple):
             return self._node(
                 "+".join(names), np.dtype("f4"), 1, lambda rows: np.stack([rows[n] for n in names], 1).astype("f4")
             )
-        field = self._fields[fields]
+        field = self.fields[fields]
         return self._node(fields, field.base, len(field.shape), lambda rows: np.ascontiguousarray(rows[fields]))
 
     @property
@@ -91,8 +92,8 @@ class Columns:
     def check(self, rows: np.ndarray | None) -> None:
         """Refuse rows of another dtype than that for which the graph is built."""
         dtype = np.dtype([]) if rows is None else rows.dtype
-        if dtype != self._fields:
-            raise TypeError(f"{self._name}: arguments are {dtype}, but those of an earlier batch were {self._fields}")
+        if dtype != self.fields:
+            raise TypeError(f"{self._name}: arguments are {dtype}, but those of an earlier batch were {self.fields}")
 
     def feed(self, pipeline: Pipeline, rows: np.ndarray) -> None:
         """Give the rows of a batch to the pipeline."""
@@ -110,7 +111,7 @@ class EncodedColumns:
 
     def __init__(self, args, encoded):
         self._args, self._encoded = args, encoded
-        self.dtype, self.num_threads, self.names = args.dtype, args.num_threads, args.names
+        self.dtype, self.fields, self.num_threads, self.names = args.dtype, args.fields, args.num_threads, args.names
 
     def __contains__(self, field):
         return field in self._args

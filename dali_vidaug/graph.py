@@ -12,10 +12,12 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
 from dali_vidaug.columns import Columns, EncodedColumns, split
+from dali_vidaug.direct import BLENDING, SIZE_FIELDS, Direct, check_sizes, num_direct
 from dali_vidaug.errors import naming
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
-from dali_vidaug.ops.interpolate import between_frames, build_interpolation, interpolate_rows
+from dali_vidaug.ops.interpolate import Interpolation, between_frames, interpolate_rows
+from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.plan import Plan
 from dali_vidaug.planes import planes_of
 from dali_vidaug.recipe import Recipe
@@ -40,17 +42,20 @@ class Encoded(NamedTuple):
     video: Video
     colors: np.ndarray
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """(F, H, W) of the clip."""
+        return len(self.positions), *self.video.shown_size
+
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
 _NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.eye(3, dtype=np.float32))
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
-_POSITIONS = "positions between frames"  # a name that no op has
-_SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 
 
 def _built(name, op, clips, args):
     with naming(name, op, "build", f"for the arguments {args.names}"):
-        built = op.build(fn, clips, args)
+        built = extend_graph(fn, op, clips, args)
     if not isinstance(built, DataNode):
         raise TypeError(f"{name}.build must return one node of DALI's graph, got {built!r}")
     return built
@@ -74,8 +79,8 @@ class Graph:
 
     It is fed frames where PyAV decodes, with the ops done that ``num_in_decoder`` counts; and small encoded files where
     DALI decodes, for which it does all ops. Where the positions of a plan may lie between two frames, it is fed each
-    clip's ``decoded_frames`` and blends them. On the CPU, ``Planes`` does the last step: channels first, with
-    ``Normalize`` and a flip before it.
+    clip's ``decoded_frames`` and blends them. On the CPU, ``Direct`` does the last steps; DALI has no part in a batch
+    that needs nothing else.
 
     Args:
         plan: of any batch: the graph is for its recipe and for frames and arguments with its dtypes.
@@ -89,19 +94,22 @@ class Graph:
         self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False, several: bool = False
     ):  # fmt: skip
         self._recipe, self._settings, self._oriented = plan.recipe, settings, oriented and settings.decoder != "pyav"
-        self._several = several
+        self._several, self._blends = several, between_frames(plan.frames)
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
-        self._measured: dict[int, Any] = {}  # after so many ops: the sizes of the clips, which a later op would hide
+        self._measured: dict[str | None, Any] = {}  # after an op: the sizes of the clips, which a later op would hide
         self._columns = {
-            name: Columns(name, None if plan.args[name] is None else plan.args[name].dtype, settings)
-            for name, _ in plan.recipe.pixel_ops
+            name: Columns(name, None if rows is None else rows.dtype, settings) for name, rows in _rows(plan).items()
         }
-        self._num_frames, self._positions = plan.frames.shape[1], None
-        self._planes: Any = planes_of(plan.recipe, settings)
-        self._mirror: str | None = None  # the name of the op whose flip it does
-        if between_frames(plan.frames):
-            self._positions = Columns(_POSITIONS, interpolate_rows(plan.frames[:1]).dtype, settings)
+        steps, planes = self._steps(plan), planes_of(plan.recipe, settings)
+        self._direct: Any = None
+        if planes:
+            steps = steps[:-1] if steps and hasattr(steps[-1][1], "lookup") else steps
+            first = len(steps) - num_direct(steps)
+            self._direct = Direct(steps[first:], planes, settings.num_threads)
+            steps = steps[:first]
+        known = not self._blends or BLENDING in dict(steps)  # the number of frames that DALI leaves
+        self._last = steps[-1][0] if steps and known and steps[-1][0] != BLENDING else None
         self.pipeline = Pipeline(batch_size, settings.num_threads, settings.device_id, prefetch_queue_depth=1)
         with self.pipeline:
             if settings.decoder == "pyav":
@@ -110,10 +118,19 @@ class Graph:
                 clips = self._decoded()
             else:
                 clips = self._merged()
-            built = self._build(clips)
-            self._does_nothing = built is clips and settings.decoder == "pyav"
-            self._does_nothing &= not any(columns.is_read for columns in self._columns.values())
+            built = self._build(clips, steps)
+            self._idle = settings.decoder == "pyav" and built is clips and self._direct is not None
+            self._idle &= not any(columns.is_read for columns in self._columns.values())
             self.pipeline.set_outputs(built, *self._measured.values())
+
+    def _steps(self, plan):
+        """What is left to do to the clips, by name: ops, and the blending of frames before those that come after."""
+        ops = self._recipe.pixel_ops
+        steps = ops[self._num_in_decoder :]
+        if self._blends:
+            blending = BLENDING, Interpolation(plan.frames.shape[1])
+            steps.insert(_num_leading(self._recipe) - self._num_in_decoder, blending)
+        return steps
 
     def _merged(self):
         """All clips in their order. Those that DALI decodes first get the ops that PyAV has done for the others."""
@@ -161,31 +178,21 @@ class Graph:
             )
         return clips
 
-    def _build(self, clips):
-        """The ops that are left, and channels first, except what ``Planes`` does."""
-        ops = self._recipe.pixel_ops[self._num_in_decoder :]
-        if self._planes and ops and hasattr(ops[-1][1], "lookup"):
-            *ops, (_, last) = ops
-            if ops and getattr(ops[-1][1], "mirrors", False) and getattr(last, "mirrors_first", False):
-                *ops, (self._mirror, _) = ops
-        blended = _num_leading(self._recipe) - self._num_in_decoder if self._positions else None
+    def _build(self, clips, steps):
+        """The first steps, and channels first, unless ``Direct`` does the rest."""
         flip: Any = None  # the arguments of a flip that the next op does in its own pass over the pixels
-        for i, (name, op) in enumerate(ops):
-            if i == blended:
-                clips = build_interpolation(fn, clips, self._positions, self._num_frames)
-            following = ops[i + 1][1] if i + 1 < len(ops) else None
-            sets_size = any(field in self._columns[name] for field in _SIZE_FIELDS)
-            if sets_size and not all(getattr(before, "in_decoder", False) for _, before in ops[:i]):
-                self._measured[self._num_in_decoder + i] = clips.shape()
+        for i, (name, op) in enumerate(steps):
+            following = steps[i + 1][1] if i + 1 < len(steps) else None
+            sets_size = any(field in self._columns[name] for field in SIZE_FIELDS)
+            if sets_size and not all(getattr(before, "in_decoder", False) for _, before in steps[:i]):
+                self._measured[steps[i - 1][0]] = clips.shape()
                 self._columns[name].sizes_unsure = True
             if getattr(op, "mirrors", False) and getattr(following, "mirrors_first", False):
                 flip = self._columns[name]
             else:
                 clips, flip = _built(name, op, clips, flip or self._columns[name]), None
-        if blended == len(ops):
-            clips = build_interpolation(fn, clips, self._positions, self._num_frames)
-        done = bool(ops) and getattr(ops[-1][1], "channels_first", False)
-        return clips if done or self._planes else fn.transpose(clips, perm=[3, 0, 1, 2])
+        done = bool(steps) and getattr(steps[-1][1], "channels_first", False)
+        return clips if done or self._direct else fn.transpose(clips, perm=[3, 0, 1, 2])
 
     def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None) -> Any:
         """Run one batch.
@@ -205,25 +212,41 @@ class Graph:
             TypeError: the arguments of an op are of another dtype than before.
             ValueError: an op has changed the size of a clip without saying so in its arguments.
         """
-        for name, columns in self._columns.items():
-            columns.check(plan.args[name])
-        if self._does_nothing and self._planes:
-            return self._finish(list(inputs), plan, inputs)
-        if between_frames(plan.frames) != bool(self._positions):
+        if between_frames(plan.frames) != self._blends:
             raise TypeError(
                 f"frames are {plan.frames.dtype}, but those of the plan for which the graph is built were not"
             )
-        if self._positions:
-            positions = interpolate_rows(plan.frames)
-            self._positions.check(positions)
+        args = _rows(plan)
+        for name, columns in self._columns.items():
+            columns.check(args[name])
+        clips: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream)
+        if not self._direct:
+            self._check(clips.shape(), plan, inputs)
+            return clips
+        clips = [np.asarray(clip) for clip in clips]
+
+        def check(clips, last):
+            self._check([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs, last)
+
+        if self._last:
+            check(clips, self._last)
+        return self._direct(clips, args, check)
+
+    def _check(self, shapes, plan, inputs, last=None):
+        """The clips that leave an op, or all, are as large as their arguments say. Labels are mixed by that."""
+        names = self._recipe.names[len(self._recipe.time_ops) :]
+        given = [clip.size if isinstance(clip, Encoded) else clip.shape[:3] for clip in inputs]
+        check_sizes(shapes, given, plan.frames.shape[1] if self._blends else None, plan.args,
+                    names[: names.index(last) + 1] if last else names)  # fmt: skip
+
+    def _run(self, plan, inputs, args, stream):
+        """What DALI does: a tensor list."""
         if self._settings.decoder != "pyav":
             self._feed_encoded(inputs)
         if self._settings.decoder != "dali":
             self.pipeline.feed_input("clips", [_NO_CLIP if isinstance(clip, Encoded) else clip for clip in inputs])
         for name, columns in self._columns.items():
-            columns.feed(self.pipeline, plan.args[name])
-        if self._positions:
-            self._positions.feed(self.pipeline, positions)
+            columns.feed(self.pipeline, args[name])
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
         # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
         # before must be finished, not only started: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
@@ -235,18 +258,9 @@ class Graph:
         measured = [np.array(sizes.as_array()) for sizes in measured]
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()
-        for num_ops, sizes in zip(self._measured, measured, strict=True):
-            _check_shapes([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, num_ops)
-        if self._planes:
-            return self._finish([np.asarray(clip) for clip in clips], plan, inputs)
-        _check_shapes(clips.shape(), plan, inputs)
+        for name, sizes in zip(self._measured, measured, strict=True):
+            self._check([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, name)
         return clips
-
-    def _finish(self, clips, plan, inputs):
-        """A tensor of clips (F, H, W, 3)."""
-        _check_shapes([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs)
-        mirrored = plan.args[self._mirror]["mirrored"] if self._mirror else np.zeros(len(plan), bool)
-        return self._planes(clips, mirrored)
 
     def _feed_encoded(self, inputs):
         files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]
@@ -274,23 +288,7 @@ class Graph:
             self.pipeline.feed_input("shown_size", sizes)
 
 
-def _check_shapes(shapes, plan, inputs, num_ops=None):
-    """The clips that leave the first ops, or all, are as large as their arguments say. Labels are mixed by that."""
-    names = [name for name, _ in plan.recipe.pixel_ops][:num_ops]
-    for i, (clip, shape) in enumerate(zip(inputs, shapes, strict=True)):
-        if isinstance(clip, Encoded):
-            size = [len(clip.positions), *clip.video.shown_size]
-        else:
-            size = list(clip.shape[:3])
-        if between_frames(plan.frames):
-            size[0] = plan.frames.shape[1]
-        for rows in (plan.args[name] for name in names):
-            for side, field in enumerate(_SIZE_FIELDS):
-                if rows is not None and field in rows.dtype.names:
-                    size[side] = int(rows[field][i])
-        if tuple(shape) != (3, *size):
-            raise ValueError(
-                f"clip {i} leaves the ops {', '.join(names)} as {tuple(shape)} (channels, frames, height, "
-                f"width), but their arguments say {(3, *size)}: an op that changes the size says so in out_frames, or "
-                "out_height and out_width"
-            )
+def _rows(plan):
+    """The arguments of each step of a graph, by its name."""
+    rows = {name: plan.args[name] for name, _ in plan.recipe.pixel_ops}
+    return rows | {BLENDING: interpolate_rows(plan.frames)} if between_frames(plan.frames) else rows

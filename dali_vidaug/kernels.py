@@ -48,7 +48,7 @@ _GATHERS = ("randaugment", "warp")
 _MAX_GRID_Y = 65535  # CUDA's limit along y, where each clip has its place; along x it is 2**31 - 1
 _SCRATCH_KEPT_MAX = 64 << 20  # bytes, for each thread
 _scratch = threading.local()
-_outputs = Recycled(kept=32, largest=8 << 20)
+clip_memory = Recycled(kept=32, largest=8 << 20)  # clips that kernels make on the CPU
 
 
 def digest(folder: Path = SOURCES) -> str:
@@ -98,6 +98,7 @@ def _load(variant):
     library = ctypes.CDLL(str(path))  # its calls let other Python threads run
     library.sources_digest.restype = ctypes.c_char_p
     address, count = ctypes.c_void_p, ctypes.c_int64
+    library.mirror.argtypes = (address, count, count, address)
     library.interleave.argtypes = (address, address, address, count, address, count, count)
     for size in (1, 2, 4):
         getattr(library, f"take_apart_{size}").argtypes = (address, count, count, address, ctypes.c_int32, address)
@@ -170,7 +171,7 @@ def launch(
     xp = np if isinstance(clips[0], np.ndarray) else sys.modules["cupy"]
     if isinstance(rows, np.ndarray) and rows.dtype.names:
         rows = xp.asarray(np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), args.itemsize))
-    skip, empty = (set(skip), _outputs.take) if xp is np else (set(), xp.empty)
+    skip, empty = (set(skip), clip_memory.take) if xp is np else (set(), xp.empty)
     shapes = [(count, *(out_size or clip.shape[1:3]), 3) for count, clip in zip(counts, clips, strict=True)]
     outputs = [clip if i in skip else empty(shapes[i], np.uint8) for i, clip in enumerate(clips)]
     sizes = [work_bytes(*clip.shape[:3]) if work_bytes else 0 for clip in clips]

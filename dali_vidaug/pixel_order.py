@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dali_vidaug.kernels import library, share
+from dali_vidaug.kernels import clip_memory, library, share
 
 
 def interleave(red: Any, green: Any, blue: Any, out: np.ndarray) -> None:
@@ -23,6 +23,30 @@ def interleave(red: Any, green: Any, blue: Any, out: np.ndarray) -> None:
     if sizes != [(height, width, stride)] * 3 or stride < width or not out.flags.c_contiguous:
         raise ValueError(f"interleave: planes (height, width, stride) {sizes} do not make {out.shape}")
     library().interleave(*(plane.buffer_ptr for plane in planes), stride, out.ctypes.data, height, width)
+
+
+def mirror(clips: Sequence[np.ndarray], mirrored: np.ndarray, num_threads: int) -> list[np.ndarray]:
+    """Swap left and right of some clips, on the CPU.
+
+    Args:
+        clips: B arrays (F, H, W, 3) uint8, C-contiguous; they stay as they are.
+        mirrored: (B,), of which.
+        num_threads: >= 1; they share the clips.
+
+    Returns:
+        B arrays; the others are returned themselves.
+    """
+    result, chosen = list(clips), np.flatnonzero(mirrored).tolist()
+    if not all(clip.dtype == np.uint8 and clip.shape[3:] == (3,) and clip.flags.c_contiguous for clip in clips):
+        raise ValueError("mirror: clips must be (F, H, W, 3) uint8, contiguous")
+
+    def run(i):
+        frames, height, width, _ = clips[i].shape
+        result[i] = clip_memory.take(clips[i].shape, np.uint8)
+        library().mirror(clips[i].ctypes.data, frames * height, width, result[i].ctypes.data)
+
+    share(run, chosen, num_threads)
+    return result
 
 
 def take_apart(

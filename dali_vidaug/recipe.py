@@ -56,16 +56,16 @@ class Recipe:
         if not isinstance(self.ops, Iterable):
             raise ValueError(f"Recipe: ops must be several, such as (dv.Resize(256), dv.Normalize()), got {self.ops!r}")
         object.__setattr__(self, "ops", tuple(self.ops))
-        if isinstance(self.sampling, type) or not hasattr(self.sampling, "draw") or hasattr(self.sampling, "build"):
+        if isinstance(self.sampling, type) or not hasattr(self.sampling, "draw") or _ops.is_on_pixels(self.sampling):
             raise ValueError(f"Recipe: sampling must be a sampler, such as ClipSampling(), got {self.sampling!r}")
         count = num_clips(self.sampling)
         if not (isinstance(count, int) and 1 <= count <= MAX_VIEW):
             raise ValueError(f"Recipe: num_clips of {self.sampling!r} must be an int in [1, {MAX_VIEW}], got {count!r}")
         for op in self.ops:
             on_time = _ops.is_on_time(op)
-            if isinstance(op, type) or not (on_time or (hasattr(op, "draw") and hasattr(op, "build"))):
+            if isinstance(op, type) or not (on_time or _ops.is_on_pixels(op)):
                 hint = f": write {op.__name__}(...)" if isinstance(op, type) else ""
-                raise ValueError(f"Recipe: an op needs draw and build, or retime, got {op!r}{hint}")
+                raise ValueError(f"Recipe: an op needs draw, and build or run; or retime; got {op!r}{hint}")
             if hasattr(op, "mix_targets"):
                 raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
         self._check_views()

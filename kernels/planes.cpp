@@ -1,4 +1,4 @@
-// Planes of a frame put together, and clips taken apart into planes. Not compiled for the GPU.
+// Planes of a frame put together, clips mirrored, and taken apart into planes. Not compiled for the GPU.
 #include <cstdint>
 #include <cstring>
 #ifdef __SSE2__
@@ -13,6 +13,16 @@ extern "C" void interleave(const uint8_t* red, const uint8_t* green, const uint8
       out[3 * x] = red[x];
       out[3 * x + 1] = green[x];
       out[3 * x + 2] = blue[x];
+    }
+}
+
+// Rows of packed RGB with left and right swapped.
+extern "C" void mirror(const uint8_t* src, int64_t rows, int64_t width, uint8_t* __restrict dst) {
+  for (int64_t y = 0; y < rows; y++, src += 3 * width, dst += 3 * width)
+    for (int64_t x = 0, back = 3 * (width - 1); x < width; x++, back -= 3) {
+      dst[3 * x] = src[back];
+      dst[3 * x + 1] = src[back + 1];
+      dst[3 * x + 2] = src[back + 2];
     }
 }
 

@@ -19,25 +19,25 @@ class Faulty:
     error: type = KeyError
     text: str = "x"
 
-    def run(self, method, result):
+    def step(self, method, result):
         if method == self.method:
             raise self.error(self.text) if self.text else self.error
         return result
 
     def draw(self, draws, frames, height, width):
-        return self.run("draw", np.ones(len(draws), [("factor", "f4")]))
+        return self.step("draw", np.ones(len(draws), [("factor", "f4")]))
 
     def check(self, args, frames, height, width):
-        return self.run("check", None)
+        return self.step("check", None)
 
     def build(self, fn, clips, args):
-        return self.run("build", clips)
+        return self.step("build", clips)
 
     def targets(self, args, targets):
-        return self.run("targets", targets)
+        return self.step("targets", targets)
 
     def mixed_with(self, args):
-        return self.run("mixed_with", (np.zeros(len(args), int), np.ones(len(args))))
+        return self.step("mixed_with", (np.zeros(len(args), int), np.ones(len(args))))
 
 
 def augment(*ops):

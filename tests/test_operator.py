@@ -4,6 +4,7 @@ import gc
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import stand_in
 from nvidia.dali.ops._operators import python_function
@@ -16,7 +17,7 @@ def function_of_operator(function, device, num_threads):
     taken = []
     fn = SimpleNamespace(python_function=lambda *nodes, **options: taken.append((nodes, options)))
     rows = SimpleNamespace(device="cpu", gpu=lambda: SimpleNamespace(device="gpu"))
-    args = SimpleNamespace(rows=lambda: rows, num_threads=num_threads)
+    args = SimpleNamespace(rows=lambda: rows, num_threads=num_threads, fields=np.dtype([("x", "i4")]))
     as_operator(fn, function, SimpleNamespace(device=device), args)
     ((nodes, options),) = taken
     assert [node.device for node in nodes] == [device] * 2 and options["device"] == device
@@ -47,15 +48,13 @@ def clips_on(gpu):
 def test_operators_run_on_dalis_stream_and_leave_it_alone(fake_cupy, monkeypatch):
     cupy, streams, fails, threads = fake_cupy, [], [], []
 
-    def function(clips, num_threads=None):
+    def function(clips, rows=None, num_threads=None):
         streams.append(cupy.cuda.get_current_stream().ptr)
         threads.append(num_threads)
         if fails:
             raise fails[0]("x")
         return "clips"
 
-    plain = function_of_operator(function, "cpu", 3)
-    assert plain.func is function and plain.keywords == {"num_threads": 3} and not plain.args
     guarded = function_of_operator(function, "gpu", 3)
     for gpu in (0, 1):  # CuPy takes GPU 0 for this thread's at first
         assert run_as_dali_does(guarded, cupy, monkeypatch, clips_on(gpu)) == "clips"

@@ -10,8 +10,9 @@ from nvidia.dali.pipeline import Pipeline
 
 from dali_vidaug.graph import Graph
 from dali_vidaug.ops import RandAugment, RandAugmentT, TrivialAugment
+from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.ops.ramp import RAMPS
-from dali_vidaug.ops.randaugment import CODES, NAMES, RANGES, SUITES, randaugment
+from dali_vidaug.ops.randaugment import CODES, NAMES, RANGES, SUITES, args_dtype, randaugment
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
@@ -331,11 +332,11 @@ def test_the_graph_of_a_gpu_can_be_built():
     pytest.importorskip("cupy")
 
     class Args:
-        num_threads = 1
+        num_threads, fields = 1, args_dtype(2, 4)
 
         def rows(self):
             return fn.external_source(name="rows", dtype=types.UINT8, ndim=1)
 
     with Pipeline(2, 1, 0):
         clips = fn.external_source(name="clips", dtype=types.UINT8, ndim=4, layout="FHWC").gpu()
-        assert RandAugmentT().build(fn, clips, Args()).device == "gpu"
+        assert extend_graph(fn, RandAugmentT(), clips, Args()).device == "gpu"

@@ -192,7 +192,7 @@ def test_it_keeps_the_contract(op):
         (dv.RandomResizedCrop(20), "it changes the size of clips"),
         (dv.Reverse(), "it decides which frames are decoded"),
         (dv.GaussianBlur, r"op must be an op, got <class .*: write GaussianBlur\(...\)"),
-        ("GaussianBlur", "op must be an op, with draw and build, got 'GaussianBlur'"),
+        ("GaussianBlur", "op must be an op, with draw and build or run, got 'GaussianBlur'"),
         (None, "op must be an op"),
     ],
 )

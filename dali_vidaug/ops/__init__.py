@@ -1,6 +1,6 @@
 """The augmentations, one file for each op or family; and the contract that an op keeps, a user's own included.
 
-An op is a frozen dataclass. It must have:
+An op is a frozen dataclass. It must have ``draw``, and ``run`` or ``build``:
 
 ``draw(draws, frames, height, width)``
     Decide, for a batch, what happens to each clip. ``draws`` gives random numbers (``rng.Draws``); ``frames``,
@@ -10,11 +10,17 @@ An op is a frozen dataclass. It must have:
     that changes the size of clips says so in the fields ``out_height`` and ``out_width``, or ``out_frames``. All random
     numbers are drawn whether or not the op is applied.
 
+``run(clips, rows, num_threads)``
+    Change arrays: B clips (F, H, W, 3) uint8, contiguous, and their rows of the arguments, (B,), or None. Returns B
+    clips, new arrays or, where nothing changes, the same; it must not change those that it is given. On the CPU, NumPy;
+    the rows are not changed either. On a GPU, CuPy arrays, with B arrays of the rows' bytes: ``kernels.launch`` takes
+    both. At the end of a recipe it is called directly on the CPU, elsewhere as an operator of DALI's graph.
+
 ``build(fn, clips, args)``
     Extend DALI's graph. ``fn`` is nvidia.dali.fn, ``clips`` a node (F, H, W, 3) uint8; returns such a node. ``args``
     gives the arguments as nodes on the CPU: ``args["factor"]`` is one value for each clip, ``args["top", "left"]`` one
     float vector, ``args.rows()`` the whole rows as bytes (for kernels). ``args.dtype`` is DALI's type for normalised
-    clips, ``args.num_threads`` how many threads the graph has.
+    clips, ``args.num_threads`` how many threads the graph has. An op that has ``run``, too, says the same twice.
 
 It may have:
 
@@ -48,12 +54,13 @@ and may declare, as class attributes:
     The arguments are crops (``crop.CROP``), which PyAV can do in its conversion to RGB. Such ops at the beginning of a
     recipe are done there.
 ``blends = True``
-    The arguments are blends (``blend.BLEND``), and ``build`` is that of ``blend``: ``OneOf`` can choose among such ops.
+    The arguments are blends (``blend.BLEND``), and ``run`` is that of ``blend``: ``OneOf`` can choose among such ops.
 ``num_crops = 3``
     The op chooses what it does by ``draws.views % num_crops``: the sampler must have as many views of the same frames
     (``MultiClip(num_crops=)``).
 ``mirrors = True``
-    The op does nothing except mirror the clips whose argument ``mirrored``, which it always draws, is 1.
+    The op does nothing except mirror the clips whose argument ``mirrored``, which it always draws, is 1. At the end of
+    a recipe that is done on the CPU without DALI.
 ``mirrors_first = True``
     ``build`` takes a flip over from the op before: when that op ``mirrors``, it is not built, and ``args`` has its
     argument ``mirrored``.
@@ -63,8 +70,8 @@ and may declare, as class attributes:
 ``channels_first = True``
     ``build`` returns (3, F, H, W), so the op must be the last one.
 
-An op on time decides which frames are decoded. It comes before all other ops, and has, in place of ``draw`` and
-``build``:
+An op on time decides which frames are decoded. It comes before all other ops, and has, in place of ``draw``
+and ``build`` or ``run``:
 
 ``retime(draws, frames, videos)``
     The frames of each clip, (B, F) int32 or float64 (positions between two frames, which are blended), from those that
@@ -101,7 +108,7 @@ from dali_vidaug.ops.mix import (
     VideoMix,
 )
 from dali_vidaug.ops.motion import BackgroundMix, MotionBlur
-from dali_vidaug.ops.names import is_on_time, name_of, op_names
+from dali_vidaug.ops.names import is_on_pixels, is_on_time, name_of, op_names
 from dali_vidaug.ops.normalize import Normalize
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
@@ -166,6 +173,7 @@ __all__ = [
     "ThreeCrop",
     "TrivialAugment",
     "VideoMix",
+    "is_on_pixels",
     "is_on_time",
     "name_of",
     "op_names",

@@ -77,7 +77,7 @@ class RandomRotation:
     fill: tuple[int, int, int] = (0, 0, 0)
     ramp: str = "constant"
 
-    build, check, matrices, describe, applied = warp.build, warp.check, warp.matrices, warp.describe, warp.applied
+    run, check, matrices, describe, applied = warp.run, warp.check, warp.matrices, warp.describe, warp.applied
 
     def __post_init__(self):
         _symmetric(self, "RandomRotation", "degrees", 180)
@@ -119,7 +119,7 @@ class RandomAffine:
     fill: tuple[int, int, int] = (0, 0, 0)
     ramp: str = "constant"
 
-    build, check, matrices, describe, applied = warp.build, warp.check, warp.matrices, warp.describe, warp.applied
+    run, check, matrices, describe, applied = warp.run, warp.check, warp.matrices, warp.describe, warp.applied
 
     def __post_init__(self):
         _symmetric(self, "RandomAffine", "degrees", 180)
@@ -186,7 +186,7 @@ class RandomPerspective:
     fill: tuple[int, int, int] = (0, 0, 0)
     ramp: str = "constant"
 
-    build, check, matrices, describe, applied = warp.build, warp.check, warp.matrices, warp.describe, warp.applied
+    run, check, matrices, describe, applied = warp.run, warp.check, warp.matrices, warp.describe, warp.applied
 
     def __post_init__(self):
         if not is_number(self.distortion_scale, 0, 1):

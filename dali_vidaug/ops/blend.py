@@ -1,6 +1,6 @@
 """What mixing and erasing have in common: a clip blended with another clip, a colour or noise, and its label.
 
-``build``, ``targets``, ``mixed_with``, ``describe`` and ``applied`` are methods that the classes of such ops take over.
+``run``, ``targets``, ``mixed_with``, ``describe`` and ``applied`` are methods that the classes of such ops take over.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.operator import as_operator, structured
+from dali_vidaug.ops.operator import structured
 
 _WHOLE = 32768  # weights are multiples of 1 / _WHOLE, so that pixels and labels are exact
 _FRAMES_MAX = 32768
@@ -187,9 +187,9 @@ def describe_blend(row: Any) -> list[str]:
 # Methods
 
 
-def build(self: object, fn: Any, clips: Any, args: Any) -> Any:
-    """``blend`` as an operator of DALI's graph."""
-    return as_operator(fn, blend, clips, args)
+def run(self: object, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+    """``blend``."""
+    return blend(clips, rows, num_threads)
 
 
 def check(self: object, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_probability, is_number, make_plain
-from dali_vidaug.ops.operator import as_operator, frames_of, structured
+from dali_vidaug.ops.operator import frames_of, structured
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps
 from dali_vidaug.rng import Draws
 
@@ -120,10 +120,6 @@ class GaussianBlur:
     def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
         """``blur``."""
         return blur(clips, rows, num_threads)
-
-    def build(self, fn: Any, clips: Any, args: Any) -> Any:
-        """The kernel as an operator of DALI's graph."""
-        return as_operator(fn, blur, clips, args)
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse arguments, such as those of an edited plan, that the kernel cannot apply."""

@@ -49,7 +49,7 @@ class CameraMotion:
     interpolation: str = "bilinear"
     fill: tuple[int, int, int] = (0, 0, 0)
 
-    build, check, matrices, describe, applied = warp.build, warp.check, warp.matrices, warp.describe, warp.applied
+    run, check, matrices, describe, applied = warp.run, warp.check, warp.matrices, warp.describe, warp.applied
 
     def __post_init__(self):
         make_plain(self, "pan", "zoom", "rotation", "speed", "probability", "fill")

@@ -14,7 +14,7 @@ import numpy as np
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, is_number
 from dali_vidaug.ops.names import name_of
-from dali_vidaug.ops.operator import as_operator, frames_of, structured
+from dali_vidaug.ops.operator import frames_of, structured
 from dali_vidaug.ops.ramp import RAMPED_MAX, draw_ramps
 from dali_vidaug.rng import Draws
 
@@ -133,11 +133,6 @@ def draw_values(
 def run(self: Any, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
     """``color`` with the op's number of ops."""
     return color(clips, rows, self.NUM_OPS, num_threads)
-
-
-def build(self: Any, fn: Any, clips: Any, args: Any) -> Any:
-    """``color`` as an operator of DALI's graph."""
-    return as_operator(fn, self.run, clips, args)
 
 
 def check(self: Any, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:

@@ -48,7 +48,7 @@ class ColorJitter:
     ramp: str = "constant"
 
     NUM_OPS = 4
-    run, build, check = color.run, color.build, color.check
+    run, check = color.run, color.check
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
@@ -91,7 +91,7 @@ class RandomGrayscale:
     probability: float = 0.1
 
     NUM_OPS = 1
-    run, build, check = color.run, color.build, color.check
+    run, check = color.run, color.check
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):

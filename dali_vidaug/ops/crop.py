@@ -10,7 +10,6 @@ import numpy as np
 
 from dali_vidaug import geometry
 from dali_vidaug.ops.check import check_choice, check_range, check_size
-from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.shift import check_shift, describe_shift, shift_rows
 from dali_vidaug.ops.warp import matrices as warp_matrices
 from dali_vidaug.ops.warp import warp
@@ -121,7 +120,7 @@ class _UnlessItMoves:
     def __get__(self, op, owner=None):
         if getattr(op, "shift", False):
             raise AttributeError("a crop that moves has no such attribute")
-        return self._value
+        return self._value.__get__(op, owner) if callable(self._value) else self._value
 
 
 @dataclass(frozen=True)
@@ -153,6 +152,7 @@ class RandomResizedCrop:
 
     ARGS = _UnlessItMoves(CROP)
     in_decoder = _UnlessItMoves(True)
+    build = _UnlessItMoves(build_resize)
 
     def __post_init__(self):
         check_size("RandomResizedCrop", self.size, "an int or (height, width)")
@@ -191,11 +191,12 @@ class RandomResizedCrop:
         box_width = np.where(width / height > high, np.round(height * high), width)
         return np.stack([np.clip(box_height, 1, height), np.clip(box_width, 1, width)], -1).astype(np.int64)
 
-    def build(self, fn: Any, clips: Any, args: Any) -> Any:
-        """DALI's resize of the box; of one that moves, a kernel."""
-        if "matrix" in args:
-            return as_operator(fn, partial(warp, size=both_sides(self.size)), clips, args)
-        return build_resize(self, fn, clips, args)
+    @property
+    def run(self) -> Any:
+        """The kernel of a box that moves."""
+        if not self.shift:
+            raise AttributeError("run")
+        return partial(warp, size=both_sides(self.size))
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse boxes that move out of the frame; those that stay are checked as all crops are."""

@@ -44,7 +44,7 @@ class RandomErasing:
 
     ARGS = BLEND
     blends = True
-    build, check, describe, applied = blend.build, blend.check, blend.describe, blend.applied
+    run, check, describe, applied = blend.run, blend.check, blend.describe, blend.applied
 
     def __post_init__(self):
         check_probability("RandomErasing", self.probability)
@@ -104,7 +104,7 @@ class Cutout:
 
     ARGS = BLEND
     blends = True
-    build, check, describe, applied = blend.build, blend.check, blend.describe, blend.applied
+    run, check, describe, applied = blend.run, blend.check, blend.describe, blend.applied
 
     def __post_init__(self):
         for field in ("side", "span"):

@@ -36,7 +36,7 @@ class ExposureRamp:
     probability: float = 1.0
 
     NUM_OPS = 1
-    run, build, check = color.run, color.build, color.check
+    run, check = color.run, color.check
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
@@ -77,7 +77,7 @@ class Flicker:
     ramp: str = "constant"
 
     NUM_OPS = 1
-    run, build, check = color.run, color.build, color.check
+    run, check = color.run, color.check
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):
@@ -116,7 +116,7 @@ class GaussianNoise:
     ramp: str = "constant"
 
     NUM_OPS = 1
-    run, build, check = color.run, color.build, color.check
+    run, check = color.run, color.check
     describe, applied = color.describe, color.applied
 
     def __post_init__(self):

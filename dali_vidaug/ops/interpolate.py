@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import check_choice
-from dali_vidaug.ops.operator import as_operator, structured
+from dali_vidaug.ops.operator import structured
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling.videos import Videos
 
@@ -87,13 +87,20 @@ def interpolate(clips: Sequence[Any], rows: Any, num_frames: int, num_threads: i
     return launch("interpolate", clips, rows, args, out_frames=[num_frames] * len(clips), num_threads=num_threads)
 
 
-def build_interpolation(fn: Any, clips: Any, args: Any, num_frames: int) -> Any:
-    """The kernel in DALI's graph; ``args`` has the rows. Returns a node (F, H, W, 3)."""
+@dataclass(frozen=True)
+class Interpolation:
+    """``interpolate`` as a step of the graph, which no recipe names.
 
-    def blended(clips, rows, num_threads):
-        return interpolate(clips, rows, num_frames, num_threads)
+    Attributes:
+        num_frames: F, of the result.
+    """
 
-    return as_operator(fn, blended, clips, args)
+    num_frames: int
+    in_decoder: ClassVar[bool] = True  # as far as sizes of frames are concerned, which stay
+
+    def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+        """``interpolate``."""
+        return interpolate(clips, rows, self.num_frames, num_threads)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import check_choice, check_probability, check_share, make_plain
-from dali_vidaug.ops.operator import as_operator, frames_of, structured
+from dali_vidaug.ops.operator import frames_of, structured
 from dali_vidaug.ops.ramp import RAMPS, draw_strengths
 from dali_vidaug.rng import Draws
 
@@ -112,10 +112,6 @@ class MotionBlur:
         """``motion``."""
         return motion(clips, rows, num_threads)
 
-    def build(self, fn: Any, clips: Any, args: Any) -> Any:
-        """The kernel as an operator of DALI's graph."""
-        return as_operator(fn, motion, clips, args)
-
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse windows, such as those of an edited plan, that the kernel does not have."""
         before, after = args["before"], args["after"]
@@ -179,10 +175,6 @@ class BackgroundMix:
     def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
         """``background``."""
         return background(clips, rows, num_threads)
-
-    def build(self, fn: Any, clips: Any, args: Any) -> Any:
-        """The kernel as an operator of DALI's graph."""
-        return as_operator(fn, background, clips, args)
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse arguments, such as those of an edited plan, that the kernel cannot apply."""

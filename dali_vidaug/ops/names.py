@@ -1,4 +1,4 @@
-"""What ops are called in a recipe, and which of them are ops on time."""
+"""What ops are called in a recipe, and of which kind they are."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ def name_of(op: object) -> str:
 
 
 def is_on_time(op: object) -> bool:
-    """Whether an op decides which frames are decoded: it has ``retime`` in place of ``draw`` and ``build``."""
+    """Whether an op decides which frames are decoded: it has ``retime`` in place of ``draw``."""
     return hasattr(op, "retime")
+
+
+def is_on_pixels(op: object) -> bool:
+    """Whether something is an op that gets decoded frames: it has ``draw``, and ``build`` or ``run``."""
+    return hasattr(op, "draw") and (hasattr(op, "build") or hasattr(op, "run"))
 
 
 def op_names(ops: Iterable[object]) -> list[str]:

@@ -34,7 +34,7 @@ class OneOf:
 
     ARGS = BLEND
     blends = True
-    build, check, describe, applied = blend.build, blend.check, blend.describe, blend.applied
+    run, check, describe, applied = blend.run, blend.check, blend.describe, blend.applied
     targets, mixed_with = blend.targets, blend.mixed_with
 
     def __post_init__(self):

@@ -1,10 +1,9 @@
-"""Kernels as operators of DALI's graph, and the rows that they get."""
+"""Ops that run on arrays as operators of DALI's graph, and the rows that kernels get."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,13 @@ def structured(rows: Any, dtype: np.dtype) -> Any:
     """The rows of a kernel as one array (B,) of their dtype, also of B arrays of their bytes; on a GPU as they are."""
     on_cpu = not isinstance(rows, np.ndarray) and len(rows) and isinstance(rows[0], np.ndarray)
     return np.stack(rows).view(dtype)[:, 0] if on_cpu else rows
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """A view that cannot be written to: a clip may be in several places of a batch, and rows belong to the plan."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def frames_of(name: str, rows: Any, dtype_of: Callable[[int], np.dtype], clips: Sequence[Any]) -> int:
@@ -30,23 +36,35 @@ def frames_of(name: str, rows: Any, dtype_of: Callable[[int], np.dtype], clips: 
     return frames
 
 
+def extend_graph(fn: Any, op: Any, clips: Any, args: Any) -> Any:
+    """Extend DALI's graph by an op: by its ``build``, or if it has none, by its ``run``."""
+    return op.build(fn, clips, args) if hasattr(op, "build") else as_operator(fn, op.run, clips, args)
+
+
 def as_operator(fn: Any, function: Callable, clips: Any, args: Any) -> Any:
-    """Make a kernel an operator of DALI's graph.
+    """Make the ``run`` of an op an operator of DALI's graph.
 
     Args:
         fn: nvidia.dali.fn.
-        function: takes B clips, B rows as bytes, and ``num_threads``; the arrays are on the device of ``clips``.
-            Returns B clips.
+        function: takes B clips, their rows, and ``num_threads``; the arrays are on the device of ``clips``, where
+            rows on the GPU are B arrays of their bytes. Returns B clips.
         clips: a node of the graph, (F, H, W, 3) uint8.
         args: the op's arguments, as its ``build`` gets them.
 
     Returns:
         A node of the graph, on the device of ``clips``.
     """
-    rows, on_gpu = args.rows(), clips.device == "gpu"
-    function = partial(function, num_threads=args.num_threads)
+    on_gpu = clips.device == "gpu"
+    rows = [args.rows()] if args.fields.names else []  # without names, nothing is drawn
+
+    def call(clips, rows=None):
+        if not on_gpu:
+            clips = [read_only(clip) for clip in clips]
+            rows = None if rows is None else read_only(structured(rows, args.fields))
+        return function(clips, rows, num_threads=args.num_threads)
+
     return fn.python_function(
-        clips, rows.gpu() if on_gpu else rows, function=_on_dali_stream(function) if on_gpu else function,
+        clips, *(node.gpu() if on_gpu else node for node in rows), function=_on_dali_stream(call) if on_gpu else call,
         batch_processing=True, device=clips.device, output_layouts="FHWC",
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ import numpy as np
 from dali_vidaug import geometry
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
-from dali_vidaug.ops.operator import as_operator, frames_of
+from dali_vidaug.ops.operator import frames_of
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 from dali_vidaug.ops.suites import CODES, NAMES, RANGES, SUITES, UNITS, WITHOUT_VALUE
 from dali_vidaug.rng import Draws
@@ -209,9 +209,9 @@ class RandAugmentT:
         first, last = bits[..., :1], bits[..., -1:]
         return np.floor(first + (last - first) * position(frames, num_frames)[:, None] + 1e-9)
 
-    def build(self, fn: Any, clips: Any, args: Any) -> Any:
-        """The kernel as an operator of DALI's graph."""
-        return as_operator(fn, partial(randaugment, num_ops=self.num_ops), clips, args)
+    def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+        """``randaugment`` with the op's number of ops."""
+        return randaugment(clips, rows, self.num_ops, num_threads)
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse arguments, such as those of an edited plan, for which the kernel would read past the end of a row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 
 from dali_vidaug.ops.check import check_probability, make_plain
 from dali_vidaug.ops.color_jitter import ColorJitter
-from dali_vidaug.ops.names import is_on_time, name_of
+from dali_vidaug.ops.names import is_on_pixels, is_on_time, name_of
+from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.rng import Draws
 
 _SIZE_FIELDS = ("out_frames", "out_height", "out_width")
@@ -40,8 +42,8 @@ class RandomApply:
     def __post_init__(self):
         if isinstance(self.op, type):
             raise ValueError(f"RandomApply: op must be an op, got {self.op!r}: write {self.op.__name__}(...)")
-        if not (is_on_time(self.op) or (hasattr(self.op, "draw") and hasattr(self.op, "build"))):
-            raise ValueError(f"RandomApply: op must be an op, with draw and build, got {self.op!r}")
+        if not (is_on_time(self.op) or is_on_pixels(self.op)):
+            raise ValueError(f"RandomApply: op must be an op, with draw and build or run, got {self.op!r}")
         for refused, why in (
             (is_on_time(self.op), "it decides which frames are decoded, and works on no pixels"),
             (hasattr(self.op, "mixed_with"), "it mixes the clips of a batch; give it a probability of its own"),
@@ -83,7 +85,23 @@ class RandomApply:
         """The op on a part of the batch, and the other part, in DALI's graph."""
         part = _Part(fn, args)
         changed, others = fn._conditional.split(clips, predicate=part.predicate)
-        return fn._conditional.merge(self.op.build(fn, changed, part), others, predicate=part.predicate)
+        return fn._conditional.merge(extend_graph(fn, self.op, changed, part), others, predicate=part.predicate)
+
+    @property
+    def run(self) -> Any:
+        """The method of the op, if it has it, for the clips to which it is applied; the others are returned."""
+        of_op = self.op.run
+
+        def run(clips: Sequence[Any], rows: np.ndarray, num_threads: int | None = None) -> list[Any]:
+            flags, inner = _divide(rows)
+            chosen, result = np.flatnonzero(flags).tolist(), list(clips)
+            if chosen:
+                part = None if inner is None else inner[flags]
+                for i, clip in zip(chosen, of_op([clips[i] for i in chosen], part, num_threads), strict=True):
+                    result[i] = clip
+            return result
+
+        return run
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """What the op checks, of the clips to which it is applied."""
@@ -124,14 +142,11 @@ class RandomApply:
         return flags & self.op.applied(inner) if hasattr(self.op, "applied") else flags
 
 
-def _divide(args):
-    """Whether the op is applied, (B,) bool, and its own arguments, (B,), or None where it draws none."""
-    *names, flag = args.dtype.names
-    flags = args[flag] != 0
-    if not names:
-        return flags, None
-    fields, size = args.dtype.fields, args.dtype.fields[flag][1]
-    kind = np.dtype(
+def _inner_dtype(dtype):
+    """That of the op's own arguments: without the last field, which says whether it is applied."""
+    *names, flag = dtype.names
+    fields, size = dtype.fields, dtype.fields[flag][1]
+    return np.dtype(
         {
             "names": names,
             "formats": [fields[name][0] for name in names],
@@ -139,8 +154,15 @@ def _divide(args):
             "itemsize": size,
         }
     )
+
+
+def _divide(args):
+    """Whether the op is applied, (B,) bool, and its own arguments, (B,), or None where it draws none."""
+    flags, kind = args[args.dtype.names[-1]] != 0, _inner_dtype(args.dtype)
+    if not kind.names:
+        return flags, None
     rows = np.ascontiguousarray(args).view(np.uint8).reshape(len(args), args.dtype.itemsize)
-    return flags, np.ascontiguousarray(rows[:, :size]).view(kind)[:, 0]
+    return flags, np.ascontiguousarray(rows[:, : kind.itemsize]).view(kind)[:, 0]
 
 
 class _Part:
@@ -152,6 +174,7 @@ class _Part:
             self._flag += "_2"
         self.predicate = args[self._flag] != 0
         self.dtype, self.num_threads, self.names = args.dtype, args.num_threads, args.names
+        self.fields = _inner_dtype(args.fields)
 
     def _taken(self, node):
         return self._fn._conditional.split(node, predicate=self.predicate)[0]

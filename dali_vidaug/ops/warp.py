@@ -13,7 +13,7 @@ import numpy as np
 
 from dali_vidaug.geometry import inverse, map_points
 from dali_vidaug.kernels import launch
-from dali_vidaug.ops.operator import as_operator, structured
+from dali_vidaug.ops.operator import structured
 
 INTERPOLATIONS = ("nearest", "bilinear")
 AT_THE_EDGE = 2
@@ -139,9 +139,9 @@ def describe_warp(row: np.void) -> list[str]:
 # Methods
 
 
-def build(self: object, fn: Any, clips: Any, args: Any) -> Any:
-    """``warp`` as an operator of DALI's graph."""
-    return as_operator(fn, warp, clips, args)
+def run(self: object, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
+    """``warp``."""
+    return warp(clips, rows, num_threads=num_threads)
 
 
 def check(self: object, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:

@@ -48,7 +48,8 @@ class MultiClip:
     def __post_init__(self):
         check_int(self, "num_clips", 1, MAX_VIEW)
         check_choice(self, "placement", ("even", "random", "dense", "same"))
-        if isinstance(self.clip, type) or not hasattr(self.clip, "draw") or hasattr(self.clip, "build"):
+        is_op = hasattr(self.clip, "build") or hasattr(self.clip, "run")
+        if isinstance(self.clip, type) or not hasattr(self.clip, "draw") or is_op:
             raise ValueError(f"MultiClip: clip must be a sampler, such as ClipSampling(), got {self.clip!r}")
         if self.placement in ("even", "dense") and not isinstance(self.clip, ClipSampling):
             raise ValueError(

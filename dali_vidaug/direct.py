@@ -1,0 +1,111 @@
+"""What is done on the CPU without DALI: the last ops of a recipe, those that run on arrays.
+
+In DALI's graph such an op costs a copy of each clip that it returns, and one where the batch leaves the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dali_vidaug.errors import naming
+from dali_vidaug.ops.operator import read_only
+from dali_vidaug.pixel_order import mirror
+from dali_vidaug.planes import Planes
+
+Step = tuple[str, Any]  # the name of an op, and the op
+SIZE_FIELDS = ("out_frames", "out_height", "out_width")
+BLENDING = "positions between frames"  # the name of a step that no recipe has
+
+
+def num_direct(steps: Sequence[Step]) -> int:
+    """How many of the last steps need no DALI on the CPU: they ``run``, or do nothing but mirror."""
+    needs = [not (hasattr(op, "run") or getattr(op, "mirrors", False)) for _, op in reversed(steps)]
+    return [*needs, True].index(True)
+
+
+def check_sizes(
+    shapes: Sequence[Sequence[int]], given: Sequence[Sequence[int]], blended: int | None, args: dict[str, Any],
+    names: Sequence[str],
+) -> None:  # fmt: skip
+    """Refuse clips that some ops leave with other sizes than their arguments say.
+
+    Args:
+        shapes: of the B clips, (C, F, H, W).
+        given: before the ops, (F, H, W).
+        blended: the number of frames after positions between frames were blended, if they were.
+        args: the arguments of each op, (B,), by its name.
+        names: of the ops.
+
+    Raises:
+        ValueError: a size differs.
+    """
+    sizes = [list(size) if blended is None else [blended, *size[1:]] for size in given]
+    for rows in (args[name] for name in names):
+        for side, field in enumerate(SIZE_FIELDS):
+            if rows is not None and field in rows.dtype.names:
+                for size, value in zip(sizes, rows[field].tolist(), strict=True):
+                    size[side] = value
+    for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True)):
+        if tuple(shape) != (3, *size):
+            raise ValueError(
+                f"clip {i} leaves the ops {', '.join(names)} as {tuple(shape)} (channels, frames, height, "
+                f"width), but their arguments say {(3, *size)}: an op that changes the size says so in out_frames, or "
+                "out_height and out_width"
+            )
+
+
+class Direct:
+    """The last steps of a recipe, and the tensor of a batch.
+
+    Args:
+        steps: those that ``num_direct`` counts.
+        planes: makes the tensor.
+        num_threads: they share the clips.
+    """
+
+    def __init__(self, steps: Sequence[Step], planes: Planes, num_threads: int):
+        self._steps, self._planes, self._num_threads = list(steps), planes, num_threads
+        self._last: str | None = None  # the name of an op whose flip is done with the last pass
+        if self._steps and getattr(self._steps[-1][1], "mirrors", False):
+            self._last = self._steps.pop()[0]
+
+    def __call__(
+        self, clips: Sequence[np.ndarray], args: dict[str, Any], check: Callable[[Sequence[np.ndarray], str], None]
+    ) -> torch.Tensor:
+        """The tensor, (B, 3, F, H, W).
+
+        Args:
+            clips: B arrays (F, H, W, 3) uint8; they stay as they are.
+            args: the arguments of each op, (B,), by its name.
+            check: called after each op with its clips and its name.
+
+        Raises:
+            ValueError: an op returns no clips, or raises an exception (``OpError``); the clips differ in size.
+        """
+        for name, op in self._steps:
+            if getattr(op, "mirrors", False):
+                clips = mirror(clips, args[name]["mirrored"] != 0, self._num_threads)
+            else:
+                clips = self._run(name, op, clips, args[name])
+                if name != BLENDING:
+                    check(clips, name)
+        mirrored = args[self._last]["mirrored"] != 0 if self._last else np.zeros(len(clips), bool)
+        return self._planes(clips, mirrored)
+
+    def _run(self, name, op, clips, rows):
+        given = [read_only(clip) for clip in clips]
+        with naming(name, op, "run", f"for {len(clips)} clips"):
+            made = op.run(given, None if rows is None else read_only(rows), self._num_threads)
+        made = list(made) if isinstance(made, Sequence) else [made]
+        if len(made) != len(clips) or not all(isinstance(clip, np.ndarray) and clip.ndim == 4 for clip in made):
+            kinds = ", ".join(sorted({type(clip).__name__ for clip in made}))
+            raise ValueError(f"{name}: run must return {len(clips)} arrays (F, H, W, 3), got {len(made)} {kinds}")
+        for i, clip in enumerate(made):
+            if clip.dtype != np.uint8 or clip.shape[3] != 3:
+                raise ValueError(f"{name}: run must return (F, H, W, 3) uint8, got {clip.shape} {clip.dtype}")
+            made[i] = np.ascontiguousarray(clip)
+        return made
