@@ -65,7 +65,11 @@ def num_in_decoder(recipe: Recipe, settings: Settings) -> int:
     """How many of a recipe's first ops on pixels PyAV does in its conversion to RGB."""
     if settings.decoder == "dali" or not settings.resize_in_decoder:
         return 0
-    return _num_leading(recipe)
+    count = _num_leading(recipe)
+    following = recipe.pixel_ops[count:]
+    # A flip costs next to nothing there, and nothing at all where Planes or DALI's Normalize does it.
+    flips = bool(following) and getattr(following[0][1], "mirrors", False) and settings.device == "cpu"
+    return count + (flips and not all(hasattr(op, "lookup") for _, op in following[1:]))
 
 
 def _num_leading(recipe):
@@ -129,7 +133,7 @@ class Graph:
         steps = ops[self._num_in_decoder :]
         if self._blends:
             blending = BLENDING, Interpolation(plan.frames.shape[1])
-            steps.insert(_num_leading(self._recipe) - self._num_in_decoder, blending)
+            steps.insert(max(_num_leading(self._recipe) - self._num_in_decoder, 0), blending)
         return steps
 
     def _merged(self):

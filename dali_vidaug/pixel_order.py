@@ -49,6 +49,13 @@ def mirror(clips: Sequence[np.ndarray], mirrored: np.ndarray, num_threads: int) 
     return result
 
 
+def mirror_frame(frame: np.ndarray) -> None:
+    """Swap left and right of a frame (H, W, 3) uint8, C-contiguous, where it is; on the CPU."""
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.flags.c_contiguous:
+        raise ValueError(f"mirror_frame: must be (H, W, 3) uint8, contiguous, got {frame.shape} {frame.dtype}")
+    library().mirror(frame.ctypes.data, frame.shape[0], frame.shape[1], frame.ctypes.data)
+
+
 def take_apart(
     clips: Sequence[np.ndarray], table: np.ndarray, mirrored: np.ndarray, out: np.ndarray, num_threads: int
 ) -> None:

@@ -1,8 +1,12 @@
 // Planes of a frame put together, clips mirrored, and taken apart into planes. Not compiled for the GPU.
 #include <cstdint>
 #include <cstring>
+#include <vector>
 #ifdef __SSE2__
 #include <emmintrin.h>
+#endif
+#ifdef __SSSE3__
+#include <tmmintrin.h>
 #endif
 
 // Three planes of height x width bytes, with `stride` bytes from row to row, as packed RGB without gaps.
@@ -16,14 +20,25 @@ extern "C" void interleave(const uint8_t* red, const uint8_t* green, const uint8
     }
 }
 
-// Rows of packed RGB with left and right swapped.
-extern "C" void mirror(const uint8_t* src, int64_t rows, int64_t width, uint8_t* __restrict dst) {
-  for (int64_t y = 0; y < rows; y++, src += 3 * width, dst += 3 * width)
-    for (int64_t x = 0, back = 3 * (width - 1); x < width; x++, back -= 3) {
-      dst[3 * x] = src[back];
-      dst[3 * x + 1] = src[back + 1];
-      dst[3 * x + 2] = src[back + 2];
+// Rows of packed RGB with left and right swapped; dst may be src.
+extern "C" void mirror(const uint8_t* src, int64_t rows, int64_t width, uint8_t* dst) {
+  std::vector<uint8_t> copy(src == dst ? 3 * width : 0);
+  for (int64_t y = 0; y < rows; y++, src += 3 * width, dst += 3 * width) {
+    const uint8_t* row = src;
+    if (src == dst) row = (const uint8_t*)std::memcpy(copy.data(), src, 3 * width);
+    int64_t x = 0;
+#ifdef __SSSE3__
+    // Five pixels at a time: the byte before them is read, too, and the byte after those that are written is garbage
+    // until the next ones are.
+    const __m128i order = _mm_setr_epi8(13, 14, 15, 10, 11, 12, 7, 8, 9, 4, 5, 6, 1, 2, 3, 0);
+    for (; x + 6 <= width; x += 5) {
+      const __m128i pixels = _mm_loadu_si128((const __m128i*)(row + 3 * (width - x - 5) - 1));
+      _mm_storeu_si128((__m128i*)(dst + 3 * x), _mm_shuffle_epi8(pixels, order));
     }
+#endif
+    for (; x < width; x++)
+      for (int64_t c = 0; c < 3; c++) dst[3 * x + c] = row[3 * (width - 1 - x) + c];
+  }
 }
 
 // Copy past the caches where that can be: nothing reads the values soon, and they need not be fetched to be replaced.

@@ -1,6 +1,6 @@
 """The last ops on the CPU, without DALI: the same clips as in DALI's graph; what they return is checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,8 @@ from test_gpu_graph import RECIPES
 import dali_vidaug as dv
 from dali_vidaug import graph, kernels, pixel_order
 from dali_vidaug.direct import num_direct
-from dali_vidaug.pixel_order import mirror
+from dali_vidaug.pixel_order import mirror, mirror_frame
+from dali_vidaug.settings import make_settings
 
 VARIANTS = ["baseline", *(["avx2"] if kernels._load("baseline").has_avx2() else [])]
 
@@ -68,6 +69,21 @@ def test_clips_are_mirrored(variant, threads, monkeypatch):
     assert made[2] is clips[2]
     with pytest.raises(ValueError, match="mirror: clips must be"):
         mirror([clips[1][:, :, ::-1]], flags[:1], 1)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_frames_are_mirrored_where_they_are(variant, monkeypatch):
+    library = kernels._load(variant)
+    monkeypatch.setattr(pixel_order, "library", lambda: library)
+    for width in (*range(1, 40), 224, 257):
+        (memory,) = noise_clips((5, 3, width))
+        before, middle = memory.copy(), memory[2]
+        mirror_frame(middle)  # and not a byte before or after it
+        before[2] = before[2, :, ::-1]
+        np.testing.assert_array_equal(memory, before)
+    for wrong in (middle[:, ::2], middle.astype("i2"), memory, middle[..., :2]):
+        with pytest.raises(ValueError, match="mirror_frame: must be"):
+            mirror_frame(wrong)
 
 
 @dataclass(frozen=True)
@@ -153,3 +169,15 @@ def test_a_mixing_op_is_no_sampler():
     for sampler in (lambda: dv.Recipe(dv.MixUp(), ()), lambda: dv.MultiClip(dv.MixUp())):
         with pytest.raises(ValueError, match="must be a sampler"):
             sampler()
+
+
+@pytest.mark.parametrize("ops, device, number", [
+    ((dv.Resize(9), dv.RandomHorizontalFlip(), dv.MixUp(), dv.Normalize()), "cpu", 2),
+    ((dv.RandomHorizontalFlip(), dv.MixUp()), "cpu", 1), ((dv.Resize(9), dv.RandomHorizontalFlip()), "cpu", 1),
+    ((dv.Resize(9), dv.RandomHorizontalFlip(), dv.Normalize()), "cpu", 1), ((dv.MixUp(),), "cpu", 0), ((), "cpu", 0),
+    ((dv.Resize(9), dv.RandomHorizontalFlip(), dv.MixUp()), "gpu", 1),
+])  # fmt: skip
+def test_a_flip_before_other_ops_is_done_in_the_decoder(ops, device, number):
+    """At the end it costs nothing, and neither on a GPU before Normalize."""
+    settings = replace(make_settings(device="cpu"), device=device)
+    assert graph.num_in_decoder(dv.Recipe(ops=ops), settings) == number

@@ -99,12 +99,36 @@ def test_the_same_batches_for_any_threads_and_after_resuming(manifest):
     assert same_batch(take_batches(resumed, 1)[0], expected[4])
 
 
+@pytest.mark.parametrize("crops", [(), (dv.RandomResizedCrop(24),), (dv.Resize((131, 230)), dv.CenterCrop((120, 201)))],
+                         ids=["as they are", "smaller", "larger"])  # fmt: skip
+@pytest.mark.parametrize("sampling", [dv.ClipSampling(4), dv.ClipSampling(4, speed=(0.4, 0.7), fractional=True)],
+                         ids=["frames", "between frames"])  # fmt: skip
+def test_a_flip_after_the_crops(crops, sampling, manifest):
+    """PyAV's clips are flipped while they are decoded, where other ops come after."""
+    manifest, last = turned(manifest, [1, 5, 3, 2]), dv.RandAugmentT(1, ops=("Invert",), probability=1.0)
+    sizes = () if crops else (dv.CenterCrop((90, 90)),)
+    for decoder in ("pyav", "hybrid"):
+        clips = []
+        for flip in ((dv.RandomHorizontalFlip(),), ()):
+            recipe = dv.Recipe(sampling, (*crops, *flip, *sizes, last))
+            plan = dv.draw_plan(manifest, recipe, range(12), seed=2)
+            clips.append(dv.VideoLoader(manifest, recipe, 12, decoder=decoder, device="cpu").apply(plan).clips)
+            if flip:
+                mirrored = torch.from_numpy(plan.args["RandomHorizontalFlip"]["mirrored"] != 0)
+        assert 2 < mirrored.sum() < 10
+        assert torch.equal(clips[0], torch.where(mirrored[:, None, None, None, None], clips[1].flip(-1), clips[1]))
+
+
+def turned(manifest, orientations):
+    table = manifest.table
+    orientation = np.array(orientations)[np.arange(len(table)) % len(orientations)]  # both kinds get each
+    table = table.set_column(table.column_names.index("orientation"), "orientation", pa.array(orientation, pa.int32()))
+    return dv.Manifest(table, manifest.classes, manifest.root)
+
+
 def test_videos_of_three_orientations(manifest):
     """Rotation is done by the graph for the one kind and by PyAV for the other."""
-    table = manifest.table
-    orientation = np.array([1, 6, 3])[np.arange(len(table)) % 3]  # both kinds get each
-    table = table.set_column(table.column_names.index("orientation"), "orientation", pa.array(orientation, pa.int32()))
-    manifest = dv.Manifest(table, manifest.classes, manifest.root)
+    manifest = turned(manifest, [1, 6, 3])
     plan = dv.draw_plan(manifest, OWN_SIZE, range(12))
     clips = [
         dv.VideoLoader(manifest, OWN_SIZE, 12, decoder=d, device="cpu", resize_in_decoder=False).apply(plan).clips

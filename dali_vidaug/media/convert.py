@@ -12,7 +12,7 @@ import numpy as np
 from dali_vidaug.media.colors import matrix_name
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
 from dali_vidaug.media.video import Video
-from dali_vidaug.pixel_order import interleave
+from dali_vidaug.pixel_order import interleave, mirror_frame
 
 _PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")  # converted to RGB in planes
 
@@ -33,8 +33,11 @@ class Converter:
         self._graphs: dict[tuple, Any] = {}  # by pixel format, range and matrix, which may change within a file
         height, width = video.shown_size
         self._filters: list[tuple[str, str]] = []  # with the matrix left open
+        self._mirrored = any("mirrored" in (row.dtype.fields or ()) and row["mirrored"] for row in crops)
         shrinks = []  # for each scaling, whether it leaves out a tenth of the stored rows or more
         for crop in crops:
+            if "top" not in (crop.dtype.fields or ()):
+                continue
             box = tuple(int(crop[n]) for n in ("top", "left", "bottom", "right"))
             if box != (0, 0, height, width):
                 top, left, bottom, right = stored_box(box, height, width, video.orientation)
@@ -100,6 +103,8 @@ class Converter:
             turned, picture = True, rows.reshape(rgb.height, rgb.width, 3)
         if turned:
             out[...] = oriented(picture, video.orientation)
+        if self._mirrored:
+            mirror_frame(out)
 
 
 def _scale(height, width):

@@ -58,7 +58,8 @@ def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = (), colo
         video: its row of the manifest.
         frames: (F,) int, frame indices in any order, repeats allowed.
         crops: crops and scalings, done together with the conversion to RGB: rows of ``ops.CROP`` that apply one after
-            the other to the frames as shown. Scaling is libswscale's bilinear, which averages when it scales down.
+            the other to the frames as shown; the last may say, in a field ``mirrored``, that left and right are swapped
+            in the end. Scaling is libswscale's bilinear, which averages when it scales down.
         color: "bt601": colours are converted by BT.601 whatever the file says, as DALI does; "file": by what it says.
 
     Returns:
