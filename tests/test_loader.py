@@ -279,7 +279,7 @@ def test_a_recipe_that_does_not_suit_the_videos_is_refused(numbered_manifest):
     )
     with pytest.raises(
         ValueError,
-        match=r"clips of different sizes .* 50x160x16 for .*mp4 but 96x160x16 for .*mp4; add RandomResizedCrop",
+        match=r"clips of different sizes .* 96x160x16 for .*mp4 but 50x160x16 for .*mp4; add RandomResizedCrop",
     ):
         VideoLoader(mixed, dv.Recipe(ops=()), 2)
     with pytest.raises(ValueError, match="recipe must be a Recipe"):
