@@ -179,5 +179,5 @@ def test_a_mixing_op_is_no_sampler():
 ])  # fmt: skip
 def test_a_flip_before_other_ops_is_done_in_the_decoder(ops, device, number):
     """At the end it costs nothing, and neither on a GPU before Normalize."""
-    settings = replace(make_settings(device="cpu"), device=device)
+    settings = replace(make_settings(device="cpu", resize_in_decoder=True), device=device)
     assert graph.num_in_decoder(dv.Recipe(ops=ops), settings) == number
