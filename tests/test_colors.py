@@ -203,6 +203,7 @@ def test_bad_options(numbered_manifest):
         dv.VideoLoader(numbered_manifest, dv.Recipe(), 1, color="bt709")
 
 
+@pytest.mark.slow
 def test_real_files(real_videos):
     """As libswscale converts with the matrix that each file says, asked for by its number."""
     numbers = set()

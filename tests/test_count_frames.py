@@ -59,6 +59,7 @@ def test_counts(program, tmp_path):
     assert all(clip[0] >= 0 and clip[-1] < 30 for clip in drawn)
 
 
+@pytest.mark.slow
 def test_it_runs(program, tmp_path):
     options = {"x265-params": "temporal-layers=3:keyint=99:log-level=none"}
     program.write_video(tmp_path / "v.mp4", program.moving_frames(40), codec="libx265", options=options)

@@ -28,7 +28,7 @@ def many(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("deep", [[], ["--deep"]], ids=["both ends", "deep"])
+@pytest.mark.parametrize("deep", [[], pytest.param(["--deep"], marks=pytest.mark.slow)], ids=["both ends", "deep"])
 def test_an_interrupted_scan_goes_on_with_the_same_command(many, deep, tmp_path):
     (tmp_path / "videos").symlink_to(many / "videos")
     kept = tmp_path / "m.parquet.partial"

@@ -315,6 +315,7 @@ def test_a_profile_with_other_headers_is_not_read(made):
     assert read_hevc_sequence(later).reference_sets is None
 
 
+@pytest.mark.slow
 def test_real_files_of_h265(real_videos):
     """A phone's H.265 refers to few pictures; x265's to nearly all that are kept."""
     for name, share in (("rotated_hdr_video.mov", 0.7), ("foreman-hevc-384.mp4", 1), ("test_hevc10.mkv", 1)):

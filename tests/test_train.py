@@ -144,6 +144,7 @@ def test_a_checkpoint_that_is_being_written_when_the_run_is_killed_is_not_used(m
     assert torch.load(tmp_path / "c.pt") == {"loader": {"epoch": 3}}
 
 
+@pytest.mark.slow
 def test_two_processes_train_together_and_count_each_video_once(manifests, tmp_path):
     """Eleven videos for two ranks, one of them bad: one is repeated, and the accuracy is that of one process."""
     train, validation = map(dv.Manifest.read, manifests)

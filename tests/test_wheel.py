@@ -93,7 +93,8 @@ def test_a_wheel_runs_in_an_environment_of_its_own(wheel, tmp_path):
     ([], None, "there is none (no g++, c++ or clang++). Install one (Debian, Ubuntu: apt-get install g++;"),
     (["g++"], "no-such-compiler -O2", "CXX is 'no-such-compiler -O2', which is not there. Install one"),
     (["g++"], "false", "the C++ compiler false could not make _kernels_baseline.so; it must know C++17"),
-    (["c++"], None, None), (["g++"], "env g++", None), (["g++"], "", None),
+    (["c++"], None, None), pytest.param(["g++"], "env g++", None, marks=pytest.mark.slow),
+    pytest.param(["g++"], "", None, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_the_compiler_is_found_or_one_sentence_says_that_there_is_none(compilers, cxx, message, tmp_path):
     """With a PATH that has only these; CXX may have arguments, as with ccache."""
