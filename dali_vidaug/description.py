@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dali_vidaug.errors import printable
-from dali_vidaug.repeats import by_repeat
 from dali_vidaug.report import num_distinct
 from dali_vidaug.rng import Draws
 
@@ -100,10 +99,11 @@ def chosen_ops(plan: Plan, name: str, op: Any) -> list[str | None]:
     if not hasattr(op, "chosen") or not len(plan):
         return [None] * len(plan)
     chosen: list[str | None] = [None] * len(plan)
-    for repeat, at in by_repeat(plan.repeat_index):
+    for group, repeat in dict.fromkeys(zip(plan.batch.tolist(), plan.repeat_index.tolist(), strict=True)):
+        at = np.flatnonzero((plan.batch == group) & (plan.repeat_index == repeat))
         # The plan of one clip of a batch, which was mixed, is drawn as in a batch of two: one alone is never mixed.
         twice = np.tile(at, 2 if len(at) == 1 else 1)
-        draws = Draws(plan.seed, plan.epoch, plan.samples[twice], plan.views[twice], name, plan.batch, repeat)
+        draws = Draws(plan.seed, plan.epoch, plan.samples[twice], plan.views[twice], name, group, repeat)
         for i, word in zip(at.tolist(), op.chosen(draws, plan.args[name][twice]), strict=False):
             chosen[i] = word
     return chosen
@@ -138,8 +138,9 @@ def changes_text(plan: Plan, i: int) -> str:
 
 def plan_lines(plan: Plan) -> list[str]:
     """A plan as lines: a title, then "name: text"."""
+    groups = numbers_text(np.unique(plan.batch).tolist())
     title = f"Plan: {_count(len(plan), 'clip')} of {_count(plan.frames.shape[1], 'frame')}"
-    lines = [f"{title}, seed {plan.seed}, epoch {plan.epoch}, batch {plan.batch}"]
+    lines = [f"{title}, seed {plan.seed}, epoch {plan.epoch}, batch {groups}"]
     lines.append(f"samples: {numbers_text(plan.samples.tolist())}")
     if plan.views.any():
         lines.append(f"views: {numbers_text(plan.views.tolist())}")

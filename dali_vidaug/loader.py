@@ -15,15 +15,16 @@ import torch
 from dali_vidaug.batch import Batch, as_tensor, make_batch, no_clips
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.fingerprint import fingerprint
 from dali_vidaug.make import Maker
 from dali_vidaug.plan import Plan
 from dali_vidaug.producer import Background, Produced, Producer
-from dali_vidaug.ranks import Shard, check_shard, find_shard
+from dali_vidaug.ranks import check_shard, find_shard
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report, RunningReport
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
-from dali_vidaug.state import Position, check_state, fingerprint, identity
+from dali_vidaug.state import Position, go_on, identity
 from dali_vidaug.suitability import check_recipe, choose_file_check, warn_of_short_videos
 from dali_vidaug.threads import name_pool_errors
 
@@ -70,6 +71,8 @@ class VideoLoader:
             which is faster than DALI; False: decode whole frames and leave all ops to DALI.
         color: "bt601": YUV becomes RGB by BT.601 whatever a file says, as in DALI; "file": by the matrix that it says.
         repeats: clips of the same frames, decoded once, which the ops augment differently: ``batch.repeat_index``.
+        mix_group: ops mix clips within groups of so many samples, a divisor of ``batch_size``; default: all of a batch.
+            With the same groups, any number of ranks makes the same clips.
 
     Attributes:
         manifest, recipe: as given.
@@ -85,7 +88,7 @@ class VideoLoader:
         num_shards: int | None = None, shard_index: int | None = None, even: bool | None = None,
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, repeats: int = 1,
-        color: str = "bt601",
+        color: str = "bt601", mix_group: int | None = None,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -100,7 +103,7 @@ class VideoLoader:
             resize_in_decoder=resize_in_decoder, color=color,
         )  # fmt: skip
         order: dict[str, Any] = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, repeats=repeats)
-        order["drop_last"] = drop_last
+        order |= dict(drop_last=drop_last, mix_group=mix_group)
         self.manifest, self.recipe, self._ranks = manifest, recipe, (num_shards, shard_index, even)
         self._arguments = {**options, **order}
         self._schedule: Schedule | None = None
@@ -136,9 +139,9 @@ class VideoLoader:
         """Which samples make up which batch; finds the shard, if it was not given or found before."""
         return self._schedule or self._find_schedule()
 
-    def _find_schedule(self, shard: Shard | None = None) -> Schedule:
+    def _find_schedule(self) -> Schedule:
         num_shards, shard_index, even = self._ranks
-        self._shard = shard or find_shard(num_shards, shard_index)
+        self._shard = find_shard(num_shards, shard_index)
         number, mine, _ = self._shard
         even = number > 1 if even is None else even
         self._schedule = replace(self._order, num_shards=number, shard_index=mine, even=even)
@@ -216,7 +219,8 @@ class VideoLoader:
         Raises:
             ValueError: epoch is not a whole number in [0, 2**24).
         """
-        self._position.set_epoch(epoch)
+        if self._position.set_epoch(epoch) and self._schedule and self._schedule.cut[1]:
+            self._change_schedule(replace(self._schedule, cut=(0, 0)))
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is: what ``load_state_dict`` needs to continue with the next batch, exactly.
@@ -224,7 +228,11 @@ class VideoLoader:
         The state is the same for all shards. It contains a fingerprint of the manifest's paths, labels and ranges.
         """
         epoch, batch = self._position.next
-        return {"epoch": epoch, "batch": batch, **self._identity()}
+        return {"epoch": epoch, "batch": batch, "offset": self.schedule.given_before(epoch), **self._identity()}
+
+    def _change_schedule(self, schedule):
+        self._background.stop_producer()
+        self._schedule = schedule
 
     def _identity(self):
         self._fingerprint = self._fingerprint or fingerprint(self.manifest)
@@ -233,11 +241,15 @@ class VideoLoader:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` was taken: the next loop gives the rest of its epoch.
 
+        Batches of all ranks together are the same if ``batch_size`` times the number of ranks is. Else the samples that
+        are left are cut into batches anew: each still comes once.
+
         Raises:
             ValueError: the state is of a loader with other options or another manifest, which would give other batches.
         """
-        check_state(state, self._identity(), len(self))
-        self._position.resume(state["epoch"], state["batch"])
+        schedule, *position = go_on(state, self._identity(), self.schedule, self.recipe)
+        self._change_schedule(schedule)
+        self._position.resume(*position)
 
     def report(self) -> Report:
         """What was done so far: counts, time by stage, and every clip that was replaced."""
@@ -279,7 +291,8 @@ class VideoLoader:
 
     def _parts(self):
         replaced = None if self.settings is self._made_settings else self.settings
-        shard = self._shard if self._position.next[1] else None  # between epochs, a copy finds its own
+        middle = self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch))
+        shard = (self._shard, self._schedule) if middle else None  # between epochs, a copy finds its own
         names = dict(zip(("num_shards", "shard_index", "even"), self._ranks, strict=True))
         return self.manifest, self.recipe, self._arguments | names, replaced, self._position.next, shard
 
@@ -295,6 +308,6 @@ def _copy(manifest, recipe, arguments, settings, position, shard):
     loader = VideoLoader(manifest, recipe, **arguments)
     loader.settings = settings or loader.settings
     if shard is not None:
-        loader._find_schedule(shard)
+        loader._shard, loader._schedule = shard
     loader._position.resume(*position)
     return loader

@@ -78,7 +78,7 @@ class Pending:
     def draw(self, manifest: Manifest, samples: np.ndarray) -> None:
         """Draw the plan again, for other samples, (B,). What clips of other groups get by themselves stays the same."""
         drawn, views, repeat_index = self.drawn, self.drawn.views[self.kept], self.drawn.repeat_index[self.kept]
-        at = drawn.seed, drawn.epoch, views, drawn.batch, repeat_index
+        at = drawn.seed, drawn.epoch, views, drawn.batch[self.kept], repeat_index
         self.plan = draw_plan(manifest, drawn.recipe, samples, *at)
 
     def drop(self, clips: range) -> None:

@@ -15,7 +15,7 @@ from dali_vidaug.errors import naming
 from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
 from dali_vidaug.recipe import Recipe, UnknownClassError, class_list
-from dali_vidaug.repeats import by_repeat, join_repeats, repeat_column
+from dali_vidaug.repeats import group_column, join_parts, parts_of, repeat_column
 from dali_vidaug.rng import MAX_VIEW, Draws, whole_numbers
 from dali_vidaug.timing import check_positions, draw_time
 
@@ -36,7 +36,8 @@ class Plan:
 
     Attributes:
         recipe: what was drawn from.
-        seed, epoch, batch: part of the address of the draws; what a clip gets by itself does not depend on ``batch``.
+        seed, epoch: part of the address of the draws.
+        batch: (B,) int64, the group that each clip is mixed in, part of the address of what its clips have in common.
         samples: (B,) int64, manifest rows. A sample may have several clips.
         views: (B,) int64, which of the clips of its sample each clip is.
         frames: (B, F), positions of the frames in their video, as a full decode counts them: int32, or float64 where a
@@ -52,7 +53,7 @@ class Plan:
     recipe: Recipe
     seed: int
     epoch: int
-    batch: int
+    batch: Any
     samples: np.ndarray
     views: np.ndarray
     frames: np.ndarray
@@ -66,6 +67,7 @@ class Plan:
         if not ((self.views >= 0) & (self.views < MAX_VIEW)).all():
             raise ValueError(f"Plan: views must be in [0, {MAX_VIEW}), got {self.views.min()} to {self.views.max()}")
         object.__setattr__(self, "repeat_index", repeat_column(self.repeat_index, len(self.samples)))
+        object.__setattr__(self, "batch", group_column(self.batch, len(self.samples)))
         frames = np.asarray(self.frames)
         if frames.dtype.kind not in "iuf":
             raise ValueError(f"Plan: frames must be numbers, got {frames.dtype}")
@@ -97,7 +99,7 @@ class Plan:
 
     def part(self, part: slice) -> Plan:
         """The plan of some clips; their partners are still positions in the whole plan."""
-        columns = {name: getattr(self, name)[part] for name in ("samples", "views", "frames", "repeat_index")}
+        columns = {name: getattr(self, name)[part] for name in ("batch", "samples", "views", "frames", "repeat_index")}
         args = {name: rows if rows is None else rows[part].copy() for name, rows in self.args.items()}
         return replace(self, **columns, args=args)
 
@@ -146,8 +148,9 @@ class Plan:
         }
         document = {
             "format": PLAN_FORMAT, "plan_version": PLAN_VERSION, "recipe": repr(self.recipe), "seed": self.seed,
-            "epoch": self.epoch, "batch": self.batch, "samples": self.samples.tolist(), "views": self.views.tolist(),
-            "repeat_index": self.repeat_index.tolist(), "frames": self.frames.tolist(), "args": ops,
+            "epoch": self.epoch, "batch": _one_or_all(self.batch), "samples": self.samples.tolist(),
+            "views": self.views.tolist(), "repeat_index": self.repeat_index.tolist(), "frames": self.frames.tolist(),
+            "args": ops,
         }  # fmt: skip
         Path(path).write_text(json.dumps(document, indent=1))
 
@@ -262,13 +265,13 @@ def draw_plan(
     seed: int = 0,
     epoch: int = 0,
     views: ArrayLike = 0,
-    batch: int = 0,
+    batch: ArrayLike = 0,
     repeat_index: ArrayLike = 0,
 ) -> Plan:
     """Decide what the clips of some samples are and what is done to them.
 
     A clip's plan depends on (seed, epoch, sample, view, repeat) alone, its frames not even on the repeat: not on other
-    clips, device or decoder. Only ops that mix clips also depend on the batch: on its clips of the same repeat.
+    clips, device or decoder. Only ops that mix clips also depend on those of the same group and repeat.
 
     Args:
         manifest: has the videos' sizes and lengths.
@@ -277,7 +280,8 @@ def draw_plan(
         seed: [0, 2**64).
         epoch: [0, 2**24).
         views: (B,) int, or one number for all, [0, 256): which of several clips of its sample each clip is.
-        batch: number of the batch, [0, 2**32): ops that mix the clips of a batch depend on it.
+        batch: the group that each clip is mixed in, (B,) int or one number for all, [0, 2**32): that of a loader's
+            batch, or as many as ``mix_group`` makes of it.
         repeat_index: as ``views``: which of several clips of the same frames each clip is.
 
     Returns:
@@ -289,12 +293,33 @@ def draw_plan(
     if not hasattr(manifest, "frame_sizes"):
         raise ValueError(f"draw_plan: manifest must be a Manifest (dv.Manifest.read, dv.scan), got {manifest!r}")
     samples = whole_numbers("samples", samples)
-    draws = Draws(seed, epoch, samples, views, batch=batch)  # of repeat 0: it decides the frames of all
-    height, width = manifest.frame_sizes(samples)
-    frames, args = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
-    repeat_index, parts = repeat_column(repeat_index, len(samples)), []
-    for repeat, at in by_repeat(repeat_index):
-        some = Draws(seed, epoch, samples[at], draws.views[at], batch=batch, repeat=repeat)
+    everything = Draws(seed, epoch, samples, views)
+    batch, repeat_index = group_column(batch, len(samples)), repeat_column(repeat_index, len(samples))
+    parts, found = [], []
+    for group, at in parts_of(batch):
+        draws = Draws(seed, epoch, samples[at], everything.views[at], batch=group)
+        frames, args = _draw_group(manifest, recipe, draws, repeat_index[at])
+        parts.append((at, args))
+        found.append(frames)
+    if len({frames.shape[1:] for frames in found}) > 1:
+        raise ValueError(f"draw_plan: clips have {' or '.join(str(frames.shape[1]) for frames in found)} frames")
+    frames = np.empty((len(samples), *found[0].shape[1:]), np.result_type(*found))
+    for (at, _), some in zip(parts, found, strict=True):
+        frames[at] = some
+    args = join_parts(recipe, parts)
+    return Plan(recipe, seed, epoch, batch, samples, everything.views, frames, args, manifest, repeat_index)
+
+
+def _draw_group(manifest, recipe, draws, repeat_index):
+    """The frames and the arguments of clips that may be mixed with each other. Repeat 0 decides the frames of all."""
+    height, width = manifest.frame_sizes(draws.samples)
+    frames, args = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(draws.samples))
+    parts = []
+    for repeat, at in parts_of(repeat_index):
+        some = Draws(draws.seed, draws.epoch, draws.samples[at], draws.views[at], batch=draws.batch, repeat=repeat)
         parts.append((at, draw_ops(recipe, some, np.full(len(at), frames.shape[1]), height[at], width[at]).args))
-    args = {**args, **join_repeats(recipe, parts)}
-    return Plan(recipe, seed, epoch, batch, samples, draws.views, frames, args, manifest, repeat_index)
+    return frames, {**args, **join_parts(recipe, parts)}
+
+
+def _one_or_all(batch):
+    return int(batch[0]) if len(batch) and (batch == batch[0]).all() else batch.tolist()

@@ -124,17 +124,16 @@ class Producer:
             self._ready.put(produced)
 
     def _start(self, epoch, index):
-        samples, views, repeat_index = self._schedule.batch(epoch, index)
-        number = index * self._schedule.num_shards + self._schedule.shard_index
+        samples, views, repeat_index, groups = self._schedule.batch(epoch, index)
         maker, seed = self._maker, self._schedule.seed
-        plan = draw_plan(maker.manifest, maker.recipe, samples, seed, epoch, views, number, repeat_index)
+        plan = draw_plan(maker.manifest, maker.recipe, samples, seed, epoch, views, groups, repeat_index)
         return _Started(epoch, index, maker.start(plan))
 
     def _finish(self, epoch, index, pending):
         """Make a batch; on a GPU without waiting for it: it will be ready on a stream that no other batch uses."""
         self._streams.rotate()
         plan, clips = self._maker.finish(pending, self._streams[0])
-        repeated = self._schedule.repeated(index)[pending.kept]
+        repeated = self._schedule.repeated(epoch, index)[pending.kept]
         self._maker.report.add_repeated(int(repeated.sum()))
         return Produced(epoch, index, plan, clips, repeated, pending.skipped)
 

@@ -55,11 +55,13 @@ class Clips(NamedTuple):
         samples: (B,) int64, manifest rows.
         views: (B,) int64, which of the clips of its sample each clip is.
         repeat_index: (B,) int64, which of the clips of the same frames.
+        groups: (B,) int64, numbers of the groups within which clips are mixed; those of a group are next to each other.
     """
 
     samples: np.ndarray
     views: np.ndarray
     repeat_index: np.ndarray
+    groups: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ class Schedule:
 
     The epoch's order is cut into steps of ``batch_size * num_shards`` samples, and the shards share each step evenly
     and in order. So a step holds the same samples for any number of shards with the same product, and over all shards
-    every sample of the epoch comes exactly once (with ``drop_last``: every sample of the full steps).
+    every sample of the epoch comes exactly once (with ``drop_last``: every sample of the full steps). Clips are mixed
+    within groups of ``mix_group`` samples; in full steps they, too, are the same for any number of shards.
 
     Attributes:
         num_samples: rows of the manifest, [1, 2**32].
@@ -83,6 +86,9 @@ class Schedule:
         shard_index: which of them this is, [0, num_shards).
         num_clips: clips that are made of each sample, [1, 256]; they stand next to each other in the batch.
         repeats: how often each of these is augmented, [1, 256]; those of the same frames stand next to each other.
+        mix_group: samples in a group, a divisor of ``batch_size``; None: all of a batch.
+        cut: (epoch, count): the first ``count`` samples of this epoch were given before, by a loader with other steps;
+            the rest of it is cut into batches from there on.
     """
 
     num_samples: int
@@ -95,6 +101,8 @@ class Schedule:
     num_clips: int = 1
     even: bool = False
     repeats: int = 1
+    mix_group: int | None = None
+    cut: tuple[int, int] = (0, 0)
 
     def __post_init__(self):
         if not 1 <= self.num_samples <= MAX_SAMPLE:
@@ -112,6 +120,13 @@ class Schedule:
         whole = isinstance(self.repeats, int | np.integer) and not isinstance(self.repeats, bool)
         if not (whole and 1 <= self.repeats <= MAX_REPEAT):
             raise ValueError(f"Schedule: repeats must be an int in [1, {MAX_REPEAT}], got {self.repeats!r}")
+        group = self.mix_group
+        if group is not None:
+            whole = isinstance(group, int | np.integer) and not isinstance(group, bool)
+            if not (whole and group >= 1 and self.batch_size % group == 0):
+                raise ValueError(
+                    f"Schedule: mix_group must be an int that divides batch_size {self.batch_size}, got {group!r}"
+                )
         if self.num_batches == 0:
             raise ValueError(
                 f"Schedule: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
@@ -119,9 +134,25 @@ class Schedule:
             )
 
     @property
+    def step(self) -> int:
+        """Samples that all shards together get in a full step."""
+        return self.batch_size * self.num_shards
+
+    @property
     def num_batches(self) -> int:
         """Batches per epoch of this shard: as many for every shard, unless a last step has an empty part (see even)."""
-        full, rest = divmod(self.num_samples, self.batch_size * self.num_shards)
+        return self._count(self.num_samples)
+
+    def batches_in(self, epoch: int) -> int:
+        """Batches of an epoch: ``num_batches``, or fewer, perhaps none, of the one that was ``cut``."""
+        return self._count(self.num_samples - self.given_before(epoch))
+
+    def given_before(self, epoch: int) -> int:
+        """How many samples of an epoch were given before its first batch."""
+        return self.cut[1] if epoch == self.cut[0] else 0
+
+    def _count(self, num_samples):
+        full, rest = divmod(num_samples, self.step)
         return full + int(not self.drop_last and self._share(rest)[0] < self._share(rest)[1])
 
     def _share(self, count):
@@ -136,31 +167,34 @@ class Schedule:
         return self.num_clips * self.repeats
 
     def batch(self, epoch: int, index: int) -> Clips:
-        """The clips of batch ``index`` in [0, num_batches) of an epoch.
+        """The clips of batch ``index`` in [0, batches_in(epoch)) of an epoch.
 
         Each sample comes ``num_clips * repeats`` times in a row: view 0 as repeat 0, 1, ..., then view 1, and so on.
         """
-        samples = self._positions(index) % self.num_samples
+        samples = self._positions(epoch, index) % self.num_samples
         if self.shuffle:
             keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", _ROUNDS)[0]
             samples = permute(samples, self.num_samples, keys)
         views = np.tile(np.arange(self.num_clips).repeat(self.repeats), len(samples))
         repeat_index = np.tile(np.arange(self.repeats), len(samples) * self.num_clips)
-        return Clips(samples.repeat(self.clips_per_sample), views, repeat_index)
+        size = self.mix_group or self.batch_size
+        first = (self.given_before(epoch) + index * self.step) // size + self.shard_index * (self.batch_size // size)
+        groups = first + np.arange(len(samples)) // size
+        each = self.clips_per_sample
+        return Clips(samples.repeat(each), views, repeat_index, groups.repeat(each))
 
-    def repeated(self, index: int) -> np.ndarray:
+    def repeated(self, epoch: int, index: int) -> np.ndarray:
         """Which clips of a batch came before in the epoch, and are there to make the shards even: (B,) bool."""
-        return (self._positions(index) >= self.num_samples).repeat(self.clips_per_sample)
+        return (self._positions(epoch, index) >= self.num_samples).repeat(self.clips_per_sample)
 
-    def _positions(self, index):
+    def _positions(self, epoch, index):
         """The places of a batch's samples in the order of the epoch; those that fill it up are past its end."""
-        if not 0 <= index < self.num_batches:
-            raise IndexError(f"batch {index} of {self.num_batches}")
-        step = self.batch_size * self.num_shards
-        first = index * step
-        low, high = self._share(min(step, self.num_samples - first))
+        if not 0 <= index < self.batches_in(epoch):
+            raise IndexError(f"batch {index} of {self.batches_in(epoch)} of epoch {epoch}")
+        first = self.given_before(epoch) + index * self.step
+        low, high = self._share(min(self.step, self.num_samples - first))
         return np.arange(first + low, first + high, dtype=np.int64)
 
     def following(self, epoch: int, index: int) -> tuple[int, int]:
         """The epoch and index of the batch that comes after a batch."""
-        return (epoch, index + 1) if index + 1 < self.num_batches else (epoch + 1, 0)
+        return (epoch, index + 1) if index + 1 < self.batches_in(epoch) else (epoch + 1, 0)

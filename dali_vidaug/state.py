@@ -1,22 +1,19 @@
-"""Where a loader is in its epochs, and the fingerprint of its manifest: what a saved state is compared with."""
+"""Where a loader is in its epochs; what a saved state is compared with, and where a loader goes on from it."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import operator
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-
+from dali_vidaug.fingerprint import difference
 from dali_vidaug.plan import PLAN_VERSION
-from dali_vidaug.rng import MAX_EPOCH
+from dali_vidaug.rng import MAX_EPOCH, MAX_SAMPLE
 
 if TYPE_CHECKING:
-    from dali_vidaug.data.manifest import Manifest
     from dali_vidaug.recipe import Recipe
     from dali_vidaug.schedule import Schedule
 
@@ -48,8 +45,12 @@ class Position:
         self.move(epoch, index)
         self._resumed = epoch
 
-    def set_epoch(self, epoch: int) -> None:
-        """Let the next loop begin an epoch; but where a loaded state is in the middle of this epoch, keep its place."""
+    def set_epoch(self, epoch: int) -> bool:
+        """Let the next loop begin an epoch; but where a loaded state is in the middle of this epoch, keep its place.
+
+        Returns:
+            Whether it begins the epoch.
+        """
         try:
             number = operator.index(epoch)  # also NumPy's integers
         except TypeError:
@@ -57,7 +58,7 @@ class Position:
         if not 0 <= number < MAX_EPOCH:
             raise ValueError(f"VideoLoader: epoch must be a whole number in [0, 2**24), got {epoch!r}")
         if number == self._resumed:
-            return
+            return False
         if self._resumed is not None and self.next[1]:
             log.warning(
                 "set_epoch(%d) drops the position of the loaded state, batch %d of epoch %d", number, self.next[1],
@@ -65,6 +66,7 @@ class Position:
             )  # fmt: skip
         self.move(number, 0)
         self._resumed = None
+        return True
 
     def begin(self, num_batches: int) -> int:
         """Begin a loop, where the last one says; returns its number."""
@@ -95,21 +97,6 @@ class Position:
         self._finished = True
 
 
-def fingerprint(manifest: Manifest) -> dict[str, str]:
-    """What must be the same for a state to mean the same clips: digests of paths, labels, classes and ranges.
-
-    Paths are those in the manifest, relative to its root, so a data set may move. "rows" is the same for any order of
-    the rows: it tells a manifest in another order from one of other videos. Takes about 0.3 s for a million rows.
-    """
-    table = manifest.table
-    labels = [name for name in ("label", "labels") if name in table.column_names]
-    parts = {"paths": ["path"], "labels": labels, "ranges": ["first_frame", "last_frame", "num_frames"]}
-    digests = {name: _digest(table, columns) for name, columns in parts.items()}
-    digests["classes"] = hashlib.blake2b(repr(tuple(manifest.classes)).encode(), digest_size=16).hexdigest()
-    digests["rows"] = _unordered_digest(table, [name for columns in parts.values() for name in columns])
-    return digests
-
-
 def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) -> dict[str, Any]:
     """What a state has besides the position: all that must be the same for the same batches to come.
 
@@ -122,11 +109,10 @@ def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) ->
         "plan_version": PLAN_VERSION,
         "seed": schedule.seed,
         "num_samples": schedule.num_samples,
-        "batch_size": schedule.batch_size,
-        "num_shards": schedule.num_shards,
+        "step": schedule.step,
+        "mix_group": schedule.mix_group or schedule.batch_size,
         "shuffle": schedule.shuffle,
         "drop_last": schedule.drop_last,
-        "even": schedule.even,
         "recipe": repr(recipe),
         "num_clips": recipe.num_clips,
         "repeats": schedule.repeats,
@@ -134,19 +120,67 @@ def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) ->
     }
 
 
-def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], num_batches: int) -> None:
-    """Compare a state with what ``identity`` says of this loader.
+def go_on(
+    state: Mapping[str, Any], mine: Mapping[str, Any], schedule: Schedule, recipe: Recipe
+) -> tuple[Schedule, int, int]:
+    """Where a loader goes on from a state: with the same samples in each step, whatever the number of ranks.
+
+    Where a step has another number of samples, the rest of the epoch is cut into batches anew.
+
+    Args:
+        state: a loader's.
+        mine: the ``identity`` of this loader.
+        schedule, recipe: of this loader.
+
+    Returns:
+        Its schedule from now on, and the epoch and index of the next batch.
 
     Raises:
-        ValueError: it lacks something, is of another loader, or its position is outside an epoch.
+        ValueError: the state lacks something, is of another loader, or its position is outside an epoch.
     """
-    keys = ("epoch", "batch", *mine)
+    _check_state(state, mine)
+    epoch, index = state["epoch"], state["batch"]
+    given = state["offset"] + index * state["step"]
+    if not 0 <= given <= schedule.num_samples or (index and given == schedule.num_samples):
+        raise ValueError(f"VideoLoader: batch of the state is {index}, which is outside of epoch {epoch}")
+    if any(hasattr(op, "mixed_with") for op in recipe.ops):
+        schedule = replace(schedule, mix_group=_group_of(state["mix_group"], schedule))
+    if state["step"] == schedule.step:
+        return replace(schedule, cut=(epoch, state["offset"])), epoch, index
+    schedule = replace(schedule, cut=(epoch, given))
+    if given:
+        log.warning(
+            "the state was taken where a step had %d samples, here it has %d: the other %d samples of epoch %d are cut "
+            "into batches anew", state["step"], schedule.step, schedule.num_samples - given, epoch,
+        )  # fmt: skip
+    return schedule, *((epoch, 0) if schedule.batches_in(epoch) else (epoch + 1, 0))
+
+
+def _group_of(group, schedule):
+    """Samples in a group of those that are mixed, as in the state, if that can be here."""
+    if schedule.mix_group not in (None, group):
+        raise ValueError(
+            f"VideoLoader: the state is of another loader: mix_group is {schedule.mix_group}, the state's {group}"
+        )
+    if schedule.batch_size % group:
+        raise ValueError(
+            f"VideoLoader: the state's loader mixes clips in groups of {group} samples, which batch_size "
+            f"{schedule.batch_size} is no multiple of. To go on with fewer samples in a batch, start with a smaller "
+            "mix_group"
+        )
+    return group
+
+
+def _check_state(state, mine):
+    """Compare a state with what ``identity`` says of a loader."""
+    keys = ("epoch", "batch", "offset", *mine)
     if not isinstance(state, Mapping) or not any(key in state for key in keys):
         raise ValueError(f"VideoLoader: the state must be what state_dict() gave, got {_outline(state)}")
     missing = [key for key in keys if key not in state]
     if missing:
         raise ValueError(f"VideoLoader: the state lacks {', '.join(missing)}")
-    options = [key for key in mine if key not in ("manifest", "recipe") and state[key] != mine[key]]
+    free = ("manifest", "recipe", "step", "mix_group")
+    options = [key for key in mine if key not in free and state[key] != mine[key]]
     other = [f"{key} is {mine[key]!r}, the state's {state[key]!r}" for key in options]
     if state["recipe"] != mine["recipe"]:
         other.append("recipe has {}, the state's {}".format(*_first_difference(mine["recipe"], state["recipe"])))
@@ -154,9 +188,12 @@ def check_state(state: Mapping[str, Any], mine: Mapping[str, Any], num_batches: 
         other.append(f"the manifest has {differs}")
     if other:
         raise ValueError(f"VideoLoader: the state is of another loader: {'; '.join(other)}")
-    for name, limit in (("epoch", MAX_EPOCH), ("batch", num_batches)):
-        if not (isinstance(state[name], int) and 0 <= state[name] < limit):
-            raise ValueError(f"VideoLoader: {name} of the state must be in [0, {limit}), got {state[name]!r}")
+    for name, low, limit in (
+        ("epoch", 0, MAX_EPOCH), ("batch", 0, MAX_SAMPLE), ("offset", 0, MAX_SAMPLE), ("step", 1, MAX_SAMPLE),
+        ("mix_group", 1, MAX_SAMPLE),
+    ):  # fmt: skip
+        if not (isinstance(state[name], int) and low <= state[name] < limit):
+            raise ValueError(f"VideoLoader: {name} of the state must be in [{low}, {limit}), got {state[name]!r}")
 
 
 def _outline(state):
@@ -176,83 +213,3 @@ def _first_difference(mine, theirs):
     tail = end[: _num_equal(end, theirs[same:][::-1])][::-1]
     kept = len(tail) - min((tail.index(mark) for mark in ",)" if mark in tail), default=len(tail))
     return [f"{text[first : len(text) - kept]}..." for text in (mine, theirs)]
-
-
-def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """In what two fingerprints differ, in words; None if in nothing."""
-    kinds = [kind for kind in ("paths", "labels", "classes", "ranges") if mine[kind] != theirs.get(kind)]
-    if not kinds:
-        return None
-    if mine["rows"] == theirs.get("rows") and "paths" in kinds and "classes" not in kinds:
-        return "the same rows in another order"
-    return f"other {', '.join(kinds)}"
-
-
-def _digest(table, columns):
-    digest = hashlib.blake2b(digest_size=16)
-    for name in columns:
-        for arrays in _flat(table[name]):
-            for array in arrays:
-                digest.update(array)
-    return digest.hexdigest()
-
-
-def _unordered_digest(table, columns):
-    """Of how often each byte and each number occurs, in all rows together."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in columns:
-        for arrays in _flat(table[name]):
-            array = next(arrays)
-            if array.dtype == np.uint8:
-                counts = np.zeros(256, np.int64)
-                for one in (array, *arrays):
-                    for first in range(0, len(one), 2**22):
-                        counts += np.bincount(one[first : first + 2**22], minlength=256)
-                digest.update(counts.tobytes())
-            else:
-                digest.update(np.sort(np.concatenate([array, *arrays])).data)
-    return digest.hexdigest()
-
-
-def _flat(column):
-    """A column as arrays that do not depend on how Arrow holds it: numbers; lengths and bytes; lengths and elements.
-
-    Each array comes in pieces, at least one: an iterator of arrays (N,) of one dtype.
-    """
-    pieces = column.chunks or [pa.array([], column.type)]
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        return _flat(pa.chunked_array([piece.dictionary_decode() for piece in pieces]))
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        elements = pa.chunked_array([piece.flatten() for piece in pieces], kind.value_type)
-        return [map(_lengths, pieces), *_flat(elements)]
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return [map(_lengths, pieces), map(_bytes, pieces)]
-    return [map(_valid, pieces), (piece.fill_null(0).to_numpy(zero_copy_only=False) for piece in pieces)]
-
-
-def _valid(array):
-    return np.asarray(array.is_valid())
-
-
-def _lengths(array):
-    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        lengths = array.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-    else:
-        lengths = np.diff(_text(array)[0])
-    return np.where(_valid(array), lengths, -1).astype(np.int64)
-
-
-def _text(array):
-    """Texts without those that are missing: (N + 1,) int64 where each begins and ends in the bytes, and the bytes."""
-    array = array.cast(pa.large_string()).fill_null("")
-    if not len(array):
-        return np.zeros(1, np.int64), np.zeros(0, np.uint8)
-    offsets = np.frombuffer(array.buffers()[1], np.int64)[array.offset : array.offset + len(array) + 1]
-    data = array.buffers()[2]
-    text = np.frombuffer(b"" if data is None else data, np.uint8)
-    return offsets, text[offsets[0] : offsets[-1]]
-
-
-def _bytes(array):
-    return _text(array)[1]

@@ -29,14 +29,14 @@ from dali_vidaug.data import shared
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.schema import MANIFEST_VERSION
 from dali_vidaug.data.shared import check_unchanged, copy_path, stamp_of
-from dali_vidaug.state import fingerprint
+from dali_vidaug.fingerprint import fingerprint
 
 # Runs in a process of its own, with the manifest's file, and maps it however small it is.
 PROGRAM = """
 import json, os, signal, sys
 import dali_vidaug as dv
 from dali_vidaug.data import shared
-from dali_vidaug.state import fingerprint
+from dali_vidaug.fingerprint import fingerprint
 shared.SHARED_LEAST = 1
 path = sys.argv[1]
 """

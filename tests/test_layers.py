@@ -29,7 +29,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "plan": "recipe repeats timing description plan mapping settings columns planes direct graph",
     "make": "pending make",
     "producer": "batch producer",
-    "loader": "scores ranks state suitability loader in_memory op_contract",
+    "loader": "scores ranks fingerprint state suitability loader in_memory op_contract",
     "package": "",
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "

@@ -12,7 +12,7 @@ from conftest import RECIPE, take_batches
 import dali_vidaug as dv
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.schema import SCHEMA, Broken
-from dali_vidaug.state import fingerprint
+from dali_vidaug.fingerprint import fingerprint
 
 ROW = {
     "first_frame": 0, "last_frame": 50, "num_frames": 50, "stream": 0, "width": 160, "height": 96, "orientation": 1,

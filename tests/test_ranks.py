@@ -263,7 +263,7 @@ def test_even_shards_have_the_same_batches_and_say_what_is_repeated(num_samples,
     sizes, once, twice = set(), [], []
     for shard in shards(even=True):
         batches = [shard.batch(3, i)[0] for i in range(shard.num_batches)]
-        repeated = [shard.repeated(i) for i in range(shard.num_batches)]
+        repeated = [shard.repeated(3, i) for i in range(shard.num_batches)]
         sizes.add(tuple(map(len, batches)))
         for samples, again in zip(batches, repeated, strict=True):
             once += samples[~again].tolist()

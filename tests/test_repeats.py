@@ -145,9 +145,7 @@ def test_an_op_of_ones_own_that_mixes(mixed):
     shown = [shown_numbers(clip) for clip in batch.clips.permute(0, 2, 3, 4, 1).numpy()]
     assert shown == batch.plan.frames[batch.mix.partner].tolist()
     assert (batch.targets.argmax(1).numpy() == mixed.labels[batch.samples[batch.mix.partner]]).all()
-    message = (
-        "Swap: with repeats, an op that mixes clips has .* in the field 'partner' of its arguments, got mate, none"
-    )
+    message = "Swap: with repeats or mix_group, an op that mixes clips has .* in the field 'partner' of its arguments, got mate, none"
     with pytest.raises(ValueError, match=message):
         next(iter(loader_of(mixed, dv.Recipe(CLIP, (dv.Resize((96, 160)), Swap("mate"))), repeats=2)))
 
@@ -192,7 +190,7 @@ def test_repeats_change_neither_length_nor_order_nor_shards(drop_last):
                 one, many = once.batch(2, index), four.batch(2, index)
                 assert many.samples.tolist() == one.samples.repeat(4).tolist()
                 assert many.repeat_index.tolist() == [0, 1, 2, 3] * len(one.samples)
-                assert (four.repeated(index) == once.repeated(index).repeat(4)).all()
+                assert (four.repeated(2, index) == once.repeated(2, index).repeat(4)).all()
 
 
 @pytest.mark.parametrize("repeats", [0, -1, 257, True, False, 1.0, "2", None])

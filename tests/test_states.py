@@ -13,9 +13,9 @@ import pytest
 from conftest import RECIPE, same_batch, take_batches, write_numbered
 
 import dali_vidaug as dv
+from dali_vidaug.fingerprint import difference, fingerprint
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.report import warn_once
-from dali_vidaug.state import difference, fingerprint
 
 
 def make_loader(manifest, **options):

@@ -1,0 +1,209 @@
+"""Going on with another number of ranks, or with batches of another size: each sample still once, and the same clips."""
+
+import copy
+import json
+import logging
+
+import numpy as np
+import pytest
+import torch
+from conftest import take_batches
+
+import dali_vidaug as dv
+from dali_vidaug.repeats import group_column
+from dali_vidaug.schedule import Schedule
+from dali_vidaug.state import go_on, identity
+
+MIXED = dv.Recipe(dv.ClipSampling(2), (dv.RandomResizedCrop(16), dv.CubeCutMix(), dv.MixUp(granularity="batch")))
+MANIFEST = dict.fromkeys(("paths", "labels", "classes", "ranges", "rows"), "x")
+
+
+def state_of(schedule, epoch, index):
+    state = {"epoch": epoch, "batch": index, "offset": schedule.given_before(epoch)}
+    return json.loads(json.dumps({**state, **identity(schedule, MIXED, MANIFEST)}))
+
+
+def of_all_ranks(schedules, epoch, index):
+    """Samples, and groups, of a step."""
+    batches = [schedule.batch(epoch, index) for schedule in schedules if index < schedule.batches_in(epoch)]
+    again = [s.repeated(epoch, index) for s in schedules if index < s.batches_in(epoch)]
+    return [np.concatenate([getattr(b, name) for b in batches]) for name in ("samples", "groups")] + [
+        np.concatenate(again)
+    ]
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_random_numbers_of_ranks(seed, drop_last):
+    """A hundred runs, ten in all of them for each seed: the steps are those of one rank, groups too."""
+    rng = np.random.default_rng(seed)
+    for _ in range(100):
+        group = int(rng.integers(1, 4))
+        ranks = int(rng.choice([4, 6, 12])) * int(rng.integers(1, 3))
+        step = group * ranks * int(rng.integers(1, 3))
+        size = int(rng.integers(step, 6 * step))
+        common = dict(num_samples=size, seed=int(rng.integers(9)), drop_last=drop_last, mix_group=group)
+        alone = Schedule(batch_size=step, **common)
+        expected = [(epoch, *alone.batch(epoch, i)[::3]) for epoch in range(3) for i in range(alone.num_batches)]
+        divisors = [n for n in range(1, ranks + 1) if ranks % n == 0]
+        got, position = [], (0, 0)
+        schedules = None
+        while position[0] < 3:
+            if schedules is None or rng.random() < 0.4:
+                number = int(rng.choice(divisors))
+                state = state_of(schedules[0], *position) if schedules else None
+                schedules = [
+                    Schedule(batch_size=step // number, num_shards=number, shard_index=k, even=False,
+                             **{**common, "mix_group": None if state else group})
+                    for k in range(number)
+                ]  # fmt: skip
+                if state:
+                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, MIXED) for s in schedules]
+                    assert {m[1:] for m in moved} == {position}
+                    schedules = [m[0] for m in moved]
+            samples, groups, _ = of_all_ranks(schedules, *position)
+            got.append((position[0], samples, groups))
+            longest = max(schedules, key=lambda s: s.num_batches)
+            position = longest.following(*position)
+        for (epoch, samples, groups), (wanted_epoch, wanted, numbers) in zip(got, expected, strict=True):
+            assert epoch == wanted_epoch
+            np.testing.assert_array_equal(samples, wanted)
+            if len(samples) == step:
+                np.testing.assert_array_equal(groups, numbers)
+
+
+@pytest.mark.parametrize("even", [True, False])
+@pytest.mark.parametrize("seed", range(5))
+def test_batches_of_other_sizes(seed, even):
+    """A hundred runs that change the size of a step: in each epoch each sample comes once, in the order of the epoch."""
+    rng = np.random.default_rng(seed)
+    for _ in range(100):
+        size, changes = int(rng.integers(1, 200)), 0
+        order = Schedule(size, size, seed=7, drop_last=False)
+        position, schedules, seen = (0, 0), None, {}
+        while position[0] < 2:
+            if schedules is None or rng.random() < 0.3:
+                number, batch_size = int(rng.integers(1, 5)), int(rng.integers(1, 9))
+                state = state_of(schedules[0], *position) if schedules else None
+                schedules = [
+                    Schedule(size, batch_size, 7, drop_last=False, num_shards=number, shard_index=k, even=even)
+                    for k in range(number)
+                ]
+                if state:
+                    state["mix_group"] = 1
+                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, MIXED) for s in schedules]
+                    assert len({m[1:] for m in moved}) == 1
+                    schedules, position = [m[0] for m in moved], moved[0][1:]
+                    changes += 1
+            samples, _, again = of_all_ranks(schedules, *position)
+            seen.setdefault(position[0], []).append(samples[~again])
+            longest = max(schedules, key=lambda s: s.batches_in(position[0]))
+            position = longest.following(*position)
+        for epoch in range(2):
+            np.testing.assert_array_equal(np.concatenate(seen[epoch]), order.batch(epoch, 0).samples)
+
+
+def test_what_is_left_may_not_fill_a_batch():
+    small, large = (Schedule(10, size, 7) for size in (4, 8))
+    schedule, *position = go_on(state_of(small, 3, 1), identity(large, MIXED, MANIFEST), large, dv.Recipe(ops=()))
+    assert position == [4, 0] and schedule.batches_in(3) == 0 and schedule.batches_in(4) == 1
+
+
+def loaders(manifest, number, step=4, **options):
+    return [
+        dv.VideoLoader(
+            manifest, MIXED, step // number, seed=3, device="cpu", num_shards=number, shard_index=k, num_threads=1,
+            **options,
+        )
+        for k in range(number)
+    ]  # fmt: skip
+
+
+def together(ranks, count):
+    """The next steps of all ranks: samples and clips."""
+    steps = [take_batches(rank, count) for rank in ranks]
+    return [
+        (torch.cat([b.samples for b in step]), torch.cat([b.clips for b in step]), torch.cat([b.targets for b in step]))
+        for step in zip(*steps, strict=True)
+    ]
+
+
+def same(one, other):
+    return len(one) == len(other) and all(
+        torch.equal(x, y) for a, b in zip(one, other, strict=True) for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_pixels_are_the_same_for_any_number_of_ranks(numbered_manifest):
+    """2 ranks, then 1, then 2 again, in the middle of epochs of three steps; mixed in pairs."""
+    expected = together(loaders(numbered_manifest, 1, mix_group=2), 7)
+    assert not torch.equal(expected[0][1], together(loaders(numbered_manifest, 1), 1)[0][1])  # the group matters
+    first = loaders(numbered_manifest, 2, mix_group=2)
+    got = together(first, 2)
+    states = [json.loads(json.dumps(rank.state_dict())) for rank in first]
+    assert states[0] == states[1]
+    (second,) = loaders(numbered_manifest, 1)
+    second.load_state_dict(states[0])
+    got += together([second], 3)
+    third = loaders(numbered_manifest, 2)
+    for rank in third:
+        rank.load_state_dict(second.state_dict())
+    got += together(third, 2)
+    assert same(got, expected)
+
+
+def test_another_global_batch(numbered_manifest, caplog):
+    (first,) = loaders(numbered_manifest, 1, 4, mix_group=1)
+    before = together([first], 1)
+    state = first.state_dict()
+    (second,) = loaders(numbered_manifest, 1, 3, drop_last=False)
+    state["drop_last"] = False
+    with caplog.at_level(logging.WARNING):
+        second.load_state_dict(state)
+    text = "a step had 4 samples, here it has 3: the other 8 samples of epoch 0 are cut into batches anew"
+    assert text in caplog.text
+    second.set_epoch(0)  # as trainers do: nothing changes
+    twin = copy.deepcopy(second)
+    after = together([second], 3)
+    assert [len(step[0]) for step in after] == [3, 3, 2]
+    samples = torch.cat([step[0] for step in (*before, *after)])
+    assert sorted(samples.tolist()) == list(range(12))
+    assert same(together([twin], 3), after)
+    assert [len(step[0]) for step in together([second], 4)] == [3] * 4  # the next epoch is whole
+    again = loaders(numbered_manifest, 1, 3, drop_last=False)[0]
+    again.load_state_dict(state)
+    together([again], 1)
+    middle = again.state_dict()
+    assert (middle["batch"], middle["offset"]) == (1, 4)
+    third = loaders(numbered_manifest, 1, 3, drop_last=False)[0]
+    third.load_state_dict(middle)
+    assert same(together([third], 2), after[1:])
+    third.load_state_dict(middle)
+    third.set_epoch(1)
+    third.set_epoch(0)  # from its start
+    assert sorted(torch.cat([step[0] for step in together([third], 4)]).tolist()) == list(range(12))
+
+
+def test_what_cannot_be(numbered_manifest):
+    with pytest.raises(ValueError, match="mix_group must be an int that divides batch_size 4, got 3"):
+        loaders(numbered_manifest, 1, mix_group=3)
+    for wrong in (0, True, 2.0):
+        with pytest.raises(ValueError, match="mix_group must be an int that divides"):
+            Schedule(12, 4, mix_group=wrong)
+    (loader,) = loaders(numbered_manifest, 1)
+    state = loader.state_dict()
+    message = (
+        "mixes clips in groups of 4 samples, which batch_size 2 is no multiple of. .* start with a smaller mix_group"
+    )
+    with pytest.raises(ValueError, match=message):
+        loaders(numbered_manifest, 2)[0].load_state_dict(state)
+    with pytest.raises(ValueError, match="of another loader: mix_group is 2, the state's 4"):
+        loaders(numbered_manifest, 1, mix_group=2)[0].load_state_dict(state)
+    plain = dv.VideoLoader(numbered_manifest, dv.Recipe(MIXED.sampling, MIXED.ops[:1]), 2, seed=3, device="cpu")
+    plain.load_state_dict(state | {"recipe": repr(plain.recipe)})  # nothing is mixed
+    for wrong in ({"step": 0}, {"offset": -1}, {"mix_group": 2.0}, {"batch": 4}, {"offset": 13}):
+        with pytest.raises(ValueError, match="of the state (must be in|is 4, which)|batch of the state is 0"):
+            loader.load_state_dict(state | wrong)
+    for wrong in ([0, 1], -1, [[0]], "x", 2**32):
+        with pytest.raises(ValueError, match="batch must be"):
+            group_column(wrong, 3)
