@@ -92,8 +92,8 @@ def test_batches_of_other_sizes(seed, even):
                 if state:
                     state["mix_group"] = 1
                     moved = [go_on(state, identity(s, MIXED, MANIFEST), s, MIXED) for s in schedules]
-                    assert len({m[1:] for m in moved}) == 1
-                    schedules, position = [m[0] for m in moved], moved[0][1:]
+                    assert len({m[1:] for m in moved}) == 1 or not even  # a rank may get none of the last samples
+                    schedules, position = [m[0] for m in moved], min(m[1:] for m in moved)
                     changes += 1
             samples, _, again = of_all_ranks(schedules, *position)
             seen.setdefault(position[0], []).append(samples[~again])
@@ -160,7 +160,7 @@ def test_another_global_batch(numbered_manifest, caplog):
     state["drop_last"] = False
     with caplog.at_level(logging.WARNING):
         second.load_state_dict(state)
-    text = "a step had 4 samples, here it has 3: the other 8 samples of epoch 0 are cut into batches anew"
+    text = "a step had 4 samples, here it has 3: what is left of epoch 0 (samples: 8) is cut into batches anew"
     assert text in caplog.text
     second.set_epoch(0)  # as trainers do: nothing changes
     twin = copy.deepcopy(second)

@@ -1,9 +1,11 @@
 """Are the tests awake? Each of these small faults, planted in a copy of the package, must make a test fail."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -415,8 +417,31 @@ COPIED = (
 )
 
 
-def run_tests(folder, tests, file=None, old="", new=""):
+class Forks:
+    """A process that imports what takes seconds once, and runs pytest in forks of itself, one after the other."""
+
+    def __init__(self):
+        command = [sys.executable, str(ROOT / "tests" / "forked_pytest.py")]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, **job):
+        """The exit code of a job."""
+        self._process.stdin.write(f"{json.dumps(job)}\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self):
+        self._process.communicate()
+
+
+_forks = threading.local()
+
+
+def run_tests(folder, started, tests, file=None, old="", new=""):
     """Run test files in a copy of the project, which may have a fault: their exit code, and what they printed."""
+    if not hasattr(_forks, "mine"):
+        _forks.mine = Forks()
+        started.append(_forks.mine)
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -427,20 +452,23 @@ def run_tests(folder, tests, file=None, old="", new=""):
         text = target.read_text()
         assert text.count(old) == 1, f"{old!r} is {text.count(old)} times in {file}"
         target.write_text(text.replace(old, new))
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow"]
-    done = subprocess.run(
-        [*command, *(f"tests/{name}" for name in tests.split())], cwd=folder, capture_output=True, text=True,
-        env=os.environ | {"PYTHONPATH": str(folder)}, timeout=1500, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stdout
+    arguments = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *(f"tests/{name}" for name in tests.split())]
+    output = folder / "output.txt"
+    code = _forks.mine.run(folder=str(folder), arguments=arguments, output=str(output), seconds=600)
+    printed = output.read_text(errors="replace")
+    shutil.rmtree(folder)
+    return code, printed
 
 
 @pytest.fixture(scope="module")
 def runs(request, tmp_path_factory):
     """The runs that the selected tests look at, several at the same time: by parameters, a future."""
     chosen = [item.callspec.params for item in request.session.items if item.path == Path(__file__)]
+    started = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {tuple(p.values()): pool.submit(run_tests, tmp_path_factory.mktemp("copy"), **p) for p in chosen}
+        yield {tuple(p.values()): pool.submit(run_tests, tmp_path_factory.mktemp("copy"), started, **p) for p in chosen}
+    for forks in started:
+        forks.close()
 
 
 @pytest.mark.parametrize("file, old, new, tests", MUTATIONS, ids=lambda x: str(x)[:40])

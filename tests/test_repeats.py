@@ -145,7 +145,9 @@ def test_an_op_of_ones_own_that_mixes(mixed):
     shown = [shown_numbers(clip) for clip in batch.clips.permute(0, 2, 3, 4, 1).numpy()]
     assert shown == batch.plan.frames[batch.mix.partner].tolist()
     assert (batch.targets.argmax(1).numpy() == mixed.labels[batch.samples[batch.mix.partner]]).all()
-    message = "Swap: with repeats or mix_group, an op that mixes clips has .* in the field 'partner' of its arguments, got mate, none"
+    message = (
+        "Swap: with repeats or mix_group, an op that mixes clips has .* 'partner' of its arguments, got mate, none"
+    )
     with pytest.raises(ValueError, match=message):
         next(iter(loader_of(mixed, dv.Recipe(CLIP, (dv.Resize((96, 160)), Swap("mate"))), repeats=2)))
 
