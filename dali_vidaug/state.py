@@ -150,8 +150,8 @@ def go_on(
     schedule = replace(schedule, cut=(epoch, given))
     if given:
         log.warning(
-            "the state was taken where a step had %d samples, here it has %d: what is left of epoch %d (samples: %d) is "
-            "cut into batches anew", state["step"], schedule.step, epoch, schedule.num_samples - given,
+            "the state was taken where a step had %d samples, here it has %d: what is left of epoch %d (samples: %d) "
+            "is cut into batches anew", state["step"], schedule.step, epoch, schedule.num_samples - given,
         )  # fmt: skip
     return schedule, *((epoch, 0) if schedule.batches_in(epoch) else (epoch + 1, 0))
 

@@ -1,7 +1,7 @@
 """Runs pytest in copies of the project, each in a fork of this process, which has imported what takes seconds.
 
-A line of standard input is a job: {"folder": where, "arguments": of pytest, "output": file, "seconds": at most}. A line of
-standard output is its exit code, or 124 when it took too long.
+A line of standard input is a job: {"folder": where, "arguments": of pytest, "output": file, "seconds": at most}. A line
+of standard output is its exit code, or 124 when it took too long.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Going on with another number of ranks, or with batches of another size: each sample still once, and the same clips."""
+"""Going on with another number of ranks, or with other batches: each sample still once, and the same clips."""
 
 import copy
 import json
@@ -75,7 +75,7 @@ def test_random_numbers_of_ranks(seed, drop_last):
 @pytest.mark.parametrize("even", [True, False])
 @pytest.mark.parametrize("seed", range(5))
 def test_batches_of_other_sizes(seed, even):
-    """A hundred runs that change the size of a step: in each epoch each sample comes once, in the order of the epoch."""
+    """A hundred runs that change the size of a step: each sample of an epoch comes once, in its order."""
     rng = np.random.default_rng(seed)
     for _ in range(100):
         size, changes = int(rng.integers(1, 200)), 0
