@@ -11,7 +11,7 @@ import dali_vidaug
 
 PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
-    "ground": "errors rng threads geometry sampling.options sampling.videos sampling.grid sampling.clip "
+    "ground": "errors rng threads geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
     "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled "
     "kernels pixel_order report",
     "device": "device device.driver device.gpu device.nvdec device.decoders",
