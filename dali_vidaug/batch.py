@@ -223,6 +223,8 @@ def _checked_mix(name, mix, size):
 def _box_tensors(device, boxes):
     """Boxes as tensors, which go to the device in one piece."""
     columns = [np.ascontiguousarray(column) for column in boxes]
+    if not len(boxes.clip):
+        return Boxes(*(_to(device, column) for column in columns))
     data, tensors, end = _to(device, np.concatenate([column.reshape(-1).view(np.uint8) for column in columns])), [], 0
     for column in columns:  # of 8 bytes first, or after as many of 4 as make up whole ones: all are aligned
         first, end = end, end + column.nbytes

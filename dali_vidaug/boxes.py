@@ -111,9 +111,9 @@ def check_boxes(caller: str, boxes: Any, sizes: np.ndarray) -> Boxes:
 def _column(caller, name, column, size):
     """A column of a ``Boxes`` as an array of its dtype."""
     shape = (size, 4) if name == "xyxy" else (size,)
-    kinds, what, dtype = ("iu", "integers", np.int64)
-    if name in ("xyxy", "weight"):
-        kinds, what, dtype = ("iuf", "numbers", np.float32)
+    real = name in ("xyxy", "weight")
+    kinds, what = ("iuf", "numbers") if real else ("iu", "integers")
+    dtype = np.dtype(np.float32 if real else np.int64)
     try:
         array = np.asarray(column)
     except ValueError as error:  # lists of different lengths

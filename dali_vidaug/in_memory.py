@@ -176,7 +176,7 @@ def _moved_boxes(boxes, arrays, plan, rules):
     if isinstance(boxes, Boxes):
         boxes = Boxes(*(c.detach().cpu().numpy() if isinstance(c, torch.Tensor) else c for c in boxes))
     taken = at_positions(check_boxes("augment", boxes, sizes), plan.frames)
-    return move_boxes("augment", taken, plan, *sizes[:, 1:].T, rules).boxes
+    return move_boxes("augment", taken, plan, sizes[:, 1], sizes[:, 2], rules).boxes
 
 
 def _soft_labels(targets, size) -> np.ndarray:

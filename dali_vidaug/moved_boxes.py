@@ -1,8 +1,8 @@
 """Where boxes of videos are in the clips of a batch: moved, mixed and cut off as the pixels are.
 
 The part of a box that is visible is a polygon. It stays in the coordinates of the frame that was annotated, where what
-each op moves out of its frame is cut off, so that nothing comes back in which the pixels have lost. The box of a clip is
-the hull of what is left after the last op.
+each op moves out of its frame is cut off, so that nothing comes back that the pixels have lost. The box of a clip is the
+hull of what is left after the last op.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dali_vidaug.boxes import Boxes, BoxRules, equal_rows, no_boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.errors import naming
 from dali_vidaug.geometry import cut_polygons, inverse, map_points, polygon_areas
-from dali_vidaug.mapping import Step, op_steps
+from dali_vidaug.mapping import op_steps
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import RunningReport
@@ -78,8 +78,8 @@ def check_boxes_follow(caller: str, recipe: Recipe, args: dict[str, Any], sizes:
     for name, op in recipe.pixel_ops:
         if not hasattr(op, "matrices") and getattr(op, "moves_pixels", True):
             raise ValueError(
-                f"{caller}: {name} does not say where it moves pixels, so that boxes cannot follow: an op has matrices, "
-                "or moves_pixels = False where every pixel stays in its place (docs/adding-an-op.md)"
+                f"{caller}: {name} does not say where it moves pixels, so that boxes cannot follow: an op has "
+                "matrices, or moves_pixels = False where every pixel stays in its place (docs/adding-an-op.md)"
             )
         if hasattr(op, "mixed_with") and not hasattr(op, "partner_share"):
             raise ValueError(
@@ -182,10 +182,11 @@ def _partner_share(caller, moving, step):
     where = moving.boxes.clip, moving.boxes.frame, moving.hulls()
     with naming(step.name, step.op, "partner_share", f"for {len(moving.full)} boxes"):
         share = np.asarray(step.op.partner_share(step.args, *where))
-    if share.shape != moving.full.shape or not ((share >= 0) & (share <= 1)).all():
+    right = share.shape == moving.full.shape and share.dtype.kind in "iuf"
+    if not (right and ((share >= 0) & (share <= 1)).all()):
+        got = f"{share.min():g} to {share.max():g}" if right else f"{share.dtype} {share.shape}"
         raise ValueError(
-            f"{caller}: {step.name}.partner_share must return {moving.full.shape} numbers in [0, 1], got {share.shape}: "
-            f"{share.min(initial=1):g} to {share.max(initial=0):g}"
+            f"{caller}: {step.name}.partner_share must return {moving.full.shape} numbers in [0, 1], got {got}"
         )
     return share
 

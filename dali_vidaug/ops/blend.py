@@ -241,9 +241,7 @@ def mixed_with(self: object, args: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return partners_of(args)
 
 
-def partner_share(
-    self: object, args: np.ndarray, clip: np.ndarray, frame: np.ndarray, boxes: np.ndarray
-) -> np.ndarray:
+def partner_share(self: object, args: np.ndarray, clip: np.ndarray, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """(N,) float64: which share of each box (N, 4) in frame ``frame`` of clip ``clip`` shows the partner."""
     return overlay_share(args[clip], frame, boxes)
 
