@@ -1,8 +1,8 @@
 """Where boxes of videos are in the clips of a batch: moved, mixed and cut off as the pixels are.
 
 The part of a box that is visible is a polygon. It stays in the coordinates of the frame that was annotated, where what
-each op moves out of its frame is cut off, so that nothing comes back that the pixels have lost. The box of a clip is the
-hull of what is left after the last op.
+each op moves out of its frame is cut off, so that nothing comes back that the pixels have lost. The box in the clip is
+the hull of what is left after the last op.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dali_vidaug.boxes import Boxes, BoxRules, equal_rows, no_boxes
+from dali_vidaug.boxes import Boxes, BoxRules, at_positions, equal_rows, no_boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.errors import naming
 from dali_vidaug.geometry import cut_polygons, inverse, map_points, polygon_areas
 from dali_vidaug.mapping import op_steps
+from dali_vidaug.ops.interpolate import between_frames
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import RunningReport
@@ -221,7 +222,14 @@ def boxes_of(manifest: Manifest, plan: Plan, rules: BoxRules, report: RunningRep
         return no_boxes()
     from dali_vidaug.data.boxes import boxes_at
 
-    annotated = boxes_at(manifest, plan.samples, plan.frames)
+    frames = plan.frames
+    if between_frames(frames):  # the boxes of both frames, one after the other, and what lies between them
+        before = np.floor(frames)
+        both = np.stack([before, np.ceil(frames)], -1).reshape(len(plan), -1).astype(np.int64)
+        place = 2 * np.arange(frames.shape[1]) + (frames - before)
+        annotated = at_positions(boxes_at(manifest, plan.samples, both), place)
+    else:
+        annotated = boxes_at(manifest, plan.samples, frames)
     moved = move_boxes("VideoLoader", annotated, plan, *manifest.frame_sizes(plan.samples), rules)
     report.add_boxes(len(moved.boxes.clip), moved.dropped, moved.covered)
     return moved.boxes
