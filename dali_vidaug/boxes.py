@@ -53,6 +53,7 @@ class BoxRules:
             or covered by another clip counts as visible.
         min_size: least width and least height in the clip, in pixels, >= 0.
         min_area: least area in the clip, in pixels, >= 0.
+        min_weight: least weight, [0, 1]: share of the box that shows its clip after mixing.
 
     Raises:
         ValueError: an option is out of range.
@@ -61,10 +62,11 @@ class BoxRules:
     min_visible: float = 0.0
     min_size: float = 1.0
     min_area: float = 1.0
+    min_weight: float = 0.0
 
     def __post_init__(self):
-        for name, highest in (("min_visible", 1), ("min_size", math.inf), ("min_area", math.inf)):
-            value = getattr(self, name)
+        for name in ("min_visible", "min_size", "min_area", "min_weight"):
+            value, highest = getattr(self, name), 1 if name in ("min_visible", "min_weight") else math.inf
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not (number and 0 <= value <= highest and math.isfinite(value)):
                 limits = ">= 0" if highest == math.inf else f"in [0, {highest}]"

@@ -116,7 +116,7 @@ def move_boxes(caller: str, boxes: Boxes, plan: Plan, height: Any, width: Any, r
         if hasattr(step.op, "mixed_with"):
             before = len(moving.full)
             both = _mixed(caller, moving, step)
-            moving = both.rows(both.boxes.weight > _NO_WEIGHT)
+            moving = both.rows(both.boxes.weight > max(_NO_WEIGHT, rules.min_weight - _ROUNDING))
             total += len(both.full) - before
             hidden += len(both.full) - len(moving.full)
         sizes = step.sizes

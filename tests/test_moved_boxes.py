@@ -340,6 +340,7 @@ def test_the_visible_share_is_of_the_box_as_annotated():
     (dict(min_visible=1.5), r"BoxRules: min_visible must be a number in \[0, 1\], got 1.5"),
     (dict(min_size=-1), "BoxRules: min_size must be a number >= 0, got -1"),
     (dict(min_area=float("nan")), "BoxRules: min_area must be a number >= 0, got nan"),
+    (dict(min_weight=2), r"BoxRules: min_weight must be a number in \[0, 1\], got 2"),
     (dict(min_size=True), "BoxRules: min_size must be a number >= 0, got True"),
     (dict(min_visible="1"), r"BoxRules: min_visible must be a number in \[0, 1\], got '1'"),
 ])  # fmt: skip
@@ -454,6 +455,17 @@ def test_covered_boxes_are_counted():
     assert (found.boxes.weight == 1).all()
     swapped = found.boxes.label != found.boxes.clip
     assert swapped.sum() == inside.sum() and set(found.boxes.frame[swapped]) == {1, 2}
+
+
+def test_boxes_of_little_weight_can_be_dropped():
+    boxes = random_boxes(300, 2, 4, 30, 40, 0)
+    clips = np.zeros((2, 4, 30, 40, 3), np.uint8)
+    every = augment(clips, (dv.CutMixUp(), dv.CutMix()), boxes=boxes, seed=2).boxes
+    rules = dv.BoxRules(min_weight=0.3)
+    some = augment(clips, (dv.CutMixUp(), dv.CutMix()), boxes=boxes, box_rules=rules, seed=2).boxes
+    kept = every.rows(every.weight >= 0.3)
+    assert 50 < len(kept.clip) < len(every.clip) - 50
+    assert all(torch.equal(a, b) for a, b in zip(some, kept, strict=True))
 
 
 # ---- bad input, edges

@@ -90,10 +90,10 @@ def _draw_boxes(frame, strip, t):
     shown = strip.boxes.rows(strip.boxes.frame == t)
     for xyxy, label, weight in zip(shown.xyxy, shown.label.tolist(), shown.weight.tolist(), strict=True):
         (x1, y1), (x2, y2) = np.round(xyxy.reshape(2, 2) * scale).tolist()
-        color = _OUTLINES[label % len(_OUTLINES)]
+        color = tuple(round(c * (0.4 + 0.6 * weight)) for c in _OUTLINES[label % len(_OUTLINES)])
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color)
         name = strip.box_names[label] if 0 <= label < len(strip.box_names) else ""
-        text = f"{name} {weight:.2g}" if weight < 1 else name
+        text = f"{weight:.2g} {name}".rstrip() if weight < 1 else name
         pen.text((x1 + 2, y1 + 1), text, color, font_size=10, stroke_width=1, stroke_fill=(0, 0, 0))
 
 
