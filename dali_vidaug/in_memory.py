@@ -53,15 +53,12 @@ def augment(
         targets: (B, K) float, soft labels, or None.
         layout: "CFHW", "FCHW" or "FHWC": the axes of a clip. Default: the one in which an axis that can be channels has
             3 values; where the shapes fit several, it must be given.
-        samples: (B,) int, which samples the clips are: clip i draws what sample ``samples[i]`` draws in a loader.
-            Default: 0, ..., B - 1.
+        samples: (B,) int: clip i draws what sample ``samples[i]`` draws in a loader. Default: 0, ..., B - 1.
         seed, epoch, batch: of the draws; ``batch`` matters for ops that mix clips.
         views: (B,) int, or one for all: which of several clips of its sample each clip is. Such clips are drawn apart;
             ops such as ``ThreeCrop`` choose their crop by it.
-        device, dtype: as in ``VideoLoader``.
-        boxes: in the frames of the clips, of arrays, lists or tensors, in any order; the batch has them where the ops
-            have moved them. They must be inside the frames.
-        box_rules: which of them stay; default: ``BoxRules()``.
+        device, dtype, box_rules: as in ``VideoLoader``.
+        boxes: in the frames of the clips, of arrays, lists or tensors, in any order; the ops move them.
 
     Returns:
         A batch whose ``clips`` have the layout of those given, (B, ...): uint8, or floats after ``Normalize``.
@@ -69,10 +66,9 @@ def augment(
 
     Raises:
         ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, results differ in size, or
-            clips in length where there are ops on time; a box is not as documented, or boxes cannot follow an op.
+            clips in length where there are ops on time; a box is no box of a frame, or boxes cannot follow an op.
     """
     settings = make_settings(device=device, dtype=dtype, box_rules=box_rules, caller="augment")
-    recipe = _as_recipe(ops)
     if isinstance(clips, (str, bytes)) or not isinstance(clips, Iterable):
         raise ValueError(f"augment: clips must be arrays or tensors of decoded frames, got {clips!r}")
     if isinstance(clips, (np.ndarray, torch.Tensor)) and clips.ndim == 4:
@@ -85,7 +81,7 @@ def augment(
     if samples.shape != (size,):
         raise ValueError(f"augment: samples must be ({size},), one for each clip, got {samples.shape}")
     soft = _soft_labels(targets, size)
-    plan = _draw(arrays, recipe, Draws(seed, epoch, samples, views, batch=batch))
+    plan = _draw(arrays, _as_recipe(ops), Draws(seed, epoch, samples, views, batch=batch))
     moved = None if boxes is None else _moved_boxes(boxes, arrays, plan, settings.box_rules)
     graph = Graph(plan, settings, size)
     result = as_tensor(graph.run(plan, taken_frames(arrays, plan), settings.stream()), settings.dtype)

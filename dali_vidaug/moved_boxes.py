@@ -76,6 +76,13 @@ def check_boxes_follow(caller: str, recipe: Recipe, args: dict[str, Any], sizes:
     Raises:
         ValueError: an op moves pixels, changes the size or the number of frames, or mixes clips, and does not say how.
     """
+    _check_declared(caller, recipe)
+    for _ in op_steps(caller, recipe, args, sizes):
+        pass
+
+
+def _check_declared(caller, recipe):
+    """Each op says where boxes go."""
     for name, op in recipe.pixel_ops:
         if not hasattr(op, "matrices") and getattr(op, "moves_pixels", True):
             raise ValueError(
@@ -87,8 +94,6 @@ def check_boxes_follow(caller: str, recipe: Recipe, args: dict[str, Any], sizes:
                 f"{caller}: {name} mixes clips and has no partner_share, so that the weights of boxes are not known "
                 "(docs/adding-an-op.md)"
             )
-    for _ in op_steps(caller, recipe, args, sizes):
-        pass
 
 
 def move_boxes(caller: str, boxes: Boxes, plan: Plan, height: Any, width: Any, rules: BoxRules) -> MovedBoxes:
@@ -105,12 +110,12 @@ def move_boxes(caller: str, boxes: Boxes, plan: Plan, height: Any, width: Any, r
         ValueError: as ``check_boxes_follow``; or a matrix has no inverse.
     """
     sizes = np.stack(np.broadcast_arrays(np.full(len(plan), plan.frames.shape[1]), height, width), 1).astype(np.int64)
-    check_boxes_follow(caller, plan.recipe, plan.args, sizes)
+    _check_declared(caller, plan.recipe)
     x1, y1, x2, y2 = boxes.xyxy.astype(np.float64).T
     corners = np.stack([np.stack([x1, x2, x2, x1], 1), np.stack([y1, y1, y2, y2], 1)], -1)
-    moving = _Moving(boxes, corners, np.broadcast_to(np.eye(3), (len(x1), 3, 3)), polygon_areas(corners))
-    moving, hidden = _cut(moving, sizes), 0
-    total = len(x1)
+    areas = polygon_areas(corners)
+    moving = _Moving(boxes, corners, np.tile(np.eye(3), (len(x1), 1, 1)), areas).rows(areas > 0)
+    moving, total, hidden = _cut(moving, sizes), len(x1), 0
     for step in op_steps(caller, plan.recipe, plan.args, sizes):
         moving = _moved(caller, moving, step, sizes)
         if hasattr(step.op, "mixed_with"):
@@ -127,22 +132,33 @@ def move_boxes(caller: str, boxes: Boxes, plan: Plan, height: Any, width: Any, r
 def _cut(moving, sizes):
     """Boxes without what is outside of frames of clips of ``sizes``, (B, 3); those that are outside are left out."""
     height, width = sizes[moving.boxes.clip, 1:].T.astype(np.float64)
-    zero, one = np.zeros(len(height)), np.ones(len(height))
-    corners = moving.corners
-    for line in ((one, zero, zero), (-one, zero, width), (zero, one, zero), (zero, -one, height)):
-        # From clip to frame, points are multiplied by the inverse of a matrix, and lines by the matrix.
-        corners = cut_polygons(corners, (np.stack(line, -1)[:, None] @ moving.maps)[:, 0])
-    return replace(moving, corners=corners).rows(polygon_areas(corners) > _NOTHING * moving.full)
+    edges = np.zeros((len(height), 4, 3))  # points with a x + b y + c >= 0 are on the right side of each
+    edges[:, 0, 0] = edges[:, 1, 1] = 1
+    edges[:, 2, 0] = edges[:, 3, 1] = -1
+    edges[:, 2, 2], edges[:, 3, 2] = width, height
+    lines = edges @ moving.maps  # points go to the clip by a matrix, and lines come back from it by the same
+    values = lines[..., :2] @ moving.corners.swapaxes(1, 2) + lines[..., 2:]
+    crossing = np.flatnonzero((values < 0).any((1, 2)))
+    if not len(crossing):
+        return moving
+    cut = moving.corners[crossing]
+    for k in range(4):
+        cut = cut_polygons(cut, lines[crossing, k])
+    count = max(cut.shape[1], moving.corners.shape[1])
+    corners = np.pad(moving.corners, ((0, 0), (0, count - moving.corners.shape[1]), (0, 0)), mode="edge")
+    corners[crossing] = np.pad(cut, ((0, 0), (0, count - cut.shape[1]), (0, 0)), mode="edge")
+    stays = np.ones(len(height), bool)
+    stays[crossing] = polygon_areas(cut) > _NOTHING * moving.full[crossing]
+    return replace(moving, corners=corners).rows(stays)
 
 
 def _moved(caller, moving, step, sizes):
     """Boxes after an op, without what it moves out of the frame; ``sizes`` are those of the clips before it."""
     for k, matrices in enumerate(step.matrices):
-        at = moving.boxes.clip, moving.boxes.frame
-        one, after = matrices[at], step.sizes if k == len(step.matrices) - 1 else sizes
-        if (one == np.eye(3)).all():
+        if (matrices == np.eye(3)).all():
             continue
-        back = inverse(one)
+        at, after = (moving.boxes.clip, moving.boxes.frame), step.sizes if k == len(step.matrices) - 1 else sizes
+        one, back = matrices[at], inverse(matrices)[at]
         singular = ~np.isfinite(back).all((1, 2))
         if singular.any():
             i, t = (int(column[singular][0]) for column in at)
