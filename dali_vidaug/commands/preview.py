@@ -45,8 +45,8 @@ def add_preview(commands: Any) -> None:
         "class, frames, boxes and what was drawn; with --plan the clips of a plan that Plan.save wrote; with "
         "--sampling time lines that show which frames a sampler takes. Without one draws a strip of frames for each op "
         "of RandAugment-T, with the value that each frame gets; with --mix, two clips and the result of an op that "
-        "mixes or erases, with weights and label; with --time, a clip and what an op on time makes of it, with the position "
-        "of each frame in the video.",
+        "mixes or erases, with weights and label; with --time, a clip and what an op on time makes of it, with the "
+        "position of each frame in the video.",
         formatter_class=Help,
         usage=f"%(prog)s [-h] [{VIDEOS}] [-o PNG] [options]",
     )
