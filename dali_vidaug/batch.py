@@ -60,8 +60,9 @@ class Batch:
     mix: BatchMix | None
     repeated: torch.Tensor
     skipped: torch.Tensor
-    boxes: Boxes | None = None
-    # not given to the constructor: whoever maps over the fields of a dataclass leaves these two as they are
+    # not given to the constructor: whoever maps over the fields of a dataclass leaves these as they are. So a trainer
+    # that makes float16 of all floats does not round boxes by a pixel; it moves batches by ``to``.
+    boxes: Boxes | None = field(init=False, default=None)
     plan: Plan = field(init=False)
     manifest: Manifest | None = field(init=False, repr=False, default=None)
 
@@ -190,8 +191,8 @@ def make_batch(
     samples = torch.from_numpy(plan.samples.copy())
     again = torch.from_numpy(np.zeros(len(plan), bool) if repeated is None else repeated)
     missing = torch.from_numpy(np.zeros(0, np.int64) if skipped is None else skipped)
-    moved = None if boxes is None else _box_tensors(clips.device, boxes)
-    batch = Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing, moved)
+    batch = Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
+    batch.boxes = None if boxes is None else _box_tensors(clips.device, boxes)
     batch.plan, batch.manifest = plan, manifest
     return batch
 
