@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dali_vidaug.boxes import Boxes, BoxRules
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import Broken
@@ -105,6 +106,8 @@ __all__ = [
     "BackgroundMix",
     "Batch",
     "BatchMix",
+    "BoxRules",
+    "Boxes",
     "Broken",
     "CameraMotion",
     "CenterCrop",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from dali_vidaug.boxes import Boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.description import as_html, as_text, batch_lines
 from dali_vidaug.errors import naming
@@ -45,6 +46,8 @@ class Batch:
             count them twice.
         skipped: (S,) int64, manifest rows whose clips are missing here, because they could not be decoded
             (``on_error="skip"``); a row comes as often as it has clips.
+        boxes: around what is in the frames of the clips, moved and mixed as the clips are; None where the manifest has
+            none, and ``augment`` was given none. Those of a mixed clip are of both clips.
         plan: what was drawn for the clips.
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
     """
@@ -57,7 +60,9 @@ class Batch:
     mix: BatchMix | None
     repeated: torch.Tensor
     skipped: torch.Tensor
-    # not given to the constructor: whoever maps over the fields of a dataclass leaves these two as they are
+    # not given to the constructor: whoever maps over the fields of a dataclass leaves these as they are. So a trainer
+    # that makes float16 of all floats does not round boxes by a pixel; it moves batches by ``to``.
+    boxes: Boxes | None = field(init=False, default=None)
     plan: Plan = field(init=False)
     manifest: Manifest | None = field(init=False, repr=False, default=None)
 
@@ -91,20 +96,21 @@ class Batch:
         return torch.from_numpy(self.plan.repeat_index.copy())
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
-        """The batch on another device: ``clips``, ``targets`` and ``mix``, which are where the loader works.
+        """The batch on another device: ``clips``, ``targets``, ``mix`` and ``boxes``, which are where the loader works.
 
         ``samples``, ``repeated`` and ``skipped`` stay on the CPU.
         """
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self, device: torch.device | str | None = None) -> Batch:
-        """The batch with ``clips``, ``targets`` and ``mix`` in pinned memory, where they are on the CPU."""
+        """The batch with ``clips``, ``targets``, ``mix`` and ``boxes`` in pinned memory, where they are on the CPU."""
         return self._map(lambda tensor: tensor if tensor.device.type != "cpu" else tensor.pin_memory())
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         other = Batch.__new__(Batch)
         other.__dict__.update(self.__dict__, clips=function(self.clips), targets=function(self.targets))
         other.mix = self.mix and BatchMix(*map(function, self.mix))
+        other.boxes = self.boxes and Boxes(*map(function, self.boxes))
         return other
 
     def rows(self, name: str) -> np.ndarray:
@@ -153,7 +159,7 @@ def no_clips(recipe: Recipe, shape: tuple[int, ...], dtype: str, device: int | N
 
 def make_batch(
     clips: torch.Tensor, targets: np.ndarray, plan: Plan, index: int, manifest: Manifest | None = None,
-    repeated: np.ndarray | None = None, skipped: np.ndarray | None = None,
+    repeated: np.ndarray | None = None, skipped: np.ndarray | None = None, boxes: Boxes | None = None,
 ) -> Batch:  # fmt: skip
     """Put a batch together; its labels are mixed as the ops of the plan have mixed the clips.
 
@@ -163,6 +169,7 @@ def make_batch(
         plan, index: of the batch.
         manifest: of the samples.
         repeated, skipped: as in ``Batch``; default: none are.
+        boxes: of the clips after all ops, NumPy arrays; or None.
 
     Returns:
         The batch, on the device of the clips.
@@ -185,6 +192,7 @@ def make_batch(
     again = torch.from_numpy(np.zeros(len(plan), bool) if repeated is None else repeated)
     missing = torch.from_numpy(np.zeros(0, np.int64) if skipped is None else skipped)
     batch = Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
+    batch.boxes = None if boxes is None else _box_tensors(clips.device, boxes)
     batch.plan, batch.manifest = plan, manifest
     return batch
 
@@ -211,6 +219,18 @@ def _checked_mix(name, mix, size):
             f"{partner.max()} and {own.min()} to {own.max()}"
         )
     return partner.astype(np.int64), own.astype(np.float32)
+
+
+def _box_tensors(device, boxes):
+    """Boxes as tensors, which go to the device in one piece."""
+    columns = [np.ascontiguousarray(column) for column in boxes]
+    if not len(boxes.clip):
+        return Boxes(*(_to(device, column) for column in columns))
+    data, tensors, end = _to(device, np.concatenate([column.reshape(-1).view(np.uint8) for column in columns])), [], 0
+    for column in columns:  # of 8 bytes first, or after as many of 4 as make up whole ones: all are aligned
+        first, end = end, end + column.nbytes
+        tensors.append(data[first:end].view(getattr(torch, column.dtype.name)).reshape(column.shape))
+    return Boxes(*tensors)
 
 
 def _to(device, array):

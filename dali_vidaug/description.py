@@ -166,6 +166,8 @@ def batch_lines(batch: Any) -> list[str]:
         lines.append(f"classes: {', '.join([*named[:_CLASSES_SHOWN], *more]) or 'no labels'}")
     if plan is not None:
         lines.append(f"ops: {ops_text(plan)}")
+    if batch.__dict__.get("boxes") is not None:
+        lines.append(f"boxes: {_count(_length(batch.boxes.clip), 'box', 'boxes')}")
     for name in ("repeated", "skipped"):
         values = _as_list(getattr(batch, name))
         if any(values) or (values and name == "skipped"):
@@ -210,8 +212,8 @@ def _table(heads, rows):
     return f"<table>{head}{''.join(row(cells, 'td') for cells in rows)}</table>"
 
 
-def _count(number, word):
-    return f"{number} {word}{'s' * (number != 1)}"
+def _count(number, word, words=None):
+    return f"{number} {word if number == 1 else words or f'{word}s'}"
 
 
 def numbers_text(numbers: Sequence[int]) -> str:

@@ -180,3 +180,39 @@ def clip_boxes(boxes: ArrayLike, height: ArrayLike, width: ArrayLike) -> tuple[n
     clipped = np.clip(b, 0, limits)
     area, left = (np.prod(np.maximum(box[..., 2:] - box[..., :2], 0), -1) for box in (b, clipped))
     return clipped, np.where(area > 0, left / np.where(area > 0, area, 1), 0.0)
+
+
+def cut_polygons(polygons: ArrayLike, lines: ArrayLike) -> np.ndarray:
+    """What is left of convex polygons on one side of lines.
+
+    Args:
+        polygons: (N, K, 2), corners in order; one may come several times.
+        lines: (N, 3), a, b and c for each polygon: points with a x + b y + c >= 0 stay.
+
+    Returns:
+        (N, L, 2), with as many corners as the polygon with the most of them; others, and polygons of which nothing is
+        left, have one several times, so that the latter have no area.
+    """
+    p, line = np.asarray(polygons, np.float64), np.asarray(lines, np.float64)
+    value = (p * line[:, None, :2]).sum(-1) + line[:, None, 2]
+    inside = value >= 0
+    if inside.all():
+        return p
+    next_value = np.roll(value, -1, 1)
+    crosses = inside != (next_value >= 0)
+    share = np.where(crosses, value, 0) / np.where(crosses, value - next_value, 1)
+    crossing = p + share[..., None] * (np.roll(p, -1, 1) - p)
+    corners = np.stack([p, crossing], 2).reshape(len(p), -1, 2)
+    kept = np.stack([inside, crosses], 2).reshape(len(p), -1)
+    order, count = np.argsort(~kept, 1, kind="stable"), kept.sum(1)
+    places = np.arange(max(1, count.max(initial=1)))
+    chosen = np.where(places < count[:, None], order[:, : len(places)], order[:, :1])
+    return np.take_along_axis(corners, chosen[..., None], 1)
+
+
+def polygon_areas(polygons: ArrayLike) -> np.ndarray:
+    """Areas (N,) of polygons (N, K, 2)."""
+    p = np.asarray(polygons, np.float64)
+    p = p - p[:, :1]  # far from the origin, differences of products would be rounded
+    (x, y), (next_x, next_y) = np.moveaxis(p, -1, 0), np.moveaxis(np.roll(p, -1, 1), -1, 0)
+    return np.abs((x * next_y - next_x * y).sum(1)) / 2

@@ -10,7 +10,9 @@ import torch
 from numpy.typing import ArrayLike
 
 from dali_vidaug.batch import Batch, as_tensor, make_batch
+from dali_vidaug.boxes import Boxes, BoxRules, at_positions, check_boxes
 from dali_vidaug.graph import Graph
+from dali_vidaug.moved_boxes import move_boxes
 from dali_vidaug.ops.interpolate import decoded_frames
 from dali_vidaug.plan import Plan, draw_ops
 from dali_vidaug.recipe import Recipe
@@ -38,6 +40,8 @@ def augment(
     views: ArrayLike = 0,
     device: torch.device | str = "auto",
     dtype: torch.dtype | str = "float32",
+    boxes: Boxes | None = None,
+    box_rules: BoxRules | None = None,
 ) -> Batch:
     """Apply ops to clips in memory: the same draws and the same graph as in a ``VideoLoader``.
 
@@ -49,12 +53,12 @@ def augment(
         targets: (B, K) float, soft labels, or None.
         layout: "CFHW", "FCHW" or "FHWC": the axes of a clip. Default: the one in which an axis that can be channels has
             3 values; where the shapes fit several, it must be given.
-        samples: (B,) int, which samples the clips are: clip i draws what sample ``samples[i]`` draws in a loader.
-            Default: 0, ..., B - 1.
+        samples: (B,) int: clip i draws what sample ``samples[i]`` draws in a loader. Default: 0, ..., B - 1.
         seed, epoch, batch: of the draws; ``batch`` matters for ops that mix clips.
         views: (B,) int, or one for all: which of several clips of its sample each clip is. Such clips are drawn apart;
             ops such as ``ThreeCrop`` choose their crop by it.
-        device, dtype: as in ``VideoLoader``.
+        device, dtype, box_rules: as in ``VideoLoader``.
+        boxes: in the frames of the clips, of arrays, lists or tensors, in any order; the ops move them.
 
     Returns:
         A batch whose ``clips`` have the layout of those given, (B, ...): uint8, or floats after ``Normalize``.
@@ -62,9 +66,9 @@ def augment(
 
     Raises:
         ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, results differ in size, or
-            clips in length where there are ops on time.
+            clips in length where there are ops on time; a box is no box of a frame, or boxes cannot follow an op.
     """
-    settings, recipe = make_settings(device=device, dtype=dtype, caller="augment"), _as_recipe(ops)
+    settings = make_settings(device=device, dtype=dtype, box_rules=box_rules, caller="augment")
     if isinstance(clips, (str, bytes)) or not isinstance(clips, Iterable):
         raise ValueError(f"augment: clips must be arrays or tensors of decoded frames, got {clips!r}")
     if isinstance(clips, (np.ndarray, torch.Tensor)) and clips.ndim == 4:
@@ -77,11 +81,12 @@ def augment(
     if samples.shape != (size,):
         raise ValueError(f"augment: samples must be ({size},), one for each clip, got {samples.shape}")
     soft = _soft_labels(targets, size)
-    plan = _draw(arrays, recipe, Draws(seed, epoch, samples, views, batch=batch))
+    plan = _draw(arrays, _as_recipe(ops), Draws(seed, epoch, samples, views, batch=batch))
+    moved = None if boxes is None else _moved_boxes(boxes, arrays, plan, settings.box_rules)
     graph = Graph(plan, settings, size)
     result = as_tensor(graph.run(plan, taken_frames(arrays, plan), settings.stream()), settings.dtype)
     axes = [1 + "CFHW".index(axis) for axis in layout]
-    return make_batch(result.permute(0, *axes).contiguous(), soft, plan, 0)
+    return make_batch(result.permute(0, *axes).contiguous(), soft, plan, 0, boxes=moved)
 
 
 def _as_recipe(ops):
@@ -159,6 +164,15 @@ def _draw(arrays: list[np.ndarray], recipe: Recipe, draws: Draws) -> Plan:
         raise ValueError(f"augment: results of different sizes (F, H, W) cannot be stacked: {shapes}")
     args = {**moved, **drawn.args}
     return Plan(recipe, draws.seed, draws.epoch, draws.batch, draws.samples, draws.views, frames, args)
+
+
+def _moved_boxes(boxes, arrays, plan, rules):
+    """The boxes of the batch, NumPy arrays, of those that were given."""
+    sizes = np.array([clip.shape[:3] for clip in arrays])
+    if isinstance(boxes, Boxes):
+        boxes = Boxes(*(c.detach().cpu().numpy() if isinstance(c, torch.Tensor) else c for c in boxes))
+    taken = at_positions(check_boxes("augment", boxes, sizes), plan.frames)
+    return move_boxes("augment", taken, plan, sizes[:, 1], sizes[:, 2], rules).boxes
 
 
 def _soft_labels(targets, size) -> np.ndarray:

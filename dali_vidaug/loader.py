@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from dali_vidaug.batch import Batch, as_tensor, make_batch, no_clips
+from dali_vidaug.boxes import BoxRules
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.fingerprint import fingerprint
@@ -37,8 +38,7 @@ class VideoLoader:
     Iterating gives the batches of one epoch; the next ``for`` continues with the next epoch, also when the one before
     was left early. A loop that is left after its first batch counts as a peek: the next begins where it began. There is
     one loop at a time: an older iterator raises. Batches are made ahead in the background, through the end of an epoch
-    too, and are the same, bit for bit, for any number of threads. A loader can be pickled and copied: a copy is where
-    the loader is, with threads of its own.
+    too, and are the same, bit for bit, for any number of threads. A copy (also by pickle) goes on where the loader is.
 
     Args:
         manifest: the videos, or the file of a manifest.
@@ -73,6 +73,7 @@ class VideoLoader:
         repeats: clips of the same frames, decoded once, which the ops augment differently: ``batch.repeat_index``.
         mix_group: ops mix clips within groups of so many samples, a divisor of ``batch_size``; default: all of a batch.
             With the same groups, any number of ranks makes the same clips.
+        box_rules: which boxes stay where only a part is in the frame; default: ``dv.BoxRules()``.
 
     Attributes:
         manifest, recipe: as given.
@@ -88,7 +89,7 @@ class VideoLoader:
         num_shards: int | None = None, shard_index: int | None = None, even: bool | None = None,
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, repeats: int = 1,
-        color: str = "bt601", mix_group: int | None = None,
+        color: str = "bt601", mix_group: int | None = None, box_rules: BoxRules | None = None,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -100,10 +101,10 @@ class VideoLoader:
         options: dict[str, Any] = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files),
-            resize_in_decoder=resize_in_decoder, color=color,
+            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules,
         )  # fmt: skip
-        order: dict[str, Any] = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, repeats=repeats)
-        order |= dict(drop_last=drop_last, mix_group=mix_group)
+        order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
+        order["mix_group"] = mix_group
         self.manifest, self.recipe, self._ranks = manifest, recipe, (num_shards, shard_index, even)
         self._arguments = {**options, **order}
         self._schedule: Schedule | None = None
@@ -208,7 +209,7 @@ class VideoLoader:
         none = no_clips(self.recipe, self._shape, self.settings.dtype, self.settings.device_id)
         clips = none if made.clips is None else as_tensor(made.clips, self.settings.dtype)
         targets = self.manifest.targets(made.plan.samples)
-        return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, made.repeated, made.skipped)
+        return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, *made[4:])  # repeated and so on
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next loop give epoch ``epoch``, from its start.
@@ -277,7 +278,7 @@ class VideoLoader:
             if isinstance(error.__cause__, BrokenProcessPool):
                 self.close()  # the next batch starts new processes
             raise
-        return self._batch(Produced(plan.epoch, -1, plan, clips))
+        return self._batch(Produced(plan.epoch, -1, plan, clips, boxes=maker.boxes(plan)))
 
     def close(self) -> None:
         """Stop the background threads. The loader can be used again: it continues where it is."""

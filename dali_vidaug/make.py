@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dali_vidaug.boxes import Boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, NotForDaliError, one_line
@@ -23,6 +24,7 @@ from dali_vidaug.media.decode import decode_clips
 from dali_vidaug.media.remux import remux
 from dali_vidaug.media.sharing import same_frames, share_decoding
 from dali_vidaug.media.video import Video
+from dali_vidaug.moved_boxes import boxes_of
 from dali_vidaug.ops.interpolate import between_frames, decoded_frames
 from dali_vidaug.pending import Job, Pending
 from dali_vidaug.plan import Plan
@@ -149,6 +151,10 @@ class Maker:
         if getattr(self.recipe.sampling, "uses_times", False):
             self.report.add_untimed(without_times(self.manifest, pending.plan.samples))
         return pending.plan, clips
+
+    def boxes(self, plan: Plan) -> Boxes | None:
+        """The boxes of the batch that ``finish`` made, as ``moved_boxes.boxes_of`` finds them; counts them."""
+        return boxes_of(self.manifest, plan, self._settings.box_rules, self.report)
 
     def close(self) -> None:
         """Free the graphs."""

@@ -2,16 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from functools import reduce
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from dali_vidaug.ops.sizes import sizes_after
+from dali_vidaug.errors import naming
+from dali_vidaug.ops.sizes import sizes_after, sizes_text
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from dali_vidaug.plan import Plan
+    from dali_vidaug.recipe import Recipe
+
+
+class Step(NamedTuple):
+    """An op on pixels of a recipe, and what it does to the places of pixels.
+
+    Attributes:
+        name, op: the op, and what it is called in the recipe.
+        args: its arguments.
+        matrices: each (B, F, 3, 3), one after the other: what one moves out of the frame, the next does not see. Empty
+            where every pixel stays where it is.
+        sizes: (B, 3) int64, frames, height and width of the clips after the op.
+    """
+
+    name: str
+    op: Any
+    args: Any
+    matrices: list[np.ndarray]
+    sizes: np.ndarray
+
+
+def op_steps(caller: str, recipe: Recipe, args: dict[str, Any], sizes: np.ndarray) -> Iterator[Step]:
+    """The ops on pixels of a recipe, in order.
+
+    Args:
+        caller: named in errors.
+        recipe: of the plan.
+        args: what its ops drew, by name.
+        sizes: (B, 3) int64, frames, height and width of the clips before the first op. All have as many frames.
+
+    Raises:
+        ValueError: an op changes the number of frames, or the size of clips without ``matrices``; or these are of
+            another shape than they must be.
+    """
+    count = int(sizes[:, 0].max(initial=1))
+    for name, op in recipe.pixel_ops:
+        after = sizes_after(name, op, args[name], sizes)
+        if (after[:, 0] != count).any():
+            raise ValueError(f"{caller}: {name} changes the number of frames, {count} to {after[0, 0]}")
+        found: list[np.ndarray] = []
+        if hasattr(op, "matrices"):
+            method = "matrix_steps" if hasattr(op, "matrix_steps") else "matrices"
+            with naming(name, op, method, sizes_text(sizes)):
+                made = getattr(op, method)(args[name], *sizes.T)
+            found = [made] if method == "matrices" else list(made)
+        elif (after != sizes).any():
+            raise ValueError(f"{caller}: {name} changes the size of clips, and has no matrices to say how")
+        shape = len(sizes), count, 3, 3
+        for one in found:
+            if np.shape(one) != shape:
+                raise ValueError(f"{caller}: {name}.{method} must return {shape}, got {np.shape(one)}")
+        yield Step(name, op, args[name], found, after)
+        sizes = after
 
 
 def pixel_matrices(plan: Plan, height: ArrayLike | None = None, width: ArrayLike | None = None) -> np.ndarray:
@@ -40,17 +96,8 @@ def pixel_matrices(plan: Plan, height: ArrayLike | None = None, width: ArrayLike
     count = plan.frames.shape[1]
     sizes = np.stack(np.broadcast_arrays(np.full(len(plan), count), height, width), 1).astype(np.int64)
     product = np.broadcast_to(np.eye(3), (len(plan), count, 3, 3))
-    for name, op in plan.recipe.pixel_ops:
-        args = plan.args[name]
-        after = sizes_after(name, op, args, sizes)
-        if (after[:, 0] != count).any():
-            raise ValueError(f"pixel_matrices: {name} changes the number of frames, {count} to {after[0, 0]}")
-        if hasattr(op, "matrices"):
-            one = op.matrices(args, *sizes.T)
-            if one.shape != product.shape:
-                raise ValueError(f"pixel_matrices: {name}.matrices must return {product.shape}, got {one.shape}")
+    for step in op_steps("pixel_matrices", plan.recipe, plan.args, sizes):
+        if step.matrices:
+            one = reduce(np.matmul, step.matrices)
             product = product @ one
-        elif (after != sizes).any():
-            raise ValueError(f"pixel_matrices: {name} changes the size of clips, and has no matrices to say how")
-        sizes = after
     return product

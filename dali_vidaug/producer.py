@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from dali_vidaug.boxes import Boxes
 from dali_vidaug.make import Maker
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan, draw_plan
@@ -26,7 +27,7 @@ class Produced(NamedTuple):
         epoch, batch_index: its number.
         plan: of its clips.
         clips: DALI's tensor list; None where all clips were left out.
-        repeated, skipped: as in ``Batch``; None: none are.
+        repeated, skipped, boxes: as for ``make_batch``.
     """
 
     epoch: int
@@ -35,6 +36,7 @@ class Produced(NamedTuple):
     clips: Any
     repeated: np.ndarray | None = None
     skipped: np.ndarray | None = None
+    boxes: Boxes | None = None
 
 
 class _Started(NamedTuple):
@@ -135,7 +137,7 @@ class Producer:
         plan, clips = self._maker.finish(pending, self._streams[0])
         repeated = self._schedule.repeated(epoch, index)[pending.kept]
         self._maker.report.add_repeated(int(repeated.sum()))
-        return Produced(epoch, index, plan, clips, repeated, pending.skipped)
+        return Produced(epoch, index, plan, clips, repeated, pending.skipped, self._maker.boxes(plan))
 
 
 class Background:

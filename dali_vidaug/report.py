@@ -69,6 +69,9 @@ class Report:
         untimed: videos without usable time stamps, of which frames were chosen by time: by their average frame rate.
         repeated: clips that came twice in an epoch, to make the ranks even.
         skipped: clips that were left out, because they could not be decoded (``on_error="skip"``).
+        boxes: in all clips.
+        boxes_dropped: those of which too little was in the frame (``BoxRules``).
+        boxes_covered: those that mixing has covered with another clip.
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
         frames_with_short_gops: about how many would have been decoded if every 16th were a key frame.
@@ -85,6 +88,9 @@ class Report:
     untimed: int = 0
     repeated: int = 0
     skipped: int = 0
+    boxes: int = 0
+    boxes_dropped: int = 0
+    boxes_covered: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -164,6 +170,11 @@ class Report:
             lines.append(f"videos without usable time stamps, sampled by their average frame rate: {self.untimed}")
         if self.repeated:
             lines.append(f"clips that came again to make the ranks even: {self.repeated}")
+        if self.boxes or self.boxes_dropped or self.boxes_covered:
+            lines.append(
+                f"boxes: {self.boxes}; {self.boxes_dropped} more were dropped, too little of them is in the frame, and "
+                f"{self.boxes_covered} are covered by clips that are mixed in"
+            )
         lines += [f"  sample {i}, {n}x: {path}: {why}" for i, (path, why, n) in sorted(self.bad.items())]
         lines += [
             f"decoded by PyAV: {n} clips, for example of {path}: {why}"
@@ -227,6 +238,13 @@ class RunningReport:
         """Count clips that come again to make the ranks even."""
         with self._lock:
             self._report.repeated += num_clips
+
+    def add_boxes(self, kept: int, dropped: int, covered: int) -> None:
+        """Count the boxes of a batch, and those that are not in it."""
+        with self._lock:
+            self._report.boxes += kept
+            self._report.boxes_dropped += dropped
+            self._report.boxes_covered += covered
 
     def add_bad(
         self, sample: int, path: str, epoch: int, why: str, num_clips: int = 1, skipped: bool = False

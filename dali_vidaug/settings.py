@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dali_vidaug.boxes import BoxRules
 from dali_vidaug.device import driver, gpu
 from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
@@ -33,7 +34,8 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color: as in ``VideoLoader``.
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules: as in
+            ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
     """
@@ -49,6 +51,7 @@ class Settings:
     resize_in_decoder: bool
     check_files: str = "size_and_time"
     color: str = "bt601"
+    box_rules: BoxRules = field(default_factory=BoxRules)
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -79,6 +82,7 @@ def make_settings(
     check_files: str = "size_and_time",
     resize_in_decoder: bool = False,
     color: str = "bt601",
+    box_rules: BoxRules | None = None,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -101,6 +105,8 @@ def make_settings(
     ):
         if value not in known:
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
+    if not isinstance(box_rules, BoxRules | None):
+        raise ValueError(f"{caller}: box_rules must be dv.BoxRules(...), got {box_rules!r}")
     num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
@@ -119,7 +125,7 @@ def make_settings(
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
-        refused=refused,
+        box_rules=box_rules or BoxRules(), refused=refused,
     )  # fmt: skip
 
 

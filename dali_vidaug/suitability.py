@@ -12,6 +12,7 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root
 from dali_vidaug.errors import printable
 from dali_vidaug.media.unchanged import same_time
+from dali_vidaug.moved_boxes import check_boxes_follow
 from dali_vidaug.plan import draw_frames, draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once
@@ -32,14 +33,17 @@ def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, in
         The sizes (F, H, W) of the clips after the last op.
 
     Raises:
-        ValueError: it leaves clips of different sizes.
+        ValueError: it leaves clips of different sizes; or the manifest has boxes, and an op does not say where they go.
     """
     more = np.arange(min(len(manifest), _VIDEOS_MORE))  # ops may leave random sizes of frames that are equal
     samples = np.union1d(manifest.unique_sizes(), more)
     height, width = manifest.frame_sizes(samples)
     draws = Draws(seed, 0, samples)
     drawn, _ = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
-    _, frames, height, width = draw_ops(recipe, draws, drawn.shape[1], height, width)
+    sizes = np.stack(np.broadcast_arrays(drawn.shape[1], height, width), 1).astype(np.int64)
+    args, frames, height, width = draw_ops(recipe, draws, *sizes.T)
+    if getattr(manifest, "has_boxes", False):
+        check_boxes_follow("VideoLoader", recipe, args, sizes)
     shapes = np.stack(np.broadcast_arrays(height, width, frames), 1)
     differs = (shapes != shapes[0]).any(1)
     if differs.any():

@@ -400,6 +400,16 @@ MUTATIONS = [
     ("ops/random_apply.py", "np.where(flags[:, None], changed, targets)", "changed", "test_random_apply.py::test_some_clips_are_changed_as_the_op_changes_them_and_the_others_are_not"),
     ("ops/random_apply.py", "self.op.check(inner[flags], frames[flag", "self.op.check(inner, frames[flag", "test_random_apply.py::test_edited_arguments_are_checked_where_they_are_applied"),
     ("ops/random_apply.py", 'while f"{self._flag}_2" in args:', "while False:", "test_random_apply.py::test_some_clips_are_changed_as_the_op_changes_them_and_the_others_are_not"),
+    ("moved_boxes.py", "moving = _cut(replace(moving, maps=back @ moving.maps), after)", "moving = replace(moving, maps=back @ moving.maps)",
+     "test_moved_boxes.py::test_what_is_moved_out_of_the_frame_does_not_come_back"),
+    ("mapping.py", 'method = "matrix_steps" if hasattr(op, "matrix_steps") else "matrices"', 'method = "matrices"',
+     "test_moved_boxes.py::test_what_is_moved_out_of_the_frame_does_not_come_back"),
+    ("moved_boxes.py", "1 - _partner_share(caller, moving, step), 1.0)", "1.0, 1.0)", "test_moved_boxes.py::test_weights_are_what_the_boxes_show"),
+    ("ops/blend.py", "(covered * inside + (1 - covered) * outside)", "(covered * inside + outside)", "test_moved_boxes.py::test_weights_are_what_the_boxes_show"),
+    ("moved_boxes.py", "clip=takers[place]", "clip=partner[takers][place]", "test_moved_boxes.py::test_weights_are_what_the_boxes_show"),
+    ("moved_boxes.py", "((one[:, 2] * middle).sum(1) < 0)", "(np.zeros(len(one), bool))", "test_moved_boxes.py::test_boxes_follow_ops_of_ones_own"),
+    ("boxes.py", "keep[mine], keep_later[others] = True, False", "pass", "test_moved_boxes.py::test_blended_frames_have_boxes_between_those_of_both"),
+    ("batch.py", "other.boxes = self.boxes and Boxes(*map(function, self.boxes))", "pass", "test_moved_boxes.py::test_boxes_move_with_their_batch"),
 ]  # fmt: skip
 COPIED = (
     "dali_vidaug",

@@ -57,6 +57,14 @@ def test_trainers_map_over_a_batch(numbered_manifest):
     assert clips is half.clips and targets is half.targets
 
 
+def test_trainers_that_make_halves_of_floats_leave_boxes():
+    """As bfloat16, x = 221 would be 221 or 222."""
+    boxes = dv.Boxes([0], [1], [[3.0, 5.0, 221.25, 90.5]])
+    batch = dv.augment(np.zeros((1, 2, 120, 230, 3), np.uint8), (dv.Normalize(),), layout="FHWC", boxes=boxes)
+    half = apply_to_collection(batch, lambda t: t.bfloat16() if t.is_floating_point() else t)
+    assert half.clips.dtype == torch.bfloat16 and half.boxes.xyxy.tolist() == [[3.0, 5.0, 221.25, 90.5]]
+
+
 def test_lightnings_own_function(numbered_manifest):
     """The real one, where it is installed."""
     core = pytest.importorskip("lightning_utilities.core.apply_func")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dali_vidaug.boxes import Boxes
 from dali_vidaug.description import changes_text, class_text, frames_span
 from dali_vidaug.errors import printable
 from dali_vidaug.ops import CubeCutout, Cutout, FrameCutout, Mix, RandAugmentT, RandomErasing, name_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 MARGIN, GAP, LINE, SIDE = 8, 3, 16, 150  # pixels: around strips, between frames, of a line of text, of the side panel
 _INK, _PAPER, _AXIS, _CURVE = (32, 32, 36), (255, 255, 255), (200, 200, 204), (214, 84, 36)
 _DRAWS = 50  # of an op; the one that shows best what it does is drawn
+_OUTLINES = ((255, 214, 10), (10, 200, 255), (255, 80, 160), (90, 220, 80), (255, 140, 0), (180, 130, 255))  # by class
 _SEEDS = 20  # that are tried until one of its draws shows anything
 
 
@@ -35,6 +37,8 @@ class Strip(NamedTuple):
         captions: text above each frame, one for each of the F; or none.
         title, unit: text at the left.
         values: (F,) a curve at the left; or None.
+        boxes: to draw on the frames, NumPy arrays; or None.
+        box_names: of their labels.
     """
 
     frames: np.ndarray
@@ -43,6 +47,8 @@ class Strip(NamedTuple):
     title: str = ""
     unit: str = ""
     values: np.ndarray | None = None
+    boxes: Boxes | None = None
+    box_names: Sequence[str] = ()
 
 
 def draw_strips(strips: Sequence[Strip], height: int, num_frames: int) -> Image.Image:
@@ -72,8 +78,23 @@ def draw_strips(strips: Sequence[Strip], height: int, num_frames: int) -> Image.
             if strip.captions:
                 pen.text((x, top), strip.captions[t], _INK, font_size=12)
             frame = Image.fromarray(strip.frames[t]).resize((width, height), Image.Resampling.BILINEAR)
+            if strip.boxes is not None:
+                _draw_boxes(frame, strip, t)
             picture.paste(frame, (x, top + LINE * bool(strip.captions)))
     return picture
+
+
+def _draw_boxes(frame, strip, t):
+    """Outline the boxes of frame ``t`` of a strip on its scaled picture; with class, and weight where it is not 1."""
+    pen, scale = ImageDraw.Draw(frame), np.divide(frame.size, strip.frames.shape[2:0:-1])
+    shown = strip.boxes.rows(strip.boxes.frame == t)
+    for xyxy, label, weight in zip(shown.xyxy, shown.label.tolist(), shown.weight.tolist(), strict=True):
+        (x1, y1), (x2, y2) = np.round(xyxy.reshape(2, 2) * scale).tolist()
+        color = tuple(round(c * (0.4 + 0.6 * weight)) for c in _OUTLINES[label % len(_OUTLINES)])
+        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color)
+        name = strip.box_names[label] if 0 <= label < len(strip.box_names) else ""
+        text = f"{weight:.2g} {name}".rstrip() if weight < 1 else name
+        pen.text((x1 + 2, y1 + 1), text, color, font_size=10, stroke_width=1, stroke_fill=(0, 0, 0))
 
 
 def _fit(pen, line, width):
@@ -102,7 +123,9 @@ def _draw_side(pen, strip, top, height):
 
 
 def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height: int = 112) -> Image.Image:
-    """Draw clips of a batch, a strip each, with label, file, frames and what the ops did. Normalisation is undone.
+    """Draw clips of a batch, a strip each, with label, file, frames and what the ops did, and with their boxes.
+
+    Normalisation is undone.
 
     Args:
         batch: of a ``VideoLoader``.
@@ -113,14 +136,15 @@ def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height:
     for op in batch.plan.recipe.ops[-1:]:
         clips = op.undo(clips) if hasattr(op, "undo") else clips
     clips = (clips + 0.5).clip(0, 255).astype(np.uint8)
-    strips = []
+    strips, boxes = [], batch.boxes and Boxes(*(column.cpu().numpy() for column in batch.boxes))
     for i, clip in enumerate(clips):
         sample, manifest = int(batch.samples[i]), batch.manifest
         text = f"clip {i}   frames {frames_span(batch.plan.frames[i])}   sample {sample}"
         if manifest is not None:
             label = _label_text(manifest, sample, batch.targets[i].float().cpu().numpy())
             text = f"{label}   {printable(Path(manifest.path(sample)).name)}   {text}"
-        strips.append(Strip(clip, [text, changes_text(batch.plan, i)]))
+        names, own = getattr(manifest, "box_classes", ()), boxes and boxes.of_clip(i)
+        strips.append(Strip(clip, [text, changes_text(batch.plan, i)], boxes=own, box_names=names))
     return draw_strips(strips, height, num_frames)
 
 

@@ -42,11 +42,11 @@ def add_preview(commands: Any) -> None:
         "preview",
         help="draw samples of a manifest, or what the ops do",
         description="With a manifest (or a folder, or a list) draws samples of it as a recipe makes them, with file, "
-        "class, frames and what was drawn; with --plan the clips of a plan that Plan.save wrote; with --sampling time "
-        "lines that show which frames a sampler takes. Without one draws a strip of frames for each op of "
-        "RandAugment-T, with the value that each frame gets; with --mix, two clips and the result of an op that mixes "
-        "or erases, with weights and label; with --time, a clip and what an op on time makes of it, with the position "
-        "of each frame in the video.",
+        "class, frames, boxes and what was drawn; with --plan the clips of a plan that Plan.save wrote; with "
+        "--sampling time lines that show which frames a sampler takes. Without one draws a strip of frames for each op "
+        "of RandAugment-T, with the value that each frame gets; with --mix, two clips and the result of an op that "
+        "mixes or erases, with weights and label; with --time, a clip and what an op on time makes of it, with the "
+        "position of each frame in the video.",
         formatter_class=Help,
         usage=f"%(prog)s [-h] [{VIDEOS}] [-o PNG] [options]",
     )

@@ -46,10 +46,15 @@ It may have:
 ``matrices(args, frames, height, width)``
     For an op that moves pixels: (B, F, 3, 3) float64, for each frame the matrix from coordinates in its result to those
     in its input (``geometry`` has the convention), F being the longest clip's. The sizes are as in ``draw``: those of
-    its input. An op without this method leaves every pixel where it is. Boxes and points follow by it.
+    its input. Boxes and points follow by it. An op that moves no pixel has none, and says ``moves_pixels = False``.
+``matrix_steps(args, frames, height, width)``
+    For an op that moves pixels several times, which loses what is out of the frame in between: a list of such arrays,
+    whose product is what ``matrices`` returns.
 
 and may declare, as class attributes:
 
+``moves_pixels = False``
+    Every pixel stays where it is, and so do boxes. A recipe with boxes needs this or ``matrices`` of each op.
 ``in_decoder = True``
     The arguments are crops (``crop.CROP``), which PyAV can do in its conversion to RGB. Such ops at the beginning of a
     recipe are done there.

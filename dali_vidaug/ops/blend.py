@@ -1,6 +1,7 @@
 """What mixing and erasing have in common: a clip blended with another clip, a colour or noise, and its label.
 
-``run``, ``targets``, ``mixed_with``, ``describe`` and ``applied`` are methods that the classes of such ops take over.
+``run``, ``targets``, ``mixed_with``, ``partner_share``, ``describe`` and ``applied`` are methods that the classes of
+such ops take over.
 """
 
 from __future__ import annotations
@@ -118,22 +119,50 @@ def own_share(rows: np.ndarray) -> np.ndarray:
     """
     frames = rows["frames"].astype(np.int64)[:, None]
     frame = np.arange(frames.max(initial=1))[None]
-
-    def ramped(ends):
-        first, last = np.asarray(ends, np.int64).T[..., None]
-        steps = np.maximum(frames - 1, 1)
-        return (2 * (first * (steps - frame) + last * frame) + steps) // (2 * steps)
-
-    def side(low, high, length):
-        length = length.astype(np.int64)[:, None]
-        return np.maximum(np.minimum(ramped(high), length) - np.maximum(ramped(low), 0), 0)
-
-    area = side(rows["top"], rows["bottom"], rows["height"]) * side(rows["left"], rows["right"], rows["width"])
+    height, width = (rows[name].astype(np.int64)[:, None] for name in ("height", "width"))
+    (top, bottom, left, right), inside, outside = _ramped_rows(rows[:, None], frame)
+    area = _overlap(top, bottom, 0, height) * _overlap(left, right, 0, width)
     area = area * ((rows["first"][:, None] <= frame) & (frame < rows["last"][:, None]))
-    whole = (rows["height"].astype(np.int64) * rows["width"])[:, None]
-    inside, outside = (ramped(np.floor(rows[name] * np.float32(_WHOLE) + 0.5)) for name in ("inside", "outside"))
+    whole = height * width
     others = (area * inside + (whole - area) * outside).sum(1)
     return np.where(rows["partner"] < 0, 1.0, 1 - others / np.maximum(frames * whole * _WHOLE, 1)[:, 0])
+
+
+def _ramped_rows(rows, frame):
+    """In frames (...,) of rows (...,): top, bottom, left and right of the box; inside and outside, in 1 / _WHOLE."""
+    frames = rows["frames"].astype(np.int64)
+    steps = np.maximum(frames - 1, 1)
+
+    def ramped(ends):
+        first, last = np.moveaxis(np.asarray(ends, np.int64), -1, 0)
+        return (2 * (first * (steps - frame) + last * frame) + steps) // (2 * steps)
+
+    box = [ramped(rows[name]) for name in ("top", "bottom", "left", "right")]
+    weights = [ramped(np.floor(rows[name] * np.float32(_WHOLE) + 0.5)) for name in ("inside", "outside")]
+    return box, *weights
+
+
+def _overlap(low, high, first, last):
+    """The length that [low, high) and [first, last) have in common."""
+    return np.maximum(np.minimum(high, last) - np.maximum(low, first), 0)
+
+
+def overlay_share(rows: np.ndarray, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Which share of some boxes shows the overlay: the mean of its weight over the area of each box.
+
+    Args:
+        rows: (N,) BLEND, for each box that of its clip.
+        frame: (N,) int, of each box.
+        boxes: (N, 4) float, x1, y1, x2, y2 in pixels, with an area.
+
+    Returns:
+        (N,) float64 in [0, 1].
+    """
+    (top, bottom, left, right), inside, outside = _ramped_rows(rows, frame)
+    x1, y1, x2, y2 = np.asarray(boxes, np.float64).T
+    covered = _overlap(left, right, x1, x2) / (x2 - x1) * (_overlap(top, bottom, y1, y2) / (y2 - y1))
+    covered = covered * ((rows["first"] <= frame) & (frame < rows["last"]))
+    return (covered * inside + (1 - covered) * outside) / _WHOLE
 
 
 def partners_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -210,6 +239,11 @@ def targets(self: object, args: np.ndarray, targets: np.ndarray) -> np.ndarray:
 def mixed_with(self: object, args: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """For each clip its partner, (B,) int64, and its own share, (B,) float64."""
     return partners_of(args)
+
+
+def partner_share(self: object, args: np.ndarray, clip: np.ndarray, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(N,) float64: which share of each box (N, 4) in frame ``frame`` of clip ``clip`` shows the partner."""
+    return overlay_share(args[clip], frame, boxes)
 
 
 def describe(self: object, row: Any) -> list[str]:

@@ -84,6 +84,8 @@ class GaussianBlur:
     probability: float = 1.0
     ramp: str = "constant"
 
+    moves_pixels = False
+
     def __post_init__(self):
         make_plain(self, "kernel_size", "sigma", "probability")
         size = self.kernel_size

@@ -50,6 +50,7 @@ class ColorJitter:
     NUM_OPS = 4
     run, check = color.run, color.check
     describe, applied = color.describe, color.applied
+    moves_pixels = False
 
     def __post_init__(self):
         make_plain(self, *_FIELDS, "probability")
@@ -93,6 +94,7 @@ class RandomGrayscale:
     NUM_OPS = 1
     run, check = color.run, color.check
     describe, applied = color.describe, color.applied
+    moves_pixels = False
 
     def __post_init__(self):
         make_plain(self, "probability")

@@ -45,6 +45,7 @@ class RandomErasing:
     ARGS = BLEND
     blends = True
     run, check, describe, applied = blend.run, blend.check, blend.describe, blend.applied
+    moves_pixels = False
 
     def __post_init__(self):
         check_probability("RandomErasing", self.probability)
@@ -105,6 +106,7 @@ class Cutout:
     ARGS = BLEND
     blends = True
     run, check, describe, applied = blend.run, blend.check, blend.describe, blend.applied
+    moves_pixels = False
 
     def __post_init__(self):
         for field in ("side", "span"):

@@ -38,6 +38,7 @@ class ExposureRamp:
     NUM_OPS = 1
     run, check = color.run, color.check
     describe, applied = color.describe, color.applied
+    moves_pixels = False
 
     def __post_init__(self):
         make_plain(self, "brightness", "probability")
@@ -79,6 +80,7 @@ class Flicker:
     NUM_OPS = 1
     run, check = color.run, color.check
     describe, applied = color.describe, color.applied
+    moves_pixels = False
 
     def __post_init__(self):
         make_plain(self, "strength", "probability")
@@ -118,6 +120,7 @@ class GaussianNoise:
     NUM_OPS = 1
     run, check = color.run, color.check
     describe, applied = color.describe, color.applied
+    moves_pixels = False
 
     def __post_init__(self):
         make_plain(self, "std", "probability")

@@ -33,6 +33,7 @@ class JpegArtefacts:
     probability: float = 1.0
 
     ARGS = JPEG
+    moves_pixels = False
 
     def __post_init__(self):
         make_plain(self, "quality", "probability")

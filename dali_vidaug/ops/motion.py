@@ -87,6 +87,7 @@ class MotionBlur:
     probability: float = 1.0
 
     ARGS = MOTION
+    moves_pixels = False
 
     def __post_init__(self):
         make_plain(self, "window", "probability")
@@ -153,6 +154,8 @@ class BackgroundMix:
     weight: float | tuple[float, float] = (0.0, 0.3)
     probability: float = 1.0
     ramp: str = "constant"
+
+    moves_pixels = False
 
     def __post_init__(self):
         make_plain(self, "weight", "probability")

@@ -29,6 +29,7 @@ class Normalize:
 
     mirrors_first = True
     channels_first = True
+    moves_pixels = False
 
     def __post_init__(self):
         check_color("Normalize", "mean", self.mean)

@@ -35,7 +35,8 @@ class OneOf:
     ARGS = BLEND
     blends = True
     run, check, describe, applied = blend.run, blend.check, blend.describe, blend.applied
-    targets, mixed_with = blend.targets, blend.mixed_with
+    targets, mixed_with, partner_share = blend.targets, blend.mixed_with, blend.partner_share
+    moves_pixels = False
 
     def __post_init__(self):
         if not isinstance(self.ops, (tuple, list)):

@@ -232,12 +232,18 @@ class RandAugmentT:
 
     def matrices(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B, F, 3, 3) float64: those of the ops one after the other, as the kernel makes them."""
-        count = int(np.max(frames, initial=1))
-        product = np.broadcast_to(np.eye(3), (len(args), count, 3, 3))
-        for i in range(args["value"].shape[1]):
-            one = op_matrices(args["op"][:, i], args["value"][:, i, :count], height, width)
+        product = np.broadcast_to(np.eye(3), (len(args), int(np.max(frames, initial=1)), 3, 3))
+        for one in self.matrix_steps(args, frames, height, width):
             product = product @ one
         return product
+
+    def matrix_steps(
+        self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray
+    ) -> list[np.ndarray]:
+        """For each op (B, F, 3, 3) float64."""
+        count = int(np.max(frames, initial=1))
+        ops = range(args["value"].shape[1])
+        return [op_matrices(args["op"][:, i], args["value"][:, i, :count], height, width) for i in ops]
 
     def describe(self, row: np.void) -> list[str]:
         """A line for each op of a row: its name and value, frame by frame where it changes."""

@@ -119,14 +119,18 @@ class RandomApply:
     def matrices(self) -> Any:
         """The method of the op, if it has it, which keeps the pixels of clips to which the op is not applied."""
         of_op = self.op.matrices
+        return lambda args, *sizes: _kept(of_op(_divide(args)[1], *sizes), _divide(args)[0])
 
-        def matrices(args: np.ndarray, *others: Any) -> np.ndarray:
-            flags, inner = _divide(args)
-            found = np.array(of_op(inner, *others), np.float64)
-            found[~flags] = np.eye(3)
-            return found
+    @property
+    def matrix_steps(self) -> Any:
+        """The same."""
+        of_op = self.op.matrix_steps
+        return lambda args, *sizes: [_kept(one, _divide(args)[0]) for one in of_op(_divide(args)[1], *sizes)]
 
-        return matrices
+    @property
+    def moves_pixels(self) -> bool:
+        """Whether the op moves pixels, or does not say."""
+        return getattr(self.op, "moves_pixels", True)
 
     def describe(self, row: Any) -> list[str]:
         """What the op says of its arguments."""
@@ -140,6 +144,13 @@ class RandomApply:
         """(B,) bool: the op is applied, and changes the clip."""
         flags, inner = _divide(args)
         return flags & self.op.applied(inner) if hasattr(self.op, "applied") else flags
+
+
+def _kept(matrices, flags):
+    """Matrices of which those of clips without a flag keep pixels where they are."""
+    found = np.array(matrices, np.float64)
+    found[~flags] = np.eye(3)
+    return found
 
 
 def _inner_dtype(dtype):

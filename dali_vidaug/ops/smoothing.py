@@ -28,6 +28,8 @@ class LabelSmoothing:
 
     amount: float = 0.1
 
+    moves_pixels = False
+
     def __post_init__(self):
         if not (is_number(self.amount, 0, 1) and self.amount < 1):
             raise ValueError(f"LabelSmoothing: amount must be in [0, 1), got {self.amount!r}")
