@@ -8,6 +8,7 @@ from dali_vidaug.boxes import Boxes, BoxRules
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import Broken
+from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
 from dali_vidaug.ops import (
@@ -65,7 +66,7 @@ from dali_vidaug.ops import (
     TrivialAugment,
     VideoMix,
 )
-from dali_vidaug.plan import Plan, draw_plan
+from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report
 from dali_vidaug.rng import Draws

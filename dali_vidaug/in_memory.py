@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike
 
 from dali_vidaug.batch import Batch, as_tensor, make_batch
 from dali_vidaug.boxes import Boxes, BoxRules, at_positions, check_boxes
+from dali_vidaug.drawing import draw_ops
 from dali_vidaug.graph import Graph
 from dali_vidaug.moved_boxes import move_boxes
 from dali_vidaug.ops.interpolate import decoded_frames
-from dali_vidaug.plan import Plan, draw_ops
+from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws, whole_numbers
 from dali_vidaug.sampling import MultiClip

@@ -36,9 +36,9 @@ class VideoLoader:
     """Streams augmented clips of a manifest's videos as torch tensors.
 
     Iterating gives the batches of one epoch; the next ``for`` continues with the next epoch, also when the one before
-    was left early. A loop that is left after its first batch counts as a peek: the next begins where it began. There is
-    one loop at a time: an older iterator raises. Batches are made ahead in the background, through the end of an epoch
-    too, and are the same, bit for bit, for any number of threads. A copy (also by pickle) goes on where the loader is.
+    was left early, but not after its first batch, which counts as a peek. An older iterator raises. Batches are made
+    ahead in the background, through the end of an epoch too, and are the same, bit for bit, for any number of threads.
+    A copy (also by pickle) goes on where the loader is.
 
     Args:
         manifest: the videos, or the file of a manifest.
@@ -56,19 +56,17 @@ class VideoLoader:
             first batch, the length or the state is asked for.
         even: with ``drop_last=False``, all ranks have as many batches, of the same sizes, by repeating up to
             ``num_shards - 1`` samples of the beginning of the epoch (``batch.repeated``). Default: with several shards.
-        num_threads: decoding threads, DALI's threads, and those of the kernels on the CPU; default: the cores that this
-            process may use.
+        num_threads: of decoding, DALI and the kernels on the CPU; default: the cores that this process may use.
         workers: processes that read and decode; 0: the threads of this one.
         prefetch: batches made ahead, >= 1.
         dtype: of normalised clips: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``, or "float32" and so on.
         on_error: "replace": a clip that cannot be decoded is replaced by another, logged, and named in ``report()``;
             "skip", for validation: it is left out of its batch, which may even become empty, logged, and named;
             "raise": it raises ``ClipError``.
-        check_files: what of a file is compared with the scanned one when a clip is loaded, besides its bytes at some
-            places: "size_and_time" (of change), "size"; "off": nothing; or "auto": size_and_time, but size where nearly
-            all files have another time, as after copying the data set. A changed file is handled as ``on_error`` says.
-        resize_in_decoder: with pyav, do the recipe's leading crops and scalings together with the conversion to RGB,
-            which is faster than DALI; False: decode whole frames and leave all ops to DALI.
+        check_files: what of a file is compared with the scanned one, besides its bytes at some places: "size_and_time"
+            (of change), "size", nothing ("off"), or "auto": size_and_time, but size where nearly all files have another
+            time, as after copying. A changed file is handled as ``on_error`` says.
+        resize_in_decoder: with pyav, do leading crops and scalings with the conversion to RGB, faster than DALI does.
         color: "bt601": YUV becomes RGB by BT.601 whatever a file says, as in DALI; "file": by the matrix that it says.
         repeats: clips of the same frames, decoded once, which the ops augment differently: ``batch.repeat_index``.
         mix_group: ops mix clips within groups of so many samples, a divisor of ``batch_size``; default: all of a batch.
@@ -103,8 +101,8 @@ class VideoLoader:
             on_error=on_error, check_files=choose_file_check(manifest, check_files),
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules,
         )  # fmt: skip
-        order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
-        order["mix_group"] = mix_group
+        order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
+        order |= dict(repeats=repeats, mix_group=mix_group)
         self.manifest, self.recipe, self._ranks = manifest, recipe, (num_shards, shard_index, even)
         self._arguments = {**options, **order}
         self._schedule: Schedule | None = None
@@ -124,16 +122,6 @@ class VideoLoader:
     def device(self) -> str:
         """ "cpu" or "gpu"."""
         return self.settings.device
-
-    @property
-    def decoder(self) -> str:
-        """ "dali", "pyav" or "hybrid"."""
-        return self.settings.decoder
-
-    @property
-    def num_threads(self) -> int:
-        """Decoding threads."""
-        return self.settings.num_threads
 
     @property
     def schedule(self) -> Schedule:
@@ -214,8 +202,8 @@ class VideoLoader:
     def set_epoch(self, epoch: int) -> None:
         """Let the next loop give epoch ``epoch``, from its start.
 
-        Directly after ``load_state_dict`` of a state in the middle of this epoch it has no effect: the next loop gives
-        the rest of the epoch. So a training loop may call it before every epoch, also after resuming.
+        Directly after ``load_state_dict`` of a state in the middle of this epoch it has no effect: so a training loop
+        may call it before every epoch, also after resuming.
 
         Raises:
             ValueError: epoch is not a whole number in [0, 2**24).
@@ -284,18 +272,15 @@ class VideoLoader:
         """Stop the background threads. The loader can be used again: it continues where it is."""
         self._background.close()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _copy, self._parts()
-
     def __deepcopy__(self, memo: dict[int, Any]) -> VideoLoader:
-        return _copy(*self._parts())
+        return _copy(*self.__reduce__()[1])
 
-    def _parts(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         replaced = None if self.settings is self._made_settings else self.settings
         middle = self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch))
         shard = (self._shard, self._schedule) if middle else None  # between epochs, a copy finds its own
         names = dict(zip(("num_shards", "shard_index", "even"), self._ranks, strict=True))
-        return self.manifest, self.recipe, self._arguments | names, replaced, self._position.next, shard
+        return _copy, (self.manifest, self.recipe, self._arguments | names, replaced, self._position.next, shard)
 
     def __enter__(self) -> VideoLoader:
         return self

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from dali_vidaug.batch import as_tensor
+from dali_vidaug.drawing import draw_ops
 from dali_vidaug.graph import Graph
 from dali_vidaug.in_memory import augment, recipe_of, taken_frames
 from dali_vidaug.ops import Resize, is_on_time, name_of
-from dali_vidaug.plan import draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling.videos import Videos

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.plan import Plan, draw_plan
+from dali_vidaug.drawing import draw_plan
+from dali_vidaug.plan import Plan
 
 
 class Job(NamedTuple):

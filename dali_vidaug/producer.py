@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from dali_vidaug.boxes import Boxes
+from dali_vidaug.drawing import draw_plan
 from dali_vidaug.make import Maker
 from dali_vidaug.pending import Pending
-from dali_vidaug.plan import Plan, draw_plan
+from dali_vidaug.plan import Plan
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
 from dali_vidaug.threads import name_pool_errors, open_pool

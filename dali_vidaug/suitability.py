@@ -10,10 +10,10 @@ import numpy as np
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root
+from dali_vidaug.drawing import draw_frames, draw_ops
 from dali_vidaug.errors import printable
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.moved_boxes import check_boxes_follow
-from dali_vidaug.plan import draw_frames, draw_ops
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once
 from dali_vidaug.rng import Draws

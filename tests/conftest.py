@@ -21,6 +21,7 @@ from dali_vidaug.commands.checks.numbered import read_number as read_number
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.schema import SCHEMA
 from dali_vidaug.device import driver, gpu, nvdec
+from dali_vidaug.drawing import draw_ops
 from dali_vidaug.media.container import ANY_TAGS
 from dali_vidaug.media.cut import open_source, read_cuts
 from dali_vidaug.media.decode import decode_cut, decoder_of
@@ -29,7 +30,7 @@ from dali_vidaug.media.measure import measure
 from dali_vidaug.media.remux import remux
 from dali_vidaug.ops.blend import new_rows
 from dali_vidaug.ops.randaugment import CODES, args_dtype
-from dali_vidaug.plan import Plan, draw_ops
+from dali_vidaug.plan import Plan
 from dali_vidaug.rng import Draws
 from dali_vidaug.timing import draw_time
 

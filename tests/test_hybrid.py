@@ -47,7 +47,7 @@ def by_dali(manifest, batch):
 @pytest.mark.parametrize("batch_size", [1, 5, 12])
 def test_every_clip_is_at_its_position(batch_size, manifest):
     with dv.VideoLoader(manifest, OWN_SIZE, batch_size, decoder="hybrid", device="cpu", drop_last=False) as loader:
-        assert loader.decoder == "hybrid"
+        assert loader.settings.decoder == "hybrid"
         batches = list(loader)
         report = loader.report()
     assert sorted(s for b in batches for s in b.samples.tolist()) == list(range(12))
@@ -139,7 +139,7 @@ def test_videos_of_three_orientations(manifest):
 
 def test_videos_for_one_decoder_only(folder, numbered_manifest):
     with dv.VideoLoader(numbered_manifest, RECIPE, 2, decoder="hybrid", device="cpu") as loader:
-        assert loader.decoder == "pyav"
+        assert loader.settings.decoder == "pyav"
         next(iter(loader))
         assert loader.report().fallbacks.keys() == {"DALI does not decode h264 on the CPU"}  # it says why all the same
     manifest = dv.scan(folder, progress=False)

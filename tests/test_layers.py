@@ -26,7 +26,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.split "
     "data.join data.sampled data.manifest data.given data.segments data.header data.folder data.classes data.labels "
     "data.lists data.files data.known data.scan",
-    "plan": "recipe repeats timing description plan mapping moved_boxes settings columns planes direct graph",
+    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings columns planes direct graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state suitability loader in_memory op_contract",

@@ -11,7 +11,8 @@ import pytest
 from conftest import make_videos
 
 import dali_vidaug as dv
-from dali_vidaug.plan import Plan, draw_ops
+from dali_vidaug.drawing import draw_ops
+from dali_vidaug.plan import Plan
 from dali_vidaug.rng import Draws
 
 
@@ -247,7 +248,7 @@ def test_planning_needs_only_numpy():
     code = (
         "import sys, types; sys.modules['dali_vidaug'] = p = types.ModuleType('dali_vidaug');"
         f"p.__path__ = [{str(next(iter(dv.__path__)))!r}];"
-        "import dali_vidaug.plan; print(sorted(m for m in sys.modules if m.split('.')[0] in "
+        "import dali_vidaug.drawing; print(sorted(m for m in sys.modules if m.split('.')[0] in "
         "('torch', 'nvidia', 'cupy', 'av', 'pyarrow', 'PIL')))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ import torch
 from conftest import read_number
 
 import dali_vidaug as dv
-from dali_vidaug.plan import draw_ops
+from dali_vidaug.drawing import draw_ops
 from dali_vidaug.rng import Draws
 
 FORMAT_1 = Path(__file__).parent / "plan_format_1.json"  # written by the release before format 2

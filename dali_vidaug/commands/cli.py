@@ -236,7 +236,7 @@ def run_demo(args: argparse.Namespace) -> int:
                 seconds += time.perf_counter() - started
             report = loader.report()
         contact_sheet(batches[0]).save(args.output)
-    print(f"device {loader.device}, decoder {loader.decoder}, {loader.num_threads} threads")
+    print(f"device {loader.device}, decoder {loader.settings.decoder}, {loader.settings.num_threads} threads")
     print(f"{clips} clips in {seconds:.1f} s: {clips / seconds:.1f} clips/s, start included")
     print(report)
     print("first clip:", batch_line(batches[0]))

@@ -18,10 +18,10 @@ from dali_vidaug.commands.checks.numbered import ENCODINGS, has_encoder, read_nu
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.scan import scan
 from dali_vidaug.device import nvdec
+from dali_vidaug.drawing import draw_plan
 from dali_vidaug.loader import VideoLoader
 from dali_vidaug.media.decode import decode
 from dali_vidaug.media.orientation import oriented
-from dali_vidaug.plan import draw_plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.sampling import ClipSampling
 
@@ -89,7 +89,7 @@ def check_decoding(encoding: str, decoder: str, context: Context, size: tuple[in
     if context.device == "gpu":
         limits = ROUNDED if encoding in ("mpeg4", "mjpeg") else COLORS
     difference = agree("pixels", pixels, expected, **limits)
-    return f"{frames.size} frames, all as wanted; compared with PyAV: {difference} ({loader.decoder})"
+    return f"{frames.size} frames, all as wanted; compared with PyAV: {difference} ({loader.settings.decoder})"
 
 
 def check_both_decoders(context: Context) -> str:

@@ -244,5 +244,5 @@ def check_throughput(decoder: str, context: Context, size: tuple[int, int] | Non
     height, width = size or context.size
     return (
         f"{rates[0]:.0f} clips/s with all ops, {rates[1]:.0f} only decoded; 8 frames with stride 2 of "
-        f"{width}x{height}, {loader.num_threads} threads ({loader.decoder})"
+        f"{width}x{height}, {loader.settings.num_threads} threads ({loader.settings.decoder})"
     )
