@@ -98,7 +98,7 @@ def check_repeat(context: Context) -> str:
         again = open_loader(context, num_threads=threads, prefetch=prefetch, workers=workers)
         what = f"{threads} threads, prefetch {prefetch}, {workers} processes"
         compare_batches(what, read_epochs(again), first)
-    return f"{len(first)} batches, five times, equal bit for bit ({again.decoder})"
+    return f"{len(first)} batches, five times, equal bit for bit ({again.settings.decoder})"
 
 
 def check_resume(context: Context) -> str:
