@@ -49,7 +49,9 @@ def write(folder, name, text):
 
 def test_ava(tmp_path):
     """Shares of the frame at seconds; a row for each action; persons are tracks; nothing between the seconds."""
-    text = "a,0001,0.25,0.5,0.75,1.0,12,3\na,0001,0.25,0.5,0.75,1.0,80,3\na,1.5,0,0,0.5,0.5,12,3\nother,1,0,0,1,1,1,0\n"
+    text = (
+        "a,0001,0.25,0.5,0.75,1.0,12,3\na,0001,0.25,0.5,0.75,1.0,80,3\na,1.52,0,0,0.5,0.5,12,3\nother,1,0,0,1,1,1,0\n"
+    )
     manifest = with_boxes(one(), write(tmp_path, "ava.csv", text))
     box = (40.0, 48.0, 120.0, 96.0)
     assert at(manifest, 25) == {("12", 3): box, ("80", 3): box}
@@ -287,7 +289,7 @@ def test_youtube_vis(tmp_path):
 # ---- Tables
 
 TABLE = {
-    "path": ["a", "a.mp4", "a"], "frame": [0, 10, 20], "x1": [1.5, 11.5, 0], "y1": [2, 2, 0], "x2": [5, 15, 9],
+    "path": ["a.mp4"] * 3, "frame": [0, 10, 20], "x1": [1.5, 11.5, 0], "y1": [2, 2, 0], "x2": [5, 15, 9],
     "y2": [9, 9, 9], "track": ["t", "t", None], "label": ["x", "x", None],
 }  # fmt: skip
 
@@ -310,9 +312,15 @@ def test_tables(tmp_path):
     assert at(numbers, 0) == {("3", 10**12): (1.5, 2.0, 5.0, 9.0)} and numbers.box_classes == ("0", "1", "2", "3")
 
 
+class DataFrame:
+    """What pandas, polars and others have in common."""
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return pa.table(TABLE).__arrow_c_stream__(requested_schema)
+
+
 def test_data_frames():
-    pandas = pytest.importorskip("pandas")
-    assert at(with_boxes(one(), pandas.DataFrame(TABLE)), 5) == {("x", 0): (6.5, 2.0, 10.0, 9.0)}
+    assert at(with_boxes(one(), DataFrame()), 5) == {("x", 0): (6.5, 2.0, 10.0, 9.0)}
 
 
 @pytest.mark.parametrize("orientation, shown", [(1, (40, 48, 80, 72)), (6, (24, 80, 48, 120))])
@@ -337,15 +345,27 @@ def test_boxes_are_of_frames_as_shown(tmp_path, orientation, shown):
     [
         ("a.txt", "1,1,1,1,9,9\n2,1,x,1,9,9\n", r"a.txt, line 2: left must be a number, got 'x'"),
         ("a.txt", "1,1,1,1,9,nan\n", r"a.txt, line 1: height must be a number, got 'nan'"),
-        ("a.txt", "1,1,1,1,9,9\n\n1,2,1,1,-9,9\n", r"a.txt, line 3: width and height must not be negative, got -9 and 9"),
+        (
+            "a.txt",
+            "1,1,1,1,9,9\n\n1,2,1,1,-9,9\n",
+            r"a.txt, line 3: width and height must not be negative, got -9 and 9",
+        ),
         ("a.txt", "0,1,1,1,9,9\n", r"a.txt, line 1: the first frame has number 1, got 0; boxes_first_frame="),
         ("a.txt", "1.5,1,1,1,9,9\n", r"a.txt, line 1: frame must be a whole number, got '1.5'"),
         ("a.txt", "1,1,1,1,9,9\n1,1,2,1,9,9\n", r"a.txt, line 1 and 2: track 1 has two boxes in one frame"),
         ("a.txt", "1,1,1,1,9,9\n2,1,1,1,9\n", r"a.txt, line 2: a row of MOT has .*, got 5 values"),
         ("a.txt", "1,1,1,1,9,9,1,99,1\n", r"a.txt, line 1: class must be 1 to 13, or -1, got 99"),
         ("a.txt", "1 1 1 1 9 9\n", r"a.txt is not AVA CSV, CVAT XML, .*'1 1 1 1 9 9'"),
-        ("a.csv", "a,1,0,0,120,80,1,1\n", r"a.csv, line 1: coordinates must be shares of the frame, .*got 0, 0, 120, 80"),
-        ("a.csv", "a,1,0,0,1,1,1,1\na,2,0.5,0,0.4,1,1,1\n", r"a.csv, line 2: x1, y1 must not be right of .*got 0.5, 0, 0.4, 1"),
+        (
+            "a.csv",
+            "a,1,0,0,120,80,1,1\n",
+            r"a.csv, line 1: coordinates must be shares of the frame, .*got 0, 0, 120, 80",
+        ),
+        (
+            "a.csv",
+            "a,1,0,0,1,1,1,1\na,2,0.5,0,0.4,1,1,1\n",
+            r"a.csv, line 2: x1, y1 must not be right of .*got 0.5, 0, 0.4, 1",
+        ),
         ("a.csv", "a,1,0,0,1,1,1,1\na,x,0,0,1,1,1,1\n", r"a.csv, line 2: seconds must be a number, got 'x'"),
         ("a.csv", "a,1,0,0,1,1,1,1\na,-3,0,0,1,1,1,1\n", r"a.csv, line 2: seconds must not be negative, got -3"),
         ("a.csv", "a,902\n", r"a.csv is not AVA CSV"),
@@ -356,28 +376,68 @@ def test_boxes_are_of_frames_as_shown(tmp_path, orientation, shown):
         ("a.csv", "path,frame,x1,y1,x2,y2\na,0.5,1,1,2,2\n", r"a.csv, line 2: frames must be whole numbers, got 0.5"),
         ("a.csv", "path,frame,x1,y1,x2,y2\na,,1,1,2,2\n", r"a.csv, line 2: frame must be a number, got nothing"),
         ("a.csv", "path,frame,x1,y1,x2,y2\n,1,1,1,2,2\n", r"a.csv, line 2: path must be a video, got nothing"),
-        ("a.csv", "path,frame,x1,y1,x2,y2,outside\na,1,1,1,2,2,maybe\n", r"a.csv, line 2: outside must be true or false"),
-        ("a.csv", "path,frame,x1,y1,x2,y2,track\na,1,1,1,2,2,4\na,1,1,1,2,3,4\n", r"line 2 and 3: track 4 has two boxes"),
+        (
+            "a.csv",
+            "path,frame,x1,y1,x2,y2,outside\na,1,1,1,2,2,maybe\n",
+            r"a.csv, line 2: outside must be true or false",
+        ),
+        (
+            "a.csv",
+            "path,frame,x1,y1,x2,y2,track\na,1,1,1,2,2,4\na,1,1,1,2,3,4\n",
+            r"line 2 and 3: track 4 has two boxes",
+        ),
         ("a.json", '{"images": [],\n "annotations": [,', r"a.json, line 2: not valid JSON"),
-        ("a.json", '{"video": "a", "tubes": []}', r"a.json: not of COCO: it must have annotations.*; it has video, tubes"),
+        (
+            "a.json",
+            '{"video": "a", "tubes": []}',
+            r"a.json: not of COCO: it must have annotations.*; it has video, tubes",
+        ),
         ("a.json", coco(annotations=[annotation(1, 7)]), r"a.json, annotation 0: image_id 7 is not among the images"),
         ("a.json", coco(annotations=[annotation(1, 1, 5)]), r"annotation 0: category_id 5 is not among the categories"),
-        ("a.json", coco(annotations=[annotation(1), annotation(2, box=(1, 2, 3))]), r"annotation 1: a box must be left, top"),
-        ("a.json", coco(annotations=[annotation(1, box=(1, 2, None, 3))]), r"annotation 0: width must be a number, got None"),
+        (
+            "a.json",
+            coco(annotations=[annotation(1), annotation(2, box=(1, 2, 3))]),
+            r"annotation 1: a box must be left, top",
+        ),
+        (
+            "a.json",
+            coco(annotations=[annotation(1, box=(1, 2, None, 3))]),
+            r"annotation 0: width must be a number, got None",
+        ),
         ("a.json", coco(images=[{"id": 1, "file_name": "a/x.jpg"}]), r"a.json, image 1: it must have frame_index or"),
         ("a.json", coco(images=[{"id": 1}, {"id": 1}]), r"a.json: images has id 1 twice|a.json, image 1"),
-        ("a.xml", "<annotations>\n<track label='x'>\n<box frame='1'/></track></annotations>", r"a.xml, line 3: <box> must have xtl"),
+        (
+            "a.xml",
+            "<annotations>\n<track label='x'>\n<box frame='1'/></track></annotations>",
+            r"a.xml, line 3: <box> must have xtl",
+        ),
         ("a.xml", "<annotations>\n<track label='x'>\n</annotations>", r"a.xml, line 3: not valid XML: mismatched tag"),
         ("a.xml", "<html></html>", r"a.xml: not of CVAT: it begins with <html>"),
-        ("a.xml", TASK.format(body=TRACKS.replace('label="car"', 'label="cow"')), r"a.xml, line 24: label 'cow' is not among"),
-        ("a.xml", TASK.format(body=TRACKS.replace('xtl="100"', 'xtl="1e9"')), r"a.xml, line 24: coordinates must be pixels"),
-        ("a.xml", TASK.format(body=TRACKS.replace('outside="0" xtl', 'outside="no" xtl')), r"line 24: outside must be 0 or 1"),
+        (
+            "a.xml",
+            TASK.format(body=TRACKS.replace('label="car"', 'label="cow"')),
+            r"a.xml, line 23: label 'cow' is not among",
+        ),
+        (
+            "a.xml",
+            TASK.format(body=TRACKS.replace('ybr="20.00"', 'ybr="1e9"')),
+            r"a.xml, line 18: coordinates must be pixels",
+        ),
+        (
+            "a.xml",
+            TASK.format(body=TRACKS.replace('outside="0" xtl', 'outside="no" xtl')),
+            r"line 23: outside must be 0 or 1",
+        ),
         ("a.xml", TASK.replace(">192<", ">320<").format(body=TRACKS), r"annotated at 320x320, but is shown at 160x96"),
         ("a.bin", "\x7fELF", r"a.bin is not AVA CSV"),
         ("a.csv", "", r"a.csv is not AVA CSV.*the file is empty"),
-        ("b.txt", "1,1,1,1,9,9\n", r"none of the videos that have boxes \(b\) is among those that are scanned \(a.mp4, c.mp4\)"),
+        (
+            "b.txt",
+            "1,1,1,1,9,9\n",
+            r"none of the videos that have boxes \(b\) is among those that are scanned \(a.mp4, c.mp4\)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_files_that_are_wrong(tmp_path, name, text, message):
     with pytest.raises(ValueError, match=message):
         with_boxes(make_manifest(["a.mp4", "c.mp4"]), write(tmp_path, name, text))
@@ -399,8 +459,11 @@ def test_files_that_are_not_there_or_not_what_they_are_said_to_be(tmp_path):
         with_boxes(one(), 7)
     with pytest.raises(ValueError, match="a.mp4 is in .*a.txt and again in .*gt.txt"):
         with_boxes(one(), [mot, write(tmp_path, "a/gt.txt", MOT)])
-    for options, message in (({"hold": -1}, "boxes_hold must be seconds"), ({"first_frame": 0.5}, "boxes_first_frame must be"),
-                             ({"classes": ["x", "x"]}, "box_classes must be names that differ")):  # fmt: skip
+    for options, message in (
+        ({"hold": -1}, "boxes_hold must be seconds"),
+        ({"first_frame": 0.5}, "boxes_first_frame must be"),
+        ({"classes": ["x", "x"]}, "box_classes must be names that differ"),
+    ):
         with pytest.raises(ValueError, match=message):
             with_boxes(one(), mot, **options)
     with pytest.raises(ValueError, match="are for boxes=, which is missing"):
@@ -494,7 +557,7 @@ def test_a_scan_with_boxes(numbered, tmp_path, capsys):
     assert main(["scan", str(numbered), "-o", str(output), "--boxes", str(boxes), "--boxes-hold", "0.1"]) == 0
     assert "read as table: 2 boxes" in capsys.readouterr().out and at(Manifest.read(output), 3)
     assert main(["scan", str(numbered), "-o", str(output), "--boxes", str(boxes), "--boxes-format", "mot"]) == 1
-    assert "t.csv, line 1: a row of MOT has" in capsys.readouterr().err
+    assert "t.csv, line 1: frame must be a number, got 'path'" in capsys.readouterr().err
 
 
 def test_seconds_by_the_time_stamps_of_a_file(tmp_path):

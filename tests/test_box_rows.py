@@ -5,7 +5,6 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import take_batches  # noqa: F401  (fixtures of the suite)
 from test_manifest import make_manifest
 
 import dali_vidaug as dv
@@ -31,7 +30,7 @@ def table_of(rows):
 
 
 def random_rows(paths, seed):
-    """Boxes at random key frames: tracks that begin, end, go away and come back, some with two labels; and single ones."""
+    """Boxes at random key frames: tracks that go away and come back, some with two labels; and single ones."""
     numbers = np.random.default_rng(seed)
 
     def box():
@@ -180,7 +179,7 @@ def test_a_table_that_is_no_manifest_with_boxes():
     table = make_manifest(["a.mp4"]).table
     with pytest.raises(ValueError, match="column boxes must have .*got string"):
         Manifest(table.append_column("boxes", pa.array(["3 boxes"])))
-    box = {name: 1 for name in ("frame", "end", "x1", "y1", "x2", "y2", "track", "moves")}
+    box = dict.fromkeys(("frame", "end", "x1", "y1", "x2", "y2", "track", "moves"), 1)
     column = pa.array([[{**box, "label": 3}]], BOXES.type)
     with pytest.raises(ValueError, match="labels of boxes go from 3 to 3, not within 2 classes"):
         Manifest(table.append_column(BOXES, column), box_classes=("a", "b"))

@@ -130,7 +130,7 @@ def _find_videos(
                 continue
             path = names.paths[video]
             if path in found:
-                raise ValueError(f"boxes: {path} is in {found[path][0]} and again in {file.path}")
+                raise ValueError(f"boxes: {path} is in {found[path][0]} and again in {file.path}, as {called[0]}")
             (facts,) = table.select(FACTS).slice(row_of[path], 1).to_pylist()
             found[path] = file.path, boxes_of_video(labelled, number, rows, path, facts, given.options, said)
     return found, unknown

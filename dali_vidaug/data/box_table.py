@@ -64,13 +64,13 @@ def from_table(table: Any) -> BoxFile:
 def _read(header: Sequence[str], values: Sequence[Any], path: str, unit: str, places: Sequence[int]) -> BoxFile:
     """The boxes of columns: pyarrow's, of any types."""
     names = [plain(name) for name in header]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{path}: two columns have the same name: {', '.join(header)}")
     if not {"path", *CORNERS} <= set(names) or ("frame" in names) == ("seconds" in names):
         raise ValueError(
             f"{path}: a table of boxes must have path, frame or seconds, x1, y1, x2, y2[, label, track, outside]; it "
             f"has {', '.join(header) or 'nothing'}"
         )
+    if len(set(names)) < len(names):
+        raise ValueError(f"{path}: two columns have the same name: {', '.join(header)}")
     columns = {name: column.to_pylist() for name, column in zip(names, values, strict=True) if name in _KNOWN}
     at = [f"{path}, {unit} {place}" for place in places]
     outside = [_truth(place, value) for place, value in zip(at, columns.get("outside", [None] * len(at)), strict=True)]
