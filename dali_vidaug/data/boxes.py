@@ -94,9 +94,11 @@ def _in_clip(boxes: KeyBoxes, positions: np.ndarray) -> tuple[np.ndarray, ...]:
     order = np.argsort(positions, kind="stable")
     times = positions[order]
     near = np.flatnonzero((boxes.frame <= times[-1]) & (boxes.end > times[0]))
+    low = np.searchsorted(times, boxes.frame[near])
+    seen = times[low] < boxes.end[near]
+    near, low = near[seen], low[seen]
     moves = boxes.moves[near] > 0
     frame, end, label, track = (column[near] for column in (boxes.frame, boxes.end, boxes.label, boxes.track))
-    low = np.searchsorted(times, frame)
     high = np.where(moves, np.searchsorted(times, end), np.searchsorted(times, end - 1, "right"))
     counts = high - low  # positions in which each box is: times[low:high]
     key = np.repeat(np.arange(len(near)), counts)

@@ -86,9 +86,9 @@ def scan(
     _check_output(output)
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
-    found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
     listing = _list(path, None if root is None else Path(root), labels, columns, multi_label, label_columns)
     _check_several(listing, several)
+    found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
     return _scan(listing, index_labels(listing, given), found, output, (deep, stream, index), num_threads, progress)
 
 
