@@ -86,12 +86,10 @@ class KeyList:
     """Boxes that are read one after the other."""
 
     def __init__(self):
-        self._rows: list[tuple] = []
+        self._xyxy: list[float] = []
+        self._columns: tuple[list[float], ...] = ([], [], [], [], [], [])  # of scalars: fast, whatever their number
         self._videos: dict[tuple[str, ...], int] = {}
         self._labels: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._rows)
 
     def video(self, *names: str) -> int:
         """The index of a video."""
@@ -112,7 +110,9 @@ class KeyList:
         outside: bool = False,
     ) -> None:
         """A box, as in ``Keys``."""
-        self._rows.append((video, time, xyxy, label, track, outside, place))
+        self._xyxy.extend(xyxy)
+        for column, value in zip(self._columns, (video, time, label, track, outside, place), strict=True):
+            column.append(value)
 
     @property
     def videos(self) -> list[tuple[str, ...]]:
@@ -126,10 +126,9 @@ class KeyList:
 
     def keys(self) -> Keys:
         """All of them."""
-        columns = [list(column) for column in zip(*self._rows, strict=True)] or [[]] * 7
-        kinds = (np.int64, np.float64, np.float64, np.int64, np.int64, bool, np.int64)
-        video, time, xyxy, *rest = (np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
-        return Keys(video, time, xyxy.reshape(-1, 4), *rest)
+        kinds = (np.int64, np.float64, np.int64, np.int64, bool, np.int64)
+        video, time, *rest = (np.array(column, kind) for column, kind in zip(self._columns, kinds, strict=True))
+        return Keys(video, time, np.array(self._xyxy, np.float64).reshape(-1, 4), *rest)
 
 
 def number(place: str, name: str, text: object) -> float:
