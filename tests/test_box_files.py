@@ -186,6 +186,11 @@ def test_cvat_video(tmp_path):
     assert at(manifest, 6) == {("person", 0): (15.0, 20.0, 35.0, 40.0)}
     assert at(manifest, 8) == at(manifest, 11) == {("person", 0): (20.0, 20.0, 40.0, 40.0)}
     assert not any(at(manifest, frame) for frame in (0, 3, 11.5, 12, 15, 19, 21, 29, 31))
+    leaving = TRACKS.replace(
+        'frame="12" keyframe="1" outside="1" occluded="0" xtl="40.00"', 'frame="12" outside="1" xtl="80"'
+    )
+    moving = with_boxes(one(), write(tmp_path, "moving.xml", TASK.format(body=leaving.replace("80.00", "100.00"))))
+    assert at(moving, 10) == {("person", 0): (30.0, 20.0, 50.0, 50.0)} and not at(moving, 12)  # to where it would be
     assert at(manifest, 20) == {("person", 0): (0.0, 0.0, 10.0, 10.0)}
     assert at(manifest, 30) == {("car", 2): (55.0, 35.0, 65.0, 55.0)}  # 40 x 20, turned by a right angle
     assert "polygon 1" in said(manifest, "no boxes") and "1 rotated box" in said(manifest, "rotated")
@@ -467,7 +472,7 @@ def test_files_that_are_not_there_or_not_what_they_are_said_to_be(tmp_path):
         with pytest.raises(ValueError, match=message):
             with_boxes(one(), mot, **options)
     with pytest.raises(ValueError, match="are for boxes=, which is missing"):
-        dv.scan([], boxes_format="mot")
+        dv.scan([mot], boxes_format="mot")
 
 
 def test_what_is_left_out_is_counted(tmp_path, caplog):

@@ -43,6 +43,8 @@ def random_rows(paths, seed):
             labels = ["a", "b"][: numbers.integers(1, 3)]
             for frame in sorted(numbers.choice(FRAMES, numbers.integers(1, 8), replace=False)):
                 outside, here = bool(numbers.random() < 0.25), box()
+                if outside and numbers.random() < 0.4:
+                    here = (None,) * 4
                 rows += [(path, int(frame), here, label, track, outside) for label in labels]
         for frame in numbers.integers(0, FRAMES, numbers.integers(0, 5)):
             rows.append((path, int(frame), box(), str(numbers.choice(["a", "c"])), -1, False))
@@ -60,7 +62,9 @@ def expected_at(rows, path, position, classes):
         if not before or before[-1][1] or not after:
             return None
         (f0, _, here), (f1, gone, there) = before[-1], after[0]
-        share = 0 if gone or f1 == f0 else (frame - f0) / (f1 - f0)
+        if f1 == f0 or (gone and there[0] is None):
+            return np.array(here)
+        share = (frame - f0) / (f1 - f0)
         return np.array(here) + share * (np.array(there) - here)
 
     found = {}

@@ -18,7 +18,7 @@ class Keys(NamedTuple):
         xyxy: (N, 4) float64, x1, y1, x2, y2, half open, pixels or shares of the frame.
         label: which of the file's labels, -1 for none.
         track: -1 for none.
-        outside: the track is not in the frame from here on; the box does not matter.
+        outside: the track is not in the frame from here on; NaN for the box if it does not say where it would be.
         place: which line of the file, row, or annotation.
     """
 
@@ -182,7 +182,10 @@ def check_keys(file: BoxFile) -> None:
     """
     keys = file.keys
     for wrong, what in (
-        (~np.isfinite(keys.xyxy).all(1), "coordinates must be numbers, got {box}"),
+        (
+            ~np.isfinite(keys.xyxy).all(1) & ~(keys.outside & np.isnan(keys.xyxy).all(1)),
+            "coordinates must be numbers, got {box}",
+        ),
         ((keys.xyxy[:, 2:] < keys.xyxy[:, :2]).any(1), "x1, y1 must not be right of or below x2, y2, got {box}"),
         ((np.abs(keys.xyxy) > 2).any(1) & file.in_shares, "coordinates must be shares of the frame, 0 to 1, got {box}"),
         ((np.abs(keys.xyxy) > 1e7).any(1), "coordinates must be pixels, got {box}"),

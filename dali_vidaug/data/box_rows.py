@@ -174,7 +174,7 @@ def _with_classes(file: BoxFile, classes: Sequence[str], given: Classes | None) 
 def _summary(file: BoxFile, found: dict[str, tuple[str, KeyBoxes]]) -> str:
     """A sentence on what a file had of the videos."""
     videos = [boxes for path, boxes in found.values() if path == file.path]
-    boxes = sum(len(video.frame) for video in videos)
+    boxes = sum(int((video.end > video.frame).sum()) for video in videos)
     tracks = sum(len(np.unique(video.track[video.track >= 0])) for video in videos)
     counts = plural(boxes, "box", "boxes"), plural(len(videos), "video"), plural(tracks, "track")
     return f"{file.path}: read as {file.format}: {counts[0]} of {counts[1]}, {counts[2]}"

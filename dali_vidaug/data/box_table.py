@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def _read(header: Sequence[str], values: Sequence[Any], path: str, unit: str, pl
 
     def numbers(name):
         rows = zip(at, columns[name], outside, strict=True)
-        return [0.0 if gone and value is None else number(place, name, value) for place, value, gone in rows]
+        return [math.nan if gone and value is None else number(place, name, value) for place, value, gone in rows]
 
     time = "seconds" if "seconds" in names else "frame"
     paths, video = _codes(columns["path"])

@@ -15,6 +15,7 @@ from dali_vidaug.media.video import frame_times
 
 AVA_START = 900.0  # seconds: AVA's videos are annotated from 15:00 on, and often cut there
 _ROUNDING = 1e-6  # seconds, of floating-point numbers
+_NEVER = np.iinfo(np.int32).max
 _SAME_SHAPE = 0.02  # by which a scaled video may differ in width to height: sides are rounded to even numbers
 # What is said of boxes, with how many there are.
 BEYOND = "boxes in frames after the last one, which no clip has"
@@ -89,14 +90,15 @@ def boxes_of_video(
     keys = keys._replace(time=frame, xyxy=xyxy, outside=keys.outside | empty)
     keys = keys.rows(np.flatnonzero(~keys.outside | (keys.track >= 0)))
     keys = _without_twice(file, keys, said)
-    shown = keys.rows(np.flatnonzero(~keys.outside))
-    start, (end, moves) = shown.time, _ends(file.between, keys, shown, listed)
+    start, (end, moves) = keys.time, _ends(file, keys, listed)
     if options.hold:
-        still = np.flatnonzero(((shown.track < 0) | (file.between == "none")) & (start < facts["num_frames"]))
+        alone = (keys.track < 0) | (file.between == "none")
+        still = np.flatnonzero(alone & ~keys.outside & (start < facts["num_frames"]))
         start[still], end[still] = _held(start[still], path, facts, options.hold)
-    x1, y1, x2, y2 = shown.xyxy.T.astype(np.float32)
-    label, track, moving = shown.label.astype(np.int32), shown.track, moves.astype(np.int8)
-    return KeyBoxes(start.astype(np.int32), end.astype(np.int32), x1, y1, x2, y2, label, track, moving)
+    x1, y1, x2, y2 = keys.xyxy.T.astype(np.float32)
+    label, track, moving = keys.label.astype(np.int32), keys.track, moves.astype(np.int8)
+    boxes = KeyBoxes(start.astype(np.int32), end.astype(np.int32), x1, y1, x2, y2, label, track, moving)
+    return boxes.between(0, _NEVER)
 
 
 def _frames(file, number, keys, path, facts, options, said):
@@ -188,39 +190,42 @@ def _without_twice(file: BoxFile, keys: Keys, said: Sayings) -> Keys:
     return keys
 
 
-def _ends(between: str, keys: Keys, shown: Keys, listed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Where each box that is shown ends, and whether it moves to the next one by then: (K,) int64, (K,) bool."""
-    frame, never = shown.time, np.iinfo(np.int32).max
-    following = np.full(len(frame), never)
-    same = (shown.track[1:] == shown.track[:-1]) & (shown.label[1:] == shown.label[:-1]) & (shown.track[1:] >= 0)
-    following[:-1][same] = frame[1:][same]
-    gone = _next_outside(keys, shown)
-    if between == "all":
+def _ends(file: BoxFile, keys: Keys, listed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Where each box ends, and whether it moves to the next one by then: (N,) int64, (N,) bool.
+
+    Args:
+        file: says what is between the boxes of a track.
+        keys: ordered by track, label and frame.
+        listed: the frames that were annotated, or None.
+    """
+    frame, following = keys.time, np.full(len(keys.time), _NEVER)
+    same = (keys.track[1:] == keys.track[:-1]) & (keys.label[1:] == keys.label[:-1]) & (keys.track[1:] >= 0)
+    known = ~keys.outside | (keys.xyxy[:, 2:] > keys.xyxy[:, :2]).all(1)  # where the box is
+    following[:-1][same & known[1:]] = frame[1:][same & known[1:]]
+    gone = _next_outside(keys)
+    if file.between == "all":
         end = np.minimum(following, gone)
-        return np.where(end == never, frame + 1, end), (following < gone)
-    if between == "listed" and listed is not None:
+        end = np.where(end == _NEVER, frame + 1, end)
+        return np.where(keys.outside, frame, end), (following == end) & ~keys.outside
+    if file.between == "listed" and listed is not None:
         moves = np.searchsorted(listed, following) - np.searchsorted(listed, frame) == 1
-    elif between == "step" and len(steps := np.diff(np.unique(keys.time))):
+    elif file.between == "step" and len(steps := np.diff(np.unique(frame))):
         moves = following - frame <= steps.min()
     else:
         moves = np.zeros(len(frame), bool)
-    moves &= following < gone
-    return np.where(moves, following, frame + 1), moves
+    moves &= (following < gone) & ~keys.outside
+    return np.where(keys.outside, frame, np.where(moves, following, frame + 1)), moves
 
 
-def _next_outside(keys: Keys, shown: Keys) -> np.ndarray:
-    """For each box that is shown: the next frame from which on its track is outside, or a large number."""
+def _next_outside(keys: Keys) -> np.ndarray:
+    """For each box the frame from which on its track is outside next, or a large number: (N,) int64."""
     gone = keys.rows(np.flatnonzero(keys.outside))
-    gone = gone.rows(np.lexsort((gone.time, gone.track)))
-    never = np.iinfo(np.int32).max
-    scale = int(max(keys.time.max(initial=0), 0)) + 1  # track and time as one number, in order
+    scale = int(keys.time.max(initial=0)) + 2  # track and frame as one number, in order
     tracks = np.unique(keys.track)
-    at = np.searchsorted(tracks, gone.track) * scale + gone.time
-    mine = np.searchsorted(tracks, shown.track)
-    number = np.searchsorted(at, mine * scale + shown.time)
-    found = np.append(gone.time, never)[number]
-    owner = np.append(gone.track, np.iinfo(np.int64).min)[number]
-    return np.where((owner == shown.track) & (shown.track >= 0), found, never)
+    numbers = np.sort(np.searchsorted(tracks, gone.track) * scale + gone.time)
+    mine = np.searchsorted(tracks, keys.track) * scale
+    found = np.append(numbers, _NEVER * scale)[np.searchsorted(numbers, mine + keys.time, "right")]
+    return np.where((found < mine + scale) & (keys.track >= 0), found - mine, _NEVER)
 
 
 def _held(start, path, facts, hold):

@@ -2,7 +2,8 @@
 
 The column has a list for each row: its boxes at key frames, ordered by track, label and frame. A box is in the frames
 [frame, end). It stands still or, if it ``moves``, each corner goes linearly to that of the next box of the list, which
-is of the same track and label and begins at ``end``. Null: the row has not been annotated.
+is of the same track and label and begins at ``end``; that one may be in no frame. Null: the row has not been
+annotated.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class KeyBoxes(NamedTuple):
 
     def between(self, first: int, last: int) -> KeyBoxes:
         """Those that the frames [first, last) need."""
-        shown = np.flatnonzero((self.frame < last) & (self.end > first))
+        shown = np.flatnonzero((self.frame < last) & (self.end > np.maximum(self.frame, first)))
         return self.rows(np.union1d(shown, shown[self.moves[shown] > 0] + 1))
 
 
@@ -99,7 +100,8 @@ def _in_clip(boxes: KeyBoxes, positions: np.ndarray) -> tuple[np.ndarray, ...]:
     near, low = near[seen], low[seen]
     moves = boxes.moves[near] > 0
     frame, end, label, track = (column[near] for column in (boxes.frame, boxes.end, boxes.label, boxes.track))
-    high = np.where(moves, np.searchsorted(times, end), np.searchsorted(times, end - 1, "right"))
+    on = moves & (boxes.end[near + moves] > end)  # to a box that is in frame ``end``
+    high = np.where(on, np.searchsorted(times, end), np.searchsorted(times, end - 1, "right"))
     counts = high - low  # positions in which each box is: times[low:high]
     key = np.repeat(np.arange(len(near)), counts)
     place = np.arange(len(key)) + (low + counts - np.cumsum(counts))[key]
