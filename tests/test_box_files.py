@@ -118,7 +118,7 @@ def test_mot(tmp_path):
     assert at(manifest, 0.5) == {("pedestrian", 7): (11.0, 20.0, 41.0, 60.0)}
     assert at(manifest, 2) == {}
     assert at(manifest, 3) == {("pedestrian", 7): (20.0, 20.0, 50.0, 60.0), ("car", -1): (0.0, 0.0, 10.0, 10.0)}
-    assert said(manifest, "flag is 0").endswith("1 row whose flag is 0, left out")
+    assert "rows whose flag is 0, left out: 1 (" in said(manifest, "flag is 0")
 
 
 def test_mot_at_every_fifth_frame(tmp_path):
@@ -193,7 +193,7 @@ def test_cvat_video(tmp_path):
     assert at(moving, 10) == {("person", 0): (30.0, 20.0, 50.0, 50.0)} and not at(moving, 12)  # to where it would be
     assert at(manifest, 20) == {("person", 0): (0.0, 0.0, 10.0, 10.0)}
     assert at(manifest, 30) == {("car", 2): (55.0, 35.0, 65.0, 55.0)}  # 40 x 20, turned by a right angle
-    assert "polygon 1" in said(manifest, "no boxes") and "1 rotated box" in said(manifest, "rotated")
+    assert "(polygon), left out: 1" in said(manifest, "no boxes") and "used: 1 (" in said(manifest, "rotated")
 
 
 def test_cvat_images(tmp_path):
@@ -255,7 +255,9 @@ def test_coco_images(tmp_path):
     assert at(manifest, 2) == {("dog", 77): (4.0, 0.0, 14.0, 10.0)}
     assert not at(manifest, 6) and not at(manifest, 12) and not at(manifest, 16)  # no dog in image 2, at 10
     assert at(manifest, 10) == {("cat", -1): (1.0, 2.0, 4.0, 6.0)} and at(manifest, 15)
-    assert said(manifest, "crowds").endswith(": 1") and "1 annotation without a box" in said(manifest, "without a box")
+    assert "left out: 1 (" in said(manifest, "crowds") and "left out: 1 (" in said(
+        manifest, "annotations without a box"
+    )
 
 
 def test_coco_names_of_images(tmp_path):
@@ -312,7 +314,7 @@ def test_tables(tmp_path):
     del seconds["frame"]
     manifest = with_boxes(one(), seconds)
     assert at(manifest, 5) == {("x", 0): (6.5, 2.0, 10.0, 9.0)} and len(at(manifest, 20)) == 1
-    assert "columns that are not used: score" in said(manifest, "score")
+    assert "columns that are not used (score): 1" in said(manifest, "score")
     numbers = with_boxes(one(), {**TABLE, "label": [3, 3, -1], "track": [10**12, 10**12, -1]})
     assert at(numbers, 0) == {("3", 10**12): (1.5, 2.0, 5.0, 9.0)} and numbers.box_classes == ("0", "1", "2", "3")
 

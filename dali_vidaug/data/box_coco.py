@@ -10,7 +10,6 @@ import numpy as np
 
 from dali_vidaug.data.box_cvat import image_of_video
 from dali_vidaug.data.box_file import BoxFile, KeyList, from_width, whole
-from dali_vidaug.data.entry import plural
 
 _FRAMES = ("frame_index", "frame_id", "frame")  # of an image
 _TRACKS = ("track_id", "instance_id")  # of an annotation
@@ -26,6 +25,8 @@ def read_coco(path: Path) -> BoxFile:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read as JSON: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: not of COCO: lists in lists, too deep to be read") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: not valid JSON: {error.msg}") from error
     if (
@@ -37,7 +38,10 @@ def read_coco(path: Path) -> BoxFile:
         raise ValueError(
             f"{path}: not of COCO: it must have annotations, categories, and images or videos; it has {has}"
         )
-    return _Reader(path, data).read()
+    try:
+        return _Reader(path, data).read()
+    except (AttributeError, TypeError) as error:
+        raise ValueError(f"{path}: not of COCO: a value is of another kind: {error}") from error
 
 
 class _Reader:
@@ -54,7 +58,7 @@ class _Reader:
 
     def read(self) -> BoxFile:
         """All of it."""
-        categories = sorted(self._by_id("categories").items())
+        categories = sorted(self._by_id("categories").items(), key=lambda item: (isinstance(item[0], str), item[0]))
         labels = {key: self._found.label(str(self._value("categories", item, "name"))) for key, item in categories}
         videos = self._by_id("videos") if "videos" in self._data else {}
         if self._data.get("images"):
@@ -62,16 +66,15 @@ class _Reader:
             self._read_annotations(labels, images)
         else:
             self._read_lists(labels, {key: (self._listed(video), video) for key, video in videos.items()})
-        notes = []
-        if self._crowds:
-            notes.append(f"{self._path}: annotations of crowds (iscrowd), left out: {self._crowds}")
-        if self._without:
-            notes.append(f"{self._path}: {plural(self._without, 'annotation')} without a box, left out")
+        notes = {
+            "annotations of crowds (iscrowd), left out": self._crowds,
+            "annotations without a box, left out": self._without,
+        }
         return BoxFile(
             str(self._path), "coco", "annotation", self._found.videos, self._found.keys(), self._found.labels, True,
             named=not self._unnamed, between="listed", sizes=self._sizes,
             frames={video: np.array(sorted(some)) for video, some in self._frames.items()}, by_name=self._named[True],
-            notes=tuple(notes),
+            notes=notes,
         )  # fmt: skip
 
     def _value(self, what, item, *names):
@@ -79,6 +82,8 @@ class _Reader:
         found = next((item[name] for name in names if isinstance(item, dict) and item.get(name) is not None), None)
         if found is None:
             raise ValueError(f"{self._path}: each of {what} must have {' or '.join(names)}, got {_short(item)}")
+        if names[0].endswith("id") and not isinstance(found, (int, str)):
+            raise ValueError(f"{self._path}: {names[0]} must be a number or text, got {_short(item)}")
         return found
 
     def _by_id(self, what):

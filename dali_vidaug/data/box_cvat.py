@@ -12,7 +12,6 @@ from xml.parsers import expat
 import numpy as np
 
 from dali_vidaug.data.box_file import BoxFile, KeyList, number, whole
-from dali_vidaug.data.entry import plural
 
 _SHAPES = ("polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")  # which are no boxes
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -177,15 +176,14 @@ class _Reader:
 
     def finish(self) -> BoxFile:
         """What was found."""
-        notes = []
-        if self._turned:
-            notes.append(f"{self._path}: {plural(self._turned, 'rotated box', 'rotated boxes')}, whose hulls are used")
-        if self._skipped:
-            shapes = ", ".join(f"{name} {count}" for name, count in sorted(self._skipped.items()))
-            notes.append(f"{self._path}: shapes that are no boxes, left out: {shapes}")
+        for facts in self._tasks.values():
+            if facts.get("source"):
+                self._found.video(facts["source"])  # without boxes, too
+        notes = {f"shapes that are no boxes ({name}), left out": count for name, count in sorted(self._skipped.items())}
+        notes["rotated boxes, whose hulls are used"] = self._turned
         frames = {video: np.array(sorted(some)) for video, some in self._images.items()}
         return BoxFile(
             str(self._path), "cvat", "line", self._found.videos, self._found.keys(), self._found.labels,
             declared=bool(self._labels), named=not self._unnamed, sizes=self._sizes, frames=frames,
-            by_name=self._by_name, notes=tuple(notes),
+            by_name=self._by_name, notes=notes,
         )  # fmt: skip

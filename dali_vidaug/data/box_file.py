@@ -55,8 +55,7 @@ class BoxFile(NamedTuple):
         sizes: (width, height) of videos when they were annotated.
         frames: the frames of each video that were annotated, rising.
         by_name: ``frames`` are numbers from names of images.
-        notes: what was read and left out, sentences.
-        warnings: what may be wrong, sentences.
+        notes: what was left out, or taken for something, and how often.
     """
 
     path: str
@@ -74,8 +73,7 @@ class BoxFile(NamedTuple):
     sizes: Mapping[int, tuple[float, float]] = {}
     frames: Mapping[int, np.ndarray] = {}
     by_name: bool = False
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: Mapping[str, int] = {}
 
     def at(self, i: int) -> str:
         """The place of box ``i``, for messages."""
@@ -189,7 +187,7 @@ def check_keys(file: BoxFile) -> None:
         ((keys.xyxy[:, 2:] < keys.xyxy[:, :2]).any(1), "x1, y1 must not be right of or below x2, y2, got {box}"),
         ((np.abs(keys.xyxy) > 2).any(1) & file.in_shares, "coordinates must be shares of the frame, 0 to 1, got {box}"),
         ((np.abs(keys.xyxy) > 1e7).any(1), "coordinates must be pixels, got {box}"),
-        (~(np.isfinite(keys.time) & (np.abs(keys.time) < 2**31)), "{what} must be a number, got {time}"),
+        (~(np.isfinite(keys.time) & (np.abs(keys.time) < 2**30)), "{what} must be a number, got {time}"),
         ((keys.time % 1 != 0) & (not file.in_seconds), "frames must be whole numbers, got {time}"),
         (keys.time < 0, "{what} must not be negative, got {time}"),
     ):

@@ -89,10 +89,9 @@ def add_boxes(manifest: Manifest, given: GivenBoxes | None, output: str | os.Pat
     classes = merge_labels(given.files) if given.options.classes is None else given.options.classes.names
     found, unknown = _find_videos(manifest.table, row_of, names, classes, given, said)
     if not found:
-        raise ValueError(
-            f"boxes: none of the videos that have boxes ({name_some(list(unknown))}) is among those that are scanned "
-            f"({name_some(list(names.paths))})"
-        )
+        had = f"none of the videos that have boxes ({name_some(list(unknown))})" if unknown else "no video"
+        where = f"is among those that are scanned ({name_some(list(names.paths))})"
+        raise ValueError(f"boxes: {had} {where}: {name_some([file.path for file in given.files])}")
     first, last = (manifest.table[name].to_pylist() for name in ("first_frame", "last_frame"))
     rows = [
         found[path][1].between(*part) if path in found else None for path, *part in zip(paths, first, last, strict=True)
@@ -100,8 +99,7 @@ def add_boxes(manifest: Manifest, given: GivenBoxes | None, output: str | os.Pat
     warnings = [f"boxes: {text}" for text in (*said.sentences(), *_left_over(unknown, names))]
     for text in warnings:
         log.warning("scan: %s", printable(text))
-    notes = [*given.notes, *(_summary(file, found) for file in given.files)]
-    notes += [note for file in given.files for note in file.notes]
+    notes = [*given.notes, *_what_was_read(given.files, found)]
     without = [path for path in names.paths if path not in found]
     if without:
         notes.append(f"videos without boxes: {len(without)} ({name_some(without)})")
@@ -171,10 +169,15 @@ def _with_classes(file: BoxFile, classes: Sequence[str], given: Classes | None) 
     return file._replace(keys=keys._replace(label=np.array([*codes, -1], np.int64)[keys.label]))
 
 
-def _summary(file: BoxFile, found: dict[str, tuple[str, KeyBoxes]]) -> str:
-    """A sentence on what a file had of the videos."""
-    videos = [boxes for path, boxes in found.values() if path == file.path]
-    boxes = sum(int((video.end > video.frame).sum()) for video in videos)
-    tracks = sum(len(np.unique(video.track[video.track >= 0])) for video in videos)
-    counts = plural(boxes, "box", "boxes"), plural(len(videos), "video"), plural(tracks, "track")
-    return f"{file.path}: read as {file.format}: {counts[0]} of {counts[1]}, {counts[2]}"
+def _what_was_read(files: Sequence[BoxFile], found: dict[str, tuple[str, KeyBoxes]]) -> Iterator[str]:
+    """Sentences on what the files of each format had of the videos, and on what they had that was not used as it is."""
+    for form in dict.fromkeys(file.format for file in files):
+        paths = dict.fromkeys(file.path for file in files if file.format == form)
+        videos = [boxes for path, boxes in found.values() if path in paths]
+        boxes = sum(int((video.end > video.frame).sum()) for video in videos)
+        tracks = sum(len(np.unique(video.track[video.track >= 0])) for video in videos)
+        counts = plural(boxes, "box", "boxes"), plural(len(videos), "video"), plural(tracks, "track")
+        yield f"{name_some(list(paths))}: read as {form}: {counts[0]} of {counts[1]}, {counts[2]}"
+    for text in dict.fromkeys(text for file in files for text, count in file.notes.items() if count):
+        having = [file for file in files if file.notes.get(text)]
+        yield f"{text}: {sum(file.notes[text] for file in having)} ({name_some([file.path for file in having])})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _read(header: Sequence[str], values: Sequence[Any], path: str, unit: str, pl
     of_video, labels, place = (np.array(column, np.int64) for column in (video, label, places))
     keys = Keys(of_video, np.array(numbers(time)), xyxy, labels, tracks, np.array(outside, bool), place)
     others = [name for name in header if plain(name) not in _KNOWN]
-    notes = (f"{path}: columns that are not used: {name_some(others, 10)}",) if others else ()
+    notes = {f"columns that are not used ({name_some(others, 10)})": len(others)}
     videos = [(restore_name(name),) for name in paths]
     return BoxFile(path, "table", unit, videos, keys, tuple(classes), in_seconds=time == "seconds", notes=notes)
 
@@ -112,12 +113,10 @@ def _codes(values: Sequence[Any], none: str = "") -> tuple[list[str], list[int]]
 
 def _track_ids(tracks: list[str]) -> list[int]:
     """Whole numbers as they are, -1 being none; else numbers in the order of the names."""
-    try:
-        ids = [int(track) for track in tracks]
-    except ValueError:
-        order = {track: i for i, track in enumerate(sorted(tracks))}
-        return [order[track] for track in tracks]
-    return [max(track, -1) for track in ids]
+    if all(re.fullmatch(r"-?\d{1,18}", track) for track in tracks):
+        return [max(int(track), -1) for track in tracks]
+    order = {track: i for i, track in enumerate(sorted(tracks))}
+    return [order[track] for track in tracks]
 
 
 def _truth(place, value):

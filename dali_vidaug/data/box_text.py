@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dali_vidaug.data.box_file import BoxFile, KeyList, from_width, number, whole
-from dali_vidaug.data.entry import plural
 
 AVA_FIELDS = "video_id, seconds, x1, y1, x2, y2, action_id, person_id"
 MOT_FIELDS = "frame, id, left, top, width, height[, flag[, class, visibility]]"
@@ -60,14 +59,13 @@ def read_ava(path: Path) -> BoxFile:
             person = ""
         track = whole(place, "person_id", person) if person else -1
         found.add(line, video, seconds_at, xyxy, found.label(action or None), track)
-    notes = [f"{path}: {plural(empty, 'row')} without a box"] if empty else []
-    if scored:
-        notes.append(
-            f"{path}: {plural(scored, 'row')} without an action, whose last value is taken for a score: no track"
-        )
+    notes = {
+        "rows without a box": empty,
+        "rows without an action, whose last value is taken for a score: no track": scored,
+    }
     return BoxFile(
         str(path), "ava", "line", found.videos, found.keys(), found.labels, in_seconds=True, in_shares=True,
-        between="none", notes=tuple(notes),
+        between="none", notes=notes,
     )  # fmt: skip
 
 
@@ -103,13 +101,14 @@ def read_mot(path: Path) -> BoxFile:
             world += any(number(place, "x, y and z", value) != -1 for value in row[7:])
         label = found.label(None if kind == -1 else classes[kind - 1])
         found.add(line, video, frame, (x1 - 1, y1 - 1, x2 - 1, y2 - 1), label, max(track, -1))
-    notes = [f"{path}: {plural(ignored, 'row')} whose flag is 0, left out"] if ignored else []
-    if world:
-        notes.append(f"{path}: values 8 to 10 are taken for a place in the world, not for a class")
+    notes = {
+        "rows whose flag is 0, left out": ignored,
+        "rows whose values 8 to 10 are taken for a place in the world, not for a class": world,
+    }
     size = _size_of_sequence(path)
     return BoxFile(
         str(path), "mot", "line", found.videos, found.keys(), found.labels, declared, first_frame=1, named=False,
-        between="step", sizes={video: size} if size else {}, notes=tuple(notes),
+        between="step", sizes={video: size} if size else {}, notes=notes,
     )  # fmt: skip
 
 

@@ -202,9 +202,8 @@ def _ends(file: BoxFile, keys: Keys, listed: np.ndarray | None) -> tuple[np.ndar
     same = (keys.track[1:] == keys.track[:-1]) & (keys.label[1:] == keys.label[:-1]) & (keys.track[1:] >= 0)
     known = ~keys.outside | (keys.xyxy[:, 2:] > keys.xyxy[:, :2]).all(1)  # where the box is
     following[:-1][same & known[1:]] = frame[1:][same & known[1:]]
-    gone = _next_outside(keys)
     if file.between == "all":
-        end = np.minimum(following, gone)
+        end = np.minimum(following, _next_outside(keys))
         end = np.where(end == _NEVER, frame + 1, end)
         return np.where(keys.outside, frame, end), (following == end) & ~keys.outside
     if file.between == "listed" and listed is not None:
@@ -213,7 +212,7 @@ def _ends(file: BoxFile, keys: Keys, listed: np.ndarray | None) -> tuple[np.ndar
         moves = following - frame <= steps.min()
     else:
         moves = np.zeros(len(frame), bool)
-    moves &= (following < gone) & ~keys.outside
+    moves &= ~keys.outside & (following < _NEVER)
     return np.where(keys.outside, frame, np.where(moves, following, frame + 1)), moves
 
 
