@@ -344,6 +344,75 @@ def test_boxes_are_of_frames_as_shown(tmp_path, orientation, shown):
             with_boxes(one(), path)
 
 
+# ---- All of them
+
+
+def in_all_formats(folder, tracks):
+    """Files with the same boxes: tracks as {frame: (x, y, w, h)} in whole numbers, each with a run of frames."""
+    names = ("cat", "dog", "emu")
+    rows = [(frame, t, box) for t, track in enumerate(tracks) for frame, box in track.items()]
+    yield {
+        "path": ["a.mp4"] * len(rows), "frame": [frame for frame, *_ in rows], "track": [t for _, t, _ in rows],
+        "label": [names[t % 3] for _, t, _ in rows], "x1": [b[0] for *_, b in rows], "y1": [b[1] for *_, b in rows],
+        "x2": [b[0] + b[2] for *_, b in rows], "y2": [b[1] + b[3] for *_, b in rows],
+    }  # fmt: skip
+    (folder / "labels.txt").write_text("\n".join(names))
+    lines = [f"{frame + 1},{t},{x + 1},{y + 1},{w},{h},1,{t % 3 + 1},1" for frame, t, (x, y, w, h) in rows]
+    yield write(folder, "a.txt", "\n".join(lines))
+    body = ""
+    for t, track in enumerate(tracks):
+        body += f'<track id="{t}" label="{names[t % 3]}">\n'
+        for frame, (x, y, w, h) in (*track.items(), (max(track) + 1, (0, 0, 9, 9))):
+            corners = f'xtl="{x}" ytl="{y}" xbr="{x + w}" ybr="{y + h}"'
+            body += f'<box frame="{frame}" outside="{int(frame not in track)}" {corners}/>\n'
+        body += "</track>\n"
+    yield write(folder, "a.xml", f"<annotations>\n{body}</annotations>")
+    categories = [{"id": 10 + i, "name": name} for i, name in enumerate(names)]
+    images = [{"id": 100 + frame, "frame_id": frame, "file_name": f"a/{frame}.jpg"} for frame in range(50)]
+    boxes = [annotation(i, 100 + frame, 10 + t % 3, box, track_id=t) for i, (frame, t, box) in enumerate(rows)]
+    yield write(folder, "a.json", json.dumps({"images": images, "annotations": boxes, "categories": categories}))
+    lists = [
+        {"id": t, "video_id": 1, "category_id": 10 + t % 3, "bboxes": [track.get(frame) for frame in range(50)]}
+        for t, track in enumerate(tracks)
+    ]
+    videos = [{"id": 1, "name": "a", "length": 50}]
+    yield write(folder, "b.json", json.dumps({"videos": videos, "annotations": lists, "categories": categories}))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_all_formats_say_the_same(tmp_path, seed):
+    """Random tracks in a run of frames each: of every format the same boxes in all frames and between them."""
+    numbers = np.random.default_rng(seed)
+    tracks = []
+    for _ in range(numbers.integers(1, 6)):
+        first, last = sorted(numbers.choice(51, 2, replace=False).tolist())
+        tracks.append(
+            {
+                f: tuple(map(int, (*numbers.integers(-5, 90, 2), *numbers.integers(1, 60, 2))))
+                for f in range(first, last)
+            }
+        )
+    positions = np.concatenate([np.arange(50), numbers.uniform(0, 49, 30)])
+    results = []
+    for boxes in in_all_formats(tmp_path, tracks):
+        manifest = with_boxes(one(), boxes, classes=["cat", "dog", "emu"])
+        results.append(boxes_at(manifest, [0], positions[None]))
+    whole = [(frame, t, t % 3, *box) for t, track in enumerate(tracks) for frame, box in track.items()]
+    for found in results:
+        for column, other in zip(found, results[0], strict=True):
+            np.testing.assert_array_equal(column, other)
+        here = found.rows(found.frame < 50)
+        mine = zip(
+            here.frame,
+            here.track,
+            here.label,
+            *here.xyxy[:, :2].T,
+            *(here.xyxy[:, 2:] - here.xyxy[:, :2]).T,
+            strict=True,
+        )
+        assert sorted(tuple(map(int, row)) for row in mine) == sorted(whole)
+
+
 # ---- What is wrong
 
 
