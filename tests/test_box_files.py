@@ -654,6 +654,17 @@ def test_seconds_by_the_time_stamps_of_a_file(tmp_path):
         boxes = {"path": ["v"], "seconds": [second], "x1": [0], "y1": [0], "x2": [1], "y2": [1]}
         assert [i for i in range(5) if at(with_boxes(uneven, boxes), i)] == [frame], second
     assert said(with_boxes(uneven, {**boxes, "seconds": [3.0]}), "after the last")
+    rows = {
+        "path": ["v"] * 5,
+        "seconds": [0.0, 0.01, 0.5, 4.1, 9.7],
+        "x1": range(5),
+        "y1": [0] * 5,
+        "x2": [9] * 5,
+        "y2": [9] * 5,
+    }
+    several = with_boxes(uneven, {**{name: list(column) for name, column in rows.items()}, "track": [1] * 5})
+    assert said(several, "in the same frame").endswith(": 1 (the first: the table, row 1)")
+    assert ": 2 (" in said(several, "after the last") and at(several, 1) == {(None, 1): (1.0, 0.0, 9.0, 9.0)}
 
 
 def test_real_boxes(tmp_path):

@@ -60,7 +60,7 @@ def from_table(table: Any) -> BoxFile:
             f"scan: boxes must be a file or a table (of pyarrow, a data frame, columns by name), got "
             f"{type(table).__name__}: {error}"
         ) from error
-    return _read(table.column_names, table.columns, "boxes", "row", range(len(table)))
+    return _read(table.column_names, table.columns, "the table", "row", range(len(table)))
 
 
 def _read(header: Sequence[str], values: Sequence[Any], path: str, unit: str, places: Sequence[int]) -> BoxFile:

@@ -21,6 +21,7 @@ _SAME_SHAPE = 0.02  # by which a scaled video may differ in width to height: sid
 BEYOND = "boxes in frames after the last one, which no clip has"
 EMPTY = "boxes without width or height, which are taken for none"
 TWICE = "boxes that are there twice, of which one is kept"
+CLOSE = "boxes of a track whose seconds are in the same frame as others, of which one is kept"
 PARTLY = "boxes partly outside the frame, kept as they are"
 WHOLLY = "boxes wholly outside the frame, kept as they are"
 SCALED = "videos of another size than was annotated, whose boxes are scaled"
@@ -141,7 +142,8 @@ def _frames_at(file, keys, path, facts, said):
     before = after - 1
     after = after.clip(max=len(times) - 1)
     nearest = np.where(seconds - times[before] <= times[after] - seconds, before, after)
-    return np.where(seconds >= times[-1] + shown, facts["num_frames"], nearest)
+    after_end = np.floor((seconds - times[-1]) / max(shown, _ROUNDING)).astype(np.int64)
+    return np.where(after_end >= 1, facts["num_frames"] - 1 + after_end, nearest)
 
 
 def _pixels(file, number, keys, path, facts, said):
@@ -176,6 +178,11 @@ def _without_twice(file: BoxFile, keys: Keys, said: Sayings) -> Keys:
     twice = np.zeros(len(columns), bool)
     twice[1:] = (columns[1:] == columns[:-1]).all(1)
     said.where(TWICE, twice & ~keys.outside, file, keys)
+    if file.in_seconds:
+        close = np.zeros(len(columns), bool)
+        close[1:] = (columns[1:, 5:] == columns[:-1, 5:]).all(1) & (keys.track[1:] >= 0) & ~twice[1:]
+        said.where(CLOSE, close, file, keys)
+        twice |= close
     keys = keys.rows(np.flatnonzero(~twice))
     if file.between != "none":
         by_time = np.lexsort((keys.time, keys.track))
