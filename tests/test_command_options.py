@@ -29,7 +29,7 @@ def test_every_number_has_a_range():
     assert [a.dest for _, a in ACTIONS if a.type in (int, float)] == []
     assert {(name, a.dest) for name, a in NUMBERS} == {
         *(("demo", d) for d in ("batch_size", "num_frames", "stride", "size", "epochs", "num_threads", "seed")),
-        ("scan", "stream"), ("scan", "num_threads"),
+        *(("scan", d) for d in ("stream", "num_threads", "boxes_first_frame", "boxes_hold")),
         *(("preview", d) for d in ("samples", "num_clips", "epoch", "magnitude", "num_frames", "seed")),
     }  # fmt: skip
 

@@ -23,8 +23,10 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend ops.erase ops.mix "
     "ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg ops.random_apply ops.suites "
     "ops.randaugment ops.interpolate ops.jitter ops.speed ops",
-    "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.split "
-    "data.join data.sampled data.manifest data.given data.segments data.header data.folder data.classes data.labels "
+    "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.conform "
+    "data.split data.join data.sampled data.boxes data.manifest data.given data.segments data.header data.folder "
+    "data.classes data.labels data.box_file data.box_text data.box_cvat data.box_coco data.box_table "
+    "data.box_sources data.box_names data.box_video data.box_rows "
     "data.lists data.files data.known data.scan",
     "plan": "recipe repeats timing description plan mapping moved_boxes settings columns planes graph",
     "make": "pending make",
@@ -37,7 +39,12 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.preview commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
-UPWARD = {("errors", "plan"), ("description", "plan"), ("data.sampled", "data.manifest")}  # for type checkers alone
+UPWARD = {
+    ("errors", "plan"),
+    ("description", "plan"),
+    ("data.sampled", "data.manifest"),
+    ("data.boxes", "data.manifest"),
+}  # for type checkers alone
 LAZY = {  # imports inside functions, and why
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",

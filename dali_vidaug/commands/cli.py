@@ -22,6 +22,7 @@ from dali_vidaug.commands.options import (
     VIDEOS,
     Help,
     OptionError,
+    add_boxes,
     add_common,
     check_picture,
     open_videos,
@@ -153,6 +154,7 @@ def _add_scan(commands: Any) -> None:
     scan.add_argument(
         "--label-columns", metavar="NAME", nargs="+", help="columns of a list with labels; after the list"
     )
+    add_boxes(scan)
     scan.add_argument("--deep", action="store_true", help="decode every frame, not only both ends of each video")
     scan.add_argument(
         "--no-index", action="store_true", help="do not keep where packets lie: clips open the containers of files"
@@ -186,7 +188,8 @@ def run_scan(args: argparse.Namespace) -> int:
                 args.videos if len(args.videos) > 1 else args.videos[0], root=args.root, output=args.output,
                 classes=args.classes, like=args.like, multi_label=args.multi_label, label_columns=args.label_columns,
                 stream=args.stream, deep=args.deep, index=not args.no_index,
-                num_threads=args.num_threads,
+                num_threads=args.num_threads, boxes=args.boxes, boxes_format=args.boxes_format,
+                boxes_first_frame=args.boxes_first_frame, boxes_hold=args.boxes_hold, box_classes=args.box_classes,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = Path(f"{args.output}.partial")

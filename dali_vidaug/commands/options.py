@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 import dali_vidaug as dv
+from dali_vidaug.data.box_sources import FORMATS
 from dali_vidaug.data.schema import is_manifest
 from dali_vidaug.rng import MAX_EPOCH, MAX_SEED
 
@@ -56,6 +57,8 @@ SAMPLE = Number(0, 2**32 - 1)
 STREAM = Number(0, 2**31 - 1)
 THREADS = Number(1, 1024)
 MAGNITUDE = Number(0, 30, float)
+FIRST_FRAME = Number(0, 2**31 - 1)
+HOLD = Number(0, 3600, float)  # seconds
 
 VIDEOS = "DIR|LIST|MANIFEST"
 
@@ -99,6 +102,29 @@ def remarks_not_logged() -> Iterator[None]:
 def open_videos(path: str) -> dv.Manifest:
     """The manifest of what a user names: one that was written, or a folder or list, which are measured."""
     return dv.Manifest.read(path) if is_manifest(path) else dv.scan(path)
+
+
+def add_boxes(parser: Any) -> None:
+    """The options of ``scan`` for boxes."""
+    parser.add_argument(
+        "--boxes",
+        metavar="FILE",
+        nargs="+",
+        help="boxes in the frames: AVA CSV, CVAT XML, MOT text, COCO JSON, a Parquet or CSV table with path, frame, "
+        "x1, y1, x2, y2, or a folder of such files (docs/boxes.md)",
+    )
+    parser.add_argument("--boxes-format", choices=tuple(FORMATS), help="default: what each file is found to be")
+    parser.add_argument(
+        "--boxes-first-frame", type=FIRST_FRAME, metavar="NUMBER",
+        help="the number of a video's first frame in the files; default: 1 in MOT, else 0",
+    )  # fmt: skip
+    parser.add_argument(
+        "--boxes-hold", type=HOLD, metavar="SECONDS", default=0.0,
+        help="show a box without a track, or of AVA, so long before and after its frame too",
+    )  # fmt: skip
+    parser.add_argument(
+        "--box-classes", metavar="FILE", help="the classes of boxes, as --classes, or a label map (.pbtxt)"
+    )
 
 
 def add_common(parser: Any, output: str) -> None:

@@ -27,11 +27,13 @@ class Classes(NamedTuple):
         names: in the order of their indices.
         numbers: which class a label means that is a whole number; empty: labels are names only.
         source: where they are from, for messages.
+        numbered: whether ``numbers`` were given, rather than counted from 0.
     """
 
     names: tuple[str, ...]
     numbers: dict[int, int]
     source: str
+    numbered: bool = False
 
 
 def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
@@ -43,54 +45,62 @@ def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
         return None
 
 
-def read_given_classes(classes: Iterable[object] | str | os.PathLike[str] | Manifest) -> Classes:
+def read_given_classes(
+    classes: Iterable[object] | str | os.PathLike[str] | Manifest, option: str = "classes"
+) -> Classes:
     """Read the classes that ``scan`` was given.
 
     Args:
         classes: names in the order of their indices; a manifest; or a file: a manifest's, or text with a name in each
             line, or with a number and a name, or JSON with a list of names or an object of names and numbers. Numbers
-            begin at 0, or at 1: then class 1 has index 0, and labels that are numbers begin at 1 too.
+            begin at 0, or at 1: then class 1 has index 0, and labels that are numbers begin at 1 too. A label map
+            (.pbtxt) may leave numbers out.
+        option: of ``scan``, for messages.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: names are empty or there twice, or numbers are missing.
     """
     if isinstance(classes, Manifest):
-        return _checked(Classes(classes.classes, {}, "the manifest"))
+        return _checked(Classes(classes.classes, {}, "the manifest"), option)
     if isinstance(classes, (str, os.PathLike)):
-        return _checked(_read_file(Path(classes)))
+        return _checked(_read_file(Path(classes), option), option)
     names = tuple(str(name) for name in classes)
-    return _checked(Classes(names, {i: i for i in range(len(names))}, "classes="))
+    return _checked(Classes(names, {i: i for i in range(len(names))}, f"{option}="), option)
 
 
-def _checked(classes):
+def _checked(classes, option):
     names = classes.names
     twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
     if not names or not all(name.strip() for name in names) or twice:
         got = f"{twice[0]!r} twice" if twice else ("an empty name" if names else "none")
-        raise ValueError(f"scan: classes must be names that differ, got {got} ({classes.source})")
+        raise ValueError(f"scan: {option} must be names that differ, got {got} ({classes.source})")
     return classes
 
 
-def _read_file(path: Path) -> Classes:
+def _read_file(path: Path, option: str) -> Classes:
     if not path.is_file():
-        raise FileNotFoundError(f"scan: classes must be names, a file or a manifest; there is no file {path}")
+        raise FileNotFoundError(f"scan: {option} must be names, a file or a manifest; there is no file {path}")
     if is_manifest(path):
         return Classes(read_classes(path) or (), {}, str(path))
     try:
         text = path.read_text(encoding="utf-8-sig")
-        pairs = _read_json(text) if path.suffix.lower() == ".json" else _read_lines(text)
+        read = {".json": _read_json, ".pbtxt": _read_label_map}.get(path.suffix.lower(), _read_lines)
+        pairs = read(text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as a list of classes: {error}") from error
-    if all(number is None for number, _ in pairs):
+    numbered = not all(number is None for number, _ in pairs)
+    if not numbered:
         pairs = [(i, name) for i, (_, name) in enumerate(pairs)]
     pairs = sorted(pairs)
+    if path.suffix.lower() == ".pbtxt":
+        return Classes(tuple(name for _, name in pairs), {n: i for i, (n, _) in enumerate(pairs)}, str(path), True)
     first = pairs[0][0] if pairs and pairs[0][0] in (0, 1) else 0
     for expected, (number, name) in enumerate(pairs, first):
         if number != expected:
             raise ValueError(f"{path}: the classes must be numbered without gaps from 0 or 1, got {number} ({name})")
     names = tuple(name for _, name in pairs)
-    return Classes(names, {i + first: i for i in range(len(names))}, str(path))
+    return Classes(names, {i + first: i for i in range(len(names))}, str(path), numbered)
 
 
 def _read_json(text):
@@ -102,6 +112,20 @@ def _read_json(text):
     if all(str(key).isdecimal() for key in data):
         return [(int(key), str(name)) for key, name in data.items()]
     return [(int(number), name.strip('"')) for name, number in data.items()]
+
+
+def _read_label_map(text):
+    """The items of a label map: ``{ name: "bend" label_id: 1 }``, or with ``id``."""
+    pairs = []
+    for item in re.findall(r"\{([^{}]*)\}", text):
+        name = re.search(r"""\bname\s*:\s*(["'])(.*?)\1""", item)
+        number = re.search(r"\b(?:label_)?id\s*:\s*(\d+)", item)
+        if not (name and number):
+            raise ValueError(f"each item must have a name and an id, got {' '.join(item.split())}")
+        pairs.append((int(number[1]), name[2]))
+    if len({number for number, _ in pairs}) < len(pairs):
+        raise ValueError("an id is there twice")
+    return pairs
 
 
 def _read_lines(text):

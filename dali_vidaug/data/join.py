@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from dali_vidaug.data.conform import own_columns
 from dali_vidaug.data.entry import first_difference, name_some
 from dali_vidaug.data.names import restore_name, store_name
 from dali_vidaug.data.schema import SCHEMA
@@ -21,6 +22,7 @@ class Part(NamedTuple):
     classes: tuple[str, ...]
     root: str
     multi_label: bool
+    box_classes: tuple[str, ...] = ()
 
 
 def join(first: Part, second: Part) -> Part:
@@ -30,17 +32,18 @@ def join(first: Part, second: Part) -> Part:
         ValueError: classes or columns contradict each other, or both have the same frames of a file.
     """
     classes, several = _common_classes(first, second)
+    box_classes = _common_box_classes(first, second)
     _check_files(first, second)
     roots = [str(Path(part.root).resolve()) for part in (first, second)]
     root = first.root if roots[0] == roots[1] else os.path.commonpath(roots)
     tables = [_moved(part, root, several) for part in (first, second)]
-    for name in set(tables[0].column_names[len(SCHEMA) :]) & set(tables[1].column_names):
+    for name in {*own_columns(tables[0])} & {*own_columns(tables[1])}:
         _check_types(name, tables)
     try:
         table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowException as error:
         raise ValueError(f"manifest + manifest: the columns cannot be joined: {error}") from error
-    return Part(table, classes, root, several)
+    return Part(table, classes, root, several, box_classes)
 
 
 def _common_classes(first: Part, second: Part) -> tuple[tuple[str, ...], bool]:
@@ -63,6 +66,18 @@ def _common_classes(first: Part, second: Part) -> tuple[tuple[str, ...], bool]:
             f"manifest + manifest: the first has {one} a sample and the second {other}; scan both with multi_label="
         )
     return first.classes, first.multi_label
+
+
+def _common_box_classes(first: Part, second: Part) -> tuple[str, ...]:
+    """The classes of the boxes of both."""
+    if first.box_classes and second.box_classes and first.box_classes != second.box_classes:
+        i, mine, theirs = first_difference(first.box_classes, second.box_classes)
+        raise ValueError(
+            f"manifest + manifest: the classes of boxes must be the same, got {len(first.box_classes)} and "
+            f"{len(second.box_classes)}; the first that differs is {i}: {mine} and {theirs}. Scan the second with "
+            "like= the first, or both with box_classes="
+        )
+    return first.box_classes or second.box_classes
 
 
 def _check_files(first: Part, second: Part) -> None:

@@ -23,7 +23,7 @@ from dali_vidaug.data.header import (
 )
 from dali_vidaug.data.labels import is_missing
 from dali_vidaug.data.names import is_utf8, restore_name, store_name
-from dali_vidaug.data.schema import EXTENSIONS, SCHEMA, is_manifest
+from dali_vidaug.data.schema import BOXES, EXTENSIONS, SCHEMA, is_manifest
 from dali_vidaug.data.segments import read_frame, read_seconds
 from dali_vidaug.media.first_bytes import what_it_is
 
@@ -145,7 +145,7 @@ def list_rows(
 
 def _own_names(path, names, warnings):
     """The names of the list's own columns in the manifest, which has names of its own."""
-    kept = [f"list_{name}" if name in SCHEMA.names else name for name in names]
+    kept = [f"list_{name}" if name in (*SCHEMA.names, BOXES.name) else name for name in names]
     for name, new in zip(names, kept, strict=True):
         if kept.count(new) > 1:
             raise ValueError(f"{path}: the header has {name} and {new}; rename one of them")

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from dali_vidaug.data.boxes import BoxColumn
 from dali_vidaug.data.column import elements, first_of_sizes, group, shown_sizes, take, values
+from dali_vidaug.data.conform import check_labels, conform, own_columns, rows_without_frames
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
 from dali_vidaug.data.join import Part, join
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.sampled import video_of, videos_of
-from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, read_file, write_file
+from dali_vidaug.data.schema import BOXES, Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.shared import Shared
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
 from dali_vidaug.device.nvdec import Files, Format
@@ -39,8 +41,10 @@ class Manifest:
         packets: the packet indices that the column ``packet_index`` counts; without them that column is all null.
 
     Attributes:
-        table: a pyarrow table with the columns of ``SCHEMA``, and after them your own.
+        table: a pyarrow table with the columns of ``SCHEMA``, and after them your own, and ``BOXES`` if there are any.
         classes: names of the classes; ``label`` is an index into them.
+        box_classes: names of the classes of boxes.
+        boxes: the boxes of each row, for ``data.boxes.boxes_at``; None without any.
         root: folder that the paths are relative to.
         broken: files that were found but cannot be used.
         remarks: what the scan left out, assumed, or found suspect, sentences.
@@ -53,16 +57,11 @@ class Manifest:
     def __init__(
         self, table: pa.Table, classes: Iterable[str] = (), root: str | os.PathLike[str] = ".",
         broken: Iterable[Broken] = (), remarks: Iterable[str] = (), packets: IndexTable | None = None,
+        box_classes: Iterable[str] = (),
     ):  # fmt: skip
-        table, self.packets = fit(table, packets), packets
-        missing = [name for name in SCHEMA.names if name not in table.column_names]
-        if missing:
-            raise ValueError(f"not a manifest: the columns {', '.join(missing)} are missing")
-        own = [name for name in table.column_names if name not in SCHEMA.names]
-        self.table = table.select(SCHEMA.names).cast(SCHEMA)
-        for name in own:
-            self.table = self.table.append_column(table.schema.field(name), table[name])
+        self.table, self.packets = conform(fit(table, packets)), packets
         self.classes: tuple[str, ...] = tuple(classes)
+        self.box_classes: tuple[str, ...] = tuple(box_classes)
         self.root = str(root)
         self.broken = tuple(broken)
         self.remarks = tuple(remarks)
@@ -71,12 +70,9 @@ class Manifest:
         self.multi_label = self.table["labels"].null_count < len(self)
         self._shared: Shared | None = None
         self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
-        used = [part for part in (self._labels, *elements(self.table["labels"])) if len(part)]
-        low, high = min((p.min() for p in used), default=0), max((p.max() for p in used), default=0)
-        if not (low >= -1 and high < max(1, len(self.classes))):
-            raise ValueError(f"manifest: labels go from {low} to {high}, "
-                             f"not within {plural(len(self.classes), 'class', 'classes')}")  # fmt: skip
-        bad = np.flatnonzero(~((self._first >= 0) & (self._last > self._first)))
+        self.boxes = BoxColumn(self.table[BOXES.name]) if BOXES.name in self.table.column_names else None
+        check_labels(self.table, self.classes, self.box_classes)
+        bad = rows_without_frames(self._first, self._last)
         if len(bad):
             raise ValueError(f"manifest: row {bad[0]} ({self.path(int(bad[0]))}) has no frames")
 
@@ -86,7 +82,7 @@ class Manifest:
     def __reduce__(self) -> tuple[Any, ...]:
         """A mapped manifest is pickled as the name of its file, any other as its rows."""
         rows = self.table if self._shared is None else (self._shared.path, self._shared.key)
-        return _restored, (rows, self.classes, self.root, self.broken, self.remarks, self.packets)
+        return _restored, (rows, self.classes, self.root, self.broken, self.remarks, self.packets, self.box_classes)
 
     def __repr__(self) -> str:
         sizes = plural(len(self), "video"), plural(len(self.classes), "class", "classes")
@@ -102,6 +98,11 @@ class Manifest:
         if self.multi_label:
             raise ValueError("manifest: samples have several labels; targets(samples) has them, (B, K) multi-hot")
         return self._labels
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether rows have boxes."""
+        return self.boxes is not None
 
     def targets(self, samples: ArrayLike) -> np.ndarray:
         """(B, K) float32: 1 for each class of a sample, else 0; zeros for a sample without a label."""
@@ -145,7 +146,7 @@ class Manifest:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of your own columns: what the list had besides path and labels."""
-        return tuple(self.table.column_names[len(SCHEMA) :])
+        return own_columns(self.table)
 
     def rows(self, name: str, samples: ArrayLike | None = None) -> np.ndarray:
         """A column, your own or a measured one, for some samples, or for all.
@@ -206,7 +207,8 @@ class Manifest:
 
     def _part(self, index, remark):
         table = take_rows(self.table, index)
-        return Manifest(table, self.classes, self.root, self.broken, (*self.remarks, remark), self.packets)
+        remarks = (*self.remarks, remark)
+        return Manifest(table, self.classes, self.root, self.broken, remarks, self.packets, self.box_classes)
 
     def __add__(self, other: Manifest) -> Manifest:
         """The rows of both. Paths stay relative to the root, or to the deepest folder that holds both roots.
@@ -220,9 +222,9 @@ class Manifest:
             return NotImplemented
         moved, packets = join_indices(other.table, self.packets, other.packets)
         parts = (self, self.table), (other, moved)
-        table, classes, root, _ = join(*(Part(table, m.classes, m.root, m.multi_label) for m, table in parts))
-        broken = dict.fromkeys((*self.broken, *other.broken))
-        return Manifest(table, classes, root, broken, dict.fromkeys((*self.remarks, *other.remarks)), packets)
+        joined = join(*(Part(table, m.classes, m.root, m.multi_label, m.box_classes) for m, table in parts))
+        broken, remarks = dict.fromkeys((*self.broken, *other.broken)), dict.fromkeys((*self.remarks, *other.remarks))
+        return Manifest(joined.table, joined.classes, joined.root, broken, remarks, packets, joined.box_classes)
 
     def any_oriented(self) -> bool:
         """Whether any video is shown otherwise than as it is stored: turned, or mirrored."""
@@ -249,12 +251,9 @@ class Manifest:
         check_file_name(path, "Manifest.write")
         table, name = write_used(self.table, self.packets, index_path(path))
         header = {
-            "classes": self.classes,
-            "root": self.root,
-            "broken": [[b.path, b.reason] for b in self.broken],
-            "remarks": self.remarks,
-            "packet_index": name,
-        }
+            "classes": self.classes, "root": self.root, "broken": [[b.path, b.reason] for b in self.broken],
+            "remarks": self.remarks, "packet_index": name, "box_classes": self.box_classes,
+        }  # fmt: skip
         write_file(path, table, header)
 
     @classmethod
@@ -276,7 +275,8 @@ class Manifest:
         root = header["root"] if root is None else root
         name = header.get("packet_index")
         packets = None if name is None else read_table(index_path(path), name)
-        return cls(table, header["classes"], root, broken, header["remarks"], packets)._mapped(shared)
+        names = header.get("box_classes", ())
+        return cls(table, header["classes"], root, broken, header["remarks"], packets, names)._mapped(shared)
 
     def _mapped(self, shared):
         self._shared = shared

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
+from dali_vidaug.data.box_rows import GivenBoxes, add_boxes, given_boxes
 from dali_vidaug.data.classes import Classes, read_given_classes
 from dali_vidaug.data.entry import Listing, name_some, plural
 from dali_vidaug.data.files import list_files
@@ -40,6 +41,8 @@ def scan(
     classes: Iterable[object] | _Path | Manifest | None = None, like: _Path | Manifest | None = None,
     multi_label: str | None = None, label_columns: Iterable[str] | None = None, stream: int | None = None,
     deep: bool = False, index: bool = True, num_threads: int | None = None, progress: bool = True,
+    boxes: Any = None, boxes_format: str | None = None, boxes_first_frame: int | None = None, boxes_hold: float = 0.0,
+    box_classes: Iterable[object] | _Path | None = None,
 ) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
@@ -66,28 +69,40 @@ def scan(
             docs/decoding.md. In a file beside ``output``.
         num_threads: videos measured at the same time; default: the cores of this process.
         progress: show a progress bar.
+        boxes: boxes in the frames: a file, several, a folder, or a table: docs/boxes.md.
+        boxes_format: "ava", "cvat", "mot", "coco" or "table"; default: what each file is found to be.
+        boxes_first_frame: number of a video's first frame in the files; default: 1 in MOT, else 0.
+        boxes_hold: seconds before and after its frame that a box without a track, or of AVA, is there too.
+        box_classes: as ``classes``, of the boxes. Default: those of ``like``, else their labels.
 
     Returns:
         The manifest. Files that cannot be used are in ``manifest.broken`` with the reason.
 
     Raises:
         FileNotFoundError: no such folder or file.
-        ValueError: there are no videos, the list cannot be read or is a manifest already, a label is not among the
-            classes, or ``output`` is there and is not a manifest, or is not named as a Parquet file.
+        ValueError: there are no videos, the list or boxes cannot be read, a label is not among the classes, or
+            ``output`` is there and is not a manifest, or is not named as a Parquet file.
     """
-    if output is not None:
-        _check_output(Path(output))
-    given, several = _read_agreement(classes, like)
+    _check_output(output)
+    manifest = None if like is None else open_manifest(like, "scan: like=")
+    given, several = _read_agreement(classes, like, manifest)
     listing = _list(path, None if root is None else Path(root), labels, columns, multi_label, label_columns)
     _check_several(listing, several)
-    indices = index_labels(listing, given)
-    known = Known(output, listing.root, deep, stream, index)
+    found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
+    return _scan(listing, index_labels(listing, given), found, output, (deep, stream, index), num_threads, progress)
+
+
+def _scan(
+    listing: Listing, labels: Labels, boxes: GivenBoxes | None, output: _Path | None, options: tuple[Any, ...],
+    num_threads: int | None, progress: bool,
+) -> Manifest:  # fmt: skip
+    """Measure what is listed; ``options`` of ``measure``, the rest of ``scan``."""
+    known = Known(output, listing.root, *options)
     try:
-        options = (deep, stream, index)
         rows = _measure(listing, known, options, num_threads or len(os.sched_getaffinity(0)), progress)
     finally:
         known.close()
-    manifest = _assemble(listing, indices, rows, None if output is None else Path(output))
+    manifest = add_boxes(_assemble(listing, labels, rows, output), boxes, output)
     if output is not None:
         manifest.write(output)
         known.forget()
@@ -112,13 +127,12 @@ def _list(path, root, labels, columns, multi_label, label_columns) -> Listing:
     return list_files(path, root, labels, columns, multi_label)
 
 
-def _read_agreement(classes, like) -> tuple[Classes | None, bool | None]:
+def _read_agreement(classes, like, manifest) -> tuple[Classes | None, bool | None]:
     """The classes that are fixed, and whether samples must have several labels, must not, or may (None)."""
     if classes is not None and like is not None:
         raise ValueError("scan: classes and like are two ways to fix the classes; give one of them")
-    if like is None:
+    if manifest is None:
         return (None if classes is None else read_given_classes(classes)), None
-    manifest = open_manifest(like, "scan: like=")
     given = read_given_classes(manifest)
     return given._replace(source=given.source if like is manifest else str(like)), manifest.multi_label
 
@@ -144,6 +158,9 @@ def _check_label_options(multi_label, label_columns) -> tuple[str, ...] | None:
 
 def _check_output(output):
     """Nothing that is not a manifest is overwritten, and no time is spent on what cannot be written."""
+    if output is None:
+        return
+    output = Path(output)
     if output.exists() and not is_manifest(output):
         raise ValueError(f"scan: the output {output} is there already, and is not a manifest; choose another name")
     check_file_name(output, "scan: output")
@@ -171,7 +188,7 @@ def _measure(
     return rows
 
 
-def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Path | None) -> Manifest:
+def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _Path | None) -> Manifest:
     """The manifest of a list whose files are measured: ``rows`` by path."""
     root, entries = listing.root, listing.entries
     good, positions, broken = [], [], []
@@ -213,7 +230,7 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: Pa
     without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
     expected += [without] if without else []
     repeated = [*find_repeated(good, [entries[i].place for i in positions])]
-    others = [] if output is None else compare_with_neighbours(output, labels.classes)
+    others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
     warnings = [
         printable(text)
         for text in (*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others)

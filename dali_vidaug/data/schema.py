@@ -61,6 +61,27 @@ SCHEMA = pa.schema(
         ("no_packet_index", pa.string()),  # why it has none, for people
     ]
 )
+BOXES = pa.field(  # a column after these, of manifests with boxes: those of each row, as data/boxes.py says
+    "boxes",
+    pa.list_(
+        pa.struct(
+            [
+                ("frame", pa.int32()),  # of the file; the box is in the frames [frame, end)
+                ("end", pa.int32()),
+                ("x1", pa.float32()),  # pixels of the frame as shown, half open
+                ("y1", pa.float32()),
+                ("x2", pa.float32()),
+                ("y2", pa.float32()),
+                ("label", pa.int32()),  # index into the manifest's box_classes; -1: none
+                ("track", pa.int64()),  # the same for the same thing in all frames of a file; -1: none
+                (
+                    "moves",
+                    pa.int8(),
+                ),  # 1: to the box that is next in the list, which begins at ``end``; 0: stands still
+            ]
+        )
+    ),
+)
 EXTENSIONS = (".parquet", ".pq")  # of files that are Parquet
 
 

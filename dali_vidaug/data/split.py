@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from dali_vidaug.data.column import take
+from dali_vidaug.data.conform import own_columns
 from dali_vidaug.data.entry import name_some, plural
-from dali_vidaug.data.schema import SCHEMA
 from dali_vidaug.rng import Draws, whole_numbers
 
 CLASS = "class"  # in ``by``: the labels, not a column
@@ -119,7 +119,7 @@ def _group(table, name):
     if name in ("label", "labels"):
         raise ValueError(f"Manifest.split: by={name!r} would part the classes; by='class' keeps their shares")
     if name not in table.column_names:
-        own = ", ".join(table.column_names[len(SCHEMA) :]) or "none"
+        own = ", ".join(own_columns(table)) or "none"
         raise ValueError(f"Manifest.split: by must be 'class' or a column, got {name!r}; columns of your own: {own}")
     if pa.types.is_nested(table[name].type):
         raise ValueError(f"Manifest.split: by must be a column of single values, but {name} has {table[name].type}")
