@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.boxes import Boxes, BoxRules, at_positions, equal_rows, no_boxes
+from dali_vidaug.data.boxes import boxes_at
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.errors import naming
 from dali_vidaug.geometry import cut_polygons, inverse, map_points, polygon_areas
@@ -232,12 +233,10 @@ def boxes_of(manifest: Manifest, plan: Plan, rules: BoxRules, report: RunningRep
     Raises:
         ValueError: boxes cannot follow an op of the plan.
     """
-    if not getattr(manifest, "has_boxes", False):
+    if not manifest.has_boxes:
         return None
     if not len(plan):
         return no_boxes()
-    from dali_vidaug.data.boxes import boxes_at
-
     frames = plan.frames
     if between_frames(frames):  # the boxes of both frames, one after the other, and what lies between them
         before = np.floor(frames)

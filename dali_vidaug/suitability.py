@@ -42,7 +42,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, in
     drawn, _ = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
     sizes = np.stack(np.broadcast_arrays(drawn.shape[1], height, width), 1).astype(np.int64)
     args, frames, height, width = draw_ops(recipe, draws, *sizes.T)
-    if getattr(manifest, "has_boxes", False):
+    if manifest.has_boxes:
         check_boxes_follow("VideoLoader", recipe, args, sizes)
     shapes = np.stack(np.broadcast_arrays(height, width, frames), 1)
     differs = (shapes != shapes[0]).any(1)

@@ -424,6 +424,8 @@ MUTATIONS = [
     ("moved_boxes.py", "clip=takers[place]", "clip=partner[takers][place]", "test_moved_boxes.py::test_weights_are_what_the_boxes_show"),
     ("moved_boxes.py", "((one[:, 2] * middle).sum(1) < 0)", "(np.zeros(len(one), bool))", "test_moved_boxes.py::test_boxes_follow_ops_of_ones_own"),
     ("boxes.py", "keep[mine], keep_later[others] = True, False", "pass", "test_moved_boxes.py::test_blended_frames_have_boxes_between_those_of_both"),
+    ("moved_boxes.py", "2 * np.arange(frames.shape[1]) + (frames - before)", "2 * np.arange(frames.shape[1])",
+     "test_boxes_in_batches.py::test_between_two_frames_boxes_are_between_those_of_both"),
     ("batch.py", "other.boxes = self.boxes and Boxes(*map(function, self.boxes))", "pass", "test_moved_boxes.py::test_boxes_move_with_their_batch"),
 ]  # fmt: skip
 COPIED = (

@@ -143,7 +143,7 @@ def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height:
         if manifest is not None:
             label = _label_text(manifest, sample, batch.targets[i].float().cpu().numpy())
             text = f"{label}   {printable(Path(manifest.path(sample)).name)}   {text}"
-        names, own = getattr(manifest, "box_classes", ()), boxes and boxes.of_clip(i)
+        names, own = manifest.box_classes if manifest is not None else (), boxes and boxes.of_clip(i)
         strips.append(Strip(clip, [text, changes_text(batch.plan, i)], boxes=own, box_names=names))
     return draw_strips(strips, height, num_frames)
 
