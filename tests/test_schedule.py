@@ -22,7 +22,7 @@ def test_permute_of_a_part_agrees_with_the_whole_and_stays_in_range():
 
 def samples_of(schedule, epoch, index):
     """The samples of a batch, when there is one clip of each."""
-    samples, views, repeat_index = schedule.batch(epoch, index)
+    samples, views, repeat_index, _ = schedule.batch(epoch, index)
     assert len(views) == len(repeat_index) == len(samples) and not views.any() and not repeat_index.any()
     return samples.tolist()
 
