@@ -129,7 +129,7 @@ class Snippets:
                 f"Snippets: {names} moves frames from one snippet of a clip to another, which spans do not tell: use "
                 f"per_clip=1, got {self.per_clip}"
             )
-        draws = Draws(plan.seed, plan.epoch, plan.samples, plan.views, type(self).__name__, plan.batch)
+        draws = Draws(plan.seed, plan.epoch, plan.samples, plan.views, type(self).__name__)
         videos = plan.manifest.videos(plan.samples)
         _, number, valid = self._choose(draws, videos)
         sides = np.stack([number, number + 1]).astype(np.float64) * self.length  # in steps
