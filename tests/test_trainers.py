@@ -117,7 +117,7 @@ def test_a_copy_goes_on_where_the_loader_is(way, taken, numbered_manifest):
     other = COPIES[way](loader)
     assert set(threading.enumerate()) <= before  # threads start with the first batch
     assert other.state_dict() == loader.state_dict() and repr(other) == repr(loader)
-    assert other.num_threads == 1 and other.report().batches == 0
+    assert other.settings.num_threads == 1 and other.report().batches == 0
     assert all(same_batch(a, b) for a, b in zip(take_batches(other, 3), expected[taken:], strict=False))
     assert loader.state_dict()["batch"] == taken % 3  # which the copy has not moved
 
