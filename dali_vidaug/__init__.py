@@ -61,8 +61,10 @@ from dali_vidaug.ops import (
     TemporalJitter,
     TenCrop,
     ThreeCrop,
+    TorchModule,
     TrivialAugment,
     VideoMix,
+    register_module,
 )
 from dali_vidaug.plan import Plan, draw_plan
 from dali_vidaug.recipe import Recipe
@@ -172,6 +174,7 @@ __all__ = [
     "TemporalJitter",
     "TenCrop",
     "ThreeCrop",
+    "TorchModule",
     "TrivialAugment",
     "VJEPA2Sampling",
     "VideoLoader",
@@ -184,6 +187,7 @@ __all__ = [
     "check_op",
     "draw_plan",
     "pixel_matrices",
+    "register_module",
     "scan",
 ]
 

@@ -19,6 +19,7 @@ from dali_vidaug.ops.interpolate import between_frames, build_interpolation, int
 from dali_vidaug.plan import Plan
 from dali_vidaug.planes import planes_of
 from dali_vidaug.recipe import Recipe
+from dali_vidaug.results import SIZE_FIELDS, check_shapes, op_failures
 from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
@@ -40,12 +41,16 @@ class Encoded(NamedTuple):
     video: Video
     colors: np.ndarray
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(F, H, W, 3), of the clip that results."""
+        return len(self.positions), *self.video.shown_size, 3
+
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
 _NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.eye(3, dtype=np.float32))
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 _POSITIONS = "positions between frames"  # a name that no op has
-_SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 
 
 def _built(name, op, clips, args):
@@ -172,9 +177,9 @@ class Graph:
         flip: Any = None  # the arguments of a flip that the next op does in its own pass over the pixels
         for i, (name, op) in enumerate(ops):
             if i == blended:
-                clips = build_interpolation(fn, clips, self._positions, self._num_frames)
+                clips = self._between(clips)
             following = ops[i + 1][1] if i + 1 < len(ops) else None
-            sets_size = any(field in self._columns[name] for field in _SIZE_FIELDS)
+            sets_size = any(field in self._columns[name] for field in SIZE_FIELDS)
             if sets_size and not all(getattr(before, "in_decoder", False) for _, before in ops[:i]):
                 self._measured[self._num_in_decoder + i] = clips.shape()
                 self._columns[name].sizes_unsure = True
@@ -183,9 +188,14 @@ class Graph:
             else:
                 clips, flip = _built(name, op, clips, flip or self._columns[name]), None
         if blended == len(ops):
-            clips = build_interpolation(fn, clips, self._positions, self._num_frames)
+            clips = self._between(clips)
         done = bool(ops) and getattr(ops[-1][1], "channels_first", False)
         return clips if done or self._planes else fn.transpose(clips, perm=[3, 0, 1, 2])
+
+    def _between(self, clips):
+        """The frames at the positions of the plan, blended or made by the module that the recipe names for it."""
+        modules = [op.frame_module for _, op in self._recipe.time_ops if hasattr(op, "frame_module")]
+        return build_interpolation(fn, clips, self._positions, self._num_frames, *modules[-1:])
 
     def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None) -> Any:
         """Run one batch.
@@ -203,7 +213,8 @@ class Graph:
         Raises:
             RuntimeError: DALI could not decode or process a clip; later batches are not affected.
             TypeError: the arguments of an op are of another dtype than before.
-            ValueError: an op has changed the size of a clip without saying so in its arguments.
+            ValueError: an op has changed the size of a clip without saying so in its arguments; an ``OpError`` when the
+                function of an op failed.
         """
         for name, columns in self._columns.items():
             columns.check(plan.args[name])
@@ -230,21 +241,22 @@ class Graph:
         # that the next batch overwrites (MakeContiguousMixed). Whoever takes batches does not wait for this.
         if self._done is not None:
             self._done.synchronize()
-        self.pipeline.schedule_run()
-        clips, *measured = self.pipeline.share_outputs(stream)
+        with op_failures(plan, [*self._columns.values(), *([self._positions] if self._positions else [])]):
+            self.pipeline.schedule_run()
+            clips, *measured = self.pipeline.share_outputs(stream)
         measured = [np.array(sizes.as_array()) for sizes in measured]
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()
         for num_ops, sizes in zip(self._measured, measured, strict=True):
-            _check_shapes([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, num_ops)
+            check_shapes([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, num_ops)
         if self._planes:
             return self._finish([np.asarray(clip) for clip in clips], plan, inputs)
-        _check_shapes(clips.shape(), plan, inputs)
+        check_shapes(clips.shape(), plan, inputs)
         return clips
 
     def _finish(self, clips, plan, inputs):
         """A tensor of clips (F, H, W, 3)."""
-        _check_shapes([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs)
+        check_shapes([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs)
         mirrored = plan.args[self._mirror]["mirrored"] if self._mirror else np.zeros(len(plan), bool)
         return self._planes(clips, mirrored)
 
@@ -272,25 +284,3 @@ class Graph:
             sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for video in shown]
             self.pipeline.feed_input("orientation", [to_stored(*video) for video in videos])
             self.pipeline.feed_input("shown_size", sizes)
-
-
-def _check_shapes(shapes, plan, inputs, num_ops=None):
-    """The clips that leave the first ops, or all, are as large as their arguments say. Labels are mixed by that."""
-    names = [name for name, _ in plan.recipe.pixel_ops][:num_ops]
-    for i, (clip, shape) in enumerate(zip(inputs, shapes, strict=True)):
-        if isinstance(clip, Encoded):
-            size = [len(clip.positions), *clip.video.shown_size]
-        else:
-            size = list(clip.shape[:3])
-        if between_frames(plan.frames):
-            size[0] = plan.frames.shape[1]
-        for rows in (plan.args[name] for name in names):
-            for side, field in enumerate(_SIZE_FIELDS):
-                if rows is not None and field in rows.dtype.names:
-                    size[side] = int(rows[field][i])
-        if tuple(shape) != (3, *size):
-            raise ValueError(
-                f"clip {i} leaves the ops {', '.join(names)} as {tuple(shape)} (channels, frames, height, "
-                f"width), but their arguments say {(3, *size)}: an op that changes the size says so in out_frames, or "
-                "out_height and out_width"
-            )

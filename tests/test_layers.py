@@ -19,14 +19,14 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert "
     "media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places "
     "media.first_bytes media.measure media.encode",
-    "ops": "ops.names ops.check ops.operator ops.ramp ops.warp ops.affine ops.camera ops.shift ops.crop "
-    "ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend ops.erase ops.mix "
-    "ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg ops.random_apply ops.suites "
-    "ops.randaugment ops.interpolate ops.jitter ops.speed ops",
+    "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
+    "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
+    "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
+    "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.split "
     "data.join data.sampled data.manifest data.given data.segments data.header data.folder data.classes data.labels "
     "data.lists data.files data.known data.scan",
-    "plan": "recipe repeats timing description plan mapping settings columns planes graph",
+    "plan": "recipe repeats timing description plan mapping settings columns results planes graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "scores ranks state suitability loader in_memory op_contract",
@@ -34,7 +34,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
-    "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.preview commands.cli",
+    "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
+    "commands.preview commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {("errors", "plan"), ("description", "plan"), ("data.sampled", "data.manifest")}  # for type checkers alone
@@ -44,6 +45,8 @@ LAZY = {  # imports inside functions, and why
     ("", "scores"): "the same",
     ("", "in_memory"): "the same",
     ("", "op_contract"): "the same",
+    ("ops.torch_module", "ops.module_call"): "needs torch, which planning does without",
+    ("ops.interpolate", "ops.module_call"): "the same",
     ("commands.cli", "commands.demo"): "a command imports what it runs: --help answers at once",
     ("commands.cli", "commands.pictures"): "the same",
     ("commands.cli", "commands.doctor"): "the same",

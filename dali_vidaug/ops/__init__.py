@@ -42,6 +42,10 @@ It may have:
     in its input (``geometry`` has the convention), F being the longest clip's. The sizes are as in ``draw``: those of
     its input. An op without this method leaves every pixel where it is. Boxes and points follow by it.
 
+``fingerprint()``
+    A text that stands for what the options do not have, such as the weights of a network, or "". Loaders compare it
+    with that of a saved state. Raises a ``ValueError`` when that is missing, which a loader says when it is made.
+
 and may declare, as class attributes:
 
 ``in_decoder = True``
@@ -52,6 +56,9 @@ and may declare, as class attributes:
 ``num_crops = 3``
     The op chooses what it does by ``draws.views % num_crops``: the sampler must have as many views of the same frames
     (``MultiClip(num_crops=)``).
+``of_batch = True``
+    Its ``build`` counts the clips of the batch, in arguments or messages: ``RandomApply``, which would give it a part
+    of the batch, refuses it.
 ``mirrors = True``
     The op does nothing except mirror the clips whose argument ``mirrored``, which it always draws, is 1.
 ``mirrors_first = True``
@@ -74,6 +81,9 @@ An op on time decides which frames are decoded. It comes before all other ops, a
     edited plan changes frames by ``Plan.frames``. What belongs to a frame of the video (boxes, masks, labels of single
     frames) follows ``Plan.frames``, too: whatever brings such things takes them at these positions, and an op on time
     need not know of them.
+``frame_module``
+    The name of a registered module that makes the frames between two others, or None: they are blended. Of several ops
+    that have it, the last one's counts.
 """
 
 from dali_vidaug.ops.affine import RandomAffine, RandomPerspective, RandomRotation
@@ -107,8 +117,10 @@ from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
 from dali_vidaug.ops.random_apply import RandomApply
 from dali_vidaug.ops.random_crop import MultiScaleCrop, RandomCrop, ShortSideScale
+from dali_vidaug.ops.registry import register_module
 from dali_vidaug.ops.smoothing import LabelSmoothing
 from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
+from dali_vidaug.ops.torch_module import TorchModule
 from dali_vidaug.ops.view_crops import FiveCrop, TenCrop, ThreeCrop
 
 __all__ = [
@@ -164,9 +176,11 @@ __all__ = [
     "TemporalJitter",
     "TenCrop",
     "ThreeCrop",
+    "TorchModule",
     "TrivialAugment",
     "VideoMix",
     "is_on_time",
     "name_of",
     "op_names",
+    "register_module",
 ]

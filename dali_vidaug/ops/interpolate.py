@@ -1,4 +1,4 @@
-"""Frames at positions between two frames of a video: blended, or the nearest."""
+"""Frames at positions between two frames of a video: blended, the nearest, or what a module makes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import check_choice
 from dali_vidaug.ops.operator import as_operator, structured
+from dali_vidaug.ops.registry import check_module_name, fingerprint_of
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling.videos import Videos
 
@@ -87,8 +88,17 @@ def interpolate(clips: Sequence[Any], rows: Any, num_frames: int, num_threads: i
     return launch("interpolate", clips, rows, args, out_frames=[num_frames] * len(clips), num_threads=num_threads)
 
 
-def build_interpolation(fn: Any, clips: Any, args: Any, num_frames: int) -> Any:
-    """The kernel in DALI's graph; ``args`` has the rows. Returns a node (F, H, W, 3)."""
+def build_interpolation(fn: Any, clips: Any, args: Any, num_frames: int, module: str | None = None) -> Any:
+    """The kernel in DALI's graph, or the registered module; ``args`` has the rows. Returns a node (F, H, W, 3)."""
+    if module is not None:
+        from dali_vidaug.ops.module_call import Module, interpolate_by
+
+        called, row = Module("FrameInterpolation", module), interpolate_args(num_frames)
+
+        def made(clips, rows, num_threads):
+            return interpolate_by(called, clips, rows, row, _WHOLE, num_threads)
+
+        return as_operator(fn, made, clips, args)
 
     def blended(clips, rows, num_threads):
         return interpolate(clips, rows, num_frames, num_threads)
@@ -103,19 +113,39 @@ class FrameInterpolation:
     Attributes:
         method: "linear" blends the frames before and after, weighted by how near each is, which is also what happens
             without this op; "nearest" shows the nearer one, and the later one in the middle, as ops on time after this
-            one see, too.
+            one see, too; "module" lets a registered module make it.
+        module: with method "module", its name (``register_module``). It is called without gradients, where the clips
+            are, as ``module(first, last, times)``: two frames (1, 3, H, W) float32 in [0, 1] that follow each other,
+            and (T,) float32 times in (0, 1), rising, 0 being that of ``first`` and 1 that of ``last``. It returns
+            (T, 3, H, W).
 
     Raises:
-        ValueError: method is something else.
+        ValueError: method is something else, or module is not given just with "module".
     """
 
     method: str = "linear"
+    module: str | None = None
 
     def __post_init__(self):
-        check_choice("FrameInterpolation", "method", self.method, ("linear", "nearest"))
+        check_choice("FrameInterpolation", "method", self.method, ("linear", "nearest", "module"))
+        if self.method == "module":
+            check_module_name("FrameInterpolation", "module", self.module)
+        elif self.module is not None:
+            raise ValueError(
+                f"FrameInterpolation: module {self.module!r} is for method 'module', got method {self.method!r}"
+            )
+
+    @property
+    def frame_module(self) -> str | None:
+        """The module that makes frames between two others; None: they are blended."""
+        return self.module
+
+    def fingerprint(self) -> str:
+        """The module and its weights, as text; a ``ValueError`` where the module is not registered."""
+        return "" if self.module is None else fingerprint_of("FrameInterpolation", self.module)
 
     def retime(self, draws: Draws, frames: np.ndarray, videos: Videos) -> tuple[np.ndarray, None]:
         """The frames as float64, or rounded half up to int32; nothing is drawn."""
-        if self.method == "linear":
-            return frames.astype(np.float64), None
-        return np.floor(frames + 0.5).astype(np.int32), None
+        if self.method == "nearest":
+            return np.floor(frames + 0.5).astype(np.int32), None
+        return frames.astype(np.float64), None

@@ -44,11 +44,24 @@ def as_operator(fn: Any, function: Callable, clips: Any, args: Any) -> Any:
         A node of the graph, on the device of ``clips``.
     """
     rows, on_gpu = args.rows(), clips.device == "gpu"
-    function = partial(function, num_threads=args.num_threads)
+    function = _telling(partial(function, num_threads=args.num_threads), args)
     return fn.python_function(
         clips, rows.gpu() if on_gpu else rows, function=_on_dali_stream(function) if on_gpu else function,
         batch_processing=True, device=clips.device, output_layouts="FHWC",
     )  # fmt: skip
+
+
+def _telling(function, args):
+    """Let the graph know what the function raises."""
+
+    def call(*inputs):
+        try:
+            return function(*inputs)
+        except Exception as error:
+            args.fail(error)
+            raise
+
+    return call
 
 
 def _on_dali_stream(function):

@@ -1,0 +1,185 @@
+"""examples/interpolation: networks between two frames, against arithmetic by hand; and the program that trains them."""
+
+import importlib.util
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import dali_vidaug as dv
+from dali_vidaug.commands.demo import make_videos
+
+FOLDER = Path(__file__).parent.parent / "examples" / "interpolation"
+
+
+def module_of(name):
+    """A module of the examples; train.py there is not the train.py of the folder above."""
+    spec = importlib.util.spec_from_file_location(f"interpolation_{name}", FOLDER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+networks = module_of("networks")
+TIMES = torch.tensor([0.125, 0.5, 0.75])
+
+
+def pair(height=37, width=50, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand((2, 1, 3, height, width), generator=generator).unbind(0)
+
+
+@pytest.mark.parametrize("kind", networks.KINDS)
+@pytest.mark.parametrize("size", [(1, 1), (37, 50), (16, 32)], ids=str)
+def test_before_training_each_network_blends(kind, size):
+    """So training begins where the kernel is, and cannot but gain."""
+    first, last = pair(*size)
+    with torch.no_grad():
+        made = networks.KINDS[kind]()(first, last, TIMES)
+    expected = torch.cat([first.lerp(last, float(t)) for t in TIMES])
+    assert made.shape == (3, 3, *size) and (made - expected).abs().max() < 1e-5
+
+
+def test_weights_of_each_pixel_are_a_convolution_where_they_are_the_same():
+    """Torch's convolution of the padded frame is the oracle; of a separable kernel, that of the outer product."""
+    frame, _ = pair()
+    for separable in (True, False):
+        network = networks.AdaptiveConvolution(5, separable)
+        down, right, full = torch.randn(5), torch.randn(5), torch.randn(5, 5)
+        kernel = down[:, None] * right if separable else full
+        weights = torch.cat([down, right]) if separable else full.flatten()
+        made = network.weighted(frame, weights[None, :, None, None].expand(1, -1, 37, 50))
+        padded = F.pad(frame, (2, 2, 2, 2), "replicate")
+        expected = F.conv2d(padded.transpose(0, 1), kernel[None, None]).transpose(0, 1)
+        assert (made - expected).abs().max() < 1e-4
+
+
+def test_weights_are_those_of_their_own_pixel():
+    frame, _ = pair()
+    network = networks.AdaptiveConvolution(5)
+    weights = torch.zeros(1, 10, 37, 50)
+    weights[:, 2], weights[:, 7] = 1, 1
+    weights[0, :, 10, 20] = torch.tensor([0, 0, 0, 0, 1, 1, 0, 0, 0, 0.0])  # two rows below, two columns to the left
+    made = network.weighted(frame, weights)
+    assert made[0, 0, 10, 20] == frame[0, 0, 12, 18]
+    made[0, :, 10, 20] = frame[0, :, 10, 20]
+    assert torch.equal(made, frame)
+
+
+def test_halves_of_halves():
+    """Frames at sixteenths are made by halving, and each half once."""
+    first, last = pair(4, 5)
+    network, calls = networks.AdaptiveConvolution(3), []
+
+    def middle(a, b):
+        calls.append((float(a[0, 0, 0, 0]), float(b[0, 0, 0, 0])))
+        return (a + b) / 2
+
+    network.middle = middle
+    times = torch.tensor([1, 4, 5, 8, 15.5]) / 16
+    made = network(torch.zeros_like(first), torch.ones_like(last), times)
+    assert torch.allclose(made[:, 0, 0, 0], times) and len(calls) == len(set(calls))
+
+
+@pytest.mark.parametrize("way", [(3, 0), (0, -2), (-4, 5)], ids=str)
+def test_a_flow_brings_both_frames_to_the_time_between(way):
+    """A picture that moves by whole pixels: inside, each frame of it is the picture, moved by hand."""
+    texture = pair(60, 70)[0]
+    first, last = texture, texture.roll(way[::-1], (2, 3))
+    maps = torch.zeros(1, 3, 60, 70)
+    maps[:, 0], maps[:, 1] = way[0] / 8, way[1] / 8
+    network = networks.VoxelFlow()
+    for time in (0.5, 0.25, 0.75):
+        moved = tuple(round(4 * time * step) for step in way)
+        large = network.blended(first, texture.roll(tuple(4 * s for s in way[::-1]), (2, 3)), 4 * maps, time)
+        expected = texture.roll(moved[::-1], (2, 3))
+        inner = (..., slice(24, -24), slice(24, -24))
+        assert (large[inner] - expected[inner]).abs().max() < 1e-4
+    favoured = maps.clone()
+    favoured[:, 2] = 100  # all of the last frame
+    made = network.blended(first, last, favoured, 0.5)
+    expected = networks.moved(last, 4 * maps[:, :2])
+    assert (made - expected).abs().max() < 1e-6
+
+
+def test_a_pyramid_is_undone():
+    """Two equal frames: all bands together are the frame."""
+    for height, width in ((37, 50), (16, 32)):
+        frame, _ = pair(height, width)
+        made = networks.PhaseBased()(frame, frame, TIMES)
+        assert (made - frame).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("angle, wave", [(0, 12), (30, 20), (135, 16)])
+def test_a_wave_moves_evenly(angle, wave):
+    """By a fifth of its length: the frames between are the wave on its way, from which a blend is far off."""
+    y, x = torch.meshgrid(torch.arange(80.0), torch.arange(96.0), indexing="ij")
+    along = x * math.cos(math.radians(angle)) + y * math.sin(math.radians(angle))
+
+    def at(time):
+        return (0.5 + 0.3 * torch.sin(2 * math.pi * (along - time * wave / 5) / wave)).expand(1, 3, -1, -1)
+
+    made = networks.PhaseBased()(at(0), at(1), TIMES)
+    true = torch.cat([at(t) for t in TIMES])
+    blend = torch.cat([at(0).lerp(at(1), float(t)) for t in TIMES])
+    inner = (..., slice(24, -24), slice(24, -24))
+    errors = [(frames - true)[inner].square().mean().sqrt() for frames in (made, blend)]
+    assert errors[0] < 0.3 * errors[1] and errors[1] > 0.02
+
+
+def test_a_network_is_written_and_read(tmp_path):
+    network = networks.VoxelFlow()
+    with torch.no_grad():
+        network.pyramid.last.weight.normal_()
+    networks.save(tmp_path / "flow.pt", "flow", network)
+    first, last = pair()
+    with torch.no_grad():
+        assert torch.equal(networks.load(tmp_path / "flow.pt")(first, last, TIMES), network(first, last, TIMES))
+
+
+def test_clips_that_repeat_a_frame_teach_nothing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "networks", networks)
+    train = module_of("train")
+    rng = np.random.default_rng(0)
+    first, last = rng.integers(0, 256, (2, 112, 128, 3), dtype=np.uint8)
+    first[:, :64] = last[:, :64]  # only the right half moves
+    good = np.stack([first, ((first.astype(int) + last) // 2).astype(np.uint8), last])
+    clips = [good, np.stack([first, first, last]), np.stack([first, last, last]), np.stack([first] * 3)]
+    batch = dv.augment(clips, (), layout="FHWC", device="cpu")
+    batch.clips = batch.clips.permute(0, 4, 1, 2, 3)
+    (kept,) = [found for found, _ in zip(train.triplets([batch]), range(1), strict=False)]
+    assert kept.shape == (1, 3, 3, 64, 64)
+    assert (kept[0, :, 0] - kept[0, :, 2]).abs().mean() > 0.3
+
+
+@pytest.mark.slow
+def test_training_on_moving_shapes_gains_on_the_blend(tmp_path):
+    """The whole program, for seconds; then its network makes the frames of a loader, and is nearer to the true ones."""
+    make_videos(tmp_path / "videos", per_class=3)
+    command = [sys.executable, FOLDER / "train.py", tmp_path / "videos", "--minutes", "0.25", "--leave-out", "6"]
+    command += ["--output", tmp_path / "flow.pt", "--batch-size", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "2 of 12 files were left out" in done.stdout, done.stderr
+    dv.register_module("flow", networks.load(tmp_path / "flow.pt"))
+    manifest = dv.scan(tmp_path / "videos", progress=False)
+    three = dv.draw_plan(manifest, dv.Recipe(dv.ClipSampling(3, stride=1, start="center"), (dv.Resize(160),)), [0])
+    with dv.VideoLoader(manifest, three.recipe, 1, device="cpu") as loader:
+        frames = loader.apply(three).clips[0].permute(1, 2, 3, 0).numpy()
+    made = {}
+    for method in ("linear", "module"):
+        op = dv.FrameInterpolation(method, "flow" if method == "module" else None)
+        made[method] = dv.augment([frames[::2]], (Middle(), op), layout="FHWC", device="cpu").clips[0, 0].float()
+    errors = {method: (frame - torch.from_numpy(frames[1])).square().mean() for method, frame in made.items()}
+    assert errors["module"] < errors["linear"]
+
+
+class Middle:
+    """Takes the position between the two frames of a clip."""
+
+    def retime(self, draws, frames, videos):
+        return np.full((len(frames), 1), 0.5), None
