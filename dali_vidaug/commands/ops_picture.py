@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -17,6 +18,7 @@ from dali_vidaug.description import changes_text
 
 _DRAWS = 9  # of an op; the one is drawn whose change is in the middle
 _WITHOUT_PIXELS = ("LabelSmoothing", "Normalize", "TorchModule")  # what these do cannot be seen, or is the user's
+_NO_OPS = ("CROP", "is_on_time", "name_of", "op_names", "register_module")  # what the package exports besides
 _RAMPED = "temporal"
 GROUPS: dict[str, tuple[Any, ...]] = {
     "geometry": (
@@ -47,7 +49,8 @@ def ops_picture(
 ) -> Image.Image:
     """Draw a clip, and a strip for each op of what it makes of the clip, with its options and what was drawn.
 
-    Of several draws of an op the one is shown whose change of pixels is in the middle.
+    Of several draws of an op the one is shown whose change of pixels is in the middle; of an op that ramps, the one
+    whose frames are changed most differently.
 
     Args:
         ops: any ops of a recipe but ``Normalize`` and ``LabelSmoothing``.
@@ -59,10 +62,12 @@ def ops_picture(
     strips = [Strip(clips[0], ["the clip"])]
     for op in ops:
         batch = _telling_batch(op, clips, seed)
-        lines, frames = [_title(op), changes_text(batch.plan, 0).partition(": ")[2]], batch.clips[0]
+        text, frames = changes_text(batch.plan, 0).partition(": ")[2], batch.clips[0]
         if hasattr(op, "num_crops"):
-            frames, lines[1] = batch.clips[:, 0], "a frame of each view"
-        strips.append(Strip(_fitted(frames.numpy(), clips[0].shape[1:3]), lines))
+            text, frames = "a frame of each view", batch.clips[:, 0]
+        captions = [f"{frame:.3g}" for frame in batch.plan.frames[0]] if dv.ops.is_on_time(op) else []
+        lines = [_title(op), *([text] if text else [])]
+        strips.append(Strip(_fitted(frames.numpy(), clips[0].shape[1:3]), lines, captions))
     return draw_strips(strips, height, num_frames)
 
 
@@ -75,15 +80,18 @@ def _telling_batch(op, clips, seed):
     for epoch in range(_DRAWS):
         batch = dv.augment(given, (op,), epoch=epoch, **options)
         made = _fitted(batch.clips[0].numpy(), clips[0].shape[1:3]).astype(np.float32)
-        found.append((np.abs(made - clips[0]).mean(), epoch, batch))
-    return sorted(found, key=lambda one: one[:2])[_DRAWS // 2][2]
+        found.append((np.abs(made - clips[0]).mean((1, 2, 3)), batch))
+    if getattr(op, "ramp", "constant") != "constant":
+        return max(found, key=lambda one: np.ptp(one[0]))[1]
+    return sorted(found, key=lambda one: one[0].mean())[_DRAWS // 2][1]
 
 
 def _title(op):
     """An op as it is written, with the options that are not its defaults."""
     default = {field.name: field.default for field in fields(op)}
-    given = [f"{name}={getattr(op, name)!r}" for name, value in default.items() if getattr(op, name) != value]
-    return f"{type(op).__name__}({', '.join(given)})"
+    called = dv.ops.name_of(op)
+    given = [(name, getattr(op, name)) for name, value in default.items() if getattr(op, name) not in (value, called)]
+    return f"{called}({', '.join(f'{name}={value!r}' for name, value in given)})"
 
 
 def _fitted(frames, shape):
@@ -110,33 +118,36 @@ def named_ops(names: Collection[str]) -> list[Any]:
     Raises:
         ValueError: there is no such op, or its work cannot be seen.
     """
-    public = {name: getattr(all_ops, name) for name in all_ops.__all__ if name not in _WITHOUT_PIXELS}
-    known = {name: op for name, op in public.items() if isinstance(op, type)}
-    by_name, found = {name.lower(): name for name in known}, list[Any]()
+    public = {name: getattr(all_ops, name) for name in all_ops.__all__ if name not in (*_WITHOUT_PIXELS, *_NO_OPS)}
+    by_name, found = {name.lower(): name for name in public}, list[Any]()
     for name in names:
         if name.lower() == "all":
-            found += [_shown(known[one]) for one in sorted(known)]
+            found += [_shown(one, maker) for one, maker in sorted(public.items())]
         elif name.lower() in GROUPS:
             found += GROUPS[name.lower()]
-        elif name.lower() in by_name:
-            found.append(_shown(known[by_name[name.lower()]]))
+        elif one := by_name.get(name.lower()):
+            found.append(_shown(one, public[one]))
         else:
-            found.append(_written(name, known))
+            found.append(_written(name, public))
     return found
 
 
-def _shown(kind):
-    """An op of a class, with options with which it always does something that can be seen."""
-    op = _SHOWN.get(kind.__name__) or kind()
+def _shown(name, maker):
+    """An op, with options with which it always does something that can be seen."""
+    op = _SHOWN.get(name) or maker()
     return replace(op, probability=1.0) if any(field.name == "probability" for field in fields(op)) else op
 
 
-def _written(text, known):
+def _written(text, public):
+    known = {name: op for name, op in public.items() if isinstance(op, type)}
+    call = re.fullmatch(r"(?:dv\.)?(\w+)\(\)", text.strip())
+    if call and call[1] in public:  # also a function that makes ops, as CutMix
+        return public[call[1]]()
     try:
         (op,) = dv.Recipe.parse(f"Recipe(ops=({with_names(text, known)},))").ops
     except (SyntaxError, ValueError) as error:
         why = f"cannot read {text!r}" if isinstance(error, SyntaxError) else str(error)
-        raise ValueError(f"--ops: {why}; ops are all, {', '.join([*GROUPS, *sorted(known)])}") from error
+        raise ValueError(f"--ops: {why}; ops are all, {', '.join([*GROUPS, *sorted(public)])}") from error
     if type(op).__name__ in _WITHOUT_PIXELS:
         raise ValueError(f"--ops: what {type(op).__name__} does cannot be drawn")
     return op
