@@ -159,13 +159,13 @@ def test_frames_that_repeat_teach_nothing(monkeypatch):
 @pytest.mark.slow
 def test_training_on_moving_shapes_gains_on_the_blend(tmp_path):
     """The whole program, for seconds; then its network makes the frames of a loader, and is nearer to the true ones."""
-    make_videos(tmp_path / "videos", per_class=3)
-    command = [sys.executable, FOLDER / "train.py", tmp_path / "videos", "--minutes", "0.25", "--leave-out", "6"]
+    make_videos(tmp_path / "videos", per_class=2)
+    command = [sys.executable, FOLDER / "train.py", tmp_path / "videos", "--minutes", "0.15", "--leave-out", "6"]
     command += ["--output", tmp_path / "flow.pt", "--triplets", "200"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "2 of 12 files were left out" in done.stdout, done.stderr
+    assert done.returncode == 0 and "2 of 8 files were left out" in done.stdout, done.stderr
     dv.register_module("flow", networks.load(tmp_path / "flow.pt"))
-    manifest = dv.scan(tmp_path / "videos", progress=False)
+    manifest = dv.scan(tmp_path / "videos", progress=False).select([0])  # a file that was left out
     three = dv.draw_plan(manifest, dv.Recipe(dv.ClipSampling(3, stride=1, start="center"), (dv.Resize(160),)), [0])
     with dv.VideoLoader(manifest, three.recipe, 1, device="cpu") as loader:
         frames = loader.apply(three).clips[0].permute(1, 2, 3, 0).numpy()

@@ -16,8 +16,11 @@ from dali_vidaug.errors import OpError, one_line
 from dali_vidaug.ops.operator import structured
 from dali_vidaug.ops.registry import is_network, kind_of, registered
 from dali_vidaug.pixel_order import put_together, take_apart
+from dali_vidaug.recycled import Recycled
 
 LOWEST, HIGHEST = -1.0, 2.0  # of floats for values in [0, 1]: what is outside has another range
+_memory = Recycled(kept=4)  # of floats: fresh pages would cost more than the pass over them
+_PIECE = 1 << 16  # values
 _TABLES: dict[str, np.ndarray] = {
     "float32": (np.arange(256, dtype=np.float32) / 255)[None].repeat(3, 0),
     "uint8": np.arange(256, dtype=np.uint8)[None].repeat(3, 0),
@@ -177,7 +180,7 @@ def as_tensors(clips: Sequence[Any], dtype: str, by_frame: bool = False, num_thr
     """
     if isinstance(clips[0], np.ndarray):
         parts = list(clips[0][:, None]) if by_frame else list(clips)
-        out = np.empty((len(parts), 3, *parts[0].shape[:3]), _TABLES[dtype].dtype)
+        out = _memory.take((len(parts), 3, *parts[0].shape[:3]), _TABLES[dtype].dtype)
         take_apart(parts, _TABLES[dtype], np.zeros(len(parts), bool), out, num_threads)
         tensor = torch.from_numpy(out)
         return tensor[:, :, 0] if by_frame else tensor
@@ -192,13 +195,22 @@ def as_tensors(clips: Sequence[Any], dtype: str, by_frame: bool = False, num_thr
 def as_arrays(made: torch.Tensor, clips: Sequence[Any]) -> list[Any]:
     """What a module has made as arrays like the clips that it was given: (F, H, W, 3) uint8."""
     if made.is_floating_point():
-        made = made.mul(255).add_(0.5).clamp_(0, 255).to(torch.uint8)
+        made = _levels(made)
     if made.ndim == 4:  # frames
         made = made.transpose(0, 1)[None]
     if isinstance(clips[0], np.ndarray):
         return [put_together(planes.contiguous().numpy()) for planes in made]
     from_dlpack = sys.modules["cupy"].from_dlpack
     return [from_dlpack(clip) for clip in made.permute(0, 2, 3, 4, 1).contiguous()]
+
+
+def _levels(made):
+    """Values in [0, 1] as bytes: rounded half up, clamped. On the CPU by pieces that stay in the cache."""
+    out = torch.empty(made.shape, dtype=torch.uint8, device=made.device)
+    size = _PIECE if made.device.type == "cpu" else max(made.numel(), 1)
+    for part, levels in zip(made.reshape(-1).split(size), out.view(-1).split(size), strict=True):
+        levels.copy_(part.mul(255).add_(0.5).clamp_(0, 255))
+    return out
 
 
 def interpolate_by(

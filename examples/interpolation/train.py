@@ -104,6 +104,8 @@ def main():
     network = networks.KINDS[options.kind]()
     with dv.VideoLoader(manifest.select(np.array(rows)), RECIPE, 4, seed=options.seed, drop_last=False) as loader:
         data = collect(loader, options.triplets)
+    if not len(data):
+        raise SystemExit(f"{options.videos}: nothing moves evenly in these videos")
     losses = train(network, data, options.minutes, seed=options.seed)
     networks.save(options.output, options.kind, network)
     mine, blend = losses[-max(len(losses) // 5, 1) :].mean(0)
