@@ -35,7 +35,7 @@ KERNELS = {
     "interpolate": interpolate_args(20),
     "color": color_args(4, 16),
     "blur": blur_args(16),
-    "motion": motion_args(2),
+    "motion": motion_args(16),
     "background": background_args(16),
     "warp": warp_dtype(16),
 }
