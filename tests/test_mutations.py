@@ -321,7 +321,7 @@ MUTATIONS = [
     ("graph.py", "[file is not _NO_FILE for file in files]", "[file is _NO_FILE for file in files]", "test_hybrid.py"),
     ("graph.py", "            self._done.synchronize()\n", "            pass\n", "test_streams.py"),
     ("graph.py", "columns.check(plan.args[name])", "pass", "test_own_ops.py"),
-    ("graph.py", "_check_shapes([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs)", "pass", "test_own_ops.py"),
+    ("graph.py", "check_shapes([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs)", "pass", "test_own_ops.py"),
     ("graph.py", "self._measured[self._num_in_decoder + i] = clips.shape()", "pass", "test_own_ops.py"),
     ("plan.py", "if set(self.args) != set(self.recipe.names):", "if False:", "test_edited_plans.py"),
     ("make.py", "plan.check(*self.manifest.frame_sizes(plan.samples))", "pass", "test_edited_plans.py"),
