@@ -222,6 +222,8 @@ BAD = {
     "several": (lambda c: (c, c), "must return a tensor, got tuple"),
     "nothing": (lambda c: None, "must return a tensor, got NoneType"),
     "array": (lambda c: c.numpy(), "must return a tensor, got ndarray"),
+    "layout": (lambda c: c.to_sparse(), "must return layout torch.strided, got torch.sparse_coo"),
+    "exits": (lambda c: sys.exit(3), "failed on clip 1: SystemExit: 3"),
     "raises": (raises, "failed on clip 1: IndexError: index 9 is out of bounds"),
     "nan": (one_bad_value(np.nan), r"must return values in \[0, 1\], got nan at \[0, 2, 1, 3, 4\] of \[1, 3, 2"),
     "inf": (one_bad_value(np.inf), r"must return values in \[0, 1\], got inf at \[0, 2, 1, 3, 4\]"),
@@ -637,6 +639,26 @@ def test_options_of_interpolation():
     ):
         with pytest.raises(ValueError, match=f"FrameInterpolation: {message}"):
             dv.FrameInterpolation(**options)
+
+
+def test_a_network_without_weights_yet_is_named():
+    dv.register_module("net", torch.nn.LazyConv3d(3, 1))
+    with pytest.raises(ValueError, match=r"TorchModule: the weights of module 'net' \(LazyConv3d\) cannot be read: "):
+        dv.TorchModule("net").fingerprint()
+    clips = noise_clips((2, 4, 4))
+    augment(clips, dv.TorchModule("net"))  # the first call makes them
+    assert dv.TorchModule("net").fingerprint().startswith("Conv3d ")
+
+
+def test_results_that_have_gradients_or_strides_are_taken():
+    clips = noise_clips((2, 4, 5))
+    for module in (
+        lambda c: torch.nn.Parameter(c),
+        lambda c: c.flip(-1).flip(-1),
+        lambda c: c.transpose(3, 4).contiguous().transpose(3, 4),
+    ):
+        dv.register_module("net", module)
+        assert (augment(clips, dv.TorchModule("net")).clips.numpy() == np.stack(clips)).all()
 
 
 def test_a_fingerprint_reads_weights_of_every_dtype():

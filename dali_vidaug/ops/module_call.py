@@ -70,12 +70,13 @@ class Module:
         try:
             with torch.no_grad():
                 made = module(*inputs, **arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise OpError(f"{self._title} failed on {place}: {type(error).__name__}: {one_line(error)}") from error
         if not isinstance(made, torch.Tensor):
             raise OpError(f"{self._title} must return a tensor, got {type(made).__name__} for {place}")
+        made = made.detach()
         found = (("shape", tuple(made.shape), tuple(shape)), ("dtype", made.dtype, kind))
-        for what, got, wanted in (*found, ("device", made.device, device)):
+        for what, got, wanted in (*found, ("device", made.device, device), ("layout", made.layout, torch.strided)):
             if got != wanted:
                 raise OpError(f"{self._title} must return {what} {wanted}, got {got} for {place}")
         if made.is_floating_point():

@@ -81,9 +81,12 @@ def fingerprint_of(op: str, name: str) -> str:
     module: Any = registered(op, name)
     if not is_network(module):
         return kind_of(module)
-    digest = hashlib.blake2b(digest_size=8)
-    for key, value in module.state_dict().items():
-        digest.update(f"{key} {getattr(value, 'dtype', '')} {tuple(getattr(value, 'shape', ()))}".encode())
-        if hasattr(value, "detach"):
-            digest.update(value.detach().cpu().contiguous().flatten().view(sys.modules["torch"].uint8).numpy().data)
+    digest, torch = hashlib.blake2b(digest_size=8), sys.modules["torch"]
+    try:
+        for key, value in module.state_dict().items():
+            digest.update(f"{key} {getattr(value, 'dtype', '')} {tuple(getattr(value, 'shape', ()))}".encode())
+            if isinstance(value, torch.Tensor):
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    except RuntimeError as error:  # as of layers that get their weights in the first call
+        raise ValueError(f"{op}: the weights of module {name!r} ({kind_of(module)}) cannot be read: {error}") from error
     return f"{kind_of(module)} {digest.hexdigest()}"
