@@ -118,7 +118,7 @@ def test_a_pyramid_is_undone():
 @pytest.mark.parametrize("angle, wave", [(0, 12), (30, 20), (135, 16)])
 def test_a_wave_moves_evenly(angle, wave):
     """By a fifth of its length: the frames between are the wave on its way, from which a blend is far off."""
-    y, x = torch.meshgrid(torch.arange(80.0), torch.arange(96.0), indexing="ij")
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(72.0), indexing="ij")
     along = x * math.cos(math.radians(angle)) + y * math.sin(math.radians(angle))
 
     def at(time):
