@@ -204,7 +204,6 @@ def test_every_op_is_seen_in_its_strip(op, monkeypatch):
     """With the options that its name stands for, the strip differs from the clip."""
     drawn = []
     monkeypatch.setattr(ops_picture_module, "draw_strips", lambda strips, height, num_frames: drawn.extend(strips))
-    monkeypatch.setattr(ops_picture_module, "_DRAWS", 3)
     clips = [example_clip(6), 255 - example_clip(6)[:, :, ::-1]]
     ops_picture_module.ops_picture([op], clips)
     clip, made = drawn
