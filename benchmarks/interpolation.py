@@ -15,6 +15,9 @@ The ways with motion, of which the package has none:
 - codec: the same with vectors of H.264 between the two neighbours, encoded for this purpose without B frames, which is
   the best case. The vectors of a real file lead to other frames, too.
 - ffmpeg: its filter ``minterpolate``, given all neighbours as a video.
+
+With ``--networks`` there is a column for each network that examples/interpolation/train.py has written, and for
+``phase``, which needs no training. They are called as the package calls them (``dv.FrameInterpolation("module")``).
 """
 
 import argparse
@@ -27,9 +30,13 @@ from pathlib import Path
 import av
 import numpy as np
 
+import dali_vidaug as dv
 from dali_vidaug.ops.interpolate import interpolate, interpolate_rows
+from dali_vidaug.ops.module_call import Module, interpolate_by
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "interpolation"))
+import networks
 import reference
 from conftest import assert_pixels
 
@@ -89,6 +96,19 @@ def blocks(before, after):
 
 def codec(before, after):
     return compensated(before, after, codec_vectors(before, after))
+
+
+def by_network(path):
+    """The way of a network that is called as in the graph, by its file; "phase" has none."""
+    name = Path(path).stem
+    dv.register_module(name, networks.PhaseBased() if path == "phase" else networks.load(path))
+    module, rows = Module("FrameInterpolation", name), interpolate_rows(np.array([[0.5]]))
+
+    def way(before, after):
+        return interpolate_by(module, [np.stack([before, after])], rows, rows.dtype, 32768)[0][0]
+
+    way.__name__ = name
+    return way
 
 
 # Motion. Vectors are (rows, columns, 2) int for the nodes of a grid: pixels from the frame before to the one after.
@@ -274,7 +294,7 @@ def measure(path, options):
     spread = np.linspace(0, len(left_out) - 1, options.frames).round().astype(int)
     for i in np.unique(left_out[spread]).tolist():
         before, middle, after = frames[i - 1 : i + 2]
-        made = {way.__name__: way(before, after) for way in (nearest, linear, blocks, codec)}
+        made = {way.__name__: way(before, after) for way in (nearest, linear, blocks, codec, *options.ways)}
         made["ffmpeg"] = with_ffmpeg[i]
         yield (error(before, middle), error(after, middle)), {name: error(out, middle) for name, out in made.items()}
 
@@ -286,8 +306,10 @@ def main():
     parser.add_argument("--frames", type=int, default=4, help="left out of each video (default: 4)")
     parser.add_argument("--most", type=int, default=150, help="frames read of a video (default: 150)")
     parser.add_argument("--size", type=int, default=256, help="pixels of the shorter side (default: 256)")
+    parser.add_argument("--networks", nargs="+", default=[], help="files of trained networks, and phase")
     options = parser.parse_args()
-    ways = ("nearest", "linear", "blocks", "codec", "ffmpeg")
+    options.ways = [by_network(path) for path in options.networks]
+    ways = ("nearest", "linear", "blocks", "codec", "ffmpeg", *(way.__name__ for way in options.ways))
     print(f"| videos | left-out frames | {' | '.join(ways)} |\n|---|---|{'---|' * len(ways)}", flush=True)
     for folder in options.videos:
         paths = sorted(path for path in folder.rglob("*") if path.suffix in VIDEOS) if folder.is_dir() else [folder]

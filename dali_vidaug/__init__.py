@@ -63,8 +63,10 @@ from dali_vidaug.ops import (
     TemporalJitter,
     TenCrop,
     ThreeCrop,
+    TorchModule,
     TrivialAugment,
     VideoMix,
+    register_module,
 )
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
@@ -176,6 +178,7 @@ __all__ = [
     "TemporalJitter",
     "TenCrop",
     "ThreeCrop",
+    "TorchModule",
     "TrivialAugment",
     "VJEPA2Sampling",
     "VideoLoader",
@@ -188,6 +191,7 @@ __all__ = [
     "check_op",
     "draw_plan",
     "pixel_matrices",
+    "register_module",
     "scan",
 ]
 

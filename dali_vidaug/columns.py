@@ -33,16 +33,19 @@ class Columns:
     DALI's arguments that need one); ``args.rows()`` the whole rows as bytes, for kernels. All are on the CPU.
 
     Attributes:
+        name: of the op.
         fields: the dtype of the op's arguments.
         dtype: DALI's type of normalised clips.
         num_threads: of the graph.
+        failure: what the op's function raised in the batch that is being made.
         sizes_unsure: the clips may have other sizes than the arguments were drawn for; ``Graph`` then measures them.
     """
 
     def __init__(self, name: str, dtype: np.dtype | None, settings: Settings):
-        self._name, self.fields = name, dtype if dtype is not None else np.dtype([])
+        self.name, self.fields = name, dtype if dtype is not None else np.dtype([])
         self.dtype, self.num_threads = _CLIP_TYPES[settings.dtype], settings.num_threads
         self.sizes_unsure = False
+        self.failure: Exception | None = None
         self._nodes: dict[str, Any] = {}
         self._extract: dict[str, Callable] = {}  # by input of the pipeline: what it is fed, from the rows of a batch
 
@@ -50,9 +53,9 @@ class Columns:
         if key not in self._nodes:
             if kind not in _DALI_TYPES:
                 raise TypeError(
-                    f"{self._name}: argument {key} is {kind}, which DALI does not have; use an integer or a float"
+                    f"{self.name}: argument {key} is {kind}, which DALI does not have; use an integer or a float"
                 )
-            name = f"{self._name}.{key}"
+            name = f"{self.name}.{key}"
             self._nodes[key] = fn.external_source(name=name, dtype=_DALI_TYPES[kind], ndim=ndim, device="cpu")
             self._extract[name] = extract
         return self._nodes[key]
@@ -70,7 +73,7 @@ class Columns:
         for name in names:
             if name not in self:
                 known = ", ".join(self.fields.names or ()) or "none"
-                raise KeyError(f"{self._name}: no argument {name!r}; there are {known}")
+                raise KeyError(f"{self.name}: no argument {name!r}; there are {known}")
         if isinstance(fields, tuple):
             return self._node(
                 "+".join(names), np.dtype("f4"), 1, lambda rows: np.stack([rows[n] for n in names], 1).astype("f4")
@@ -89,11 +92,15 @@ class Columns:
             "rows", np.dtype("u1"), 1, lambda rows: np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1)
         )
 
+    def fail(self, error: Exception) -> None:
+        """Keep what the op's function has raised: DALI keeps only its text."""
+        self.failure = error
+
     def check(self, rows: np.ndarray | None) -> None:
         """Refuse rows of another dtype than that for which the graph is built."""
         dtype = np.dtype([]) if rows is None else rows.dtype
         if dtype != self.fields:
-            raise TypeError(f"{self._name}: arguments are {dtype}, but those of an earlier batch were {self.fields}")
+            raise TypeError(f"{self.name}: arguments are {dtype}, but those of an earlier batch were {self.fields}")
 
     def feed(self, pipeline: Pipeline, rows: np.ndarray) -> None:
         """Give the rows of a batch to the pipeline."""
@@ -112,6 +119,7 @@ class EncodedColumns:
     def __init__(self, args, encoded):
         self._args, self._encoded = args, encoded
         self.dtype, self.fields, self.num_threads, self.names = args.dtype, args.fields, args.num_threads, args.names
+        self.fail = args.fail
 
     def __contains__(self, field):
         return field in self._args

@@ -17,7 +17,6 @@ from dali_vidaug.pixel_order import mirror
 from dali_vidaug.planes import Planes
 
 Step = tuple[str, Any]  # the name of an op, and the op
-SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 BLENDING = "positions between frames"  # the name of a step that no recipe has
 
 
@@ -25,37 +24,6 @@ def num_direct(steps: Sequence[Step]) -> int:
     """How many of the last steps need no DALI on the CPU: they ``run``, or do nothing but mirror."""
     needs = [not (hasattr(op, "run") or getattr(op, "mirrors", False)) for _, op in reversed(steps)]
     return [*needs, True].index(True)
-
-
-def check_sizes(
-    shapes: Sequence[Sequence[int]], given: Sequence[Sequence[int]], blended: int | None, args: dict[str, Any],
-    names: Sequence[str],
-) -> None:  # fmt: skip
-    """Refuse clips that some ops leave with other sizes than their arguments say.
-
-    Args:
-        shapes: of the B clips, (C, F, H, W).
-        given: before the ops, (F, H, W).
-        blended: the number of frames after positions between frames were blended, if they were.
-        args: the arguments of each op, (B,), by its name.
-        names: of the ops.
-
-    Raises:
-        ValueError: a size differs.
-    """
-    sizes = [list(size) if blended is None else [blended, *size[1:]] for size in given]
-    for rows in (args[name] for name in names):
-        for side, field in enumerate(SIZE_FIELDS):
-            if rows is not None and field in rows.dtype.names:
-                for size, value in zip(sizes, rows[field].tolist(), strict=True):
-                    size[side] = value
-    for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True)):
-        if tuple(shape) != (3, *size):
-            raise ValueError(
-                f"clip {i} leaves the ops {', '.join(names)} as {tuple(shape)} (channels, frames, height, "
-                f"width), but their arguments say {(3, *size)}: an op that changes the size says so in out_frames, or "
-                "out_height and out_width"
-            )
 
 
 class Direct:

@@ -12,7 +12,7 @@ from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
 from dali_vidaug.columns import Columns, EncodedColumns, split
-from dali_vidaug.direct import BLENDING, SIZE_FIELDS, Direct, check_sizes, num_direct
+from dali_vidaug.direct import BLENDING, Direct, num_direct
 from dali_vidaug.errors import naming
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
@@ -21,6 +21,7 @@ from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.plan import Plan
 from dali_vidaug.planes import planes_of
 from dali_vidaug.recipe import Recipe
+from dali_vidaug.results import SIZE_FIELDS, check_sizes, op_failures
 from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
@@ -41,11 +42,6 @@ class Encoded(NamedTuple):
     positions: np.ndarray
     video: Video
     colors: np.ndarray
-
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """(F, H, W) of the clip."""
-        return len(self.positions), *self.video.shown_size
 
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
@@ -132,7 +128,8 @@ class Graph:
         ops = self._recipe.pixel_ops
         steps = ops[self._num_in_decoder :]
         if self._blends:
-            blending = BLENDING, Interpolation(plan.frames.shape[1])
+            modules = [op.frame_module for _, op in self._recipe.time_ops if hasattr(op, "frame_module")]
+            blending = BLENDING, Interpolation(plan.frames.shape[1], *modules[-1:])
             steps.insert(max(_num_leading(self._recipe) - self._num_in_decoder, 0), blending)
         return steps
 
@@ -214,11 +211,12 @@ class Graph:
         Raises:
             RuntimeError: DALI could not decode or process a clip; later batches are not affected.
             TypeError: the arguments of an op are of another dtype than before.
-            ValueError: an op has changed the size of a clip without saying so in its arguments.
+            ValueError: an op has changed the size of a clip without saying so in its arguments; an ``OpError`` when the
+                function of an op failed.
         """
         if between_frames(plan.frames) != self._blends:
             raise TypeError(
-                f"frames are {plan.frames.dtype}, but those of the plan for which the graph is built were not"
+                f"frames are {plan.frames.dtype}, but those of the plan that the graph is built for were not"
             )
         args = _rows(plan)
         for name, columns in self._columns.items():
@@ -239,7 +237,10 @@ class Graph:
     def _check(self, shapes, plan, inputs, last=None):
         """The clips that leave an op, or all, are as large as their arguments say. Labels are mixed by that."""
         names = self._recipe.names[len(self._recipe.time_ops) :]
-        given = [clip.size if isinstance(clip, Encoded) else clip.shape[:3] for clip in inputs]
+        given = [
+            (len(clip.positions), *clip.video.shown_size) if isinstance(clip, Encoded) else clip.shape[:3]
+            for clip in inputs
+        ]
         check_sizes(shapes, given, plan.frames.shape[1] if self._blends else None, plan.args,
                     names[: names.index(last) + 1] if last else names)  # fmt: skip
 
@@ -257,8 +258,9 @@ class Graph:
         # that the next batch overwrites (MakeContiguousMixed). Whoever takes batches does not wait for this.
         if self._done is not None:
             self._done.synchronize()
-        self.pipeline.schedule_run()
-        clips, *measured = self.pipeline.share_outputs(stream)
+        with op_failures(plan, self._columns.values()):
+            self.pipeline.schedule_run()
+            clips, *measured = self.pipeline.share_outputs(stream)
         measured = [np.array(sizes.as_array()) for sizes in measured]
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()

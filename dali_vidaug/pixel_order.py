@@ -1,4 +1,4 @@
-"""Pixels from planes to packed RGB, and from packed RGB to channels first: on the CPU."""
+"""Pixels from planes to packed RGB and back, on the CPU."""
 
 from __future__ import annotations
 
@@ -54,6 +54,23 @@ def mirror_frame(frame: np.ndarray) -> None:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.flags.c_contiguous:
         raise ValueError(f"mirror_frame: must be (H, W, 3) uint8, contiguous, got {frame.shape} {frame.dtype}")
     library().mirror(frame.ctypes.data, frame.shape[0], frame.shape[1], frame.ctypes.data)
+
+
+def put_together(planes: np.ndarray) -> np.ndarray:
+    """Channels as packed RGB, on the CPU.
+
+    Args:
+        planes: (3, F, H, W) uint8, C-contiguous.
+
+    Returns:
+        (F, H, W, 3), new.
+    """
+    channels, frames, height, width = planes.shape
+    if channels != 3 or planes.dtype != np.uint8 or not planes.flags.c_contiguous:
+        raise ValueError(f"put_together: planes must be (3, F, H, W) uint8, contiguous, got {planes.shape}")
+    out, address, size = np.empty((frames, height, width, 3), np.uint8), planes.ctypes.data, planes[0].size
+    library().interleave(address, address + size, address + 2 * size, width, out.ctypes.data, frames * height, width)
+    return out
 
 
 def take_apart(

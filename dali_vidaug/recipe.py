@@ -115,6 +115,16 @@ class Recipe:
         """How many clips are made of each sample."""
         return num_clips(self.sampling)
 
+    def fingerprints(self) -> dict[str, str]:
+        """For each op that has more than its options, such as a network, a text that another one would not have.
+
+        Raises:
+            ValueError: what an op has besides its options is missing.
+        """
+        named = zip(self.names, self.ops, strict=True)
+        found = {name: op.fingerprint() for name, op in named if hasattr(op, "fingerprint")}
+        return {name: text for name, text in found.items() if text}
+
     @classmethod
     def parse(cls, text: str, classes: Iterable[type] = ()) -> Recipe:
         """Read ``repr(recipe)``. No code is run: only calls of known classes with literal arguments are accepted.

@@ -105,6 +105,7 @@ def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) ->
         recipe: of the loader.
         manifest: its ``fingerprint``.
     """
+    modules = recipe.fingerprints()
     return {
         "plan_version": PLAN_VERSION,
         "seed": schedule.seed,
@@ -117,6 +118,7 @@ def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) ->
         "num_clips": recipe.num_clips,
         "repeats": schedule.repeats,
         "manifest": dict(manifest),
+        **({"modules": modules} if modules else {}),
     }
 
 

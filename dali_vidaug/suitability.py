@@ -33,8 +33,10 @@ def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, in
         The sizes (F, H, W) of the clips after the last op.
 
     Raises:
-        ValueError: it leaves clips of different sizes; or the manifest has boxes, and an op does not say where they go.
+        ValueError: it leaves clips of different sizes; an op lacks its module; or the manifest has boxes, and an op
+            does not say where they go.
     """
+    recipe.fingerprints()
     more = np.arange(min(len(manifest), _VIDEOS_MORE))  # ops may leave random sizes of frames that are equal
     samples = np.union1d(manifest.unique_sizes(), more)
     height, width = manifest.frame_sizes(samples)

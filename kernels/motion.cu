@@ -7,13 +7,14 @@
 const int32_t WINDOW_MAX = 64;
 
 struct MotionArgs {
-  int32_t before, after;  // frames in the window besides the frame itself; before + after < WINDOW_MAX
+  int32_t num_values;  // at least the clip's frames
+  int32_t window[1];   // [num_values], frames that are averaged, [1, WINDOW_MAX]; an even number has one more after
 };
 
 DEVICE void motion_row(const Clip& clip, const MotionArgs& args, int32_t, int32_t frame, int32_t y) {
   // A window that is not possible counts as the nearest one, so that no other memory is read.
-  const int32_t before = args.before < 0 ? 0 : args.before >= WINDOW_MAX ? WINDOW_MAX - 1 : args.before;
-  const int32_t room = WINDOW_MAX - 1 - before, after = args.after < 0 ? 0 : args.after > room ? room : args.after;
+  const int32_t asked = args.window[frame], window = asked < 1 ? 1 : asked > WINDOW_MAX ? WINDOW_MAX : asked;
+  const int32_t before = (window - 1) / 2, after = window / 2;
   const int32_t first = frame < before ? 0 : frame - before;
   const int32_t last = clip.frames - 1 - frame < after ? clip.frames - 1 : frame + after;
   const int32_t count = last - first + 1;

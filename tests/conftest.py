@@ -301,6 +301,14 @@ def make_plan(recipe, shapes, seed=0):
     )  # fmt: skip
 
 
+def default_op(name):
+    """An op of the package with its defaults; TorchModule, which has none, with a module that changes nothing."""
+    if name == "TorchModule":
+        dv.register_module("unchanged", lambda clips: clips)
+        return dv.TorchModule("unchanged")
+    return getattr(dv.ops, name)()
+
+
 def draw_rows(op, samples, size, seed=0, batch=0):
     """What an op draws for some samples (or for the first so many) whose clips are of a size (F, H, W)."""
     samples = np.arange(samples) if np.ndim(samples) == 0 else np.asarray(samples)

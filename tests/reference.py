@@ -274,7 +274,8 @@ def motion(clip, row):
     """Each frame as the mean of those in its window that exist, rounded half up."""
     out = []
     for t in range(len(clip)):
-        window = clip[max(t - int(row["before"]), 0) : t + int(row["after"]) + 1].astype(int)
+        count = max(int(row["window"][0][t]), 1)
+        window = clip[max(t - (count - 1) // 2, 0) : t + count // 2 + 1].astype(int)
         out.append((2 * window.sum(0) + len(window)) // (2 * len(window)))
     return np.stack(out).astype(np.uint8)
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from conftest import default_op
 
 import dali_vidaug as dv
 from dali_vidaug import ops
@@ -128,7 +129,7 @@ def test_the_ops_of_the_package_pass(name):
     elif name in ("CenterCrop", "RandomCrop", "ThreeCrop", "FiveCrop", "TenCrop"):
         check(getattr(ops, name)(32))
     else:
-        check(getattr(ops, name)())
+        check(default_op(name))
 
 
 @dataclass(frozen=True)

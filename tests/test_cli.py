@@ -103,7 +103,11 @@ def test_preview_draws_a_strip_for_each_op(numbered, tmp_path, capsys):
     assert main(["preview", "-o", str(tmp_path / "a.png")]) == 0
     video = str(next((numbered / "even").glob("*.mp4")))
     assert main(["preview", "-o", str(tmp_path / "b.png"), "--video", video, "--suite", "kim2020"]) == 0
-    for name, strips in (("a.png", 15), ("b.png", 14)):
+    assert main(["preview", "-o", str(tmp_path / "t.png"), "--suite", "torchvision", "--magnitude", "30"]) == 0
+    assert main(["preview", "-o", str(tmp_path / "o.png"), "--ops", "Reverse", "CubeCutMix()", "--video", video]) == 0
+    with Image.open(tmp_path / "o.png") as picture:
+        assert picture.height == MARGIN + 3 * (72 + MARGIN) + (1 + 2 + 2) * LINE
+    for name, strips in (("a.png", 15), ("b.png", 14), ("t.png", 13)):
         with Image.open(tmp_path / name) as picture:
             assert picture.height == MARGIN + strips * (LINE + 96 + MARGIN)
     assert main(["preview", "-o", str(tmp_path / "c.png"), "--mix", "all"]) == 0

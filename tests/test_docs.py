@@ -1,6 +1,7 @@
 """README and docs: every program runs as it is written, every link leads somewhere."""
 
 import ast
+import dataclasses
 import os
 import re
 import shutil
@@ -279,6 +280,42 @@ def test_clips_in_memory(capsys):
         "torch.Size([1, 16, 112, 112, 3])", "torch.Size([4, 16, 3, 120, 160]) torch.Size([4, 4])"
     ]  # fmt: skip
     assert scope["batch"].clips.dtype == torch.float32
+
+
+def test_the_style_of_another_clip():
+    """With the whole strength, means and deviations of each colour are those of the partner."""
+    scope: dict = {}
+    exec(program("docs/modules.md", "style exchange"), scope)
+    op = dataclasses.replace(scope["op"], arguments=(("strength", 1.0, 1.0),), probability=1.0)
+    rng = np.random.default_rng(0)
+    clips = [
+        rng.normal(rng.uniform(90, 160, 3), rng.uniform(5, 15, 3), (4, 24, 32, 3)).round().astype(np.uint8)
+        for _ in range(5)
+    ]
+    batch = dv.augment(clips, (op,), layout="FHWC", device="cpu")
+    for made, partner in zip(batch.clips.numpy(), batch.plan.args["exchange"]["partner"], strict=True):
+        np.testing.assert_allclose(made.mean((0, 1, 2)), clips[partner].mean((0, 1, 2)), atol=0.1)
+        np.testing.assert_allclose(made.std((0, 1, 2)), clips[partner].std((0, 1, 2)), rtol=0.02)
+    weak = dataclasses.replace(op, arguments=(("strength", 0.0, 0.0),))
+    assert (dv.augment(clips, (weak,), layout="FHWC", device="cpu").clips.numpy() == np.stack(clips)).all()
+
+
+def test_clips_that_a_network_makes():
+    """The bar moves as its class says, and the label is that class."""
+    scope: dict = {}
+    exec(program("docs/modules.md", "generator"), scope)
+    clips = [np.full((5, 16, 64, 3), 77, np.uint8)] * 40
+    batch = dv.augment(clips, (scope["op"],), np.eye(2)[[0] * 40], layout="FHWC", device="cpu")
+    rows = batch.plan.args["bars"]
+    made = rows["applied"] != 0
+    assert 3 < made.sum() < 25 and (batch.clips[~made] == 77).all() and (batch.targets[~made, 0] == 1).all()
+    assert set(rows["label"][made]) == {0, 1}
+    for clip, row, target in zip(batch.clips[made].numpy() / 255, rows[made], batch.targets[made], strict=True):
+        assert set(np.unique(clip)) == {0, 1} and target.argmax() == row["label"] and target.max() == 1
+        angles = np.exp(2j * np.pi * np.arange(64) / 64)  # the bar goes round: its centre as an angle
+        centres = np.angle(clip[:, 0, :, 0] @ angles)
+        steps = np.angle(np.exp(1j * np.diff(centres)))
+        assert (steps > 0).all() if row["label"] == 0 else (steps < 0).all()
 
 
 def test_links_lead_somewhere():

@@ -28,7 +28,7 @@ from dali_vidaug.ops.blend import BLEND, blend
 from dali_vidaug.ops.blur import blur, blur_args
 from dali_vidaug.ops.color import CODES, color, color_args
 from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
-from dali_vidaug.ops.motion import MOTION, background, background_args, motion
+from dali_vidaug.ops.motion import background, background_args, motion, motion_args
 from dali_vidaug.ops.randaugment import randaugment
 from dali_vidaug.ops.warp import warp, warp_rows
 
@@ -124,8 +124,8 @@ def test_frames_are_blurred(tmp_path, monkeypatch):
 def test_frames_are_blended_with_each_other(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     clips = [patterned_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (9, 5, 70), (1, 1, 1)] * 5)]
-    rows = np.zeros(len(clips), MOTION)
-    rows["before"], rows["after"] = rng.integers(0, 8, (2, len(clips)))
+    rows = np.zeros(len(clips), motion_args(9))
+    rows["window"], rows["num_values"] = rng.integers(0, 16, (len(clips), 1, 9)), 9
     outputs = on_gpu(motion, clips, rows, build("motion", rows.dtype, tmp_path), monkeypatch)
     for out, one in zip(outputs, motion(clips, rows), strict=True):
         assert_pixels(out, one)

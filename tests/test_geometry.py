@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from conftest import import_torchvision, patterned_clip, randaugment_rows, random_chains
+from conftest import default_op, import_torchvision, patterned_clip, randaugment_rows, random_chains
 
 import dali_vidaug as dv
 from dali_vidaug import geometry, kernels
@@ -312,7 +312,7 @@ def test_plans_whose_pixels_cannot_be_traced_are_refused():
 
 @pytest.mark.parametrize("name", [n for n in dv.ops.__all__ if isinstance(getattr(dv.ops, n), type)])
 def test_crops_and_flips_say_where_their_pixels_come_from(name):
-    op = getattr(dv.ops, name)()
+    op = default_op(name)
     crops, flips = getattr(op, "in_decoder", False), getattr(op, "mirrors", False)
     assert hasattr(op, "matrices") or not (crops or flips)
 

@@ -65,7 +65,7 @@ def test_check(name, context):
 
 
 def test_every_public_op_is_checked():
-    names = {name for name in dv.__all__ if hasattr(dv.ops, name)}
+    names = {name for name in dv.__all__ if hasattr(dv.ops, name)} - {"register_module"}
     assert len(names) > 20
     assert names <= {name.split(",")[0] for name in OPS}
 

@@ -1,7 +1,7 @@
 """The graph for the GPU, built but not run: DALI checks names and types, and knows every operator's devices."""
 
 import pytest
-from conftest import make_plan
+from conftest import default_op, make_plan
 from nvidia.dali import backend, fn, types
 from nvidia.dali.pipeline import Pipeline
 
@@ -13,7 +13,7 @@ from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import SUITES
 from dali_vidaug.settings import Settings
 
-NO_OPS = ("CROP", "is_on_pixels", "is_on_time", "name_of", "op_names")  # names that ``ops`` exports besides
+NO_OPS = ("CROP", "is_on_pixels", "is_on_time", "name_of", "op_names", "register_module")  # other names of ``ops``
 RECIPES = {
     "basic": (dv.RandomResizedCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
     "test": (dv.Resize(40), dv.CenterCrop(32), dv.Normalize()),
@@ -22,7 +22,7 @@ RECIPES = {
     "bytes": (dv.RandomHorizontalFlip(), dv.TrivialAugment()),
     "none": (),
     "slow": (dv.SpeedRamp(), dv.Resize(40), dv.CenterCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
-    **{name: (getattr(ops, name)(),) for name in ops.__all__ if name not in (*NO_OPS, "Mix")},
+    **{name: (default_op(name),) for name in ops.__all__ if name not in (*NO_OPS, "Mix")},
     **{f"Mix({name})": (dv.Mix(name),) for name in FAMILIES},
     **{f"RandAugmentT({suite})": (dv.RandAugmentT(8, suite=suite),) for suite in SUITES},
 }

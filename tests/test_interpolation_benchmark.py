@@ -55,7 +55,7 @@ def test_left_out_frames_are_compared_with_what_is_made_of_their_neighbours(tmp_
     """Nearly without loss: the errors are those of the frames themselves."""
     frames = moving((0, 1), 9)
     write_video(tmp_path / "x.mp4", frames, codec="libx264rgb", options={"crf": "0"}, pixel_format="rgb24")
-    options = Namespace(size=96, most=150, frames=10)
+    options = Namespace(size=96, most=150, frames=10, ways=())
     found = list(interpolation.measure(tmp_path / "x.mp4", options))
     assert len(found) == len([i for i in interpolation.ffmpeg(frames) if i < 8])
     for i, (near, made) in zip((1, 3, 5, 7), found, strict=False):

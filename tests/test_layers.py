@@ -19,16 +19,17 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert "
     "media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places "
     "media.first_bytes media.measure media.encode",
-    "ops": "ops.names ops.check ops.operator ops.ramp ops.warp ops.affine ops.camera ops.shift ops.crop "
-    "ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend ops.erase ops.mix "
-    "ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg ops.random_apply ops.suites "
-    "ops.randaugment ops.interpolate ops.jitter ops.speed ops",
+    "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
+    "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
+    "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
+    "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.conform "
     "data.split data.join data.sampled data.boxes data.manifest data.given data.segments data.header data.folder "
     "data.classes data.labels data.box_file data.box_text data.box_cvat data.box_coco data.box_table "
     "data.box_sources data.box_names data.box_video data.box_rows "
     "data.lists data.files data.known data.scan",
-    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings columns planes direct graph",
+    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings columns results planes direct "
+    "graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state suitability loader in_memory op_contract",
@@ -36,7 +37,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
-    "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.preview commands.cli",
+    "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
+    "commands.preview commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {
@@ -51,6 +53,8 @@ LAZY = {  # imports inside functions, and why
     ("", "scores"): "the same",
     ("", "in_memory"): "the same",
     ("", "op_contract"): "the same",
+    ("ops.torch_module", "ops.module_call"): "needs torch, which planning does without",
+    ("ops.interpolate", "ops.module_call"): "the same",
     ("commands.cli", "commands.demo"): "a command imports what it runs: --help answers at once",
     ("commands.cli", "commands.pictures"): "the same",
     ("commands.cli", "commands.doctor"): "the same",

@@ -6,7 +6,7 @@ import reference
 from conftest import SIGMAS, assert_pixels, draw_rows, extreme_clips, fits_distribution, noise_clips, patterned_clip
 
 import dali_vidaug as dv
-from dali_vidaug.ops.motion import MOTION, WINDOW_MAX, background, background_args, motion
+from dali_vidaug.ops.motion import WINDOW_MAX, background, background_args, motion, motion_args
 from dali_vidaug.ops.ramp import RAMPS
 
 SHAPES = [(1, 1, 1), (2, 3, 5), (5, 17, 23), (70, 2, 3), (3, 1, 40), (4, 40, 1)]
@@ -20,12 +20,22 @@ def on(device, function, clips, rows):
     return [cupy.asnumpy(out) for out in function([cupy.asarray(clip) for clip in clips], rows)]
 
 
+def window_rows(windows, frames):
+    """(B,) rows, of a window for each clip, or for each of its frames."""
+    rows = np.zeros(len(windows), motion_args(frames))
+    rows["num_values"] = frames
+    for row, window in zip(rows, windows, strict=True):
+        row["window"] = window
+    return rows
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_windows_match_the_reference(shape, device):
-    windows = [(0, 0), (0, 1), (1, 0), (1, 1), (3, 2), (0, 9), (31, 32), (63, 0), (0, 63)]
+    rng, frames = np.random.default_rng(0), shape[0] + 1
+    windows = [0, 1, 2, 3, 6, 10, 63, 64, *(rng.integers(0, 65, frames) for _ in range(6)), rng.integers(0, 4, frames)]
     clips = [patterned_clip(shape, i) for i in range(len(windows))]
     before = [clip.copy() for clip in clips]
-    rows = np.array(windows, "i4").view(MOTION)[:, 0]
+    rows = window_rows(windows, frames)
     for out, clip, row in zip(on(device, motion, clips, rows), clips, rows, strict=True):
         assert_pixels(out, reference.motion(clip, row))
     assert all(np.array_equal(a, b) for a, b in zip(clips, before, strict=True))
@@ -38,16 +48,16 @@ def test_means_are_rounded_exactly_for_every_sum_and_length():
         clip[0, 0, :, 0] = np.arange(256 * 3) % 256
         clip[1:, 0, :, 0] = np.where(np.arange(count - 1)[:, None] < np.arange(256 * 3) // 4 % count, 255, 0)
         clip[..., 1], clip[..., 2] = 255, 1
-        row = np.array([(0, count - 1)], MOTION)
+        row = window_rows([count], count)  # the frame in the middle sees all of them
         assert_pixels(motion([clip], row)[0], reference.motion(clip, row[0]))
 
 
 def test_impossible_windows_read_nothing_else(device):
     """Where rows cannot be checked, as on a GPU, they count as the nearest window that is possible."""
     (clip,) = noise_clips((80, 2, 3))
-    for asked, given in (((-5, 2), (0, 2)), ((2, -5), (2, 0)), ((500, 3), (63, 0)), ((10, 500), (10, 53))):
-        (out,) = on(device, motion, [clip], np.array([asked], MOTION))
-        assert_pixels(out, reference.motion(clip, np.array([given], MOTION)[0]))
+    for asked, given in ((-5, 1), (-(2**31), 1), (65, 64), (2**31 - 1, 64)):
+        rows, good = (window_rows([np.where(np.arange(80) == 40, window, 3)], 80) for window in (asked, given))
+        assert_pixels(on(device, motion, [clip], rows)[0], reference.motion(clip, good[0]))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -71,7 +81,7 @@ def test_impossible_frames_and_weights_read_nothing_else(device):
 
 def test_what_does_not_change_is_not_copied():
     many, (one,) = noise_clips((4, 3, 3), (4, 3, 3)), noise_clips((1, 3, 3))
-    rows = np.array([(0, 0), (1, 0)], MOTION)
+    rows = window_rows([1, (1, 1, 2, 1)], 4)
     outputs = motion(many, rows)
     assert outputs[0] is many[0] and outputs[1] is not many[1]
     assert motion([one], rows[1:])[0] is one
@@ -86,16 +96,46 @@ def test_what_does_not_change_is_not_copied():
 # ---- What is drawn
 
 
-def test_windows_are_uniform_and_lie_around_their_frame():
+def test_windows_are_uniform():
     rows = draw_rows(dv.MotionBlur((2, 5)), 8000, (16, 8, 8))
-    window = rows["before"] + rows["after"] + 1
+    assert (rows["window"] == rows["window"][..., :1]).all() and (rows["num_values"] == 16).all()
+    window = rows["window"][:, 0, 0]
     counts = np.bincount(window, minlength=6)[2:6]
     assert counts.sum() == 8000 and (abs(counts - 2000) < SIGMAS * 1500**0.5).all()
-    assert set((rows["after"] - rows["before"]).tolist()) == {0, 1}
-    assert (draw_rows(dv.MotionBlur(3), 9, (16, 8, 8)) == np.array((1, 1), MOTION)).all()
+    assert (draw_rows(dv.MotionBlur(3), 9, (16, 8, 8))["window"] == 3).all()
     still = dv.MotionBlur(3, 0.4)
     share = still.applied(draw_rows(still, 5000, (16, 8, 8))).mean()
     assert abs(share - 0.4) < SIGMAS * (0.24 / 5000) ** 0.5
+
+
+@pytest.mark.parametrize("ramp", RAMPS)
+def test_ramps_of_windows(ramp):
+    """In [1, high], the window that was drawn at its end ("temporal"), or around it, and no more random numbers."""
+    ops = [dv.MotionBlur((4, 9), ramp=kind) for kind in ("constant", ramp)]
+    plain, rows = (draw_rows(op, 2000, (16, 8, 8))["window"][:, 0] for op in ops)
+    assert rows.min() >= 1 and rows.max() <= 9
+    changes = (rows != rows[:, :1]).any(1).mean()
+    if ramp == "constant":
+        assert (rows == plain).all() and changes == 0
+    if ramp == "temporal":
+        assert (rows[:, -1] == plain[:, 0]).all() and (np.diff(rows, axis=1) >= 0).all() and changes > 0.8
+    if ramp == "temporal+":
+        middle = (rows[:, 0] + rows[:, -1]) / 2
+        kept = rows.max(1) < 9  # where it was not clipped
+        assert (abs(middle - plain[:, 0])[kept] <= 1).all() and changes > 0.7
+        assert 0.3 < (rows[:, 0] < rows[:, -1])[changes > 0].mean() < 0.7
+    if ramp == "mix":
+        assert 0.3 < changes < 0.55
+    if ramp == "fourier":
+        assert changes > 0.9
+    alone = draw_rows(dv.MotionBlur(1, ramp=ramp), 5, (16, 8, 8))
+    assert (alone["window"] == 1).all() and not dv.MotionBlur(1).applied(alone).any()
+
+
+def test_a_ramp_ends_with_its_clip():
+    counts = np.array([4, 16])
+    rows = draw_rows(dv.MotionBlur((9, 9), ramp="temporal"), 2, (counts, [8, 8], [8, 8]))["window"][:, 0]
+    assert (rows[0, 3:] == 9).all() and rows[1, -1] == 9 and rows[1, 8] < 9
 
 
 def test_frames_and_weights_are_uniform():
@@ -137,6 +177,7 @@ def test_in_the_graph_clip_i_gets_row_i_and_labels_stay(device):
         (lambda: dv.MotionBlur(65), "window must be"),
         (lambda: dv.MotionBlur(2.5), "window must be"),
         (lambda: dv.MotionBlur(probability=2), "MotionBlur: probability must be"),
+        (lambda: dv.MotionBlur(ramp="up"), "MotionBlur: ramp must be one of"),
         (lambda: dv.BackgroundMix(1.5), r"BackgroundMix: weight must be a number in \[0, 1\], or .* got 1.5"),
         (lambda: dv.BackgroundMix((0.3, 0.1)), "weight must be"),
         (lambda: dv.BackgroundMix(probability="1"), "BackgroundMix: probability must be"),
@@ -151,8 +192,9 @@ def test_bad_options_are_refused(make, message):
 @pytest.mark.parametrize(
     "op, field, value, message",
     [
-        (dv.MotionBlur(), "before", -1, "MotionBlur: before and after of row 1 must be >= 0, .* got -1 and"),
-        (dv.MotionBlur(), "after", 64, "MotionBlur: before and after of row 1 must be .* together less than 64"),
+        (dv.MotionBlur(), "window", -1, r"MotionBlur: window of row 1 must be in \[0, 64\] in every frame, got -1"),
+        (dv.MotionBlur(), "window", (1, 65), r"MotionBlur: window of row 1 must be .* got 65"),
+        (dv.MotionBlur(), "num_values", 1, "MotionBlur: num_values of row 1 must be 2, got 1"),
         (dv.BackgroundMix(), "frame", 2, r"BackgroundMix: frame of row 1 must be in \[0, 2\), got 2"),
         (dv.BackgroundMix(), "weight", 1.5, r"BackgroundMix: weight of row 1 must be in \[0, 1\], got 1.5"),
         (dv.BackgroundMix(), "weight", np.nan, "weight of row 1 must be .* got nan"),
@@ -169,6 +211,11 @@ def test_edited_plans_are_checked(op, field, value, message):
 
 
 def test_rows_for_fewer_frames_are_refused():
+    op, rows = dv.MotionBlur(), draw_rows(dv.MotionBlur(), 1, (2, 8, 8))
+    with pytest.raises(ValueError, match="MotionBlur: arguments must have a window for each of 3 frames"):
+        op.check(rows, *np.array([[3], [8], [8]]))
+    with pytest.raises(ValueError, match="the plan has values for 2 frames, but a clip has 3"):
+        motion(noise_clips((3, 8, 8)), rows)
     op, rows = dv.BackgroundMix(), draw_rows(dv.BackgroundMix(), 1, (2, 8, 8))
     with pytest.raises(ValueError, match="BackgroundMix: arguments must have a weight for each of 3 frames"):
         op.check(rows, *np.array([[3], [8], [8]]))

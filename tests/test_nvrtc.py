@@ -17,7 +17,7 @@ from dali_vidaug.ops.blur import blur, blur_args
 from dali_vidaug.ops.color import FRAME_BYTES as COLOR_FRAME_BYTES
 from dali_vidaug.ops.color import color, color_args
 from dali_vidaug.ops.interpolate import interpolate, interpolate_args
-from dali_vidaug.ops.motion import MOTION, background, background_args, motion
+from dali_vidaug.ops.motion import background, background_args, motion, motion_args
 from dali_vidaug.ops.randaugment import FRAME_BYTES, args_dtype, randaugment
 from dali_vidaug.ops.warp import warp, warp_dtype
 
@@ -35,7 +35,7 @@ KERNELS = {
     "interpolate": interpolate_args(20),
     "color": color_args(4, 16),
     "blur": blur_args(16),
-    "motion": MOTION,
+    "motion": motion_args(16),
     "background": background_args(16),
     "warp": warp_dtype(16),
 }

@@ -11,13 +11,16 @@ from nvidia.dali.ops._operators import python_function
 
 from dali_vidaug.ops.operator import as_operator
 
+FAILURES = []
+FIELDS = np.dtype([("x", "i4")])
+
 
 def function_of_operator(function, device, num_threads):
     """The function that DALI's Python operator is given."""
     taken = []
     fn = SimpleNamespace(python_function=lambda *nodes, **options: taken.append((nodes, options)))
     rows = SimpleNamespace(device="cpu", gpu=lambda: SimpleNamespace(device="gpu"))
-    args = SimpleNamespace(rows=lambda: rows, num_threads=num_threads, fields=np.dtype([("x", "i4")]))
+    args = SimpleNamespace(rows=lambda: rows, num_threads=num_threads, fields=FIELDS, fail=FAILURES.append)
     as_operator(fn, function, SimpleNamespace(device=device), args)
     ((nodes, options),) = taken
     assert [node.device for node in nodes] == [device] * 2 and options["device"] == device
@@ -60,10 +63,12 @@ def test_operators_run_on_dalis_stream_and_leave_it_alone(fake_cupy, monkeypatch
         assert run_as_dali_does(guarded, cupy, monkeypatch, clips_on(gpu)) == "clips"
         assert cupy._gpu == gpu
         cupy._gpu = 0
+    FAILURES.clear()
     for error in (ValueError, KeyboardInterrupt):
         fails[:] = [error]
         assert run_as_dali_does(guarded, cupy, monkeypatch, clips_on(1)) == f"{error.__name__}('x')"
         cupy._gpu = 0
+    assert [repr(error) for error in FAILURES] == ["ValueError('x')"]  # what the graph is told
     assert streams == [0x5000] * 4 and cupy._destroyed == [] and cupy._current == {0: [], 1: []}
     assert threads == [3] * 4
     # Without the guard it is destroyed: the test can fail.

@@ -5,7 +5,10 @@ import pytest
 from conftest import RECIPE, assert_pixels, numbered_frame, patterned_clip
 
 import dali_vidaug as dv
+from dali_vidaug.commands import ops_picture as ops_picture_module
 from dali_vidaug.commands import pictures
+from dali_vidaug.commands.demo import example_clip
+from dali_vidaug.commands.ops_picture import GROUPS, named_ops
 from dali_vidaug.commands.pictures import (
     GAP,
     LINE,
@@ -139,3 +142,73 @@ def test_an_op_that_cannot_change_such_clips_says_so(monkeypatch):
     mix_picture([Mix("FrameCutMix"), Mix("MixUp")], clips)
     assert drawn[-2].lines == ["FrameCutMix: unchanged in 1000 draws", "label 1.000 A"]
     assert "unchanged" not in drawn[-1].lines[0]
+
+
+def test_a_strip_for_each_op_shows_what_the_op_makes(monkeypatch):
+    """With its options, and what was drawn: the frames are those of the plan that is described."""
+    clips, drawn = [np.stack([numbered_frame(10 * k + i) for i in range(6)]) for k in range(2)], []
+    monkeypatch.setattr(ops_picture_module, "draw_strips", lambda strips, height, num_frames: drawn.extend(strips))
+    ops = [
+        dv.RandomRotation(20.0, ramp="temporal"),
+        dv.CubeCutMix(),
+        dv.Reverse(1.0),
+        dv.CenterCrop(48),
+        dv.ThreeCrop(48),
+    ]
+    ops_picture_module.ops_picture([*ops, dv.RandomVerticalFlip(1.0)], clips, seed=7)
+    clip, turned, mixed, backwards, middle, views, flipped = drawn
+    assert (clip.frames == clips[0]).all()
+    batches = [dv.augment([clips[0]], ops[:1], layout="FHWC", seed=7, epoch=e, device="cpu").clips[0] for e in range(9)]
+    spreads = [np.ptp(np.abs(b.numpy().astype(np.float32) - clips[0]).mean((1, 2, 3))) for b in batches]
+    assert (turned.frames == batches[int(np.argmax(spreads))].numpy()).all()
+    assert turned.lines[0] == "RandomRotation(degrees=20.0, ramp='temporal')" and "rotation " in turned.lines[1]
+    own = (mixed.frames == clips[0]).all(-1)
+    assert own.any() and ((mixed.frames == clips[1]).all(-1) | own).all() and "own share" in mixed.lines[1]
+    assert (backwards.frames == clips[0][::-1]).all() and backwards.captions == list("543210")
+    assert (
+        middle.frames.shape == clips[0].shape and (middle.frames[:, :, :20] == 255).all()
+    )  # 48 x 48, centred on white
+    assert len(views.frames) == 3 and "view" in views.lines[1]
+    assert (flipped.frames == clips[0][:, ::-1]).all() and flipped.lines == ["RandomVerticalFlip(probability=1.0)"]
+
+
+def test_ops_are_found_by_name_group_and_as_they_are_written():
+    assert named_ops(["randomgrayscale", "Flicker"]) == [dv.RandomGrayscale(1.0), dv.Flicker()]
+    assert named_ops(["CubeCutMix()", "dv.CutMix()", "Flicker()"]) == [dv.CubeCutMix(), dv.CutMix(), dv.Flicker()]
+    assert named_ops(["dv.RandomRotation(30, ramp='mix')"]) == [dv.RandomRotation(30, ramp="mix")]
+    assert named_ops(["RandomApply(GaussianBlur(sigma=1.0), 0.3)"]) == [dv.RandomApply(dv.GaussianBlur(sigma=1.0), 0.3)]
+    assert named_ops(["color", "GEOMETRY"]) == [*GROUPS["color"], *GROUPS["geometry"]]
+    names = {dv.ops.name_of(op) for op in named_ops(["all"])}
+    public = {n for n in dv.ops.__all__ if n not in ("CROP", "is_on_time", "name_of", "op_names", "register_module")}
+    assert public - {"LabelSmoothing", "Normalize", "TorchModule"} <= names | {
+        "Mix",
+        "RandAugment",
+        "TrivialAugment",
+        "VideoMix",
+    }
+    for text, message in (
+        ("Rotation", "Recipe: must be what .* got Rotation; ops are all, geometry, color, BackgroundMix,"),
+        ("Normalize()", "what Normalize does cannot be drawn"),
+        ("RandomRotation(400)", "RandomRotation: "),
+        ("RandomRotation(", r"cannot read 'RandomRotation\('"),
+        ("RandomRotation(3, degrees=4)", "an argument of RandomRotation is given twice"),
+        ("__import__('os')", "Recipe: must be what"),
+    ):
+        with pytest.raises(ValueError, match=f"^--ops: {message}"):
+            named_ops([text])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", named_ops(["all"]), ids=dv.ops.name_of)
+def test_every_op_is_seen_in_its_strip(op, monkeypatch):
+    """With the options that its name stands for, the strip differs from the clip."""
+    drawn = []
+    monkeypatch.setattr(ops_picture_module, "draw_strips", lambda strips, height, num_frames: drawn.extend(strips))
+    clips = [example_clip(6), 255 - example_clip(6)[:, :, ::-1]]
+    ops_picture_module.ops_picture([op], clips)
+    clip, made = drawn
+    assert made.frames.shape[1:] == clip.frames.shape[1:] and made.lines[0].endswith(")")
+    same = made.frames.shape == clip.frames.shape and (made.frames == clip.frames).all()
+    assert not same or isinstance(
+        op, (dv.FrameInterpolation, dv.FrameJitter)
+    )  # next to each other, nothing lies between

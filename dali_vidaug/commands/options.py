@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,31 @@ def remarks_not_logged() -> Iterator[None]:
         yield
     finally:
         log.removeFilter(is_other)
+
+
+def with_names(text: str, known: Mapping[str, type]) -> str:
+    """An object that a user wrote in Python, as ``repr`` writes it: with the names of arguments, without ``dv.``.
+
+    Args:
+        text: calls of dataclasses, as "dv.ClipSampling(16, stride=4)".
+        known: the dataclasses by name; others are left for ``Recipe.parse`` to refuse.
+
+    Raises:
+        SyntaxError: it is not Python.
+        ValueError: an argument is given twice.
+    """
+    tree = ast.parse(text.strip(), mode="eval")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func).removeprefix("dv.")
+            node.func = ast.Name(name)
+            arguments = [field.name for field in fields(known[name])] if name in known else []
+            if len(node.args) <= len(arguments):
+                given = [ast.keyword(field, value) for field, value in zip(arguments, node.args, strict=False)]
+                node.args, node.keywords = [], [*given, *node.keywords]
+            if len({word.arg for word in node.keywords}) < len(node.keywords):
+                raise ValueError(f"an argument of {name} is given twice")
+    return ast.unparse(tree)
 
 
 def open_videos(path: str) -> dv.Manifest:

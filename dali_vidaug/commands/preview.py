@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 
 import dali_vidaug as dv
 from dali_vidaug.commands.demo import example_clip
+from dali_vidaug.commands.ops_picture import GROUPS, named_ops, ops_picture
 from dali_vidaug.commands.options import (
     CLIPS,
     EPOCH,
@@ -23,17 +22,20 @@ from dali_vidaug.commands.options import (
     add_common,
     check_picture,
     open_videos,
+    with_names,
 )
 from dali_vidaug.commands.pictures import contact_sheet, mix_picture, mixing_ops, ramp_picture
 from dali_vidaug.commands.timeline import time_ops, time_picture, timeline_picture
 from dali_vidaug.media.decode import decode
+from dali_vidaug.ops.ramp import RAMPS
+from dali_vidaug.ops.suites import SUITES
 from dali_vidaug.sampling import SAMPLERS
 
 RECIPES = ("validation", "crop", "randaugment", "mix")
 _CLIPS = 8  # drawn, unless the user says otherwise
 _VIEWS = 30  # the same, of --sampling, for each video
 _OF_MANIFESTS = ("samples", "num_clips", "recipe", "plan", "epoch", "sampling")
-_OF_OPS = ("video", "mix", "time")
+_OF_OPS = ("video", "ops", "mix", "time")
 
 
 def add_preview(commands: Any) -> None:
@@ -45,8 +47,8 @@ def add_preview(commands: Any) -> None:
         "class, frames, boxes and what was drawn; with --plan the clips of a plan that Plan.save wrote; with "
         "--sampling time lines that show which frames a sampler takes. Without one draws a strip of frames for each op "
         "of RandAugment-T, with the value that each frame gets; with --mix, two clips and the result of an op that "
-        "mixes or erases, with weights and label; with --time, a clip and what an op on time makes of it, with the "
-        "position of each frame in the video.",
+        "mixes or erases, with weights and label; with --ops a strip for each of any ops; with --time, a clip and what "
+        "an op on time makes of it, with the position of each frame in the video.",
         formatter_class=Help,
         usage=f"%(prog)s [-h] [{VIDEOS}] [-o PNG] [options]",
     )
@@ -71,9 +73,15 @@ def add_preview(commands: Any) -> None:
     preview.add_argument(
         "--video", metavar="FILE", nargs="+", help="for ops: your video, two with --mix (default: painted)"
     )
-    preview.add_argument("--magnitude", type=MAGNITUDE, default=6.0, help="strength, 0 to 10 (kim2020: to 30)")
-    preview.add_argument("--ramp", choices=("constant", "temporal", "temporal+", "mix", "fourier"), default="temporal+")
-    preview.add_argument("--suite", choices=("monotonic", "kim2020", "wide"), default="monotonic")
+    preview.add_argument(
+        "--magnitude", type=MAGNITUDE, default=6.0, help="strength, 0 to 10 (kim2020, torchvision: to 30)"
+    )
+    preview.add_argument("--ramp", choices=RAMPS, default="temporal+")
+    preview.add_argument("--suite", choices=tuple(SUITES), default="monotonic")
+    preview.add_argument(
+        "--ops", metavar="OP", nargs="+",
+        help=f"ops by name, or as they are written in Python: 'RandomRotation(30.0)'; {', '.join(GROUPS)}; or all",
+    )  # fmt: skip
     preview.add_argument("--mix", metavar="OP", help="an op that mixes or erases, such as CubeCutMix or Cutout; or all")
     preview.add_argument("--time", metavar="OP", help="an op on time, such as SpeedRamp or Reverse; or all")
     add_common(preview, "preview.png")
@@ -98,9 +106,11 @@ def check_preview(args: argparse.Namespace) -> None:
     if args.plan and drawn:
         raise ValueError(f"--plan: {', '.join(drawn)} cannot be given, the plan has its own")
     args.op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
-    if args.mix and args.time:
-        raise ValueError("--time: --mix cannot be given, too: one picture at a time")
-    args.ops = mixing_ops(args.mix) if args.mix else time_ops(args.time) if args.time else []
+    pictures = [f"--{name}" for name in ("ops", "time", "mix") if getattr(args, name)]
+    if len(pictures) > 1:
+        raise ValueError(f"{pictures[0]}: {pictures[1]} cannot be given, too: one picture at a time")
+    args.found = named_ops(args.ops) if args.ops else time_ops(args.time) if args.time else []
+    args.found = mixing_ops(args.mix) if args.mix else args.found
     if args.video and len(args.video) != (2 if args.mix else 1):
         raise ValueError(f"--video: expected {'two files' if args.mix else 'one file'}, got {len(args.video)}")
     args.made = None if args.plan else named_recipe(args.recipe or RECIPES[0], args.num_frames, args.op)
@@ -142,20 +152,9 @@ def named_sampler(text: str) -> Any:
     Raises:
         ValueError: it is none.
     """
-    known = {sampler.__name__: [field.name for field in fields(sampler)] for sampler in SAMPLERS}
+    known = {sampler.__name__: sampler for sampler in SAMPLERS}
     try:
-        tree = ast.parse(text.strip(), mode="eval")
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                name = ast.unparse(node.func).removeprefix("dv.")
-                node.func = ast.Name(name)
-                if len(node.args) <= len(known.get(name, ())) and name in known:
-                    given = [ast.keyword(field, value) for field, value in zip(known[name], node.args, strict=False)]
-                    node.args, node.keywords = [], [*given, *node.keywords]
-                if len({word.arg for word in node.keywords}) < len(node.keywords):
-                    raise ValueError(f"an argument of {name} is given twice")
-        sampler = ast.unparse(tree)
-        return dv.Recipe.parse(f"Recipe(sampling={sampler}, ops=())").sampling
+        return dv.Recipe.parse(f"Recipe(sampling={with_names(text, known)}, ops=())").sampling
     except (SyntaxError, ValueError) as error:
         why = f"cannot read {text!r}" if isinstance(error, SyntaxError) else str(error)
         raise ValueError(f"--sampling: {why}; samplers are {', '.join(known)}") from error
@@ -174,10 +173,13 @@ def run_preview(args: argparse.Namespace) -> int:
         picture = contact_sheet(_draw_samples(args, open_videos(args.videos)), args.num_clips or _CLIPS)
     else:
         clips, labels = _read_clips(args)
-        if args.time:
-            picture = time_picture(args.ops, clips[0], seed=args.seed)
-        elif args.ops:
-            picture = mix_picture(args.ops, clips, labels, seed=args.seed)
+        if args.ops:
+            clips = clips if len(clips) > 1 else [*clips, 255 - clips[0][:, :, ::-1]]  # for ops that mix
+            picture = ops_picture(args.found, clips, seed=args.seed)
+        elif args.time:
+            picture = time_picture(args.found, clips[0], seed=args.seed)
+        elif args.mix:
+            picture = mix_picture(args.found, clips, labels, seed=args.seed)
         else:
             picture = ramp_picture(clips[0], args.op, seed=args.seed)
     picture.save(args.output)

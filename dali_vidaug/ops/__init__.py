@@ -51,6 +51,10 @@ It may have:
     For an op that moves pixels several times, which loses what is out of the frame in between: a list of such arrays,
     whose product is what ``matrices`` returns.
 
+``fingerprint()``
+    A text that stands for what the options do not have, such as the weights of a network, or "". Loaders compare it
+    with that of a saved state. Raises a ``ValueError`` when that is missing, which a loader says when it is made.
+
 and may declare, as class attributes:
 
 ``moves_pixels = False``
@@ -63,6 +67,9 @@ and may declare, as class attributes:
 ``num_crops = 3``
     The op chooses what it does by ``draws.views % num_crops``: the sampler must have as many views of the same frames
     (``MultiClip(num_crops=)``).
+``of_batch = True``
+    Its ``build`` counts the clips of the batch, in arguments or messages: ``RandomApply``, which would give it a part
+    of the batch, refuses it.
 ``mirrors = True``
     The op does nothing except mirror the clips whose argument ``mirrored``, which it always draws, is 1. At the end of
     a recipe that is done on the CPU without DALI.
@@ -86,6 +93,9 @@ and ``build`` or ``run``:
     edited plan changes frames by ``Plan.frames``. What belongs to a frame of the video (boxes, masks, labels of single
     frames) follows ``Plan.frames``, too: whatever brings such things takes them at these positions, and an op on time
     need not know of them.
+``frame_module``
+    The name of a registered module that makes the frames between two others, or None: they are blended. Of several ops
+    that have it, the last one's counts.
 """
 
 from dali_vidaug.ops.affine import RandomAffine, RandomPerspective, RandomRotation
@@ -119,8 +129,10 @@ from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
 from dali_vidaug.ops.random_apply import RandomApply
 from dali_vidaug.ops.random_crop import MultiScaleCrop, RandomCrop, ShortSideScale
+from dali_vidaug.ops.registry import register_module
 from dali_vidaug.ops.smoothing import LabelSmoothing
 from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
+from dali_vidaug.ops.torch_module import TorchModule
 from dali_vidaug.ops.view_crops import FiveCrop, TenCrop, ThreeCrop
 
 __all__ = [
@@ -176,10 +188,12 @@ __all__ = [
     "TemporalJitter",
     "TenCrop",
     "ThreeCrop",
+    "TorchModule",
     "TrivialAugment",
     "VideoMix",
     "is_on_pixels",
     "is_on_time",
     "name_of",
     "op_names",
+    "register_module",
 ]

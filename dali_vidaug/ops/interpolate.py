@@ -1,9 +1,10 @@
-"""Frames at positions between two frames of a video: blended, or the nearest."""
+"""Frames at positions between two frames of a video: blended, the nearest, or what a module makes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import check_choice
 from dali_vidaug.ops.operator import structured
+from dali_vidaug.ops.registry import check_module_name, fingerprint_of
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling.videos import Videos
 
@@ -89,18 +91,30 @@ def interpolate(clips: Sequence[Any], rows: Any, num_frames: int, num_threads: i
 
 @dataclass(frozen=True)
 class Interpolation:
-    """``interpolate`` as a step of the graph, which no recipe names.
+    """Frames between two frames as a step of the graph, which no recipe names.
 
     Attributes:
         num_frames: F, of the result.
+        module: the name of the registered module that makes them; None: they are blended.
     """
 
     num_frames: int
+    module: str | None = None
     in_decoder: ClassVar[bool] = True  # as far as sizes of frames are concerned, which stay
 
     def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
-        """``interpolate``."""
-        return interpolate(clips, rows, self.num_frames, num_threads)
+        """``interpolate``, or by the module: B arrays (F, H, W, 3)."""
+        if self.module is None:
+            return interpolate(clips, rows, self.num_frames, num_threads)
+        from dali_vidaug.ops.module_call import interpolate_by
+
+        return interpolate_by(self._called, clips, rows, interpolate_args(self.num_frames), _WHOLE, num_threads or 1)
+
+    @cached_property
+    def _called(self):
+        from dali_vidaug.ops.module_call import Module
+
+        return Module("FrameInterpolation", str(self.module))
 
 
 @dataclass(frozen=True)
@@ -110,19 +124,39 @@ class FrameInterpolation:
     Attributes:
         method: "linear" blends the frames before and after, weighted by how near each is, which is also what happens
             without this op; "nearest" shows the nearer one, and the later one in the middle, as ops on time after this
-            one see, too.
+            one see, too; "module" lets a registered module make it.
+        module: with method "module", its name (``register_module``). It is called without gradients, where the clips
+            are, as ``module(first, last, times)``: two frames (1, 3, H, W) float32 in [0, 1] that follow each other,
+            and (T,) float32 times in (0, 1), rising, 0 being that of ``first`` and 1 that of ``last``. It returns
+            (T, 3, H, W).
 
     Raises:
-        ValueError: method is something else.
+        ValueError: method is something else, or module is not given just with "module".
     """
 
     method: str = "linear"
+    module: str | None = None
 
     def __post_init__(self):
-        check_choice("FrameInterpolation", "method", self.method, ("linear", "nearest"))
+        check_choice("FrameInterpolation", "method", self.method, ("linear", "nearest", "module"))
+        if self.method == "module":
+            check_module_name("FrameInterpolation", "module", self.module)
+        elif self.module is not None:
+            raise ValueError(
+                f"FrameInterpolation: module {self.module!r} is for method 'module', got method {self.method!r}"
+            )
+
+    @property
+    def frame_module(self) -> str | None:
+        """The module that makes frames between two others; None: they are blended."""
+        return self.module
+
+    def fingerprint(self) -> str:
+        """The module and its weights, as text; a ``ValueError`` where the module is not registered."""
+        return "" if self.module is None else fingerprint_of("FrameInterpolation", self.module)
 
     def retime(self, draws: Draws, frames: np.ndarray, videos: Videos) -> tuple[np.ndarray, None]:
         """The frames as float64, or rounded half up to int32; nothing is drawn."""
-        if self.method == "linear":
-            return frames.astype(np.float64), None
-        return np.floor(frames + 0.5).astype(np.int32), None
+        if self.method == "nearest":
+            return np.floor(frames + 0.5).astype(np.int32), None
+        return frames.astype(np.float64), None

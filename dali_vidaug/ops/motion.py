@@ -11,11 +11,20 @@ import numpy as np
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import check_choice, check_probability, check_share, make_plain
 from dali_vidaug.ops.operator import frames_of, structured
-from dali_vidaug.ops.ramp import RAMPS, draw_strengths
+from dali_vidaug.ops.ramp import RAMPED_MAX, RAMPS, draw_ramps, draw_strengths
 from dali_vidaug.rng import Draws
 
 WINDOW_MAX = 64
-MOTION = np.dtype([("before", "i4"), ("after", "i4")])  # frames in the window besides the frame itself
+
+
+def motion_args(frames: int) -> np.dtype:
+    """The dtype of a row of MotionBlur, for clips of up to ``frames`` frames. Zeros do not change the clip."""
+    return np.dtype(  # the same as struct MotionArgs
+        [
+            ("num_values", "i4"),
+            ("window", "i4", (1, frames)),  # frames that are averaged, for each frame
+        ]
+    )
 
 
 def background_args(frames: int) -> np.dtype:
@@ -34,16 +43,23 @@ def motion(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> l
 
     Args:
         clips: B arrays (F, H, W, 3) uint8, NumPy's or CuPy's.
-        rows: (B,) MOTION, or B arrays of their bytes, on the device of the clips.
+        rows: (B,) of dtype ``motion_args(frames)``, or B arrays of their bytes, on the device of the clips; ``frames``
+            is at least the longest clip's F.
         num_threads: as in ``kernels.launch``.
 
     Returns:
         B arrays. On the CPU, clips that do not change are not copied: they are returned themselves.
+
+    Raises:
+        ValueError: a clip has more frames than its row has values.
     """
-    rows, skip = structured(rows, MOTION), []
+    if not len(clips):
+        return []
+    dtype = motion_args(frames_of("MotionBlur", rows, motion_args, clips))
+    rows, skip = structured(rows, dtype), []
     if isinstance(rows, np.ndarray):
-        skip = [i for i, row in enumerate(rows) if not (row["before"] or row["after"]) or len(clips[i]) == 1]
-    return launch("motion", clips, rows, MOTION, skip=skip, num_threads=num_threads)
+        skip = [i for i, row in enumerate(rows) if (row["window"] <= 1).all() or len(clips[i]) == 1]
+    return launch("motion", clips, rows, dtype, skip=skip, num_threads=num_threads)
 
 
 def background(clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
@@ -78,6 +94,8 @@ class MotionBlur:
     Attributes:
         window: frames that are averaged, or a pair of ints: uniform in low, ..., high for each clip; [1, 64].
         probability: that a clip is changed.
+        ramp: how the window changes during the clip: "constant" or another of ``ramp.draw_ramps``. What ramps is the
+            number of frames besides the frame itself, up to that of the longest window; it is rounded.
 
     Raises:
         ValueError: an option is out of range.
@@ -85,8 +103,8 @@ class MotionBlur:
 
     window: int | tuple[int, int] = (2, 5)
     probability: float = 1.0
+    ramp: str = "constant"
 
-    ARGS = MOTION
     moves_pixels = False
 
     def __post_init__(self):
@@ -99,14 +117,19 @@ class MotionBlur:
                 f"{self.window!r}"
             )
         check_probability("MotionBlur", self.probability)
+        check_choice("MotionBlur", "ramp", self.ramp, RAMPS)
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
-        """(B,) MOTION."""
+        """(B,) of dtype ``motion_args(F)``, F the longest clip's. A clip's ramps end at its own last frame."""
         low, high = self.window if isinstance(self.window, tuple) else (self.window, self.window)
-        window = low + draws.integers("window", high - low + 1)
-        window = np.where(draws.uniform("apply") < self.probability, window, 1)
-        rows = np.zeros(len(draws), MOTION)
-        rows["before"], rows["after"] = (window - 1) // 2, window // 2
+        frames = np.broadcast_to(np.asarray(frames, np.int64), len(draws))
+        num_frames, unit = int(frames.max(initial=1)), max(high - 1, 1) / RAMPED_MAX
+        others = low - 1 + draws.integers("window", high - low + 1)
+        ramped = unit * draw_ramps(draws, self.ramp, others[:, None] / unit, RAMPED_MAX, frames, num_frames)
+        blurred = draws.uniform("apply") < self.probability
+        rows = np.zeros(len(draws), motion_args(num_frames))
+        rows["window"] = np.where(blurred[:, None, None], np.floor(ramped + 0.5) + 1, 1)
+        rows["num_values"] = num_frames
         return rows
 
     def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
@@ -115,24 +138,32 @@ class MotionBlur:
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse windows, such as those of an edited plan, that the kernel does not have."""
-        before, after = args["before"], args["after"]
-        wrong = (before < 0) | (after < 0) | (before.astype(np.int64) + after >= WINDOW_MAX)
-        if wrong.any():
-            i = int(wrong.argmax())
-            raise ValueError(
-                f"MotionBlur: before and after of row {i} must be >= 0, together less than {WINDOW_MAX}, got "
-                f"{before[i]} and {after[i]}"
-            )
+        most = int(frames.max(initial=0))
+        num_values = args["window"].shape[-1] if "window" in (args.dtype.names or ()) else 0
+        if args.dtype != motion_args(num_values) or num_values < most:
+            raise ValueError(f"MotionBlur: arguments must have a window for each of {most} frames")
+        for i, row in enumerate(args):
+            if row["num_values"] != num_values:
+                raise ValueError(f"MotionBlur: num_values of row {i} must be {num_values}, got {row['num_values']}")
+            good = (row["window"] >= 0) & (row["window"] <= WINDOW_MAX)
+            if not good.all():
+                wrong = row["window"][~good][0]
+                raise ValueError(
+                    f"MotionBlur: window of row {i} must be in [0, {WINDOW_MAX}] in every frame, got {wrong}"
+                )
 
     def describe(self, row: Any) -> list[str]:
         """A row as a line of text."""
-        if not (row["before"] or row["after"]):
+        window = row["window"][0]
+        if (window <= 1).all():
             return ["unchanged"]
-        return [f"mean of {row['before'] + row['after'] + 1} frames: {row['before']} before, {row['after']} after"]
+        if (window == window[0]).all():
+            return [f"mean of {window[0]} frames: {(window[0] - 1) // 2} before, {window[0] // 2} after"]
+        return [f"mean of {' '.join(map(str, window.tolist()))} frames"]
 
     def applied(self, args: np.ndarray) -> np.ndarray:
         """(B,) bool: the clip has a window of more than a frame."""
-        return (args["before"] != 0) | (args["after"] != 0)
+        return args["window"].max((1, 2), initial=0) > 1
 
 
 @dataclass(frozen=True)

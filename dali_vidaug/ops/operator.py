@@ -61,7 +61,11 @@ def as_operator(fn: Any, function: Callable, clips: Any, args: Any) -> Any:
         if not on_gpu:
             clips = [read_only(clip) for clip in clips]
             rows = None if rows is None else read_only(structured(rows, args.fields))
-        return function(clips, rows, num_threads=args.num_threads)
+        try:
+            return function(clips, rows, num_threads=args.num_threads)
+        except Exception as error:
+            args.fail(error)  # the graph tells it in place of DALI's text
+            raise
 
     return fn.python_function(
         clips, *(node.gpu() if on_gpu else node for node in rows), function=_on_dali_stream(call) if on_gpu else call,

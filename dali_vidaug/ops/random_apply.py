@@ -28,8 +28,8 @@ class RandomApply:
 
     Attributes:
         op: an op on pixels. Refused are those for which leaving a clip out means something else: ops on time, which
-            decide what is decoded; ops that mix the clips of a batch, which have a probability of their own; ops that
-            change the size of clips, which must be equal in a batch; and ``Normalize``.
+            decide what is decoded; ops that mix the clips of a batch, and ``TorchModule``, which have a probability of
+            their own; ops that change the size of clips, which must be equal in a batch; and ``Normalize``.
         probability: that the op is applied to a clip.
 
     Raises:
@@ -47,6 +47,7 @@ class RandomApply:
         for refused, why in (
             (is_on_time(self.op), "it decides which frames are decoded, and works on no pixels"),
             (hasattr(self.op, "mixed_with"), "it mixes the clips of a batch; give it a probability of its own"),
+            (getattr(self.op, "of_batch", False), "it speaks of clips of the batch; give it a probability of its own"),
             (getattr(self.op, "channels_first", False), "its clips are no uint8, and a batch has one dtype"),
             (getattr(self.op, "in_decoder", False), _SIZES),
         ):
@@ -186,6 +187,7 @@ class _Part:
         self.predicate = args[self._flag] != 0
         self.dtype, self.num_threads, self.names = args.dtype, args.num_threads, args.names
         self.fields = _inner_dtype(args.fields)
+        self.fail = args.fail
 
     def _taken(self, node):
         return self._fn._conditional.split(node, predicate=self.predicate)[0]

@@ -93,7 +93,7 @@ FILTERS: dict[str, tuple] = {  # ops of each kernel
         ops.ColorJitter((0, 8), 2, (0, 9), 0.5, ramp="fourier"), ops.RandomGrayscale(0.5),
         ops.ExposureRamp(0.9, "smooth"), ops.Flicker(0.5), ops.GaussianNoise(0.3, ramp="temporal+"),
     ),
-    "motion": (ops.MotionBlur(), ops.MotionBlur((1, 64), 0.8)),
+    "motion": (ops.MotionBlur(), ops.MotionBlur((1, 64), 0.8), ops.MotionBlur((1, 20), ramp="fourier")),
     "background": (ops.BackgroundMix(), ops.BackgroundMix((0, 1), 0.5, "fourier")),
     "blur": (ops.GaussianBlur(), ops.GaussianBlur(65, (2, 30), ramp="fourier"), ops.GaussianBlur(5, 0.8, 0.5)),
 }  # fmt: skip
@@ -134,6 +134,19 @@ def check_warp(context: Context) -> str:
     return f"{calls} batches, {nbytes / MB:.1f} MB, equal bit for bit"
 
 
+def _towards(clips: Any, partners: Any, strength: Any) -> Any:
+    return clips + (partners - clips) * strength[:, None, :, None, None]
+
+
+def _between(first: Any, last: Any, times: Any) -> Any:
+    return first + (last - first) * times[:, None, None, None]
+
+
+# Single operations of torch, which are rounded alike on all devices.
+ops.register_module("doctor_towards", _towards)
+ops.register_module("doctor_between", _between)
+
+
 class Case(NamedTuple):
     """A chain of ops, how much its results may differ between GPU and CPU, and their dtype when normalised."""
 
@@ -167,6 +180,10 @@ OPS = {
        ("ExposureRamp", "Flicker", "GaussianNoise", "MotionBlur", "BackgroundMix")},
     "JpegArtefacts": Case((ops.JpegArtefacts((30, 95)),), dict(within=64, share=0.5)),  # a guess: not run yet
     "RandomApply": Case((ops.RandomApply(ops.RandomApply(ops.RandomHorizontalFlip())), ops.RandomApply())),
+    "TorchModule": Case(
+        (ops.TorchModule("doctor_towards", partner=True, arguments=(("strength", 0.0, 1.0),), ramp="temporal+"),)
+    ),
+    "FrameInterpolation, module": Case((ops.SpeedRamp(), ops.FrameInterpolation("module", "doctor_between"))),
     "TrivialAugment": Case((ops.TrivialAugment("fourier"),)),
     "Mix": Case((ops.Mix(),)),
     **{family: Case((getattr(ops, family)(),)) for family in FAMILIES},
