@@ -95,7 +95,7 @@ def test_modules_have_a_docstring_and_make_no_random_numbers(path):
 def test_ops_are_frozen_dataclasses_with_their_methods(name):
     op = getattr(ops, name)
     assert dataclasses.is_dataclass(op) and op.__dataclass_params__.frozen
-    assert ops.is_on_time(op) != ops.is_on_pixels(op()) and inspect.getdoc(op)
+    assert ops.is_on_time(op) != ops.is_on_pixels(default_op(name)) and inspect.getdoc(op)
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(default_op(name), dataclasses.fields(op)[0].name, 1)
     assert hash(default_op(name)) == hash(default_op(name)) and default_op(name) == default_op(name)

@@ -12,9 +12,9 @@ import torch
 from conftest import REALTIME_VP9, noise_clips, write_numbered
 
 import dali_vidaug as dv
+from dali_vidaug.drawing import draw_ops
 from dali_vidaug.ops import module_call, registry
 from dali_vidaug.ops.interpolate import decoded_frames, interpolate_rows
-from dali_vidaug.plan import draw_ops
 
 SHAPES = [(1, 1, 1), (3, 5, 7), (4, 17, 23), (2, 8, 64)]  # the last ones have all values
 
