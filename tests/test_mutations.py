@@ -123,7 +123,7 @@ MUTATIONS = [
      "test_torch_module.py::test_labels_of_clips_that_are_made_are_those_that_were_drawn"),
     ("ops/random_apply.py", 'getattr(self.op, "of_batch", False)', "False",
      "test_torch_module.py::test_random_apply_leaves_a_module_its_own_probability"),
-    ("ops/motion.py", "np.floor(ramped + 0.5) + 1", "np.floor(ramped) + 1", "test_motion.py::test_ramps_of_windows"),
+    ("ops/motion.py", "max(high - 1, 1) / RAMPED_MAX", "1 / RAMPED_MAX", "test_motion.py::test_ramps_of_windows"),
     ("ops/interpolate.py", "(frames - before) * _WHOLE + 0.5", "(frames - before) * _WHOLE", "test_interpolate.py"),
     ("graph.py", "max(_num_leading(self._recipe) - self._num_in_decoder, 0), blending", "_num_leading(self._recipe), blending", "test_interpolate.py"),
     ("timing.py", "(frames <= last - 1)", "(frames <= last)", "test_views.py"),
