@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from dali_vidaug.errors import naming
+from dali_vidaug.errors import OpError, naming
 from dali_vidaug.ops.operator import read_only
 from dali_vidaug.pixel_order import mirror
+from dali_vidaug.plan import Plan
 from dali_vidaug.planes import Planes
+from dali_vidaug.results import batch_text, op_error
 
 Step = tuple[str, Any]  # the name of an op, and the op
 BLENDING = "positions between frames"  # the name of a step that no recipe has
@@ -42,12 +44,14 @@ class Direct:
             self._last = self._steps.pop()[0]
 
     def __call__(
-        self, clips: Sequence[np.ndarray], args: dict[str, Any], check: Callable[[Sequence[np.ndarray], str], None]
-    ) -> torch.Tensor:
+        self, clips: Sequence[np.ndarray], plan: Plan, args: dict[str, Any],
+        check: Callable[[Sequence[np.ndarray], str], None],
+    ) -> torch.Tensor:  # fmt: skip
         """The tensor, (B, 3, F, H, W).
 
         Args:
             clips: B arrays (F, H, W, 3) uint8; they stay as they are.
+            plan: of the batch.
             args: the arguments of each op, (B,), by its name.
             check: called after each op with its clips and its name.
 
@@ -58,16 +62,19 @@ class Direct:
             if getattr(op, "mirrors", False):
                 clips = mirror(clips, args[name]["mirrored"] != 0, self._num_threads)
             else:
-                clips = self._run(name, op, clips, args[name])
+                clips = self._run(name, op, clips, args[name], plan)
                 if name != BLENDING:
                     check(clips, name)
         mirrored = args[self._last]["mirrored"] != 0 if self._last else np.zeros(len(clips), bool)
         return self._planes(clips, mirrored)
 
-    def _run(self, name, op, clips, rows):
+    def _run(self, name, op, clips, rows, plan):
         given = [read_only(clip) for clip in clips]
-        with naming(name, op, "run", f"for {len(clips)} clips"):
-            made = op.run(given, None if rows is None else read_only(rows), self._num_threads)
+        with naming(name, op, "run", f"for {batch_text(plan)}"):
+            try:
+                made = op.run(given, None if rows is None else read_only(rows), self._num_threads)
+            except OpError as error:  # of a module that the op calls
+                raise op_error(name, error, plan) from error
         made = list(made) if isinstance(made, Sequence) else [made]
         if len(made) != len(clips) or not all(isinstance(clip, np.ndarray) and clip.ndim == 4 for clip in made):
             kinds = ", ".join(sorted({type(clip).__name__ for clip in made}))

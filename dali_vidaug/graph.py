@@ -232,7 +232,7 @@ class Graph:
 
         if self._last:
             check(clips, self._last)
-        return self._direct(clips, args, check)
+        return self._direct(clips, plan, args, check)
 
     def _check(self, shapes, plan, inputs, last=None):
         """The clips that leave an op, or all, are as large as their arguments say. Labels are mixed by that."""

@@ -63,8 +63,17 @@ def op_failures(plan: Plan, columns: Iterable[Columns]) -> Iterator[None]:
         for one in columns:
             error, one.failure = one.failure, None
             if error is not None:
-                text = one_line(error) if isinstance(error, OpError) else f"{type(error).__name__}: {one_line(error)}"
-                samples = ", ".join(map(str, plan.samples[:8].tolist())) + ", ..." * (len(plan) > 8)
-                where = f"samples {samples} of epoch {plan.epoch}"
-                raise OpError(f"{one.name}: {text} (a batch of {where})") from error
+                raise op_error(one.name, error, plan) from error
         raise
+
+
+def op_error(name: str, error: Exception, plan: Plan) -> OpError:
+    """What the function of an op raised, with the name of the op and which batch it was for."""
+    text = one_line(error) if isinstance(error, OpError) else f"{type(error).__name__}: {one_line(error)}"
+    return OpError(f"{name}: {text} ({batch_text(plan)})")
+
+
+def batch_text(plan: Plan) -> str:
+    """Which batch a plan is of, for messages."""
+    samples = ", ".join(map(str, plan.samples[:8].tolist())) + ", ..." * (len(plan) > 8)
+    return f"a batch of samples {samples} of epoch {plan.epoch}"
