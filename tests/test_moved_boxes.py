@@ -641,6 +641,15 @@ def test_ops_that_boxes_cannot_follow_are_refused(op, words):
         augment(clips, (op,))
 
 
+def test_boxes_stay_where_a_network_says_so():
+    clips, boxes = moving_squares(2, 0)
+    dv.register_module("brighter", lambda clips: clips * 0.5 + 0.5)
+    with pytest.raises(ValueError, match="augment: brighter does not say where it moves pixels"):
+        augment(clips, (dv.TorchModule("brighter"),), boxes=boxes)
+    batch = augment(clips, (dv.TorchModule("brighter", moves_pixels=False),), boxes=boxes)
+    np.testing.assert_array_equal(batch.boxes.xyxy, boxes.xyxy)
+
+
 def test_boxes_follow_ops_of_ones_own():
     clips, boxes = moving_squares(4, 3)
     worst, compared = farthest(augment(clips, (Still(), Negative(), dv.RandomApply(Negative(), 0.5)), boxes=boxes))
@@ -649,7 +658,7 @@ def test_boxes_follow_ops_of_ones_own():
 
 @pytest.mark.parametrize("name", [n for n in dv.ops.__all__ if isinstance(getattr(dv.ops, n), type)])
 def test_every_op_on_pixels_says_whether_it_moves_them(name):
-    op = getattr(dv.ops, name)()
+    op = dv.TorchModule("x", moves_pixels=False) if name == "TorchModule" else getattr(dv.ops, name)()
     if not dv.ops.is_on_time(op):
         assert hasattr(op, "matrices") or op.moves_pixels is False
         assert not hasattr(op, "mixed_with") or hasattr(op, "partner_share")

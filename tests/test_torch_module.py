@@ -433,6 +433,7 @@ def test_edited_plans_are_checked(field, value, message):
         (dict(noise=1.5), "noise must be an int"),
         (dict(num_classes=True), "num_classes must be an int"),
         (dict(partner=1), "partner must be True or False, got 1"),
+        (dict(moves_pixels=0), "moves_pixels must be True or False, got 0"),
         (dict(ramp="linear"), "ramp must be one of"),
         (dict(probability=2), r"probability must be in \[0, 1\]"),
     ],

@@ -44,6 +44,8 @@ class TorchModule:
         ramp: how the arguments change during the clip: "constant" or another of ``ramp.draw_ramps``, each within
             [0, high].
         probability: that the module is applied to a clip.
+        moves_pixels: False says that every pixel stays in its place, as in a change of style. Otherwise it is not known
+            where boxes go, and a recipe with the module is refused where there are any.
 
     With ``per="frame"``, F stands in place of B and (F,) in place of (B, F) in all of these.
 
@@ -60,6 +62,7 @@ class TorchModule:
     num_classes: int = 0
     ramp: str = "constant"
     probability: float = 1.0
+    moves_pixels: bool = True
 
     of_batch = True
 
@@ -74,8 +77,9 @@ class TorchModule:
             value = getattr(self, field)
             if isinstance(value, bool) or not (isinstance(value, int) and 0 <= value <= most):
                 raise ValueError(f"TorchModule: {field} must be an int in [0, {most}], got {value!r}")
-        if not isinstance(self.partner, bool):
-            raise ValueError(f"TorchModule: partner must be True or False, got {self.partner!r}")
+        for field in ("partner", "moves_pixels"):
+            if not isinstance(getattr(self, field), bool):
+                raise ValueError(f"TorchModule: {field} must be True or False, got {getattr(self, field)!r}")
         check_probability("TorchModule", self.probability)
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
