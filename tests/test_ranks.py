@@ -183,9 +183,9 @@ def test_the_shard_is_found_when_it_is_needed_and_stays(numbered_manifest, no_la
         next(iter(late))
     monkeypatch.setenv("RANK", "2")
     assert "shard" not in caplog.text  # a single process is nothing to speak of
-    assert len(late) == 2 and "shard 2 of 3" in repr(late) and late.state_dict()["num_shards"] == 3
+    assert len(late) == 2 and "shard 2 of 3" in repr(late) and late.schedule.num_shards == 3
     assert "shard 2 of 3 (WORLD_SIZE is 3, RANK is 2). If these processes train indep" in caplog.text
-    assert len(early) == 6 and early.state_dict()["num_shards"] == 1
+    assert len(early) == 6 and early.schedule.num_shards == 1
     given = dv.VideoLoader(numbered_manifest, RECIPE, 2, device="cpu", num_shards=1, shard_index=0)
     assert len(given) == 6
 
