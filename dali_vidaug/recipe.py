@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dali_vidaug import ops as _ops
+from dali_vidaug.ops.names import is_on_pixels
 from dali_vidaug.rng import MAX_VIEW
 from dali_vidaug.sampling import SAMPLERS, ClipSampling, num_clips
 
@@ -56,14 +57,14 @@ class Recipe:
         if not isinstance(self.ops, Iterable):
             raise ValueError(f"Recipe: ops must be several, such as (dv.Resize(256), dv.Normalize()), got {self.ops!r}")
         object.__setattr__(self, "ops", tuple(self.ops))
-        if isinstance(self.sampling, type) or not hasattr(self.sampling, "draw") or _ops.is_on_pixels(self.sampling):
+        if isinstance(self.sampling, type) or not hasattr(self.sampling, "draw") or is_on_pixels(self.sampling):
             raise ValueError(f"Recipe: sampling must be a sampler, such as ClipSampling(), got {self.sampling!r}")
         count = num_clips(self.sampling)
         if not (isinstance(count, int) and 1 <= count <= MAX_VIEW):
             raise ValueError(f"Recipe: num_clips of {self.sampling!r} must be an int in [1, {MAX_VIEW}], got {count!r}")
         for op in self.ops:
             on_time = _ops.is_on_time(op)
-            if isinstance(op, type) or not (on_time or _ops.is_on_pixels(op)):
+            if isinstance(op, type) or not (on_time or is_on_pixels(op)):
                 hint = f": write {op.__name__}(...)" if isinstance(op, type) else ""
                 raise ValueError(f"Recipe: an op needs draw, and build or run; or retime; got {op!r}{hint}")
             if hasattr(op, "mix_targets"):

@@ -15,6 +15,7 @@ from conftest import default_op
 
 import dali_vidaug as dv
 from dali_vidaug import ops
+from dali_vidaug.ops.names import is_on_pixels
 
 PACKAGE = Path(dv.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -95,7 +96,7 @@ def test_modules_have_a_docstring_and_make_no_random_numbers(path):
 def test_ops_are_frozen_dataclasses_with_their_methods(name):
     op = getattr(ops, name)
     assert dataclasses.is_dataclass(op) and op.__dataclass_params__.frozen
-    assert ops.is_on_time(op) != ops.is_on_pixels(default_op(name)) and inspect.getdoc(op)
+    assert ops.is_on_time(op) != is_on_pixels(default_op(name)) and inspect.getdoc(op)
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(default_op(name), dataclasses.fields(op)[0].name, 1)
     assert hash(default_op(name)) == hash(default_op(name)) and default_op(name) == default_op(name)

@@ -13,7 +13,7 @@ from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.ops.randaugment import SUITES
 from dali_vidaug.settings import Settings
 
-NO_OPS = ("CROP", "is_on_pixels", "is_on_time", "name_of", "op_names", "register_module")  # other names of ``ops``
+NO_OPS = ("CROP", "is_on_time", "name_of", "op_names", "register_module")  # other names of ``ops``
 RECIPES = {
     "basic": (dv.RandomResizedCrop(32), dv.RandomHorizontalFlip(), dv.Normalize()),
     "test": (dv.Resize(40), dv.CenterCrop(32), dv.Normalize()),

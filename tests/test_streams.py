@@ -43,7 +43,7 @@ def test_unfinished_batches_never_share_a_stream(prefetch, numbered_manifest, mo
 def test_a_batch_waits_for_the_one_before():
     """DALI sends small inputs from a buffer that the next batch overwrites. A list stands in for the stream."""
     log = []
-    plan = make_plan(dv.Recipe(ops=(dv.RandomHorizontalFlip(),)), [(2, 4, 5)])
+    plan = make_plan(dv.Recipe(ops=(dv.RandomVerticalFlip(),)), [(2, 4, 5)])
     graph = Graph(plan, make_settings(device="cpu", num_threads=1), batch_size=1)
     run, share = graph.pipeline.schedule_run, graph.pipeline.share_outputs
 

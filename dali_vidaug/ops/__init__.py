@@ -123,7 +123,7 @@ from dali_vidaug.ops.mix import (
     VideoMix,
 )
 from dali_vidaug.ops.motion import BackgroundMix, MotionBlur
-from dali_vidaug.ops.names import is_on_pixels, is_on_time, name_of, op_names
+from dali_vidaug.ops.names import is_on_time, name_of, op_names
 from dali_vidaug.ops.normalize import Normalize
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
@@ -191,7 +191,6 @@ __all__ = [
     "TorchModule",
     "TrivialAugment",
     "VideoMix",
-    "is_on_pixels",
     "is_on_time",
     "name_of",
     "op_names",
