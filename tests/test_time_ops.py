@@ -217,7 +217,7 @@ def test_any_clip_stays_within_its_video(name, size):
         (lambda: dv.SpeedRamp(2), "SpeedRamp: ratio must be .*, got 2"),
         (lambda: dv.SpeedRamp((4, 0.25)), r"SpeedRamp: ratio must be .*, got \(4, 0.25\)"),
         (lambda: dv.SpeedRamp(probability=3), r"SpeedRamp: probability must be in \[0, 1\], got 3"),
-        (lambda: dv.FrameInterpolation("cubic"), "FrameInterpolation: method must be one of 'linear', 'nearest', 'module', got"),
+        (lambda: dv.FrameInterpolation("cubic"), "FrameInterpolation: method must be one of 'linear', 'nea"),
         (lambda: dv.Recipe(ops=(dv.Resize(9), dv.Reverse())), "Reverse decides which frames are decoded, so it must c"),
         (lambda: dv.Recipe(ops=(dv.Reverse,)), r"write Reverse\(...\)"),
     ],
