@@ -475,7 +475,8 @@ def test_a_module_that_fails_is_not_taken_for_clips_that_cannot_be_decoded(decod
     for i in range(6):
         write_numbered(tmp_path / "a" / f"{i}.webm", 12, **REALTIME_VP9)
     dv.register_module("style", Style(raises))
-    recipe = dv.Recipe(dv.ClipSampling(2), (dv.Resize((16, 16)), dv.TorchModule("style")))
+    ops = (dv.Resize((16, 16)), dv.TorchModule("style"), dv.RandomVerticalFlip())  # in DALI's graph
+    recipe = dv.Recipe(dv.ClipSampling(2), ops)
     with dv.VideoLoader(dv.scan(tmp_path, progress=False), recipe, 2, device="cpu", decoder=decoder) as loader:
         with pytest.raises(dv.OpError, match=r"style: TorchModule: module 'style' \(Style\) failed on clip 0"):
             next(iter(loader))
