@@ -11,8 +11,8 @@ from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.repeats import group_column, join_parts, parts_of, repeat_column
-from dali_vidaug.rng import Draws, whole_numbers
+from dali_vidaug.repeats import clip_column, join_parts, parts_of
+from dali_vidaug.rng import MAX_REPEAT, MAX_SAMPLE, Draws, whole_numbers
 from dali_vidaug.timing import check_positions, draw_time
 
 if TYPE_CHECKING:
@@ -113,7 +113,8 @@ def draw_plan(
         raise ValueError(f"draw_plan: manifest must be a Manifest (dv.Manifest.read, dv.scan), got {manifest!r}")
     samples = whole_numbers("samples", samples)
     everything = Draws(seed, epoch, samples, views)
-    batch, repeat_index = group_column(batch, len(samples)), repeat_column(repeat_index, len(samples))
+    batch = clip_column("batch", batch, len(samples), MAX_SAMPLE)
+    repeat_index = clip_column("repeat_index", repeat_index, len(samples), MAX_REPEAT)
     parts, found = [], []
     for group, at in parts_of(batch):
         draws = Draws(seed, epoch, samples[at], everything.views[at], batch=group)

@@ -18,10 +18,11 @@ from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.interpolate import Interpolation, between_frames, interpolate_rows
 from dali_vidaug.ops.operator import extend_graph
+from dali_vidaug.ops.sizes import SIZE_FIELDS
 from dali_vidaug.plan import Plan
 from dali_vidaug.planes import planes_of
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.results import SIZE_FIELDS, check_sizes, op_failures
+from dali_vidaug.results import check_sizes, op_failures
 from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
@@ -215,17 +216,15 @@ class Graph:
                 function of an op failed.
         """
         if between_frames(plan.frames) != self._blends:
-            raise TypeError(
-                f"frames are {plan.frames.dtype}, but those of the plan that the graph is built for were not"
-            )
+            raise TypeError(f"frames are {plan.frames.dtype}, but those of the graph's first plan were not")
         args = _rows(plan)
         for name, columns in self._columns.items():
             columns.check(args[name])
-        clips: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream)
+        made: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream)
         if not self._direct:
-            self._check(clips.shape(), plan, inputs)
-            return clips
-        clips = [np.asarray(clip) for clip in clips]
+            self._check(made.shape(), plan, inputs)
+            return made
+        clips = [np.asarray(clip) for clip in made]  # the memory is that of ``made``, which lives until they are read
 
         def check(clips, last):
             self._check([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs, last)

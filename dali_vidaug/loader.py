@@ -110,7 +110,7 @@ class VideoLoader:
         self._order = Schedule(len(manifest), **order, num_clips=recipe.num_clips)  # of a single shard
         if num_shards is not None or shard_index is not None:
             self._find_schedule()
-        self._shape = check_recipe(manifest, recipe, seed)
+        self._shape = check_recipe(manifest, recipe, self._order)
         self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
         self._made_settings = self.settings
         warn_of_short_videos(manifest, recipe, seed)
@@ -280,6 +280,7 @@ class VideoLoader:
         middle = self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch))
         shard = (self._shard, self._schedule) if middle else None  # between epochs, a copy finds its own
         names = dict(zip(("num_shards", "shard_index", "even"), self._ranks, strict=True))
+        names["mix_group"] = (self._schedule or self._order).mix_group  # of a state that was loaded
         return _copy, (self.manifest, self.recipe, self._arguments | names, replaced, self._position.next, shard)
 
     def __enter__(self) -> VideoLoader:

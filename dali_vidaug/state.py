@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dali_vidaug.fingerprint import difference
+from dali_vidaug.ops.names import depends_on_batch
 from dali_vidaug.plan import PLAN_VERSION
 from dali_vidaug.rng import MAX_EPOCH, MAX_SAMPLE
 
@@ -145,9 +146,9 @@ def go_on(
     given = state["offset"] + index * state["step"]
     if not 0 <= given <= schedule.num_samples or (index and given == schedule.num_samples):
         raise ValueError(f"VideoLoader: batch of the state is {index}, which is outside of epoch {epoch}")
-    if any(hasattr(op, "mixed_with") for op in recipe.ops):
-        schedule = replace(schedule, mix_group=_group_of(state["mix_group"], schedule))
     if state["step"] == schedule.step:
+        if any(map(depends_on_batch, recipe.ops)):
+            schedule = replace(schedule, mix_group=_group_of(state["mix_group"], schedule))
         return replace(schedule, cut=(epoch, state["offset"])), epoch, index
     schedule = replace(schedule, cut=(epoch, given))
     if given:

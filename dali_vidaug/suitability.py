@@ -14,9 +14,11 @@ from dali_vidaug.drawing import draw_frames, draw_ops
 from dali_vidaug.errors import printable
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.moved_boxes import check_boxes_follow
+from dali_vidaug.ops.names import depends_on_batch
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once
 from dali_vidaug.rng import Draws
+from dali_vidaug.schedule import Schedule
 from dali_vidaug.timing import draw_time
 
 _VIDEOS_DRAWN = 1000  # to estimate how many are too short
@@ -26,21 +28,29 @@ _FILES_LEAST = 8  # fewer do not tell
 _COPIED = 0.9  # share of files with another time of change from which on the whole data set counts as copied
 
 
-def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, int, int]:
+def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[int, int, int]:
     """Refuse a recipe that does not suit the videos: draw it for every frame size that occurs, and some videos more.
+
+    Args:
+        manifest: the videos.
+        recipe: of the loader.
+        order: its schedule.
 
     Returns:
         The sizes (F, H, W) of the clips after the last op.
 
     Raises:
-        ValueError: it leaves clips of different sizes; an op lacks its module; or the manifest has boxes, and an op
-            does not say where they go.
+        ValueError: it leaves clips of different sizes; an op lacks its module, or clips to mix with; or the manifest
+            has boxes, and an op does not say where they go.
     """
     recipe.fingerprints()
+    for name, op in zip(recipe.names, recipe.ops, strict=True):
+        if order.mix_group == 1 and recipe.num_clips == 1 and depends_on_batch(op):
+            raise ValueError(f"VideoLoader: mix_group is 1, but {name} needs other clips to mix with: 2 or more")
     more = np.arange(min(len(manifest), _VIDEOS_MORE))  # ops may leave random sizes of frames that are equal
     samples = np.union1d(manifest.unique_sizes(), more)
     height, width = manifest.frame_sizes(samples)
-    draws = Draws(seed, 0, samples)
+    draws = Draws(order.seed, 0, samples)
     drawn, _ = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
     sizes = np.stack(np.broadcast_arrays(drawn.shape[1], height, width), 1).astype(np.int64)
     args, frames, height, width = draw_ops(recipe, draws, *sizes.T)

@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import pickle
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from conftest import take_batches
 
 import dali_vidaug as dv
-from dali_vidaug.repeats import group_column
+from dali_vidaug.repeats import clip_column
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.state import go_on, identity
 
@@ -153,7 +154,7 @@ def test_pixels_are_the_same_for_any_number_of_ranks(numbered_manifest):
 
 
 def test_another_global_batch(numbered_manifest, caplog):
-    (first,) = loaders(numbered_manifest, 1, 4, mix_group=1)
+    (first,) = loaders(numbered_manifest, 1, 4, mix_group=2)
     before = together([first], 1)
     state = first.state_dict()
     (second,) = loaders(numbered_manifest, 1, 3, drop_last=False)
@@ -206,4 +207,27 @@ def test_what_cannot_be(numbered_manifest):
             loader.load_state_dict(state | wrong)
     for wrong in ([0, 1], -1, [[0]], "x", 2**32):
         with pytest.raises(ValueError, match="batch must be"):
-            group_column(wrong, 3)
+            clip_column("batch", wrong, 3, 2**32)
+    with pytest.raises(ValueError, match="mix_group is 1, but CubeCutMix needs other clips to mix with"):
+        loaders(numbered_manifest, 1, mix_group=1)
+
+
+def test_a_copy_keeps_the_groups_of_a_state(numbered_manifest):
+    """At the beginning of an epoch, too, where it finds its own shard."""
+    (first,) = loaders(numbered_manifest, 1, mix_group=2)
+    (second,) = loaders(numbered_manifest, 1)
+    second.load_state_dict(first.state_dict())
+    expected = together([first], 1)
+    for copied in (copy.deepcopy(second), pickle.loads(pickle.dumps(second))):
+        assert same(together([copied], 1), expected)
+    assert same(together([second], 1), expected)
+
+
+def test_a_network_that_sees_other_clips_keeps_the_groups(numbered_manifest):
+    dv.register_module("half", lambda clips, partners: (clips + partners) / 2)
+    recipe = dv.Recipe(MIXED.sampling, (MIXED.ops[0], dv.TorchModule("half", partner=True)))
+    options = dict(seed=3, device="cpu", shuffle=False)
+    first = dv.VideoLoader(numbered_manifest, recipe, 4, mix_group=2, **options)
+    second = dv.VideoLoader(numbered_manifest, recipe, 4, **options)
+    second.load_state_dict(first.state_dict())
+    assert same(together([second], 2), together([first], 2))

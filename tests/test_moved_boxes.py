@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from conftest import import_torchvision, noise_clips
+from conftest import noise_clips
 
 import dali_vidaug as dv
 from dali_vidaug import geometry
@@ -295,14 +295,6 @@ def test_what_is_moved_out_of_the_frame_does_not_come_back():
         part.boxes.xyxy[:, 0], boxes.xyxy[kept, 0]
     )
     assert part.dropped == FRAMES - kept.sum() and none.dropped == FRAMES and not len(none.boxes.clip)
-
-
-@pytest.fixture(scope="module")
-def torchvision():
-    try:
-        return import_torchvision()
-    except ImportError:
-        pytest.skip("no torchvision")
 
 
 @pytest.mark.parametrize("rules", [dv.BoxRules(), dv.BoxRules(min_size=9.0), dv.BoxRules(min_area=200.0)], ids=str)

@@ -14,7 +14,7 @@ import numpy as np
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, is_number
 from dali_vidaug.ops.names import name_of
-from dali_vidaug.ops.operator import frames_of, structured
+from dali_vidaug.ops.operator import check_frame_values, frames_of, structured
 from dali_vidaug.ops.ramp import RAMPED_MAX, draw_ramps
 from dali_vidaug.rng import Draws
 
@@ -138,14 +138,10 @@ def run(self: Any, clips: Sequence[Any], rows: Any, num_threads: int | None = No
 def check(self: Any, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
     """Refuse arguments, such as those of an edited plan, that the kernel cannot apply."""
     name, num_ops = name_of(self), self.NUM_OPS
-    most = int(frames.max(initial=0))
-    num_values = args["value"].shape[-1] if "value" in (args.dtype.names or ()) else 0
-    if args.dtype != color_args(num_ops, num_values) or num_values < most:
-        raise ValueError(f"{name}: arguments must have {num_ops} ops with values for {most} frames")
+    what = f"{num_ops} ops with values for"
+    check_frame_values(name, "value", what, args, frames, partial(color_args, num_ops))
     for i, row in enumerate(args):
         codes = row["op"].tolist()
-        if row["num_values"] != num_values:
-            raise ValueError(f"{name}: num_values of row {i} must be {num_values}, got {row['num_values']}")
         if any(codes[num_ops:]) or max(codes) >= len(CODES) or codes.count(CODES.index("contrast")) > 1:
             raise ValueError(
                 f"{name}: op of row {i} must be {num_ops} of [0, {len(CODES)}), contrast ({CODES.index('contrast')}) "

@@ -36,6 +36,30 @@ def frames_of(name: str, rows: Any, dtype_of: Callable[[int], np.dtype], clips: 
     return frames
 
 
+def check_frame_values(
+    name: str, field: str, what: str, args: np.ndarray, frames: np.ndarray, dtype_of: Callable[[int], np.dtype]
+) -> None:
+    """Refuse arguments, such as those of an edited plan, that do not have a value for each frame.
+
+    Args:
+        name: of the op.
+        field: with the values, its last axis the frames; ``num_values`` says how many there are.
+        what: they must have, in words before the number of frames.
+        args: (B,), which must be of dtype ``dtype_of(number of values)``.
+        frames: (B,), of the clips.
+
+    Raises:
+        ValueError: they do not.
+    """
+    most = int(frames.max(initial=0))
+    num_values = args[field].shape[-1] if field in (args.dtype.names or ()) else 0
+    if args.dtype != dtype_of(num_values) or num_values < most:
+        raise ValueError(f"{name}: arguments must have {what} {most} frames")
+    if (wrong := args["num_values"] != num_values).any():
+        i = int(wrong.argmax())
+        raise ValueError(f"{name}: num_values of row {i} must be {num_values}, got {args['num_values'][i]}")
+
+
 def extend_graph(fn: Any, op: Any, clips: Any, args: Any) -> Any:
     """Extend DALI's graph by an op: by its ``build``, or if it has none, by its ``run``."""
     return op.build(fn, clips, args) if hasattr(op, "build") else as_operator(fn, op.run, clips, args)
