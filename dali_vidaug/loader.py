@@ -110,7 +110,7 @@ class VideoLoader:
         self._order = Schedule(len(manifest), **order, num_clips=recipe.num_clips)  # of a single shard
         if num_shards is not None or shard_index is not None:
             self._find_schedule()
-        self._shape = check_recipe(manifest, recipe, self._order)
+        self._shape, self._shared = check_recipe(manifest, recipe, self._order)
         self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
         self._made_settings = self.settings
         warn_of_short_videos(manifest, recipe, seed)
@@ -221,7 +221,7 @@ class VideoLoader:
 
     def _change_schedule(self, schedule):
         self._background.stop_producer()
-        self._schedule = schedule
+        self._schedule, self._order = schedule, replace(self._order, mix_group=schedule.mix_group)
 
     def _identity(self):
         self._fingerprint = self._fingerprint or fingerprint(self.manifest)
@@ -236,9 +236,10 @@ class VideoLoader:
         Raises:
             ValueError: the state is of a loader with other options or another manifest, which would give other batches.
         """
-        schedule, *position = go_on(state, self._identity(), self.schedule, self.recipe)
+        given = self._arguments["mix_group"], self._shared
+        schedule, epoch, index = go_on(state, self._identity(), self.schedule, *given)
         self._change_schedule(schedule)
-        self._position.resume(*position)
+        self._position.resume(epoch, index, index > 0 or schedule.given_before(epoch) > 0)
 
     def report(self) -> Report:
         """What was done so far: counts, time by stage, and every clip that was replaced."""
@@ -280,8 +281,8 @@ class VideoLoader:
         middle = self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch))
         shard = (self._shard, self._schedule) if middle else None  # between epochs, a copy finds its own
         names = dict(zip(("num_shards", "shard_index", "even"), self._ranks, strict=True))
-        names["mix_group"] = (self._schedule or self._order).mix_group  # of a state that was loaded
-        return _copy, (self.manifest, self.recipe, self._arguments | names, replaced, self._position.next, shard)
+        position = *self._position.next, bool(middle)
+        return _copy, (self.manifest, self.recipe, self._arguments | names, replaced, position, shard, self._order)
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -290,10 +291,11 @@ class VideoLoader:
         self.close()
 
 
-def _copy(manifest, recipe, arguments, settings, position, shard):
+def _copy(manifest, recipe, arguments, settings, position, shard, order):
     """A loader as another one was made, at the same position."""
     loader = VideoLoader(manifest, recipe, **arguments)
     loader.settings = settings or loader.settings
+    loader._order = order
     if shard is not None:
         loader._shard, loader._schedule = shard
     loader._position.resume(*position)

@@ -107,6 +107,7 @@ class Draws:
                 raise ValueError(f"{name} must be in [0, {limit}), got {column.min()} to {column.max()}")
         self.seed, self.epoch, self.prefix, self.batch, self.repeat = seed, epoch, prefix, batch, repeat
         self.samples, self.views = samples, np.broadcast_to(views, samples.shape)
+        self._shared = [False]  # of all that were made of these
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -120,11 +121,19 @@ class Draws:
 
     def named(self, prefix: str) -> Draws:
         """The same addresses with another prefix."""
-        return Draws(self.seed, self.epoch, self.samples, self.views, prefix, self.batch, self.repeat)
+        other = Draws(self.seed, self.epoch, self.samples, self.views, prefix, self.batch, self.repeat)
+        other._shared = self._shared
+        return other
 
     def of_batch(self) -> Draws:
         """The random numbers that a batch has in common, such as who is mixed with whom: a ``Draws`` of length 1."""
+        self._shared[0] = True
         return Draws(self.seed, self.epoch, [self.batch], 0, f"{self.prefix}.batch", repeat=self.repeat)
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether numbers were drawn that the clips of a batch have in common, of these draws or under another name."""
+        return self._shared[0]
 
     def words(self, purpose: str, n: int = 1) -> np.ndarray:
         """(B, n) uint32, uniform over [0, 2**32).

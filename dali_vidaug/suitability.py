@@ -14,7 +14,6 @@ from dali_vidaug.drawing import draw_frames, draw_ops
 from dali_vidaug.errors import printable
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.moved_boxes import check_boxes_follow
-from dali_vidaug.ops.names import depends_on_batch
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once
 from dali_vidaug.rng import Draws
@@ -28,7 +27,7 @@ _FILES_LEAST = 8  # fewer do not tell
 _COPIED = 0.9  # share of files with another time of change from which on the whole data set counts as copied
 
 
-def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[int, int, int]:
+def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[tuple[int, int, int], bool]:
     """Refuse a recipe that does not suit the videos: draw it for every frame size that occurs, and some videos more.
 
     Args:
@@ -37,7 +36,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[i
         order: its schedule.
 
     Returns:
-        The sizes (F, H, W) of the clips after the last op.
+        The sizes (F, H, W) of the clips after the last op; and whether clips of a group depend on each other.
 
     Raises:
         ValueError: it leaves clips of different sizes; an op lacks its module, or clips to mix with; or the manifest
@@ -45,7 +44,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[i
     """
     recipe.fingerprints()
     for name, op in zip(recipe.names, recipe.ops, strict=True):
-        if order.mix_group == 1 and recipe.num_clips == 1 and depends_on_batch(op):
+        if order.mix_group == 1 and recipe.num_clips == 1 and hasattr(op, "mixed_with"):
             raise ValueError(f"VideoLoader: mix_group is 1, but {name} needs other clips to mix with: 2 or more")
     more = np.arange(min(len(manifest), _VIDEOS_MORE))  # ops may leave random sizes of frames that are equal
     samples = np.union1d(manifest.unique_sizes(), more)
@@ -67,7 +66,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[i
             "CenterCrop or Resize((height, width))"
         )
     height, width, frames = shapes[0].tolist()
-    return frames, height, width
+    return (frames, height, width), draws.are_shared
 
 
 def padded_share(manifest: Manifest, recipe: Recipe, seed: int = 0) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import copy
 import json
 import logging
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dali_vidaug.repeats import clip_column
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.state import go_on, identity
 
-MIXED = dv.Recipe(dv.ClipSampling(2), (dv.RandomResizedCrop(16), dv.CubeCutMix(), dv.MixUp(granularity="batch")))
+MIXED = dv.Recipe(dv.ClipSampling(4), (dv.RandomResizedCrop(16), dv.CubeCutMix(), dv.MixUp(granularity="batch")))
 MANIFEST = dict.fromkeys(("paths", "labels", "classes", "ranges", "rows"), "x")
 
 
@@ -59,8 +60,10 @@ def test_random_numbers_of_ranks(seed, drop_last):
                     for k in range(number)
                 ]  # fmt: skip
                 if state:
-                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, MIXED) for s in schedules]
-                    assert {m[1:] for m in moved} == {position}
+                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, None, True) for s in schedules]
+                    for schedule, *where in moved:  # a rank may have no part in the last step
+                        has_part = position[1] < schedule.batches_in(position[0])
+                        assert tuple(where) == (position if has_part else (position[0] + 1, 0))
                     schedules = [m[0] for m in moved]
             samples, groups, _ = of_all_ranks(schedules, *position)
             got.append((position[0], samples, groups))
@@ -92,7 +95,7 @@ def test_batches_of_other_sizes(seed, even):
                 ]
                 if state:
                     state["mix_group"] = 1
-                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, MIXED) for s in schedules]
+                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, None, True) for s in schedules]
                     assert len({m[1:] for m in moved}) == 1 or not even  # a rank may get none of the last samples
                     schedules, position = [m[0] for m in moved], min(m[1:] for m in moved)
                     changes += 1
@@ -104,10 +107,21 @@ def test_batches_of_other_sizes(seed, even):
             np.testing.assert_array_equal(np.concatenate(seen[epoch]), order.batch(epoch, 0).samples)
 
 
-def test_what_is_left_may_not_fill_a_batch():
+def test_a_rank_may_have_no_part_in_what_is_left():
+    """Of 12 samples two are left for five ranks; a state of one rank that had a part."""
+    alone = Schedule(12, 5, 7, drop_last=False)
+    for rank in range(5):
+        mine = Schedule(12, 1, 7, drop_last=False, num_shards=5, shard_index=rank)
+        schedule, *position = go_on(state_of(alone, 0, 2), identity(mine, MIXED, MANIFEST), mine, None, False)
+        assert position == ([0, 2] if schedule.batches_in(0) == 3 else [1, 0])
+        assert len(schedule.batch(*position).samples) == 1
+
+
+def test_what_is_left_may_not_fill_a_batch(caplog):
     small, large = (Schedule(10, size, 7) for size in (4, 8))
-    schedule, *position = go_on(state_of(small, 3, 1), identity(large, MIXED, MANIFEST), large, dv.Recipe(ops=()))
+    schedule, *position = go_on(state_of(small, 3, 1), identity(large, MIXED, MANIFEST), large, None, False)
     assert position == [4, 0] and schedule.batches_in(3) == 0 and schedule.batches_in(4) == 1
+    assert "what is left of epoch 3 (samples: 6) fills none, and is left out" in caplog.text
 
 
 def loaders(manifest, number, step=4, **options):
@@ -180,6 +194,10 @@ def test_another_global_batch(numbered_manifest, caplog):
     third.load_state_dict(middle)
     assert same(together([third], 2), after[1:])
     third.load_state_dict(middle)
+    second.load_state_dict(state)
+    with caplog.at_level(logging.WARNING):
+        second.set_epoch(5)  # the rest of epoch 0 does not come any more
+    assert "set_epoch(5) drops the position of the loaded state, batch 0 of epoch 0" in caplog.text
     third.set_epoch(1)
     third.set_epoch(0)  # from its start
     assert sorted(torch.cat([step[0] for step in together([third], 4)]).tolist()) == list(range(12))
@@ -200,6 +218,10 @@ def test_what_cannot_be(numbered_manifest):
         loaders(numbered_manifest, 2)[0].load_state_dict(state)
     with pytest.raises(ValueError, match="of another loader: mix_group is 2, the state's 4"):
         loaders(numbered_manifest, 1, mix_group=2)[0].load_state_dict(state)
+    taken = loaders(numbered_manifest, 1)[0]
+    for group in (2, 4, 1):  # what an earlier state said does not bind
+        taken.load_state_dict(state | {"mix_group": group})
+        assert taken.state_dict()["mix_group"] == group
     plain = dv.VideoLoader(numbered_manifest, dv.Recipe(MIXED.sampling, MIXED.ops[:1]), 2, seed=3, device="cpu")
     plain.load_state_dict(state | {"recipe": repr(plain.recipe)})  # nothing is mixed
     for wrong in ({"step": 0}, {"offset": -1}, {"mix_group": 2.0}, {"batch": 4}, {"offset": 13}):
@@ -220,6 +242,30 @@ def test_a_copy_keeps_the_groups_of_a_state(numbered_manifest):
     expected = together([first], 1)
     for copied in (copy.deepcopy(second), pickle.loads(pickle.dumps(second))):
         assert same(together([copied], 1), expected)
+    assert same(together([second], 1), expected)
+
+
+@dataclass(frozen=True)
+class Together:
+    """An op of a user's own that draws a number for all clips of a group."""
+
+    def draw(self, draws, frames, height, width):
+        args = np.zeros(len(draws), [("level", "i4")])
+        args["level"] = draws.of_batch().integers("level", 200)
+        return args
+
+    def run(self, clips, rows, num_threads):
+        return [np.full_like(clip, row["level"]) for clip, row in zip(clips, rows, strict=True)]
+
+
+@pytest.mark.parametrize("op", [Together(), dv.RandomApply(Together(), 1.0)], ids=["alone", "RandomApply"])
+def test_an_op_that_draws_for_all_clips_keeps_the_groups(op, numbered_manifest):
+    recipe = dv.Recipe(MIXED.sampling, (MIXED.ops[0], op))
+    first = dv.VideoLoader(numbered_manifest, recipe, 4, mix_group=2, seed=3, device="cpu")
+    second = dv.VideoLoader(numbered_manifest, recipe, 4, seed=3, device="cpu")
+    second.load_state_dict(first.state_dict())
+    expected = together([first], 1)
+    assert len(expected[0][1].flatten(1).float().mean(1).unique()) == 2
     assert same(together([second], 1), expected)
 
 

@@ -12,9 +12,10 @@ An op is a frozen dataclass. It must have ``draw``, and ``run`` or ``build``:
 
 ``run(clips, rows, num_threads)``
     Change arrays: B clips (F, H, W, 3) uint8, contiguous, and their rows of the arguments, (B,), or None. Returns B
-    clips, new arrays or, where nothing changes, the same; it must not change those that it is given. On the CPU, NumPy;
-    the rows are not changed either. On a GPU, CuPy arrays, with B arrays of the rows' bytes: ``kernels.launch`` takes
-    both. At the end of a recipe it is called directly on the CPU, elsewhere as an operator of DALI's graph.
+    clips, new arrays or, where nothing changes, the same; it must not change those that it is given, nor keep them:
+    their memory is used again. On the CPU, NumPy; the rows are not changed either. On a GPU, CuPy arrays, with B arrays
+    of the rows' bytes: ``kernels.launch`` takes both. At the end of a recipe it is called directly on the CPU,
+    elsewhere as an operator of DALI's graph; ``op.run`` is looked up once for each graph.
 
 ``build(fn, clips, args)``
     Extend DALI's graph. ``fn`` is nvidia.dali.fn, ``clips`` a node (F, H, W, 3) uint8; returns such a node. ``args``

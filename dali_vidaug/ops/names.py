@@ -15,11 +15,6 @@ def is_on_time(op: object) -> bool:
     return hasattr(op, "retime")
 
 
-def depends_on_batch(op: object) -> bool:
-    """Whether what an op does to a clip depends on other clips: it mixes them, or says ``of_batch``."""
-    return hasattr(op, "mixed_with") or getattr(op, "of_batch", False)
-
-
 def is_on_pixels(op: object) -> bool:
     """Whether something is an op that gets decoded frames: it has ``draw``, and ``build`` or ``run``."""
     return hasattr(op, "draw") and (hasattr(op, "build") or hasattr(op, "run"))

@@ -22,6 +22,23 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
+def checked_clips(made: Any, given: Sequence[Any]) -> list[Any]:
+    """What the ``run`` of an op returned for some clips, as a list.
+
+    Raises:
+        TypeError: it is not as many arrays (F, H, W, 3) uint8 of the same kind.
+    """
+    found = list(made) if isinstance(made, Sequence) else [made]
+    if len(found) == len(given) and all(isinstance(clip, type(given[0])) for clip in found):
+        wrong = [clip for clip in found if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3]
+        if not wrong:
+            return found
+        what = f"{wrong[0].shape} {wrong[0].dtype}"
+    else:
+        what = f"{len(found)} {', '.join(sorted({type(clip).__name__ for clip in found}))}"
+    raise TypeError(f"it must return {len(given)} arrays (F, H, W, 3) uint8, got {what}")
+
+
 def frames_of(name: str, rows: Any, dtype_of: Callable[[int], np.dtype], clips: Sequence[Any]) -> int:
     """For how many frames the rows of a kernel have values, ``dtype_of`` that number being their dtype.
 
@@ -86,7 +103,7 @@ def as_operator(fn: Any, function: Callable, clips: Any, args: Any) -> Any:
             clips = [read_only(clip) for clip in clips]
             rows = None if rows is None else read_only(structured(rows, args.fields))
         try:
-            return function(clips, rows, num_threads=args.num_threads)
+            return checked_clips(function(clips, rows, num_threads=args.num_threads), clips)
         except Exception as error:
             args.fail(error)  # the graph tells it in place of DALI's text
             raise

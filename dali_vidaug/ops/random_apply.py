@@ -89,6 +89,11 @@ class RandomApply:
         return fn._conditional.merge(extend_graph(fn, self.op, changed, part), others, predicate=part.predicate)
 
     @property
+    def fingerprint(self) -> Any:
+        """The method of the op, if it has it."""
+        return self.op.fingerprint
+
+    @property
     def run(self) -> Any:
         """The method of the op, if it has it, for the clips to which it is applied; the others are returned."""
         of_op = self.op.run
