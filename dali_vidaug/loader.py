@@ -103,12 +103,13 @@ class VideoLoader:
         )  # fmt: skip
         order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
         order |= dict(repeats=repeats, mix_group=mix_group)
-        self.manifest, self.recipe, self._ranks = manifest, recipe, (num_shards, shard_index, even)
-        self._arguments = {**options, **order}
+        self.manifest, self.recipe = manifest, recipe
+        self._arguments = {**options, **order, "num_shards": num_shards, "shard_index": shard_index, "even": even}
         self._schedule: Schedule | None = None
         self._shard: Any = None  # once it is found
         self._order = Schedule(len(manifest), **order, num_clips=recipe.num_clips)  # of a single shard
-        if num_shards is not None or shard_index is not None:
+        self._given = num_shards is not None or shard_index is not None  # else it finds its own shard
+        if self._given:
             self._find_schedule()
         self._shape, self._shared = check_recipe(manifest, recipe, self._order)
         self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
@@ -129,10 +130,9 @@ class VideoLoader:
         return self._schedule or self._find_schedule()
 
     def _find_schedule(self) -> Schedule:
-        num_shards, shard_index, even = self._ranks
-        self._shard = find_shard(num_shards, shard_index)
+        self._shard = find_shard(self._arguments["num_shards"], self._arguments["shard_index"])
         number, mine, _ = self._shard
-        even = number > 1 if even is None else even
+        even = number > 1 if self._arguments["even"] is None else self._arguments["even"]
         self._schedule = replace(self._order, num_shards=number, shard_index=mine, even=even)
         return self._schedule
 
@@ -278,11 +278,10 @@ class VideoLoader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         replaced = None if self.settings is self._made_settings else self.settings
-        middle = self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch))
-        shard = (self._shard, self._schedule) if middle else None  # between epochs, a copy finds its own
-        names = dict(zip(("num_shards", "shard_index", "even"), self._ranks, strict=True))
-        position = *self._position.next, bool(middle)
-        return _copy, (self.manifest, self.recipe, self._arguments | names, replaced, position, shard, self._order)
+        middle = bool(self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch)))
+        shard = (self._shard, self._schedule) if middle or self._given else None  # between epochs, a copy finds its own
+        position = *self._position.next, middle
+        return _copy, (self.manifest, self.recipe, self._arguments, replaced, position, shard, self._order)
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -294,8 +293,7 @@ class VideoLoader:
 def _copy(manifest, recipe, arguments, settings, position, shard, order):
     """A loader as another one was made, at the same position."""
     loader = VideoLoader(manifest, recipe, **arguments)
-    loader.settings = settings or loader.settings
-    loader._order = order
+    loader.settings, loader._order = settings or loader.settings, order
     if shard is not None:
         loader._shard, loader._schedule = shard
     loader._position.resume(*position)

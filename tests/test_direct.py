@@ -128,7 +128,7 @@ def rows_in_place(clips, made, rows):
 @pytest.mark.parametrize("spoil, message", [
     (in_place, r"Darker.run: ValueError: assignment .* read-only .* batch of samples 0, 1 of epoch 0"),
     (rows_in_place, r"Darker.run: ValueError: assignment destination is read-only"),
-    (lambda clips, made, rows: made[:1], r"Darker.run: TypeError: it must return 2 arrays \(F, H, W, 3\) uint8, got 1 nd"),
+    (lambda clips, made, rows: made[:1], r"Darker.run: TypeError: it must return 2 arrays \(F, H, W, 3\) uint8, got 1"),
     (lambda clips, made, rows: None, r"it must return 2 arrays \(F, H, W, 3\) uint8, got 1 NoneType"),
     (lambda clips, made, rows: [torch.zeros(1)] * 2, "it must return 2 arrays .* got 2 Tensor"),
     (lambda clips, made, rows: [m / 2.0 for m in made], r"it must return 2 arrays .* uint8, got .* float"),

@@ -28,8 +28,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.classes data.labels data.box_file data.box_text data.box_cvat data.box_coco data.box_table "
     "data.box_sources data.box_names data.box_video data.box_rows "
     "data.lists data.files data.known data.scan",
-    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results planes direct "
-    "graph",
+    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
+    "planes direct graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state suitability loader in_memory op_contract",
