@@ -71,7 +71,7 @@ class Direct:
 
     def _run(self, name, op, clips, rows, plan):
         given = [read_only(clip) for clip in clips]
-        with naming(name, op, "run", f"for {batch_text(plan)}"):
+        with naming(name, op, "run", lambda: f"for {batch_text(plan)}"):
             try:
                 made = self._runs[name](given, None if rows is None else read_only(rows), self._num_threads)
             except OpError as error:  # of a module that the op calls

@@ -194,8 +194,8 @@ class VideoLoader:
         return self._batch(made)
 
     def _batch(self, made):
-        none = no_clips(self.recipe, self._shape, self.settings.dtype, self.settings.device_id)
-        clips = none if made.clips is None else as_tensor(made.clips, self.settings.dtype)
+        dtype, gpu = self.settings.dtype, self.settings.device_id
+        clips = no_clips(self.recipe, self._shape, dtype, gpu) if made.clips is None else as_tensor(made.clips, dtype)
         targets = self.manifest.targets(made.plan.samples)
         return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, *made[4:])  # repeated and so on
 

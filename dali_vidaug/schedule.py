@@ -26,26 +26,25 @@ def permute(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     Returns:
         (N,) int64 in [0, size), distinct where ``indices`` are.
     """
-    half_bits = np.uint64(max(1, (int(size - 1).bit_length() + 1) // 2))
-    half_mask = (np.uint64(1) << half_bits) - np.uint64(1)
-    values = np.asarray(indices).astype(np.uint64)
+    half_bits = np.uint32(max(1, (int(size - 1).bit_length() + 1) // 2))
+    half_mask = np.uint32((1 << int(half_bits)) - 1)
+    values = np.asarray(indices).astype(np.uint32)
     walking = np.ones(values.shape, bool)
     while walking.any():
         left, right = values[walking] >> half_bits, values[walking] & half_mask
         for key in keys:
             left, right = right, left ^ (_mix(right, key) & half_mask)
         values[walking] = left << half_bits | right
-        walking = values >= np.uint64(size)
+        walking = values > np.uint32(size - 1)
     return values.astype(np.int64)
 
 
 def _mix(words, key):
-    """A 32-bit hash of words under a key (the finaliser of MurmurHash3), in uint64 arrays."""
-    mask = np.uint64(0xFFFFFFFF)
-    words = (words ^ np.uint64(key)) & mask
-    words = ((words ^ words >> np.uint64(16)) * np.uint64(0x85EBCA6B)) & mask
-    words = ((words ^ words >> np.uint64(13)) * np.uint64(0xC2B2AE35)) & mask
-    return words ^ words >> np.uint64(16)
+    """A 32-bit hash of words under a key (the finaliser of MurmurHash3), uint32 arrays."""
+    words = words ^ key
+    words = (words ^ words >> 16) * np.uint32(0x85EBCA6B)
+    words = (words ^ words >> 13) * np.uint32(0xC2B2AE35)
+    return words ^ words >> 16
 
 
 class Clips(NamedTuple):

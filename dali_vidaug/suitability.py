@@ -48,9 +48,9 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[t
             raise ValueError(f"VideoLoader: mix_group is 1, but {name} needs other clips to mix with: 2 or more")
     more = np.arange(min(len(manifest), _VIDEOS_MORE))  # ops may leave random sizes of frames that are equal
     samples = np.union1d(manifest.unique_sizes(), more)
-    height, width = manifest.frame_sizes(samples)
+    (height, width), videos = manifest.frame_sizes(samples), manifest.videos(samples)
     draws = Draws(order.seed, 0, samples)
-    drawn, _ = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
+    drawn, _ = draw_time(recipe, draws, draw_frames(recipe, draws, videos), videos)
     sizes = np.stack(np.broadcast_arrays(drawn.shape[1], height, width), 1).astype(np.int64)
     args, frames, height, width = draw_ops(recipe, draws, *sizes.T)
     if manifest.has_boxes:
@@ -83,7 +83,7 @@ def padded_share(manifest: Manifest, recipe: Recipe, seed: int = 0) -> tuple[flo
     samples = np.unique(np.linspace(0, len(manifest) - 1, _VIDEOS_DRAWN).round().astype(np.int64))
     views = np.arange(recipe.num_clips)
     draws = Draws(seed, 0, samples.repeat(len(views)), np.tile(views, len(samples)))
-    frames = draw_frames(manifest, recipe, draws)
+    frames = draw_frames(recipe, draws, manifest.videos(draws.samples))
     again = frames.shape[1] - num_distinct(frames)
     return float((again > 0).mean()), float(again.sum() / frames.size)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def sizes_after(name: str, op: Any, args: Any, sizes: np.ndarray) -> np.ndarray:
     if getattr(op, "in_decoder", False):
         check_crops(name, args, sizes)
     if hasattr(op, "check"):
-        with naming(name, op, "check", sizes_text(sizes)):
+        with naming(name, op, "check", partial(sizes_text, sizes)):
             op.check(args, *sizes.T)
     fields = [field for field in SIZE_FIELDS if field in args.dtype.names]
     if ("out_height" in fields) != ("out_width" in fields):
