@@ -60,9 +60,9 @@ class VideoLoader:
         workers: processes that read and decode; 0: the threads of this one.
         prefetch: batches made ahead, >= 1.
         dtype: of normalised clips: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``, or "float32" and so on.
-        on_error: "replace": a clip that cannot be decoded is replaced by another, logged, and named in ``report()``;
-            "skip", for validation: it is left out of its batch, which may even become empty, logged, and named;
-            "raise": it raises ``ClipError``.
+        on_error: a clip that cannot be decoded is replaced by another ("replace"), left out of its batch, which may
+            become empty ("skip", for validation), or raises ``ClipError`` ("raise"); logged, and named in ``report()``.
+        timeout: seconds after which clips of a video, which are read and decoded together, count as such; None: never.
         check_files: what of a file is compared with the scanned one, besides its bytes at some places: "size_and_time"
             (of change), "size", nothing ("off"), or "auto": size_and_time, but size where nearly all files have another
             time, as after copying. A changed file is handled as ``on_error`` says.
@@ -86,8 +86,8 @@ class VideoLoader:
         device: torch.device | str = "auto", decoder: str = "auto", shuffle: bool = True, drop_last: bool = True,
         num_shards: int | None = None, shard_index: int | None = None, even: bool | None = None,
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
-        on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, repeats: int = 1,
-        color: str = "bt601", mix_group: int | None = None, box_rules: BoxRules | None = None,
+        on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
+        repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -99,7 +99,7 @@ class VideoLoader:
         options: dict[str, Any] = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files),
-            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules,
+            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout,
         )  # fmt: skip
         order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
         order |= dict(repeats=repeats, mix_group=mix_group)

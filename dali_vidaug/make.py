@@ -203,7 +203,7 @@ class Maker:
         while waiting:
             i = waiting.pop(0)
             try:
-                loaded = pending.jobs[i].future.result()
+                loaded = self._pool.result(pending.jobs[i].future)
             except READ_ERRORS as error:
                 group = self._replace(pending, i, one_line(error), error)
                 waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]

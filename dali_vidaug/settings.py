@@ -16,6 +16,7 @@ from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.colors import COLORS
 from dali_vidaug.media.video import Video
+from dali_vidaug.ops.check import is_number
 from dali_vidaug.report import warn_once
 
 _DTYPES = ("float32", "float16", "bfloat16")
@@ -34,7 +35,7 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules: as in
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout: as in
             ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
@@ -52,6 +53,7 @@ class Settings:
     check_files: str = "size_and_time"
     color: str = "bt601"
     box_rules: BoxRules = field(default_factory=BoxRules)
+    timeout: float | None = None
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -83,6 +85,7 @@ def make_settings(
     resize_in_decoder: bool = False,
     color: str = "bt601",
     box_rules: BoxRules | None = None,
+    timeout: float | None = None,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -111,6 +114,8 @@ def make_settings(
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
+    if not (timeout is None or is_number(timeout, 1e-3, 1e6)):
+        raise ValueError(f"{caller}: timeout must be None or seconds in [0.001, 1e6], got {timeout!r}")
     problem = None if where == "cpu" else gpu.problem(device_id)
     if problem and where == "gpu":
         raise ValueError(
@@ -125,7 +130,7 @@ def make_settings(
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
-        box_rules=box_rules or BoxRules(), refused=refused,
+        box_rules=box_rules or BoxRules(), timeout=timeout, refused=refused,
     )  # fmt: skip
 
 

@@ -292,6 +292,8 @@ MUTATIONS = [
     ("results.py", "        if tuple(shape) != (3, *size):", "        if False:", "test_own_ops.py"),
     ("media/convert.py", "            mirror_frame(out)\n", "            pass\n", "test_hybrid.py::test_a_flip_after_the_crops"),
     ("leading.py", "not all(hasattr(op, \"lookup\") for _, op in following[1:])", "False", "test_direct.py::test_a_flip_before_other_ops_is_done_in_the_decoder"),
+    ("threads.py", "if future.given_up:  # another", "if False:  # another", "test_timeout.py::test_a_thread_that_comes_back_ends"),
+    ("settings.py", "is_number(timeout, 1e-3, 1e6)", "is_number(timeout, 0, 1e6)", "test_timeout.py::test_what_is_no_timeout"),
     ("loader.py", "settings or loader.settings, order", "settings or loader.settings, loader._order", "test_elastic.py::test_a_copy_keeps_the_groups_of_a_state"),
     ("rng.py", "        self._shared[0] = True\n", "", "test_elastic.py::test_a_network_that_sees_other_clips_keeps_the_groups"),
     ("op_contract.py", "torch.equal(shown.clips.flip(2), first.clips)", "True", "test_check_op.py::test_build_and_run_are_the_same"),
