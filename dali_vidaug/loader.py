@@ -56,7 +56,7 @@ class VideoLoader:
             first batch, the length or the state is asked for.
         even: with ``drop_last=False``, all ranks have as many batches, of the same sizes, by repeating up to
             ``num_shards - 1`` samples of the beginning of the epoch (``batch.repeated``). Default: with several shards.
-        num_threads: of decoding, DALI and the kernels on the CPU; default: the cores that this process may use.
+        num_threads: of decoding, DALI and the kernels on the CPU; default: the cores of this process: docs/tuning.md.
         workers: processes that read and decode; 0: the threads of this one.
         prefetch: batches made ahead, >= 1.
         dtype: of normalised clips: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``, or "float32" and so on.

@@ -12,6 +12,7 @@ import torch
 
 from dali_vidaug.boxes import BoxRules
 from dali_vidaug.device import driver, gpu
+from dali_vidaug.device.cores import local_rank, own_cores
 from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.colors import COLORS
@@ -20,11 +21,6 @@ from dali_vidaug.ops.check import is_number
 from dali_vidaug.report import warn_once
 
 _DTYPES = ("float32", "float16", "bfloat16")
-# What launchers call the number of a process on its machine.
-_LOCAL_RANKS = (
-    "LOCAL_RANK", "HOROVOD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID",
-    "JSM_NAMESPACE_LOCAL_RANK", "SLURM_LOCALID",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ def make_settings(
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
     if not isinstance(box_rules, BoxRules | None):
         raise ValueError(f"{caller}: box_rules must be dv.BoxRules(...), got {box_rules!r}")
-    num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+    num_threads = own_cores() if num_threads is None else num_threads
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
@@ -160,18 +156,6 @@ def _read_dtype(dtype: Any, caller: str) -> str:
             f"got {dtype!r}"
         )
     return name
-
-
-def local_rank(environ: Mapping[str, str]) -> int:
-    """Which of the ranks on this machine a process is, as its launcher or ``torch.distributed`` says; else 0."""
-    for name in _LOCAL_RANKS:
-        if environ.get(name, "").strip().isdigit():
-            return int(environ[name])
-    if environ.get("MASTER_ADDR") in ("localhost", "127.0.0.1", "::1"):  # all ranks are on this machine
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank()
-        return int(environ["RANK"]) if environ.get("RANK", "").strip().isdigit() else 0
-    return 0
 
 
 def _speaks() -> bool:

@@ -373,6 +373,8 @@ MUTATIONS = [
     ("ops/one_of.py", 'if field != "partner"]', "if False]", "test_description.py::test_no_op_is_named_for_a_row_that_was_edited"),
     ("drawing.py", "frames, args, manifest, repeat_index)", "frames, args, None, repeat_index)", "test_description.py::test_describe_names_file_and_class"),
     ("batch.py", 'if dtype == "bfloat16" and tensor.is_floating_point()', "if False", "test_planes.py::test_floats_of_dali_become_bfloat16"),
+    ("device/cores.py", "if mine < parents else", "if True else", "test_cores.py::test_the_share_of_a_rank"),
+    ("device/cores.py", "min(cores, quota / size)", "min(cores, quota)", "test_cores.py::test_the_share_of_a_rank"),
     ("settings.py", "gpu.problem(device_id)", "gpu.problem()", "test_settings.py"),
     ("settings.py", "or driver.read_driver().error is not None", "", "test_settings.py::test_a_rank_whose_own_gpu_does_not_work_says_so"),
     ("__init__.py", "return list(__all__)", "return sorted({*globals(), *__all__})", "test_api.py"),

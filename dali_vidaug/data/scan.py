@@ -26,6 +26,7 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root, store_name
 from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, is_manifest
 from dali_vidaug.data.segments import WHOLE, find_segment
+from dali_vidaug.device.cores import own_cores
 from dali_vidaug.errors import printable
 from dali_vidaug.media.first_bytes import what_it_is
 from dali_vidaug.media.measure import measure
@@ -99,7 +100,7 @@ def _scan(
     """Measure what is listed; ``options`` of ``measure``, the rest of ``scan``."""
     known = Known(output, listing.root, *options)
     try:
-        rows = _measure(listing, known, options, num_threads or len(os.sched_getaffinity(0)), progress)
+        rows = _measure(listing, known, options, num_threads or own_cores(), progress)
     finally:
         known.close()
     manifest = add_boxes(_assemble(listing, labels, rows, output), boxes, output)
