@@ -105,30 +105,30 @@ class Schedule:
 
     def __post_init__(self):
         if not 1 <= self.num_samples <= MAX_SAMPLE:
-            raise ValueError(f"Schedule: num_samples must be in [1, {MAX_SAMPLE}], got {self.num_samples}")
+            raise ValueError(f"VideoLoader: num_samples must be in [1, {MAX_SAMPLE}], got {self.num_samples}")
         if not (isinstance(self.batch_size, int | np.integer) and self.batch_size >= 1):
-            raise ValueError(f"Schedule: batch_size must be an int >= 1, got {self.batch_size!r}")
+            raise ValueError(f"VideoLoader: batch_size must be an int >= 1, got {self.batch_size!r}")
         if not self.num_shards >= 1:
-            raise ValueError(f"Schedule: num_shards must be >= 1, got {self.num_shards}")
+            raise ValueError(f"VideoLoader: num_shards must be >= 1, got {self.num_shards}")
         if not 0 <= self.shard_index < self.num_shards:
-            raise ValueError(f"Schedule: shard_index must be in [0, {self.num_shards}), got {self.shard_index}")
+            raise ValueError(f"VideoLoader: shard_index must be in [0, {self.num_shards}), got {self.shard_index}")
         if not (isinstance(self.seed, int | np.integer) and 0 <= self.seed < 2**64):
-            raise ValueError(f"Schedule: seed must be an int in [0, 2**64), got {self.seed!r}")
+            raise ValueError(f"VideoLoader: seed must be an int in [0, 2**64), got {self.seed!r}")
         if not 1 <= self.num_clips <= MAX_VIEW:
-            raise ValueError(f"Schedule: num_clips must be in [1, {MAX_VIEW}], got {self.num_clips}")
+            raise ValueError(f"VideoLoader: num_clips must be in [1, {MAX_VIEW}], got {self.num_clips}")
         whole = isinstance(self.repeats, int | np.integer) and not isinstance(self.repeats, bool)
         if not (whole and 1 <= self.repeats <= MAX_REPEAT):
-            raise ValueError(f"Schedule: repeats must be an int in [1, {MAX_REPEAT}], got {self.repeats!r}")
+            raise ValueError(f"VideoLoader: repeats must be an int in [1, {MAX_REPEAT}], got {self.repeats!r}")
         group = self.mix_group
         if group is not None:
             whole = isinstance(group, int | np.integer) and not isinstance(group, bool)
             if not (whole and group >= 1 and self.batch_size % group == 0):
                 raise ValueError(
-                    f"Schedule: mix_group must be an int that divides batch_size {self.batch_size}, got {group!r}"
+                    f"VideoLoader: mix_group must be an int that divides batch_size {self.batch_size}, got {group!r}"
                 )
         if self.num_batches == 0:
             raise ValueError(
-                f"Schedule: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
+                f"VideoLoader: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
                 f"num_shards {self.num_shards}; lower batch_size or set drop_last=False"
             )
 
