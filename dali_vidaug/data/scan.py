@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -179,8 +180,10 @@ def _measure(
         missing = [name for name in names if rows[name] is None]
         jobs = {pool.submit(measure, listing.root / name, *options): name for name in missing}
         done = as_completed(jobs)
+        often = 0.1 if sys.stderr.isatty() else 60.0  # a log wants a line a minute
+        shown = tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs, mininterval=often)
         try:
-            for job in tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs):
+            for job in shown:
                 rows[jobs[job]] = job.result()
                 known.add(jobs[job], job.result())
         except BaseException:
