@@ -60,7 +60,7 @@ MUTANTS = [  # file, what is there, what it becomes
     ("gather_avx2.h", "all(right - more)", "all(right)"),
     ("gather_avx2.h", "_mm256_srai_epi32(either(x, y), 31)", "_mm256_srai_epi32(x, 31)"),
     ("gather_avx2.h", "_mm256_cmpgt_epi32(all(-1), x)", "_mm256_cmpgt_epi32(all(0), x)"),
-    ("gather_avx2.h", "far_above = either(_mm256_cmpgt_epi32(x, all(right))", "far_above = either(_mm256_cmpgt_epi32(x, all(0))"),
+    ("gather_avx2.h", "either(_mm256_cmpgt_epi32(x, all(right))", "either(_mm256_cmpgt_epi32(x, all(0))"),
     ("gather_avx2.h", "i < GROUP - 1 ? 4 : 3", "4"),
     ("gather_avx2.h", "if (alone >> k & 1)", "if (alone >> k & 2)"),
     ("gather_avx2.h", "width / GROUP * GROUP, width, row", "width / GROUP * GROUP + 1, width, row"),
