@@ -123,6 +123,15 @@ DEVICE void gather_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t
 
 // ---- one row
 
+// Asks for a row of the next frame. The CPU does not foresee which bytes are next where rows are not read in their order.
+DEVICE void expect_row(const uint8_t* row, int32_t width) {
+#ifdef __CUDACC_RTC__
+  (void)row, (void)width;
+#else
+  for (int32_t i = 0; i < 3 * width; i += 64) __builtin_prefetch(row + i, 0, 2);
+#endif
+}
+
 // Pixels [first, last) of a row, one after the other.
 template <typename Row>
 DEVICE void gather_each(const Frame& frame, uint8_t* __restrict__ dst, int32_t first, int32_t last, const Row& row) {
