@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ _HIGHEST = np.array([0, *[FACTOR_MAX + 1] * 3, 0.5, 1, 255], np.float32)
 _LOWEST = np.array([0, 0, 0, 0, -0.5, 0, 0], np.float32)
 
 
+@cache
 def color_args(num_ops: int, frames: int) -> np.dtype:
     """The dtype of a row: ``num_ops`` ops, a value of each for ``frames`` frames. Zeros do not change the clip."""
     return np.dtype(
