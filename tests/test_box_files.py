@@ -144,7 +144,9 @@ def test_mot_in_folders(tmp_path):
     assert at(flat, 0, 1) == {(None, 1): (60.0, 0.0, 120.0, 60.0)}
     (tmp_path / "flat" / "labels.txt").write_text("dog\ncat\n")
     (tmp_path / "flat" / "MOT17-02.txt").write_text("1,1,1,1,9,9,1,2,1,7\n")
-    assert at(with_boxes(videos, tmp_path / "flat"), 0) == {("cat", 1): (0.0, 0.0, 9.0, 9.0)}
+    manifest = with_boxes(videos, tmp_path / "flat")
+    assert at(manifest, 0) == {("cat", 1): (1.0, 1.0, 10.0, 10.0)}  # as CVAT writes them: pixels from 0, frames from 1
+    assert "begin at 0, as CVAT writes them: 2 (" in said(manifest, "labels.txt")
 
 
 # ---- CVAT
@@ -357,7 +359,7 @@ def in_all_formats(folder, tracks):
         "x2": [b[0] + b[2] for *_, b in rows], "y2": [b[1] + b[3] for *_, b in rows],
     }  # fmt: skip
     (folder / "labels.txt").write_text("\n".join(names))
-    lines = [f"{frame + 1},{t},{x + 1},{y + 1},{w},{h},1,{t % 3 + 1},1" for frame, t, (x, y, w, h) in rows]
+    lines = [f"{frame + 1},{t},{x},{y},{w},{h},1,{t % 3 + 1},1" for frame, t, (x, y, w, h) in rows]
     yield write(folder, "a.txt", "\n".join(lines))
     body = ""
     for t, track in enumerate(tracks):

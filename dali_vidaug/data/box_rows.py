@@ -153,7 +153,7 @@ def _with_classes(file: BoxFile, classes: Sequence[str], given: Classes | None) 
         ValueError: a label is not among the classes.
     """
     index = {name: i for i, name in enumerate(classes)}
-    numbers = {} if given is None else given.numbers
+    numbers = {i: i for i in range(len(classes))} if given is None else given.numbers
     if file.format == "ava" and given is not None and not given.numbered:
         numbers = {i + 1: i for i in numbers}  # AVA counts its actions from 1
     codes = [index.get(name, numbers.get(int(name), -1) if name.isdecimal() else -1) for name in file.labels]

@@ -11,7 +11,7 @@ from dali_vidaug.data.box_file import BoxFile, Keys
 from dali_vidaug.data.boxes import KeyBoxes
 from dali_vidaug.data.classes import Classes
 from dali_vidaug.data.column import shown_sizes
-from dali_vidaug.media.video import frame_times
+from dali_vidaug.media.video import frame_times, shown_for
 
 AVA_START = 900.0  # seconds: AVA's videos are annotated from 15:00 on, and often cut there
 _ROUNDING = 1e-6  # seconds, of floating-point numbers
@@ -22,6 +22,7 @@ BEYOND = "boxes in frames after the last one, which no clip has"
 EMPTY = "boxes without width or height, which are taken for none"
 TWICE = "boxes that are there twice, of which one is kept"
 CLOSE = "boxes of a track whose seconds are in the same frame as others, of which one is kept"
+APART = "boxes that move over frames of which the file says nothing, as its frames are never nearer"
 PARTLY = "boxes partly outside the frame, kept as they are"
 WHOLLY = "boxes wholly outside the frame, kept as they are"
 SCALED = "videos of another size than was annotated, whose boxes are scaled"
@@ -83,19 +84,28 @@ def boxes_of_video(
         ValueError: boxes contradict each other or the video.
     """
     keys = file.keys.rows(rows)
-    frame, listed = _frames(file, number, keys, path, facts, options, said)
+    frame, listed, away = _frames(file, number, keys, path, facts, options, said)
     xyxy = _pixels(file, number, keys, path, facts, said)
     empty = (xyxy[:, 2:] <= xyxy[:, :2]).any(1) & ~keys.outside
     said.where(EMPTY, empty, file, keys)
     said.where(BEYOND, (frame >= facts["num_frames"]) & ~keys.outside & ~empty, file, keys)
-    keys = keys._replace(time=frame, xyxy=xyxy, outside=keys.outside | empty)
-    keys = keys.rows(np.flatnonzero(~keys.outside | (keys.track >= 0)))
+    seconds, keys = keys.time, keys._replace(time=frame, xyxy=xyxy, outside=keys.outside | empty)
+    annotated = keys.time[(keys.track < 0) | (file.between == "none")]
+    if file.in_seconds:
+        keys = _one_a_frame(file, keys, seconds, away, said)
     keys = _without_twice(file, keys, said)
+    if file.between != "none":
+        _check_once(file, keys)
+        keys = _with_ends_of_labels(keys)
+    keys = keys.rows(np.flatnonzero(~keys.outside | (keys.track >= 0)))
     start, (end, moves) = keys.time, _ends(file, keys, listed)
+    if file.between == "step":
+        said.where(APART, moves & (end - start > 1), file, keys)
     if options.hold:
         alone = (keys.track < 0) | (file.between == "none")
         still = np.flatnonzero(alone & ~keys.outside & (start < facts["num_frames"]))
-        start[still], end[still] = _held(start[still], path, facts, options.hold)
+        annotated = np.unique(np.concatenate([annotated, [] if listed is None else listed])).astype(np.int64)
+        start[still], end[still] = _held(start[still], annotated, path, facts, options.hold)
     x1, y1, x2, y2 = keys.xyxy.T.astype(np.float32)
     label, track, moving = keys.label.astype(np.int32), keys.track, moves.astype(np.int8)
     boxes = KeyBoxes(start.astype(np.int32), end.astype(np.int32), x1, y1, x2, y2, label, track, moving)
@@ -103,38 +113,43 @@ def boxes_of_video(
 
 
 def _frames(file, number, keys, path, facts, options, said):
-    """(N,) int64, the frame of each box; and the frames that were annotated, or None."""
+    """(N,) int64, the frame of each box; the frames that were annotated, or None; how far its seconds are, or None."""
     if file.in_seconds:
-        return _frames_at(file, keys, path, facts, said), None
-    frame, listed, first = keys.time.astype(np.int64), file.frames.get(number), file.first_frame
-    if file.by_name and listed is not None:
-        if len(listed) == facts["num_frames"]:
-            if listed[-1] != len(listed) - 1:
-                said.add(LISTED, 1, path)
-            return np.searchsorted(listed, frame), np.arange(len(listed))
-        first = None if listed[0] else 0
-    first = first if options.first_frame is None else options.first_frame
-    if first is None:
+        if options.first_frame is not None:
+            raise ValueError(f"{file.path}: boxes_first_frame is for frames that have numbers; this file has seconds")
+        frame, away = _frames_at(file, keys, path, facts, said)
+        return frame, None, away
+    frame, listed = keys.time.astype(np.int64), file.frames.get(number)
+    first = file.first_frame if options.first_frame is None else options.first_frame
+    if first is None and listed is not None and len(listed) == facts["num_frames"]:
+        if listed[-1] != len(listed) - 1:
+            said.add(LISTED, 1, path)
+        return np.searchsorted(listed, frame), np.arange(len(listed)), None
+    if first is None and listed is not None and listed[0]:
         raise ValueError(
             f"{file.path}: images of {path} are numbered from {listed[0]}, and are {len(listed)} of its "
             f"{facts['num_frames']} frames: which number the first frame has is not known; boxes_first_frame= says it"
         )
-    frame = frame - first
-    early = np.flatnonzero(frame < 0)
+    first = first or 0
+    early = np.flatnonzero(frame < first)
     if len(early):
         place = f"{file.path}, {file.unit} {keys.place[early[0]]}"
         raise ValueError(
-            f"{place}: the first frame has number {first}, got {frame[early[0]] + first}; boxes_first_frame= is another"
+            f"{place}: the first frame has number {first}, got {frame[early[0]]}; boxes_first_frame= is another"
         )
-    return frame, None if listed is None else listed - first
+    if listed is not None and listed[0] < first:
+        raise ValueError(
+            f"{file.path}: the first frame has number {first}, got {listed[0]}; boxes_first_frame= is another"
+        )
+    return frame - first, None if listed is None else listed - first, None
 
 
 def _frames_at(file, keys, path, facts, said):
-    """The frame whose time stamp is nearest to the seconds of each box."""
+    """The frame whose time stamp is nearest to the seconds of each box, and how far away that is."""
     times = frame_times(facts)
     if np.isnan(times).any():
         raise ValueError(f"{file.path}: {path} has neither time stamps nor a frame rate, so seconds have no frame")
-    seconds, shown = keys.time, times[-1] - times[-2] if len(times) > 1 else 1 / (facts["fps"] or 1)
+    seconds, shown = keys.time, shown_for(times, facts["fps"])[-1]
     if file.format == "ava" and len(seconds) and times[-1] + shown < seconds.min() >= AVA_START:
         said.add(CUT, 1, path)
         seconds = seconds - AVA_START
@@ -143,7 +158,8 @@ def _frames_at(file, keys, path, facts, said):
     after = after.clip(max=len(times) - 1)
     nearest = np.where(seconds - times[before] <= times[after] - seconds, before, after)
     after_end = np.floor((seconds - times[-1]) / max(shown, _ROUNDING)).astype(np.int64)
-    return np.where(after_end >= 1, facts["num_frames"] - 1 + after_end, nearest)
+    frame = np.where(after_end >= 1, facts["num_frames"] - 1 + after_end, nearest)
+    return frame, np.abs(seconds - times[nearest])
 
 
 def _pixels(file, number, keys, path, facts, said):
@@ -167,34 +183,79 @@ def _pixels(file, number, keys, path, facts, said):
     return xyxy
 
 
-def _without_twice(file: BoxFile, keys: Keys, said: Sayings) -> Keys:
-    """Keys ordered by track, label and frame, each once.
+def _one_a_frame(file: BoxFile, keys: Keys, seconds: np.ndarray, away: np.ndarray, said: Sayings) -> Keys:
+    """Keys without those of a track whose seconds are in one frame with others: the nearest to the frame stay or, if
+    at the last of them the track is outside, that one."""
+    order = np.lexsort((keys.outside, seconds, keys.time, keys.track))
+    ends, group = np.ones(len(order), bool), np.zeros(len(order), np.int64)
+    ends[:-1] = (np.diff(keys.track[order]) != 0) | (np.diff(keys.time[order]) != 0)
+    group[order] = np.cumsum(ends) - ends
+    gone = keys.outside[order[ends]][group]
+    order = np.lexsort((np.where(gone, -seconds, np.where(keys.outside, np.inf, away)), group))
+    best = seconds[order[np.searchsorted(group[order], np.arange(ends.sum()))]]
+    close = (keys.track >= 0) & (seconds != best[group])
+    said.where(CLOSE, close, file, keys)
+    return keys.rows(np.flatnonzero(~close))
 
-    Raises:
-        ValueError: a track has two boxes in one frame that differ, or a box where it is outside.
-    """
+
+def _without_twice(file: BoxFile, keys: Keys, said: Sayings) -> Keys:
+    """Keys ordered by track, label and frame, each once. Outside, a track has no label."""
+    keys = keys._replace(label=np.where(keys.outside, -1, keys.label))
     keys = keys.rows(np.lexsort((*keys.xyxy.T, keys.outside, keys.time, keys.label, keys.track)))
     columns = np.column_stack([keys.xyxy, keys.outside, keys.time, keys.label, keys.track])
     twice = np.zeros(len(columns), bool)
     twice[1:] = (columns[1:] == columns[:-1]).all(1)
     said.where(TWICE, twice & ~keys.outside, file, keys)
-    if file.in_seconds:
+    if file.between == "none":
         close = np.zeros(len(columns), bool)
         close[1:] = (columns[1:, 5:] == columns[:-1, 5:]).all(1) & (keys.track[1:] >= 0) & ~twice[1:]
         said.where(CLOSE, close, file, keys)
         twice |= close
-    keys = keys.rows(np.flatnonzero(~twice))
-    if file.between != "none":
-        by_time = np.lexsort((keys.time, keys.track))
-        one, other = keys.rows(by_time[:-1]), keys.rows(by_time[1:])
-        same = (one.track == other.track) & (one.track >= 0) & (one.time == other.time)
-        differ = (one.xyxy != other.xyxy).any(1) & ~(one.outside & other.outside) | (one.outside != other.outside)
-        for i in np.flatnonzero(same & differ)[:1].tolist():
-            places = sorted((int(one.place[i]), int(other.place[i])))
-            raise ValueError(
-                f"{file.path}, {file.unit} {places[0]} and {places[1]}: track {one.track[i]} has two boxes in one frame"
-            )
-    return keys
+    return keys.rows(np.flatnonzero(~twice))
+
+
+def _check_once(file: BoxFile, keys: Keys) -> None:
+    """Refuse a track with two boxes in one frame that differ, or a box where it is outside.
+
+    Raises:
+        ValueError: there is one.
+    """
+    keys = keys.rows(np.lexsort((~_is_known(keys), keys.time, keys.track)))
+    one, other = keys.rows(slice(None, -1)), keys.rows(slice(1, None))
+    same = (one.track == other.track) & (one.track >= 0) & (one.time == other.time)
+    differ = (one.xyxy != other.xyxy).any(1) & _is_known(other) | (one.outside != other.outside)
+    for i in np.flatnonzero(same & differ)[:1].tolist():
+        places = sorted((int(one.place[i]), int(other.place[i])))
+        raise ValueError(
+            f"{file.path}, {file.unit} {places[0]} and {places[1]}: track {one.track[i]} has two boxes in one frame"
+        )
+
+
+def _is_known(keys):
+    """(N,) bool: whether it is known where a box is, or would be."""
+    return (keys.xyxy[:, 2:] > keys.xyxy[:, :2]).all(1)
+
+
+def _with_ends_of_labels(keys: Keys) -> Keys:
+    """Keys ordered by track, label and frame, with one that is outside wherever the next box of a track does not have
+    a label that this one has. So the rows of each label say by themselves where it ends.
+
+    Args:
+        keys: of which those that are outside are of the track, not of a label.
+    """
+    keys = keys.rows(np.lexsort((~_is_known(keys), keys.time, keys.track)))
+    begins = np.ones(len(keys.time), bool)  # a frame in which a track has boxes, which are in one place
+    begins[1:] = (keys.track[1:] != keys.track[:-1]) | (keys.time[1:] != keys.time[:-1])
+    firsts, group = np.flatnonzero(begins), np.cumsum(begins) - 1
+    seen = np.flatnonzero(~keys.outside)
+    labels = int(keys.label.max(initial=0)) + 2
+    having = group[seen] * labels + keys.label[seen]
+    following = firsts[np.minimum(group[seen] + 1, len(firsts) - 1)] if len(seen) else seen
+    ends = (keys.track[following] == keys.track[seen]) & (group[following] > group[seen]) & (keys.track[seen] >= 0)
+    ends &= ~np.isin(having + labels, having)
+    closing = keys.rows(following[ends])._replace(label=keys.label[seen[ends]], outside=np.ones(int(ends.sum()), bool))
+    every = Keys(*(np.concatenate(pair) for pair in zip(keys.rows(seen), closing, strict=True)))
+    return every.rows(np.lexsort((every.time, every.label, every.track)))
 
 
 def _ends(file: BoxFile, keys: Keys, listed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -202,48 +263,33 @@ def _ends(file: BoxFile, keys: Keys, listed: np.ndarray | None) -> tuple[np.ndar
 
     Args:
         file: says what is between the boxes of a track.
-        keys: ordered by track, label and frame.
+        keys: ordered by track, label and frame; those of a label end as it does.
         listed: the frames that were annotated, or None.
     """
     frame, following = keys.time, np.full(len(keys.time), _NEVER)
     same = (keys.track[1:] == keys.track[:-1]) & (keys.label[1:] == keys.label[:-1]) & (keys.track[1:] >= 0)
-    known = ~keys.outside | (keys.xyxy[:, 2:] > keys.xyxy[:, :2]).all(1)  # where the box is
-    following[:-1][same & known[1:]] = frame[1:][same & known[1:]]
-    if file.between == "all":
-        end = np.minimum(following, _next_outside(keys))
-        end = np.where(end == _NEVER, frame + 1, end)
-        return np.where(keys.outside, frame, end), (following == end) & ~keys.outside
+    following[:-1][same] = frame[1:][same]
+    near = following < _NEVER
     if file.between == "listed" and listed is not None:
-        moves = np.searchsorted(listed, following) - np.searchsorted(listed, frame) == 1
-    elif file.between == "step" and len(steps := np.diff(np.unique(frame))):
-        moves = following - frame <= steps.min()
-    else:
-        moves = np.zeros(len(frame), bool)
-    moves &= ~keys.outside & (following < _NEVER)
-    return np.where(keys.outside, frame, np.where(moves, following, frame + 1)), moves
+        near &= np.searchsorted(listed, following) - np.searchsorted(listed, frame) == 1
+    elif file.between == "step" and listed is not None and len(listed) > 1:
+        near &= following - frame <= np.diff(listed).min()
+    elif file.between != "all":
+        near[:] = False
+    moves = near & ~keys.outside & np.append(_is_known(keys)[1:], False)
+    stays = moves if file.between != "all" else near
+    return np.where(keys.outside, frame, np.where(stays, following, frame + 1)), moves
 
 
-def _next_outside(keys: Keys) -> np.ndarray:
-    """For each box the frame from which on its track is outside next, or a large number: (N,) int64."""
-    gone = keys.rows(np.flatnonzero(keys.outside))
-    scale = int(keys.time.max(initial=0)) + 2  # track and frame as one number, in order
-    tracks = np.unique(keys.track)
-    numbers = np.sort(np.searchsorted(tracks, gone.track) * scale + gone.time)
-    mine = np.searchsorted(tracks, keys.track) * scale
-    found = np.append(numbers, _NEVER * scale)[np.searchsorted(numbers, mine + keys.time, "right")]
-    return np.where((found < mine + scale) & (keys.track >= 0), found - mine, _NEVER)
-
-
-def _held(start, path, facts, hold):
-    """Boxes of one frame each, from ``hold`` seconds before it to so many after; frames between two of these frames
-    have the boxes of the nearer one. (K,) int64 of each, first and last."""
+def _held(start, annotated, path, facts, hold):
+    """Boxes of one frame each, from ``hold`` seconds before it to so many after; frames between two of ``annotated``,
+    rising, have the boxes of the nearer one, also if it has none. (K,) int64 of each, first and last."""
     times = frame_times(facts)
     if np.isnan(times).any():
         raise ValueError(f"boxes_hold: {path} has neither time stamps nor a frame rate")
     low, high = (np.searchsorted(times, times[start] + side * hold - _ROUNDING) for side in (-1, 1))
-    marked = np.unique(start)
-    middle = (marked[1:] + marked[:-1] + 1) // 2
-    at = np.searchsorted(marked, start)
+    middle = (annotated[1:] + annotated[:-1] + 1) // 2
+    at = np.searchsorted(annotated, start)
     low = np.maximum(low, np.concatenate([[0], middle])[at])
     high = np.minimum(high, np.append(middle, facts["num_frames"])[at])
     return np.minimum(low, start), np.maximum(high, start + 1)
