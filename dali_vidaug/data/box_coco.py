@@ -96,11 +96,12 @@ class _Reader:
         """(video, frame) of an image."""
         place, key = f"{self._path}, image {image['id']}", image.get("video_id")
         folders, frame, form = image_of_video(str(image.get("file_name", "")))
-        names = (str(image["video"]),) if image.get("video") else folders
+        names, sized = (str(image["video"]),) if image.get("video") else folders, image
         if key is not None:
             if key not in videos:
                 raise ValueError(f"{place}: video_id {key} is not among the videos of the file")
             names = self._names(videos[key]) or folders
+            sized = image if image.get("width") else videos[key]
         numbered = next((image[name] for name in _FRAMES if image.get(name) is not None), None)
         if numbered is not None:
             frame, form = whole(place, "frame", numbered), None
@@ -108,7 +109,7 @@ class _Reader:
             raise ValueError(
                 f"{place}: it must have {' or '.join(_FRAMES)}, or a number in file_name, got {_short(image)}"
             )
-        video = self._video(key, names, image, place)
+        video = self._video(key, names, sized, place)
         self._found.add_image(place, video, frame, form)
         return video, frame
 
