@@ -227,6 +227,19 @@ def test_the_id_of_a_task_is_no_name(tmp_path):
     assert at(with_boxes(one("z.mp4"), path), 1) == {("x", 0): (1, 2, 3, 4)}
 
 
+def test_tasks_of_one_name_are_told(tmp_path):
+    """CVAT writes the last part of a video's name: two tasks may be of two videos, or of parts of one."""
+    meta = "".join(f"<task><id>{i}</id><source>{'aab'[i]}.mp4</source></task>" for i in range(3))
+    body = "".join(
+        f'<track label="x" task_id="{i}"><box frame="{i}" outside="0" xtl="1" ytl="2" xbr="3" ybr="4"/></track>'
+        for i in range(3)
+    )
+    text = f"<annotations><meta><project><tasks>{meta}</tasks></project></meta>{body}</annotations>"
+    manifest = with_boxes(make_manifest(["a.mp4", "b.mp4"]), write(tmp_path, "p.xml", text))
+    assert at(manifest, 0) == {("x", 0): (1, 2, 3, 4)} and at(manifest, 1) == {("x", 1): (1, 2, 3, 4)}
+    assert at(manifest, 2, 1) and "(a.mp4): 1 (" in said(manifest, "several tasks")
+
+
 def test_an_id_of_ava_with_a_dot(tmp_path):
     path = write(tmp_path, "ava.csv", "x.y,1,0,0,1,1,12,3\nb,1,0,0,0.5,1,12,3\n")
     manifest = with_boxes(make_manifest(["x.mp4", "b.mkv"]), path)

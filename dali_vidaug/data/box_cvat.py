@@ -9,6 +9,7 @@ from xml.parsers import expat
 
 from dali_vidaug.data.box_file import TURNED, BoxFile, KeyList, hull_of, number, whole
 from dali_vidaug.data.box_names import image_of_video
+from dali_vidaug.data.entry import name_some
 
 _SHAPES = ("polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")  # which are no boxes
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -147,11 +148,13 @@ class _Reader:
 
     def finish(self) -> BoxFile:
         """What was found."""
-        for facts in self._tasks.values():
-            if facts.get("source"):
-                self._found.video(facts["source"])  # without boxes, too
+        sources = Counter(facts["source"] for facts in self._tasks.values() if facts.get("source"))
+        for source in sources:
+            self._found.video(source)  # without boxes, too
         notes = {f"shapes that are no boxes ({name}), left out": count for name, count in sorted(self._skipped.items())}
         notes[TURNED] = self._turned
+        shared = [source for source, count in sources.items() if count > 1]
+        notes[f"videos that several tasks have by name, taken for one each ({name_some(shared)})"] = len(shared)
         first_frame = None if self._by_name else 0
         return self._found.file(
             self._path, "cvat", "line", declared=bool(self._labels), first_frame=first_frame, notes=notes
