@@ -178,6 +178,25 @@ def test_mot_rows_that_are_not_for_use(tmp_path):
         with_boxes(one(), write(tmp_path, "a.txt", "0,7,1,1,10,10,0,1,1\n" + lines[0]))
 
 
+def test_another_number_of_frames_is_told(tmp_path):
+    """What YouTube-VIS calls its length, and MOT's seqinfo.ini."""
+    lists = [{"id": 1, "video_id": 1, "category_id": 9, "bboxes": [[1, 2, 3, 4]] + [None] * 24}]
+    data = {"videos": [{"id": 1, "name": "a", "length": 25}], "annotations": lists}
+    path = write(tmp_path, "y.json", json.dumps({**data, "categories": [{"id": 9, "name": "dog"}]}))
+    assert said(with_boxes(one(), path), "another number").endswith(": 1 (the first: a.mp4: 50, not 25)")
+    whole = with_boxes(one(num_frames=25, last_frame=25), path)
+    assert at(whole, 0) and not any("another number" in text for text in whole.remarks)
+    mot = write(tmp_path, "a/gt/gt.txt", "1,1,1,1,60,60,1,1,1\n")
+    ini = "[Sequence]\nimWidth=160\nimHeight=96\nseqLength={}\n"
+    write(tmp_path, "a/seqinfo.ini", ini.format(600))
+    assert said(with_boxes(one(), mot), "another number").endswith(": 1 (the first: a.mp4: 50, not 600)")
+    write(tmp_path, "a/seqinfo.ini", ini.format(50))
+    assert not any("another number" in text for text in with_boxes(one(), mot).remarks)
+    write(tmp_path, "a/seqinfo.ini", ini.format("many"))
+    with pytest.raises(ValueError, match="gt.txt: seqLength of seqinfo.ini must be a whole number, got 'many'"):
+        with_boxes(one(), mot)
+
+
 # ---- Images of several videos
 
 

@@ -177,6 +177,8 @@ class _Reader:
             if frame is None:
                 raise ValueError(f"{place}: each of file_names must have a number, got {_short(files)}")
             self._found.add_image(place, index, frame, form)
+        if not files:
+            self._found.lengths[index] = len(images)
         return index, [frame for frame, _ in images]
 
     def _read_lists(self, labels, videos):

@@ -59,6 +59,7 @@ class BoxFile(NamedTuple):
             of ``frames`` is between. "step": only if they are as near as any two of ``frames``. "none": nothing.
         sizes: (width, height) of videos when they were annotated.
         frames: the frames of each video that were annotated, rising.
+        lengths: the number of frames of videos when they were annotated.
         notes: what was left out, or taken for something, and how often.
     """
 
@@ -76,6 +77,7 @@ class BoxFile(NamedTuple):
     between: str = "all"
     sizes: Mapping[int, tuple[float, float]] = {}
     frames: Mapping[int, np.ndarray] = {}
+    lengths: Mapping[int, int] = {}
     notes: Mapping[str, int] = {}
 
     def at(self, i: int) -> str:
@@ -87,12 +89,13 @@ class KeyList:
     """Boxes that are read one after the other.
 
     Attributes:
-        sizes, named: as in ``BoxFile``.
+        sizes, lengths, named: as in ``BoxFile``.
         frames: the same, as sets.
     """
 
     def __init__(self):
         self.sizes: dict[int, tuple[float, float]] = {}
+        self.lengths: dict[int, int] = {}
         self.frames: defaultdict[int, set[int]] = defaultdict(set)
         self.named = True
         self._forms: dict[int, str | None] = {}
@@ -172,7 +175,7 @@ class KeyList:
         frames = {video: np.array(sorted(some), np.int64) for video, some in self.frames.items()}
         return BoxFile(
             str(path), form, unit, self.videos, keys, tuple(self._labels),
-            named=self.named, sizes=self.sizes, frames=frames, **more,
+            named=self.named, sizes=self.sizes, frames=frames, lengths=self.lengths, **more,
         )  # fmt: skip
 
 

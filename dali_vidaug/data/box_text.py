@@ -109,8 +109,10 @@ def read_mot(path: Path) -> BoxFile:
         "rows whose values 8 to 10 are taken for a place in the world, not for a class": world,
         "files with a labels.txt beside them, whose coordinates are taken to begin at 0, as CVAT writes them": declared,
     }
-    if size := _size_of_sequence(path):
-        found.set_size(str(path), video, *size)
+    if sequence := _sequence(path):
+        found.set_size(str(path), video, sequence["imWidth"], sequence["imHeight"])
+        if "seqLength" in sequence:
+            found.lengths[video] = whole(str(path), "seqLength of seqinfo.ini", sequence["seqLength"])
     return found.file(path, "mot", "line", declared=declared, first_frame=1, between="step", notes=notes)
 
 
@@ -122,15 +124,16 @@ def _name_of_sequence(path: Path) -> str:
     return folders[1] if folders[0] in ("gt", "det") else folders[0]
 
 
-def _size_of_sequence(path: Path) -> tuple[float, float] | None:
-    """(width, height) of the frames, where a seqinfo.ini above the file has them."""
+def _sequence(path: Path) -> configparser.SectionProxy | None:
+    """What a seqinfo.ini above the file says: imWidth and imHeight among others."""
     for folder in (path.parent, path.parent.parent):
         file = folder / "seqinfo.ini"
         if file.is_file():
             parser = configparser.ConfigParser(interpolation=None)
             try:
                 parser.read(file, encoding="utf-8")
-                return parser.getfloat("Sequence", "imWidth"), parser.getfloat("Sequence", "imHeight")
+                parser.getfloat("Sequence", "imWidth"), parser.getfloat("Sequence", "imHeight")
             except (configparser.Error, ValueError) as error:
                 raise ValueError(f"{file}: imWidth and imHeight must be numbers in [Sequence]: {error}") from error
+            return parser["Sequence"]
     return None

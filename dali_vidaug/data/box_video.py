@@ -27,6 +27,7 @@ PARTLY = "boxes partly outside the frame, kept as they are"
 WHOLLY = "boxes wholly outside the frame, kept as they are"
 SCALED = "videos of another size than was annotated, whose boxes are scaled"
 CUT = "videos that end before their first annotated second, taken for the part from 15:00 on"
+LENGTH = "videos with another number of frames than the file says, whose frames may be others"
 LISTED = "videos with as many frames as the file has images of them, which are taken for them in order"
 
 
@@ -121,7 +122,11 @@ def _frames(file, number, keys, path, facts, options, said):
         return frame, None, away
     frame, listed = keys.time.astype(np.int64), file.frames.get(number)
     first = file.first_frame if options.first_frame is None else options.first_frame
-    if first is None and listed is not None and len(listed) == facts["num_frames"]:
+    length = file.lengths.get(number, facts["num_frames"])
+    if length != facts["num_frames"]:
+        said.add(LENGTH, 1, f"{path}: {facts['num_frames']}, not {length}")
+    every = listed is not None and len(listed) == facts["num_frames"] and np.isin(frame, listed).all()
+    if first is None and every:
         if listed[-1] != len(listed) - 1:
             said.add(LISTED, 1, path)
         return np.searchsorted(listed, frame), np.arange(len(listed)), None
