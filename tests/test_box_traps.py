@@ -1,5 +1,7 @@
 """Files of boxes that are easily taken for something else: each with what it says, worked out by hand."""
 
+import json
+
 import pytest
 from test_box_files import annotation, at, coco, one, said, write
 from test_box_rows import table_of, with_boxes
