@@ -112,6 +112,15 @@ def test_numbers_of_tracks(tmp_path, tracks, expected):
         assert [found.track[found.xyxy[:, 0] == i].tolist() for i in (0, 1)] == [[number] for number in expected]
 
 
+def test_large_numbers_of_tracks_are_told_apart():
+    """As hashes are: two that are the same as floating-point numbers, with the same box."""
+    one_track, other = 2**59, 2**59 + 1
+    rows = [("a.mp4", frame, BOX, "x", number, False) for frame in (0, 10) for number in (one_track, other)]
+    manifest = with_boxes(one(), table_of(rows))
+    assert set(at(manifest, 5)) == {("x", one_track), ("x", other)}
+    assert not any("twice" in text for text in manifest.remarks)
+
+
 def test_negative_tracks_and_labels(tmp_path):
     """-1 is none, others are a mistake, in every format."""
     files = [
@@ -195,7 +204,7 @@ def test_another_number_of_frames_is_told(tmp_path):
     write(tmp_path, "a/seqinfo.ini", ini.format(50))
     assert not any("another number" in text for text in with_boxes(one(), mot).remarks)
     write(tmp_path, "a/seqinfo.ini", ini.format("many"))
-    with pytest.raises(ValueError, match="gt.txt: seqLength of seqinfo.ini must be a whole number, got 'many'"):
+    with pytest.raises(ValueError, match="gt.txt: seqLength of seqinfo.ini must be a number, got 'many'"):
         with_boxes(one(), mot)
 
 

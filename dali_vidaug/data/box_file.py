@@ -85,6 +85,28 @@ class BoxFile(NamedTuple):
         return f"{self.path}, {self.unit} {self.keys.place[i]}"
 
 
+class Sayings:
+    """What is to be said, with how often and where first."""
+
+    def __init__(self):
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, str] = {}
+
+    def add(self, text: str, count: int, place: str) -> None:
+        """Count something of which the first was at a place."""
+        self._counts[text] = self._counts.get(text, 0) + count
+        self._first.setdefault(text, place)
+
+    def where(self, text: str, mask: np.ndarray, file: BoxFile, keys: Keys) -> None:
+        """Count boxes: ``mask`` (N,) bool, of ``keys``."""
+        if mask.any():
+            self.add(text, int(mask.sum()), f"{file.path}, {file.unit} {keys.place[mask.argmax()]}")
+
+    def sentences(self) -> list[str]:
+        """One for each."""
+        return [f"{text}: {count} (the first: {self._first[text]})" for text, count in self._counts.items()]
+
+
 class KeyList:
     """Boxes that are read one after the other.
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dali_vidaug.data.box_file import BoxFile, check_keys
+from dali_vidaug.data.box_file import BoxFile, Sayings, check_keys
 from dali_vidaug.data.box_names import VideoNames
 from dali_vidaug.data.box_sources import merge_labels, read_boxes
-from dali_vidaug.data.box_video import BoxOptions, Sayings, boxes_of_video
+from dali_vidaug.data.box_video import BoxOptions, boxes_of_video
 from dali_vidaug.data.boxes import KeyBoxes, pack
 from dali_vidaug.data.classes import Classes, read_given_classes
 from dali_vidaug.data.entry import name_some, plural
