@@ -60,6 +60,15 @@ def test_a_label_that_changes():
     ]  # fmt: skip
 
 
+def test_labels_of_each_frame_need_no_more_keys():
+    """The column has the boxes alone, if each frame has one with a label of its own."""
+    rows = [(i, 2 * i, "abc"[i % 3], False) for i in range(50)]
+    manifest = with_boxes(one(), track(*rows))
+    assert len(manifest.rows("boxes")[0]) == 50
+    assert [at(manifest, i) for i in range(50)] == [{("abc"[i % 3], 1): moved(2 * i)} for i in range(50)]
+    assert not at(manifest, 4.5) and at(with_boxes(one(), track(*rows[::3])), 4.5) == {("a", 1): moved(9)}
+
+
 def test_a_label_that_goes_and_comes_back():
     """A box is in one place: at 10 it has one label, and so it has until 20."""
     rows = [(0, 0, "a", False), (0, 0, "b", False), (10, 60, "a", False), (20, 20, "a", False), (20, 20, "b", False)]

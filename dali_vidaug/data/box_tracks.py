@@ -139,5 +139,6 @@ def _ends(file: BoxFile, keys: Keys, listed: np.ndarray | None) -> tuple[np.ndar
     elif file.between != "all":
         near[:] = False
     moves = near & ~keys.outside & np.append(_is_known(keys)[1:], False)
+    moves[:-1] &= ~keys.outside[1:] | (following[:-1] > frame[:-1] + 1)  # no frame is before that end: it is not kept
     stays = moves if file.between != "all" else near
     return np.where(keys.outside, frame, np.where(stays, following, frame + 1)), moves
