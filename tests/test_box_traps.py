@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from test_box_files import annotation, at, coco, one, said, write
 from test_box_rows import table_of, with_boxes
@@ -324,6 +325,45 @@ def test_boxes_are_not_held_over_frames_without_any(tmp_path):
     path = write(tmp_path, "a.xml", f"<annotations>{cvat.format(2, 0, '')}{body}</annotations>")
     seen = [bool(at(with_boxes(one(), path, hold=1.0), i)) for i in range(50)]
     assert seen == [False] * 5 + [True] * 10 + [False] * 35
+
+
+def in_all_formats(folder, annotated, full):
+    """Files whose frames ``annotated`` have a box without a track, (k, 0, k + 10, 10) in frame k, if in ``full``.
+
+    Each with boxes_first_frame.
+    """
+    yield (
+        table_of([("a.mp4", k, moved(k) if k in full else (None,) * 4, None, -1, k not in full) for k in annotated]),
+        None,
+    )
+    rows = [
+        f"a,{k / 25},{k / 160},0,{(k + 10) / 160},{10 / 96},12,3" if k in full else f"a,{k / 25},,,,,,"
+        for k in annotated
+    ]
+    yield write(folder, "ava.csv", "\n".join(rows)), None
+    rows = [f"{k + 1},-1,{k + 1},1,10,10,{int(k in full)},1,1" for k in annotated]
+    yield write(folder, "a.txt", "\n".join(rows)), None
+    images = [{"id": k, "frame_id": k, "file_name": f"a/{k:03}.jpg"} for k in annotated]
+    boxes = [annotation(k, k, box=(k, 0, 10, 10)) for k in full]
+    yield write(folder, "a.json", coco(images=images, annotations=boxes)), 0
+    box = '<box label="x" xtl="{}" ytl="0" xbr="{}" ybr="10"/>'
+    names = [f'<image id="{k}" name="a/{k:03}.jpg">{box.format(k, k + 10) * (k in full)}</image>' for k in annotated]
+    yield write(folder, "a.xml", f"<annotations>{''.join(names)}</annotations>"), 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_boxes_are_those_of_the_nearest_frame_that_was_annotated(tmp_path, seed):
+    """At most so many seconds before or after; the later one in the middle between two."""
+    rng = np.random.default_rng(seed)
+    annotated = sorted(rng.choice(50, rng.integers(2, 9), replace=False).tolist())
+    full, hold = rng.permutation(annotated)[1:].tolist(), float(rng.choice([0.09, 0.5, 3.0]))
+    nearest = [min(annotated, key=lambda k: (abs(k - i), -k)) for i in range(50)]
+    shown = [k in full and (k - i) / 25 <= hold and (i - k) / 25 < hold for i, k in enumerate(nearest)]
+    expected = [[moved(k)] if here else [] for k, here in zip(nearest, shown, strict=True)]
+    assert any(expected) and not all(expected)
+    for boxes, first_frame in in_all_formats(tmp_path, annotated, full):
+        manifest = with_boxes(one(), boxes, first_frame=first_frame, hold=hold)
+        assert [list(at(manifest, i).values()) for i in range(50)] == expected, boxes
 
 
 # ---- Labels that are numbers
