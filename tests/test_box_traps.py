@@ -391,6 +391,11 @@ def test_numbers_beside_names(tmp_path):
     other = write(tmp_path, "u.csv", table.replace("a.mp4", "b.mp4").format("x"))
     with pytest.raises(ValueError, match=r"t.csv are numbers, up to 2, and others are names \(x\)"):
         with_boxes(videos, [other, write(tmp_path, "t.csv", table.format(2))])
+    numbered = write(tmp_path, "c.xml", cvat.read_text().replace("car", "1").replace("dog", "2"))
+    with pytest.raises(ValueError, match=r"t.csv are numbers, up to 1, and others are names \(1, 2\)"):
+        with_boxes(videos, [numbered, write(tmp_path, "t.csv", table.format(1) + "a.mp4,1,0,0,9,9,0\n")])
+    named = make_manifest(["a.mp4", "c.mp4"])
+    assert at(with_boxes(named, [numbered, write(tmp_path, "t.csv", table.format(1))]), 0) == {("1", -1): (0, 0, 9, 9)}
     both = with_boxes(videos, write(tmp_path, "t.csv", table.format(2) + "b.mp4,0,0,0,9,9,x\n"))
     assert both.box_classes == ("2", "x")  # in one file they are names
 

@@ -134,7 +134,7 @@ def merge_labels(files: Iterable[BoxFile]) -> tuple[str, ...]:
     path, largest = max(numbers.items(), key=lambda item: item[1], default=("", -1))
     if (declared or others) and numbers:
         ava = [file.path for file in files if file.path in numbers and file.format == "ava"]
-        if ava or others or largest >= len(declared):
+        if ava or others or largest >= len(declared) or any(label.isdecimal() for label in declared):
             raise ValueError(
                 f"boxes: labels of {(*ava, path)[0]} are numbers, up to {largest}, and others are names "
                 f"({name_some([*declared, *sorted(others)], 10)}); box_classes= says which are which"
