@@ -172,6 +172,26 @@ def test_frame_ids_that_begin_with_1(tmp_path):
     assert at(ids(range(0, 50, 7)), 14)
 
 
+@pytest.mark.parametrize("names", [range(0, 125, 5), range(25, 50), range(301, 326), [*range(24), 77]])
+def test_frame_ids_that_are_not_those_of_names(tmp_path, names):
+    """Every fifth frame, or the second half of a video, numbered anew by a converter: it must be said which it is."""
+
+    def read(first, videos=None, first_frame=None, numbered=True):
+        ids = [{"frame_id": i + first} if numbered else {} for i in range(25)]
+        images = [{"id": i, "file_name": f"a/{k:06}.jpg", **ids[i]} for i, k in enumerate(names)]
+        path = write(tmp_path, "a.json", coco(images=images, annotations=[annotation(1, 2)]))
+        return with_boxes(videos or one(num_frames=400, last_frame=400), path, first_frame=first_frame)
+
+    for first in (0, 1):
+        with pytest.raises(ValueError, match=r"a.json: image \d+ has frame_id \d+ and the name a/.*first_frame="):
+            read(first)
+        assert at(read(first, first_frame=first), 2) and at(read(first, one(num_frames=25, last_frame=25)), 2)
+    assert at(read(0, first_frame=0, numbered=False), names[2])
+    images = [{"id": i, "frame_id": 16 * i, "file_name": f"a/{k:06}.jpg"} for i, k in enumerate(names)]
+    path = write(tmp_path, "a.json", coco(images=images, annotations=[annotation(1, 2)]))
+    assert at(with_boxes(one(num_frames=400, last_frame=400), path), 32)  # nobody makes up such numbers
+
+
 def test_the_first_frame_that_is_given(tmp_path):
     """It counts also for as many images as frames, and not for seconds."""
     images = [{"id": i, "file_name": f"a/{i + 1}.jpg"} for i in range(50)]

@@ -183,6 +183,8 @@ MUTATIONS = [
      "test_box_traps.py::test_boxes_are_not_held_over_frames_without_any"),
     ("data/box_video.py", "if first is None and listed is not None and listed[0]:", "if False:",
      "test_box_traps.py::test_frame_ids_that_begin_with_1"),
+    ("data/box_video.py", "if first is None and number in file.doubtful and", "if False and",
+     "test_box_traps.py::test_frame_ids_that_are_not_those_of_names"),
     ("data/box_file.py", "if frame in self.frames[video]:", "if False:",
      "test_box_traps.py::test_images_that_may_be_of_several_videos"),
     ("data/box_file.py", "if other != form:", "if False:", "test_box_traps.py::test_images_that_may_be_of_several_videos"),

@@ -50,6 +50,7 @@ class _Reader:
         self._found = KeyList()
         self._ids: dict[int, object] = {}  # of the videos that were found, in the file
         self._videos: dict[object, int] = {}  # the same, the other way
+        self._shifts: dict[int, int] = {}  # from numbers of images to those in their names, by video
         self._crowds = self._without = self._turned = 0
 
     def read(self) -> BoxFile:
@@ -95,22 +96,26 @@ class _Reader:
     def _image(self, image, videos):
         """(video, frame) of an image."""
         place, key = f"{self._path}, image {image['id']}", image.get("video_id")
-        folders, frame, form = image_of_video(str(image.get("file_name", "")))
+        folders, in_name, form = image_of_video(str(image.get("file_name", "")))
         names, sized = (str(image["video"]),) if image.get("video") else folders, image
         if key is not None:
             if key not in videos:
                 raise ValueError(f"{place}: video_id {key} is not among the videos of the file")
             names = self._names(videos[key]) or folders
             sized = image if image.get("width") else videos[key]
-        numbered = next((image[name] for name in _FRAMES if image.get(name) is not None), None)
-        if numbered is not None:
-            frame, form = whole(place, "frame", numbered), None
-        elif frame is None:
+        field = next((name for name in _FRAMES if image.get(name) is not None), None)
+        frame = in_name if field is None else whole(place, "frame", image[field])
+        if frame is None:
             raise ValueError(
                 f"{place}: it must have {' or '.join(_FRAMES)}, or a number in file_name, got {_short(image)}"
             )
         video = self._video(key, names, sized, place)
-        self._found.add_image(place, video, frame, form)
+        self._found.add_image(place, video, frame, form if field is None else None)
+        if field is not None and in_name is not None:
+            shift = in_name - frame
+            if self._shifts.setdefault(video, shift) != shift or abs(shift) > 1:
+                why = f"image {image['id']} has {field} {frame} and the name {image['file_name']}"
+                self._found.doubtful.setdefault(video, why)
         return video, frame
 
     def _names(self, video):

@@ -60,6 +60,7 @@ class BoxFile(NamedTuple):
         sizes: (width, height) of videos when they were annotated.
         frames: the frames of each video that were annotated, rising.
         lengths: the number of frames of videos when they were annotated.
+        doubtful: videos whose images have numbers that may not be those of frames, and why.
         notes: what was left out, or taken for something, and how often.
     """
 
@@ -78,6 +79,7 @@ class BoxFile(NamedTuple):
     sizes: Mapping[int, tuple[float, float]] = {}
     frames: Mapping[int, np.ndarray] = {}
     lengths: Mapping[int, int] = {}
+    doubtful: Mapping[int, str] = {}
     notes: Mapping[str, int] = {}
 
     def at(self, i: int) -> str:
@@ -111,13 +113,14 @@ class KeyList:
     """Boxes that are read one after the other.
 
     Attributes:
-        sizes, lengths, named: as in ``BoxFile``.
+        sizes, lengths, doubtful, named: as in ``BoxFile``.
         frames: the same, as sets.
     """
 
     def __init__(self):
         self.sizes: dict[int, tuple[float, float]] = {}
         self.lengths: dict[int, int] = {}
+        self.doubtful: dict[int, str] = {}
         self.frames: defaultdict[int, set[int]] = defaultdict(set)
         self.named = True
         self._forms: dict[int, str | None] = {}
@@ -197,7 +200,7 @@ class KeyList:
         frames = {video: np.array(sorted(some), np.int64) for video, some in self.frames.items()}
         return BoxFile(
             str(path), form, unit, self.videos, keys, tuple(self._labels),
-            named=self.named, sizes=self.sizes, frames=frames, lengths=self.lengths, **more,
+            named=self.named, sizes=self.sizes, frames=frames, lengths=self.lengths, doubtful=self.doubtful, **more,
         )  # fmt: skip
 
 

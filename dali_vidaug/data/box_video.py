@@ -97,6 +97,11 @@ def _frames(file, number, keys, path, facts, options, said):
         if listed[-1] != len(listed) - 1:
             said.add(LISTED, 1, path)
         return np.searchsorted(listed, frame), np.arange(len(listed)), np.zeros(len(frame))
+    if first is None and number in file.doubtful and listed[-1] - listed[0] < len(listed):  # numbered one by one
+        raise ValueError(
+            f"{file.path}: {file.doubtful[number]}: which is the frame of {path}, which has {facts['num_frames']}, is "
+            "not known; boxes_first_frame= says that it is the former, and without a former one it is the latter"
+        )
     if first is None and listed is not None and listed[0]:
         raise ValueError(
             f"{file.path}: images of {path} are numbered from {listed[0]}, and are {len(listed)} of its "
