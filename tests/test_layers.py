@@ -25,8 +25,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.conform "
     "data.split data.join data.sampled data.boxes data.manifest data.given data.segments data.header data.folder "
-    "data.classes data.labels data.box_file data.box_text data.box_cvat data.box_coco data.box_table "
-    "data.box_sources data.box_names data.box_video data.box_rows "
+    "data.classes data.labels data.box_file data.box_names data.box_text data.box_cvat data.box_coco "
+    "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
     "data.lists data.files data.known data.scan",
     "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
     "planes direct graph",

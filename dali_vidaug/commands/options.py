@@ -142,7 +142,7 @@ def add_boxes(parser: Any) -> None:
     parser.add_argument("--boxes-format", choices=tuple(FORMATS), help="default: what each file is found to be")
     parser.add_argument(
         "--boxes-first-frame", type=FIRST_FRAME, metavar="NUMBER",
-        help="the number of a video's first frame in the files; default: 1 in MOT, else 0",
+        help="the number of a video's first frame in the files; default: 1 in MOT, of images what they tell, else 0",
     )  # fmt: skip
     parser.add_argument(
         "--boxes-hold", type=HOLD, metavar="SECONDS", default=0.0,

@@ -73,7 +73,8 @@ def scan(
         progress: show a progress bar.
         boxes: boxes in the frames: a file, several, a folder, or a table: docs/boxes.md.
         boxes_format: "ava", "cvat", "mot", "coco" or "table"; default: what each file is found to be.
-        boxes_first_frame: number of a video's first frame in the files; default: 1 in MOT, else 0.
+        boxes_first_frame: number of a video's first frame in the files; default: 1 in MOT, of images what they tell,
+            else 0.
         boxes_hold: seconds before and after its frame that a box without a track, or of AVA, is there too.
         box_classes: as ``classes``, of the boxes. Default: those of ``like``, else their labels.
 
