@@ -30,6 +30,22 @@ class Entry(NamedTuple):
     error: str | None = None
 
 
+class Classes(NamedTuple):
+    """Names of classes by index.
+
+    Attributes:
+        names: in the order of their indices.
+        numbers: which class a label means that is a whole number; empty: labels are names only.
+        source: where they are from, for messages.
+        numbered: whether ``numbers`` were given, rather than counted from 0.
+    """
+
+    names: tuple[str, ...]
+    numbers: dict[int, int]
+    source: str
+    numbered: bool = False
+
+
 class Listing(NamedTuple):
     """What a list has.
 
@@ -42,6 +58,7 @@ class Listing(NamedTuple):
         from_folders: labels are names of folders.
         warnings: what may be wrong, sentences.
         notes: what was read and left out, sentences.
+        classes: those of the format of the list, in their official order, if it has any.
     """
 
     root: Path
@@ -52,6 +69,7 @@ class Listing(NamedTuple):
     from_folders: bool = False
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    classes: Classes | None = None
 
 
 def name_some(names: list[str], most: int = 3) -> str:

@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dali_vidaug.data.classes import Classes, read_classes
-from dali_vidaug.data.entry import Listing, first_difference, name_some, plural
+from dali_vidaug.data.classes import read_classes
+from dali_vidaug.data.entry import Classes, Listing, first_difference, name_some, plural
 
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)

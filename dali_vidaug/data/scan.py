@@ -14,14 +14,15 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from dali_vidaug.data.box_rows import GivenBoxes, add_boxes, given_boxes
-from dali_vidaug.data.classes import Classes, read_given_classes
-from dali_vidaug.data.entry import Listing, name_some, plural
+from dali_vidaug.data.classes import read_given_classes
+from dali_vidaug.data.entry import Classes, Listing, name_some, plural
 from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.known import Known
 from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels
-from dali_vidaug.data.lists import list_videos
+from dali_vidaug.data.list_formats import list_videos
+from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root, store_name
 from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, is_manifest
@@ -36,7 +37,8 @@ log = logging.getLogger("dali_vidaug")
 
 
 def scan(
-    path: _Path | Iterable[_Path], *, root: _Path | None = None, output: _Path | None = None,
+    path: _Path | Iterable[_Path], *, format: str | None = None, split: str | None = None, encoding: str | None = None,
+    root: _Path | None = None, output: _Path | None = None,
     labels: Iterable[Any] | None = None, columns: Mapping[str, Iterable[Any]] | None = None,
     classes: Iterable[object] | _Path | Manifest | None = None, like: _Path | Manifest | None = None,
     multi_label: str | None = None, label_columns: Iterable[str] | None = None, stream: int | None = None,
@@ -50,7 +52,11 @@ def scan(
         path: a folder, a list in a CSV or Parquet file, one video, or several: a list of paths. In a folder each
             sub-folder is a class and every video below it one of its samples; a folder that contains videos directly
             and no class folders gives samples without labels. A list file has a column with paths and, if wanted,
-            ``label``, ``start``, ``end``: docs/lists.md.
+            ``label``, ``start``, ``end``, or is one of a public data set: docs/lists.md.
+        format: of a list: "table", "path_label", "kinetics", "ucf101", ...; default: what it is found to be. A wrong
+            one is refused. The formats are in docs/lists.md.
+        split: which rows to take of a list that has several splits: "train", in HMDB51 "train1".
+        encoding: what a list is written in, such as "latin-1"; default: UTF-8, or UTF-16 with a byte order mark.
         root: folder that relative paths of a list are in; default: the folder of the list file. For a list of paths:
             the working folder, and the manifest's root is the deepest folder that holds all of them.
         output: Parquet file to write. Files that it already has and that did not change (path, size, modification time)
@@ -86,10 +92,20 @@ def scan(
     _check_output(output)
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
-    listing = _list(path, None if root is None else Path(root), labels, columns, multi_label, label_columns)
+    names = _check_label_options(multi_label, label_columns)
+    options = Options(format, split, encoding, multi_label, names, given is not None)
+    listing = _list(path, None if root is None else Path(root), labels, columns, options)
     _check_several(listing, several)
     found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
-    return _scan(listing, index_labels(listing, given), found, output, (deep, stream, index), num_threads, progress)
+    return _scan(
+        listing,
+        index_labels(listing, given or listing.classes),
+        found,
+        output,
+        (deep, stream, index),
+        num_threads,
+        progress,
+    )
 
 
 def _scan(
@@ -109,22 +125,24 @@ def _scan(
     return manifest
 
 
-def _list(path, root, labels, columns, multi_label, label_columns) -> Listing:
+def _list(path, root, labels, columns, options: Options) -> Listing:
     """What is to be measured."""
     if isinstance(path, Manifest):
         raise ValueError("scan: got a Manifest, which is scanned already; manifest.select and split make parts of it")
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"scan: root must be a folder, there is no folder {root}")
-    names = _check_label_options(multi_label, label_columns)
     if isinstance(path, (str, os.PathLike)):
         if labels is not None or columns is not None:
             raise ValueError(f"scan: labels and columns are for a list of paths, but {path} is one path")
-        return list_videos(Path(path), root, multi_label, names)
+        return list_videos(Path(path), root, options)
     if not isinstance(path, Iterable):
         raise ValueError(f"scan: path must be a folder, a list, a video, or a list of paths, got {path!r}")
-    if names is not None:
+    if options.label_columns is not None:
         raise ValueError("scan: label_columns is for list files; a list of paths has labels=")
-    return list_files(path, root, labels, columns, multi_label)
+    for name in ("format", "split", "encoding"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"scan: {name} is for list files, got {getattr(options, name)!r} for a list of paths")
+    return list_files(path, root, labels, columns, options.multi_label)
 
 
 def _read_agreement(classes, like, manifest) -> tuple[Classes | None, bool | None]:
