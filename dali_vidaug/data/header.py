@@ -97,7 +97,8 @@ def _header_hint(columns: Sequence[str]) -> str:
     if any(re.search(r"[^/\\]\.\w{2,4}$", word) or "/" in word for word in words):
         split = len(words) > len(columns)
         return (
-            f". This looks like a row: put a line path,label above it{', and commas between values' if split else ''}"
+            f". This looks like a row: put a line path,label above it{', and commas between values' if split else ''}, or say "
+            "which list it is, such as format='path_label'"
         )
     if len(columns) == 1 and len(words) > 1:
         return ". Values must be separated by commas"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from dali_vidaug.data import (
@@ -104,7 +105,13 @@ def _choose(source: Source) -> Format | None:
     Raises:
         ValueError: it fits none, or another one than is asked for, or several that say different things.
     """
-    forms = [form for form in FORMATS.values() if form.fits(source)]
+    forms, problem = [], None
+    for form in FORMATS.values():
+        try:
+            if form.fits(source):
+                forms.append(form)
+        except ValueError as error:  # what is beside the list cannot be read, or the separator cannot be told
+            problem = problem or error
     wanted = source.options.format
     if wanted is not None:
         form = FORMATS[wanted]
@@ -114,6 +121,8 @@ def _choose(source: Source) -> Format | None:
         raise ValueError(f"{source.path} is not {wanted} ({form.what}), but fits {' and '.join(alike)}")
     if len(forms) > 1:
         return _agreed(source, forms)
+    if problem is not None and not forms:
+        raise problem
     if forms or source.path.is_dir():
         return forms[0] if forms else None
     return _refuse_unknown(source)
@@ -161,8 +170,14 @@ def _refuse_unknown(source: Source) -> Format:
         value = source.json
         keys = ", ".join(value if isinstance(value, dict) else value[0] if value and isinstance(value[0], dict) else ())
         raise ValueError(
-            f"{source.path}: this JSON is of no known list ({', '.join(FORMATS)}); its keys are {keys[:200] or 'none'}"
+            f"{source.path}: this JSON is of no list that is known ({', '.join(FORMATS)}); its keys are "
+            f"{keys[:200] or 'none'}"
         )
+    if source.text is not None and source.text.text.lstrip()[:1] in ("{", "["):
+        try:
+            json.loads(source.text.text)
+        except ValueError as error:
+            raise ValueError(f"{source.path} cannot be read as JSON: {error}") from error
     return FORMATS["table"]
 
 

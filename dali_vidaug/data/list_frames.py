@@ -27,14 +27,10 @@ class FrameFolder(NamedTuple):
 
 def fits_frames(source: Source) -> bool:
     """Whether lines have a folder, the number of its frames, and labels; or are SlowFast's list of frames."""
-    if source.json is not None or not source.lines:
-        return False
     words = [re.split(r"[\s,]+", line) for _, line in source.lines[:_LOOKED_AT]]
-    if words[0] == _FRAMES_HEADER:
-        return True
-    if not all(len(row) >= 3 and are_numbers(row[1:]) for row in words):
-        return False
-    return not any(is_video_name(row[0]) for row in words)
+    if not words or words[0] == _FRAMES_HEADER:
+        return bool(words)
+    return all(len(row) >= 3 and are_numbers(row[1:]) and not is_video_name(row[0]) for row in words)
 
 
 def frame_folders(source: Source, with_start: bool = False) -> list[FrameFolder]:
@@ -70,9 +66,11 @@ def read_frames(source: Source) -> Listing:
             f"{source.place(number)}: this is SlowFast's list of frames ({' '.join(_FRAMES_HEADER)}); frames in files "
             "of their own cannot be read yet, only videos"
         )
-    first = next(iter(frame_folders(source)), None)
-    if first is None:
+    with_start = all(re.split(r"[\s,]+", line)[1:2] in (["0"], ["1"]) for _, line in source.lines)
+    folders = frame_folders(source, with_start)
+    if not folders:
         source.refuse(number, "FOLDER TOTAL LABEL ...", line)
+    first = folders[0]
     raise ValueError(
         f"{first.place}: this lists folders of frames ({first.path}, {first.total} frames, label "
         f"{' '.join(first.labels) or 'none'}); frames in files of their own cannot be read yet, only videos. If they "

@@ -109,7 +109,7 @@ def _other_splits(path: Path) -> list[Path]:
 
 def fits_moments(source: Source) -> bool:
     """Whether rows are ``class/file.mp4,class,agree,disagree``."""
-    row = [value.strip() for value in source.text.first_row] if source.text else []
+    row = [value.strip() for value in source.text.first_row()] if source.text else []
     return len(row) == 4 and _is_moments(row)
 
 

@@ -30,6 +30,8 @@ def _part(line: str, separator: str, any_name: bool) -> tuple[str, tuple[str, ..
     quoted = _QUOTED.fullmatch(line)
     if quoted:
         path, rest = quoted[1].replace('""', '"'), quoted[2]
+        if not (any_name or is_video_name(path)):
+            return None
         if rest and not (rest if separator == " " else rest.lstrip(" ")).startswith(separator):
             return None
         rest = rest.lstrip(" ").removeprefix(separator)
@@ -48,7 +50,7 @@ def _part(line: str, separator: str, any_name: bool) -> tuple[str, tuple[str, ..
     return path, tuple(part for part in fields if part) if separator == " " else (fields if rest.strip() else ())
 
 
-def find_separator(source: Source, any_name: bool = False) -> str | None:
+def _find_separator(source: Source, any_name: bool = False) -> str | None:
     """What separates the fields of a list, or None if nothing does in each of its first lines.
 
     Raises:
@@ -69,17 +71,17 @@ def find_separator(source: Source, any_name: bool = False) -> str | None:
 
 
 def read_lines(source: Source, expected: str) -> Iterator[Line]:
-    """The lines of a list.
+    """The lines of a list. The last path may end in anything where the format is named and no path ends like a video.
 
     Raises:
         ValueError: a line is not like the first ones.
     """
-    separator, any_name = find_separator(source), False
-    if separator is None and source.options.format is not None:
-        separator, any_name = find_separator(source, True), True
-    if separator is None:
+    separator, any_name = separator_of(source), False
+    if not separator and source.options.format is not None and source.json is None:
+        separator, any_name = _find_separator(source, True) or "", True
+    if not separator:
         number, line = source.lines[0] if source.lines else (1, "")
-        source.refuse(number, expected, line)
+        source.refuse(number, f"{expected}, whose path ends like a video", line)
     for number, line in source.lines:
         parted = _part(line, separator, any_name)
         if parted is None:
@@ -90,13 +92,23 @@ def read_lines(source: Source, expected: str) -> Iterator[Line]:
         yield Line(number, store_name(path), fields)
 
 
-def head_of(source: Source) -> tuple[str, list[Line]]:
-    """The separator and the first lines of a list of paths; no lines if it is none."""
-    separator = find_separator(source) if source.lines and source.json is None else None
-    if separator is None:
-        return "", []
-    parted = ((number, _part(line, separator, False)) for number, line in source.lines[:_LOOKED_AT])
-    return separator, [Line(number, *found) for number, found in parted if found]
+def separator_of(source: Source) -> str:
+    """What separates the fields of a list of paths; "" if it is none."""
+    return _parted(source)[0]
+
+
+def fields_of(source: Source) -> list[tuple[str, ...]]:
+    """What is after the path in each line of a list of paths that has one; none if it is no such list."""
+    return _parted(source)[1]
+
+
+def _parted(source: Source) -> tuple[str, list[tuple[str, ...]]]:
+    if source.parted is None:
+        is_json = not source.lines or source.lines[0][1].startswith("{") or source.json is not None
+        separator = None if is_json else _find_separator(source)
+        parts = (_part(line, separator, False) for _, line in source.lines) if separator else ()
+        source.parted = separator or "", [part[1] for part in parts if part]
+    return source.parted
 
 
 def are_numbers(fields: Sequence[str]) -> bool:

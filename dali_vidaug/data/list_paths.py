@@ -7,15 +7,16 @@ from pathlib import Path
 from dali_vidaug.data.classes import read_given_classes
 from dali_vidaug.data.entry import Entry, Listing
 from dali_vidaug.data.labels import is_missing, whole_number
-from dali_vidaug.data.list_lines import are_numbers, find_separator, head_of, read_lines
+from dali_vidaug.data.list_lines import are_numbers, fields_of, read_lines, separator_of
 from dali_vidaug.data.list_source import LabelRows, Source, make_listing, path_entry
 from dali_vidaug.data.list_splits import is_hmdb51, is_surely_ucf101
+
+_FEW = 0.05  # of the lines
 
 
 def _categories(source: Source) -> Path | None:
     """The file with the numbers of Multi-Moments' classes, beside a list that is separated as its lists are."""
-    separator, head = head_of(source)
-    if separator != "," or not all(are_numbers(line.fields) for line in head):
+    if separator_of(source) != "," or not all(map(are_numbers, fields_of(source))):
         return None
     return source.beside("moments_categories.txt", "mmit_categories.txt")
 
@@ -26,11 +27,13 @@ def _is_special(source: Source) -> bool:
 
 
 def fits_path_label(source: Source) -> bool:
-    """Whether lines have a path and at most one label."""
-    separator, head = head_of(source)
-    if not head or _is_special(source):
+    """Whether lines have a path and at most one label, but for a few, which may be mistakes."""
+    rows = fields_of(source)
+    if not rows or _is_special(source):
         return False
-    return all(len(line.fields) <= 1 or (separator == " " and not are_numbers(line.fields)) for line in head)
+    in_words = separator_of(source) == " "
+    more = sum(len(row) > 1 and not (in_words and not are_numbers(row)) for row in rows)
+    return more <= _FEW * len(rows)
 
 
 def read_path_label(source: Source) -> Listing:
@@ -41,8 +44,9 @@ def read_path_label(source: Source) -> Listing:
     Raises:
         ValueError: a line has more than a path and a label, or some lines have a label and others do not.
     """
-    expected = "PATH LABEL"
+    expected, multi_label = "PATH LABEL", source.option("multi_label")
     lines = list(read_lines(source, expected))
+    in_words = separator_of(source) in ("", " ")
     entries: list[Entry] = []
     labels: list[str] = []
     for line in lines:
@@ -50,35 +54,29 @@ def read_path_label(source: Source) -> Listing:
             has = "a label" if lines[0].fields else "no label"
             source.refuse(line.number, f"{expected} in each line or in none; line {lines[0].number} has {has}",
                           " ".join((line.path, *line.fields)))  # fmt: skip
-        if len(line.fields) > 1 and (are_numbers(line.fields) and not source.options.multi_label):
-            source.refuse(line.number, f"{expected}, not {len(line.fields)} numbers after the path", line.fields)
-        if len(line.fields) > 1 and find_separator(source) != " ":
-            source.refuse(line.number, expected, (line.path, *line.fields))
+        several = len(line.fields) > 1 and (not in_words or (multi_label is None and are_numbers(line.fields)))
+        if several:
+            source.refuse(line.number, f"{expected}, one label", " ".join((line.path, *line.fields)))
         entries.append(path_entry(line.path, source.place(line.number)))
         labels.append(" ".join(line.fields))
-    multi_label = source.option("multi_label")
     parts = [[label] if multi_label is None else label.split(multi_label) for label in labels]
     found = [tuple(dict.fromkeys(part.strip() for part in row if not is_missing(part.strip()))) for row in parts]
     warnings = [] if any(found) else ["no line has a label: samples are unlabelled"]
     return make_listing(source, entries, found, several=multi_label is not None, warnings=warnings)
 
 
-def _numbered(source: Source, low: int, high: int) -> bool:
-    """Whether all lines have a path and whole numbers, and the most that a line has is within these bounds."""
-    _, head = head_of(source)
-    if not head or not all(are_numbers(line.fields) for line in head) or _is_special(source):
-        return False
-    return low <= max(len(line.fields) for line in head) <= high
-
-
-def _all_fields(source: Source) -> list[list[int]]:
-    return [[whole_number(value) or 0 for value in line.fields] for line in head_of(source)[1]]
+def _numbers_after(source: Source) -> list[list[int]]:
+    """The numbers after the path in each line, more than one in some; none if it is no such list."""
+    rows = fields_of(source)
+    if not all(map(are_numbers, rows)) or max(map(len, rows), default=0) < 2 or _is_special(source):
+        return []
+    return [[whole_number(value) or 0 for value in row] for row in rows]
 
 
 def fits_slowfast(source: Source) -> bool:
     """Whether lines have a path and two numbers, the second of which may be a label."""
-    fields = _all_fields(source) if _numbered(source, 2, 2) else []
-    return bool(fields) and all(len(row) == 2 and row[1] >= 0 for row in fields)
+    rows = _numbers_after(source)
+    return bool(rows) and all(len(row) == 2 and row[1] >= 0 for row in rows)
 
 
 def read_slowfast(source: Source) -> Listing:
@@ -102,8 +100,8 @@ def read_slowfast(source: Source) -> Listing:
 
 def fits_videomae(source: Source) -> bool:
     """Whether lines have a path and two numbers, the second of which is negative, as that of a video must be."""
-    fields = _all_fields(source) if _numbered(source, 2, 2) else []
-    return bool(fields) and all(len(row) == 2 and row[1] < 0 for row in fields)
+    rows = _numbers_after(source)
+    return bool(rows) and all(len(row) == 2 and row[1] < 0 for row in rows)
 
 
 def read_videomae(source: Source) -> Listing:
@@ -132,8 +130,8 @@ def fits_multi_moments(source: Source) -> bool:
 
 def fits_multi_label(source: Source) -> bool:
     """Whether lines have a path and labels that are numbers, more than one in some."""
-    fields = _all_fields(source) if _numbered(source, 2, 10_000) else []
-    return bool(fields) and all(value >= 0 for row in fields for value in row)
+    rows = _numbers_after(source)
+    return bool(rows) and all(value >= 0 for row in rows for value in row)
 
 
 def read_multi_label(source: Source) -> Listing:

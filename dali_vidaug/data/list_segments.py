@@ -54,7 +54,9 @@ def read_activitynet(source: Source) -> Listing:
             own.append(video)
     chosen, warnings = source.choose_split(subsets)
     kept = [i for i, take in enumerate(chosen) if take]
-    if numbers and set(numbers) == names:
+    if numbers and set(numbers) != names:
+        raise ValueError(f"{source.path}: some labels have a label_id, but {min(names - set(numbers))!r} has none")
+    if numbers:
         order = numbered_classes({number: name for name, number in numbers.items()}, 0, str(source.path)).names
     else:
         order = tuple(sorted(names))
@@ -131,7 +133,7 @@ def _vocabulary(path: Path) -> dict[int, str]:
 
 def fits_ava(source: Source) -> bool:
     """Whether rows are those of AVA's boxes: a video, seconds, a box in shares of the frame, an action, a person."""
-    row = [value.strip() for value in source.text.first_row] if source.text else []
+    row = [value.strip() for value in source.text.first_row()] if source.text else []
     numbers = [_number(value) for value in row[1:]]
     return len(row) == 8 and None not in numbers and all(0 <= (value or 0) <= 1 for value in numbers[1:5])
 

@@ -42,6 +42,7 @@ class Source:
         text: of a text file; None for a folder and for Parquet.
         parquet: whether it is a Parquet file.
         used: names of the options that the format has used.
+        parted: of a list of paths, what ``list_lines`` found: the separator, and the fields of each line.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Source:
     text: Text | None = None
     parquet: bool = False
     used: set[str] = field(default_factory=set)
+    parted: tuple[str, list[tuple[str, ...]]] | None = None
 
     @cached_property
     def rows(self) -> Rows:
@@ -60,7 +62,7 @@ class Source:
         """
         if self.text is None:
             return read_parquet(self.path)
-        return read_csv(self.text)
+        return read_csv(self.text, self._delimiter)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -70,7 +72,13 @@ class Source:
                 return tuple(self.rows.table.column_names)
             except ValueError:
                 return ()
-        return tuple(name.strip() for name in self.text.first_row) if self.text else ()
+        return tuple(name.strip() for name in self.text.first_row(self._delimiter)) if self.text else ()
+
+    @property
+    def _delimiter(self):
+        """What separates the values of a table: a tab or a semicolon where its header has no comma."""
+        header = self.lines[0][1] if self.lines else ""
+        return next((mark for mark in ("\t", ";") if mark in header and "," not in header), ",")
 
     @cached_property
     def videos(self) -> VideoFinder:

@@ -16,7 +16,7 @@ from dali_vidaug.data.folder import list_folder
 from dali_vidaug.data.header import read_header
 from dali_vidaug.data.labels import whole_number
 from dali_vidaug.data.list_something import json_items
-from dali_vidaug.data.list_source import Source
+from dali_vidaug.data.list_source import Options, Source
 from dali_vidaug.data.list_text import read_text
 from dali_vidaug.data.lists import Rows, list_rows
 from dali_vidaug.data.names import store_name
@@ -128,17 +128,29 @@ def _is_metadata(source: Source) -> bool:
 def fits_videofolder(source: Source) -> bool:
     """Whether it is a VideoFolder's file of metadata, or a folder that has one."""
     if source.path.is_dir():
-        return bool(_metadata_files(source.path, False))
+        return bool(_metadata_files(source.path))
     return _is_metadata(source)
 
 
-def _metadata_files(folder: Path, splits: bool) -> list[Path]:
-    """The files of metadata in a folder and in those of its splits, or in the whole of it."""
-    found = [folder / name for name in METADATA if (folder / name).is_file()]
+def _metadata_files(folder: Path) -> list[Path]:
+    """The files of metadata in a folder; if there are none, those in its folders of splits."""
+    found = _metadata_in(folder)
     if found:
         return found
-    below = sorted(path for path in folder.iterdir() if path.is_dir() and (not splits or _split_of(path.name)))
-    return [path / name for path in below for name in METADATA if (path / name).is_file()]
+    below = sorted(path for path in folder.iterdir() if path.is_dir() and _split_of(path.name))
+    return [file for path in below for file in _metadata_in(path)]
+
+
+def _metadata_in(folder: Path) -> list[Path]:
+    files = [folder / name for name in METADATA if (folder / name).is_file()]
+    return [file for file in files if _is_metadata(_opened(file))]
+
+
+def _opened(file: Path, options: Options | None = None, used: set[str] | None = None) -> Source:
+    """A file of metadata; paths are relative to it."""
+    options, parquet = options or Options(), file.suffix == ".parquet"
+    text = None if parquet else read_text(file, options.encoding)
+    return Source(file, file.parent.resolve(), options, text, parquet, set() if used is None else used)
 
 
 def _split_of(name: str) -> str | None:
@@ -156,15 +168,15 @@ def read_videofolder(source: Source) -> Listing:
     path = source.path
     if path.is_dir():
         path = _choose_folder(source, path)
-        files = _metadata_files(path, True)
+        files = _metadata_files(path)
         if not files:
             return _class_folders(source, path)
         if len(files) > 1:
             several = name_some([str(file.relative_to(source.path)) for file in files])
             raise ValueError(f"{source.path}: expected one file of metadata, got {len(files)} ({several})")
         path = files[0]
-        text = None if path.suffix == ".parquet" else read_text(path, source.option("encoding"))
-        source = Source(path, path.parent.resolve(), source.options, text, text is None, source.used)
+        source.option("encoding")
+        source = _opened(path, source.options, source.used)
     rows = _json_rows(source) if path.suffix == ".jsonl" else source.rows
     names = [name for name in rows.table.column_names if _FILE_NAME.fullmatch(name)]
     lists = [name for name in rows.table.column_names if name.endswith("_file_names") or name == "file_names"]
@@ -195,7 +207,7 @@ def _class_folders(source: Source, folder: Path) -> Listing:
 def _choose_folder(source: Source, folder: Path) -> Path:
     """The folder of the split that is asked for."""
     splits = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and _split_of(path.name)}
-    if any((folder / name).is_file() for name in METADATA):
+    if _metadata_in(folder):
         splits = {}
     wanted = source.option("split") if splits or source.options.split is None else source.options.split
     chosen = [path for name, path in splits.items() if wanted in (name, _split_of(name))]

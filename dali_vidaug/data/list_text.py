@@ -45,11 +45,10 @@ class Text:
         lines = enumerate(self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1)
         return [(number, line.strip()) for number, line in lines if line.strip()]
 
-    @cached_property
-    def first_row(self) -> list[str]:
+    def first_row(self, delimiter: str = ",") -> list[str]:
         """The first row of a CSV file; empty where it cannot be read."""
         try:
-            return next((row for _, row in self.rows()), [])
+            return next((row for _, row in self.rows(delimiter)), [])
         except ValueError:
             return []
 
@@ -72,6 +71,8 @@ class Text:
         """The file as one JSON value, or None if it is none."""
         if self.text.lstrip()[:1] not in ("{", "["):
             return None
+        if not is_utf8(self.text):
+            raise ValueError(f"{self.path} is JSON, but not UTF-8 text; {OTHER_ENCODING}")
         try:
             return json.loads(self.text)
         except ValueError:
@@ -101,13 +102,15 @@ def read_text(path: Path, encoding: str | None = None) -> Text:
     data = path.read_bytes()
     mark = next((mark for mark in _MARKS if data.startswith(mark[0])), None)
     if encoding is not None:
-        try:
-            name = codecs.lookup(encoding).name
-        except LookupError:
-            raise ValueError(f"scan: encoding must be one that Python knows, got {encoding!r}") from None
-        if mark and name.startswith(mark[1][:6]):
-            data = data[len(mark[0]) :]
-        return Text(path, _decoded(path, data, name, encoding), encoding)
+        name = _python_name(encoding)
+        if mark is not None and not mark[1].startswith(name):
+            raise ValueError(f"{path} begins with the byte order mark of {mark[1]}, but encoding is {encoding!r}")
+        if mark is None and name in ("utf-16", "utf-32"):
+            raise ValueError(
+                f"{path} has no byte order mark: encoding must be {name}-le or {name}-be, got {encoding!r}"
+            )
+        text = _decoded(path, data[len(mark[0]) :] if mark else data, mark[1] if mark else name, encoding)
+        return Text(path, text, encoding)
     if mark is not None:
         data = data[len(mark[0]) :]
         if mark[1] != "utf-8":
@@ -118,6 +121,15 @@ def read_text(path: Path, encoding: str | None = None) -> Text:
             "encoding='utf-16-le' reads it"
         )
     return Text(path, data.decode("utf-8", "surrogateescape"), mark[2] if mark else None)
+
+
+def _python_name(encoding: str) -> str:
+    """Python's name of an encoding of text, in small letters, without a suffix for the mark."""
+    try:
+        "".encode(encoding)
+        return codecs.lookup(encoding).name.removesuffix("-sig")
+    except LookupError:
+        raise ValueError(f"scan: encoding must be one of text that Python knows, got {encoding!r}") from None
 
 
 def _decoded(path, data, name, said):
