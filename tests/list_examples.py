@@ -1,6 +1,8 @@
 """A small list in each format, with the traps of its kind, and what it says: written by hand."""
 
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -27,7 +29,7 @@ class Example(NamedTuple):
     files: dict
     rows: list
     classes: tuple
-    options: dict = {}
+    options: Mapping = MappingProxyType({})
 
 
 def whole(path, *labels):
@@ -42,7 +44,7 @@ def parquet(**columns):
 
 def kinetics():
     text = (
-        'label,youtube_id,time_start,time_end,split,is_cc\n'
+        "label,youtube_id,time_start,time_end,split,is_cc\n"
         '"massaging person\'s head",aaaaaaaaaaa,10,20,train,0\n'
         "riding a bike,bbbbbbbbbbb,1.0,11.0,train,0\n"
         "celebrating (sport),ccccccccccc,100,110,train,1\n"
@@ -73,8 +75,12 @@ def kinetics():
 
 def kinetics_test():
     text = "youtube_id,time_start,time_end,split\naaaaaaaaaaa,10,20,test\n"
-    return Example("test.csv", {"test.csv": text, "aaaaaaaaaaa_000010_000020.mp4": ""},
-                   [whole("aaaaaaaaaaa_000010_000020.mp4")], ())  # fmt: skip
+    return Example(
+        "test.csv",
+        {"test.csv": text, "aaaaaaaaaaa_000010_000020.mp4": ""},
+        [whole("aaaaaaaaaaa_000010_000020.mp4")],
+        (),
+    )
 
 
 def path_label(separator=" "):
@@ -100,8 +106,9 @@ def paths_alone():
 
 def slowfast():
     text = "a b.mp4 90 1\nc.mp4 0 0\n"  # as multi_label it would say something else
-    return Example("t.csv", {"t.csv": text}, [whole("a b.mp4", 1), whole("c.mp4", 0)], ("0", "1"),
-                   {"format": "slowfast"})  # fmt: skip
+    return Example(
+        "t.csv", {"t.csv": text}, [whole("a b.mp4", 1), whole("c.mp4", 0)], ("0", "1"), {"format": "slowfast"}
+    )
 
 
 def videomae():
@@ -117,25 +124,35 @@ def multi_label():
 def ucf101():
     text = "Apply/v_Apply_g08_c01.avi 1\nYoYo/v_YoYo_g25_c03.avi 3\n"
     files = {
-        "splits/trainlist01.txt": text, "splits/classInd.txt": "1 Apply\n2 Walk\n3 YoYo\n",
-        "splits/Apply/v_Apply_g08_c01.avi": "", "splits/YoYo/v_YoYo_g25_c03.mp4": "",  # converted
-    }  # fmt: skip
+        "splits/trainlist01.txt": text,
+        "splits/classInd.txt": "1 Apply\n2 Walk\n3 YoYo\n",
+        "splits/Apply/v_Apply_g08_c01.avi": "",
+        "splits/YoYo/v_YoYo_g25_c03.mp4": "",  # converted
+    }
     rows = [whole("Apply/v_Apply_g08_c01.avi", 0), whole("YoYo/v_YoYo_g25_c03.mp4", 2)]
     return Example("splits/trainlist01.txt", files, rows, ("Apply", "Walk", "YoYo"))
 
 
 def ucf101_test():
-    files = {"testlist01.txt": "YoYo/v_YoYo_g01_c01.avi\n", "classInd.txt": "1 Apply\n2 Walk\n3 YoYo\n",
-             "YoYo/v_YoYo_g01_c01.avi": ""}  # fmt: skip
+    files = {
+        "testlist01.txt": "YoYo/v_YoYo_g01_c01.avi\n",
+        "classInd.txt": "1 Apply\n2 Walk\n3 YoYo\n",
+        "YoYo/v_YoYo_g01_c01.avi": "",
+    }
     return Example("testlist01.txt", files, [whole("YoYo/v_YoYo_g01_c01.avi", 2)], ("Apply", "Walk", "YoYo"))
 
 
 def hmdb51():
     files = {
-        "brush_hair_test_split1.txt": "a [1].avi 1 \nb.avi 2 \nc.avi 0 \n", "wave_test_split1.txt": "d.avi 2 \n",
-        "brush_hair_test_split2.txt": "a [1].avi 2 \nb.avi 1 \nc.avi 1 \n", "wave_test_split2.txt": "d.avi 1 \n",
-        "brush_hair/a [1].avi": "", "brush_hair/b.avi": "", "brush_hair/c.avi": "", "wave/d.avi": "",
-    }  # fmt: skip
+        "brush_hair_test_split1.txt": "a [1].avi 1 \nb.avi 2 \nc.avi 0 \n",
+        "wave_test_split1.txt": "d.avi 2 \n",
+        "brush_hair_test_split2.txt": "a [1].avi 2 \nb.avi 1 \nc.avi 1 \n",
+        "wave_test_split2.txt": "d.avi 1 \n",
+        "brush_hair/a [1].avi": "",
+        "brush_hair/b.avi": "",
+        "brush_hair/c.avi": "",
+        "wave/d.avi": "",
+    }
     # No row of class wave, which keeps its place.
     return Example("", files, [whole("brush_hair/a [1].avi", 0)], ("brush_hair", "wave"), {"split": "train1"})
 
@@ -146,9 +163,11 @@ def ssv2():
         {"id": 116154, "label": "a on b", "template": "Putting [a] on [b]", "placeholders": []},
     ]
     files = {
-        "train.json": json.dumps(items), "labels.json": json.dumps({"Putting a on b": "1", "Other": "0", "Spinning something": "2"}),
-        "v2/74225.webm": "", "v2/116154.mp4": "",
-    }  # fmt: skip
+        "train.json": json.dumps(items),
+        "labels.json": json.dumps({"Putting a on b": "1", "Other": "0", "Spinning something": "2"}),
+        "v2/74225.webm": "",
+        "v2/116154.mp4": "",
+    }
     rows = [whole("v2/74225.webm", 2), whole("v2/116154.mp4", 1)]
     return Example("train.json", files, rows, ("Other", "Putting a on b", "Spinning something"))
 
@@ -160,31 +179,44 @@ def ssv2_test():
 
 def jester():
     files = {
-        "jester-v1-train.csv": "34870;Drumming Fingers\n56557;Swiping, Left\n", "34870.mp4": "",
-        "jester-v1-labels.csv": "Swiping, Left\nDoing other things\nDrumming Fingers\n", "56557/00001.jpg": "",
-    }  # fmt: skip
+        "jester-v1-train.csv": "34870;Drumming Fingers\n56557;Swiping, Left\n",
+        "34870.mp4": "",
+        "jester-v1-labels.csv": "Swiping, Left\nDoing other things\nDrumming Fingers\n",
+        "56557/00001.jpg": "",
+    }
     rows = [whole("34870.mp4", 2), whole("56557 is a folder", 0)]
     return Example("jester-v1-train.csv", files, rows, ("Swiping, Left", "Doing other things", "Drumming Fingers"))
 
 
 def jester_test():
-    return Example("t.csv", {"t.csv": "100005\n100006\n", "100005.mp4": "", "100006.mp4": ""},
-                   [whole("100005.mp4"), whole("100006.mp4")], ())  # fmt: skip
+    return Example(
+        "t.csv",
+        {"t.csv": "100005\n100006\n", "100005.mp4": "", "100006.mp4": ""},
+        [whole("100005.mp4"), whole("100006.mp4")],
+        (),
+    )
 
 
 def moments():
     files = {
         "trainingSet.csv": "bowing/yt-a_1.mp4,bowing,3,1\nadult+male/b.mp4,adult+male,3,0\n",
         "moments_categories.txt": "adult+male,0\nbarking,1\nbowing,2\n",
-        "training/bowing/yt-a_1.mp4": "", "training/adult+male/c.mp4": "", "training/bowing/b.mp4": "",
-    }  # fmt: skip
+        "training/bowing/yt-a_1.mp4": "",
+        "training/adult+male/c.mp4": "",
+        "training/bowing/b.mp4": "",
+    }
     rows = [whole("training/bowing/yt-a_1.mp4", 2), whole("not found as b.*", 0)]  # that of another class is another
     return Example("trainingSet.csv", files, rows, ("adult+male", "barking", "bowing"))
 
 
 def multi_moments():
-    files = {"trainingSet.csv": "bowing/a.mp4,2,0\nx/b.mp4,1\n", "moments_categories.txt": "man,0\nbarking,1\nbowing,2\n"}
-    return Example("trainingSet.csv", files, [whole("bowing/a.mp4", 2, 0), whole("x/b.mp4", 1)], ("man", "barking", "bowing"))
+    files = {
+        "trainingSet.csv": "bowing/a.mp4,2,0\nx/b.mp4,1\n",
+        "moments_categories.txt": "man,0\nbarking,1\nbowing,2\n",
+    }
+    return Example(
+        "trainingSet.csv", files, [whole("bowing/a.mp4", 2, 0), whole("x/b.mp4", 1)], ("man", "barking", "bowing")
+    )
 
 
 _EPIC = (
@@ -195,10 +227,15 @@ _EPIC = (
 
 def epic():
     text = _EPIC.format(id="narration_id") + (
-        'P01_01_0,P01,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door,open,3,door,3,"[\'door\', \'key\']","[3, 9]"\n'
-        "P01_01_1,P01,P01_01,00:01:02.629,00:01:04.37,01:00:06.17,262,370,turn on light,turn-on,6,light,114,['light'],[114]\n"
+        "P01_01_0,P01,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door,open,3,door,3,"
+        "\"['door', 'key']\",\"[3, 9]\"\n"
+        "P01_01_1,P01,P01_01,00:01:02.629,00:01:04.37,01:00:06.17,262,370,turn on light,turn-on,6,light,"
+        "114,['light'],[114]\n"
     )
-    rows = [("P01/videos/P01_01.MP4", 0.14, 3.37, (3, 97 + 3)), ("P01/videos/P01_01.MP4", 64.37, 3606.17, (6, 97 + 114))]
+    rows = [
+        ("P01/videos/P01_01.MP4", 0.14, 3.37, (3, 97 + 3)),
+        ("P01/videos/P01_01.MP4", 64.37, 3606.17, (6, 97 + 114)),
+    ]
     return Example("EPIC_100_train.csv", {"EPIC_100_train.csv": text, "P01/videos/P01_01.MP4": ""}, rows, VERBS + NOUNS)
 
 
@@ -206,8 +243,13 @@ def epic_named():
     verbs = "id,key,instances\n" + "".join(f"{i},v{i},\"['v{i}', 'w']\"\n" for i in range(97))
     text = _EPIC.format(id="narration_id") + "P01_01_0,P01,P01_01,0,0:01,0:02,8,202,n,open,3,door,3,['door'],[3]\n"
     files = {"EPIC_100_train.csv": text, "EPIC_100_verb_classes.csv": verbs, "P01_01.MP4": ""}
-    return Example("EPIC_100_train.csv", files, [("P01_01.MP4", 1.0, 2.0, (3,))], tuple(f"v{i}" for i in range(97)),
-                   {"label_columns": ("verb_class",)})  # fmt: skip
+    return Example(
+        "EPIC_100_train.csv",
+        files,
+        [("P01_01.MP4", 1.0, 2.0, (3,))],
+        tuple(f"v{i}" for i in range(97)),
+        {"label_columns": ("verb_class",)},
+    )
 
 
 def epic_test():
@@ -215,8 +257,12 @@ def epic_test():
         "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame\n"
         "P01_11_0,P01,P01_11,00:00:00.19,00:00:00.00,00:00:01.89,1,113\n"
     )
-    return Example("EPIC_100_test_timestamps.csv", {"EPIC_100_test_timestamps.csv": text, "P01/P01_11.MP4": ""},
-                   [("P01/P01_11.MP4", 0.0, 1.89, ())], ())  # fmt: skip
+    return Example(
+        "EPIC_100_test_timestamps.csv",
+        {"EPIC_100_test_timestamps.csv": text, "P01/P01_11.MP4": ""},
+        [("P01/P01_11.MP4", 0.0, 1.89, ())],
+        (),
+    )
 
 
 _CHARADES = (
@@ -240,36 +286,67 @@ def charades_segments():
 
 def activitynet():
     database = {
-        "---9CpRcKoU": {"duration": 14.07, "subset": "training", "resolution": "320x240", "url": "u",
-                        "annotations": [{"label": "Drinking beer", "segment": [0.01, 12.65]},
-                                        {"label": "Archery", "segment": [3, 4]}]},
+        "---9CpRcKoU": {
+            "duration": 14.07,
+            "subset": "training",
+            "resolution": "320x240",
+            "url": "u",
+            "annotations": [
+                {"label": "Drinking beer", "segment": [0.01, 12.65]},
+                {"label": "Archery", "segment": [3, 4]},
+            ],
+        },
         "testtesttes": {"duration": 5.0, "subset": "testing", "annotations": []},
-        "vvvvvvvvvvv": {"duration": 5.0, "subset": "validation", "annotations": [{"label": "Zumba", "segment": [0, 1]}]},
-    }  # fmt: skip
-    files = {"activity_net.v1-3.min.json": json.dumps({"version": "1.3", "taxonomy": [], "database": database}),
-             "v_---9CpRcKoU.mp4": "", "testtesttes.mkv": "", "vvvvvvvvvvv.mp4": ""}  # fmt: skip
+        "vvvvvvvvvvv": {
+            "duration": 5.0,
+            "subset": "validation",
+            "annotations": [{"label": "Zumba", "segment": [0, 1]}],
+        },
+    }
+    files = {
+        "activity_net.v1-3.min.json": json.dumps({"version": "1.3", "taxonomy": [], "database": database}),
+        "v_---9CpRcKoU.mp4": "",
+        "testtesttes.mkv": "",
+        "vvvvvvvvvvv.mp4": "",
+    }
     rows = [("v_---9CpRcKoU.mp4", 0.01, 12.65, (1,)), ("v_---9CpRcKoU.mp4", 3.0, 4.0, (0,))]
-    return Example("activity_net.v1-3.min.json", files, rows, ("Archery", "Drinking beer", "Zumba"), {"split": "training"})
+    return Example(
+        "activity_net.v1-3.min.json", files, rows, ("Archery", "Drinking beer", "Zumba"), {"split": "training"}
+    )
 
 
 def thumos14():
     database = {
-        "video_validation_0000051": {"subset": "Validation", "duration": 169.0, "fps": 30.0, "annotations": [
-            {"label": "Billiards", "segment": [67.5, 75.9], "segment(frames)": [2025.0, 2277.0], "label_id": 2},
-            {"label": "CliffDiving", "segment": [1.0, 2.0], "label_id": 0},
-            {"label": "Ambiguous", "segment": [3.0, 4.0], "label_id": -1}]},
-    }  # fmt: skip
+        "video_validation_0000051": {
+            "subset": "Validation",
+            "duration": 169.0,
+            "fps": 30.0,
+            "annotations": [
+                {"label": "Billiards", "segment": [67.5, 75.9], "segment(frames)": [2025.0, 2277.0], "label_id": 2},
+                {"label": "CliffDiving", "segment": [1.0, 2.0], "label_id": 0},
+                {"label": "Ambiguous", "segment": [3.0, 4.0], "label_id": -1},
+            ],
+        },
+    }
     name = "video_validation_0000051.mp4"
     rows = [(name, 67.5, 75.9, (2,)), (name, 1.0, 2.0, (0,)), (name, 3.0, 4.0, ())]
-    return Example("thumos14.json", {"thumos14.json": json.dumps({"database": database}), name: ""}, rows,
-                   ("CliffDiving", "1", "Billiards"))  # fmt: skip
+    return Example(
+        "thumos14.json",
+        {"thumos14.json": json.dumps({"database": database}), name: ""},
+        rows,
+        ("CliffDiving", "1", "Billiards"),
+    )
 
 
 def diving48():
-    items = [{"vid_name": "-mmq0PT-u8k_00155", "label": 47, "start_frame": 0, "end_frame": 48},
-             {"vid_name": "abc", "label": 0, "start_frame": 0, "end_frame": 70}]  # fmt: skip
+    items = [
+        {"vid_name": "-mmq0PT-u8k_00155", "label": 47, "start_frame": 0, "end_frame": 48},
+        {"vid_name": "abc", "label": 0, "start_frame": 0, "end_frame": 70},
+    ]
     files = {"Diving48_V2_train.json": json.dumps(items), "rgb/-mmq0PT-u8k_00155.mp4": "", "rgb/abc.mp4": ""}
-    return Example("Diving48_V2_train.json", files, [whole("rgb/-mmq0PT-u8k_00155.mp4", 47), whole("rgb/abc.mp4", 0)], DIVES)
+    return Example(
+        "Diving48_V2_train.json", files, [whole("rgb/-mmq0PT-u8k_00155.mp4", 47), whole("rgb/abc.mp4", 0)], DIVES
+    )
 
 
 def ava():
@@ -278,18 +355,27 @@ def ava():
         "-5KQ66BBWC4,0902,0.226,0.032,0.366,0.497,80,0\n-5KQ66BBWC4,0903,0.1,0.2,0.3,0.4,12,0\n"
     )
     rows = [whole("-5KQ66BBWC4.mkv", 80, 9), whole("-5KQ66BBWC4.mkv", 12)]
-    return Example("ava_train_v2.2.csv", {"ava_train_v2.2.csv": text, "-5KQ66BBWC4.mkv": ""}, rows,
-                   tuple(str(i) for i in range(81)))  # fmt: skip
+    return Example(
+        "ava_train_v2.2.csv",
+        {"ava_train_v2.2.csv": text, "-5KQ66BBWC4.mkv": ""},
+        rows,
+        tuple(str(i) for i in range(81)),
+    )
 
 
 def videofolder():
     text = 'file_name,label,caption\na.mp4,run,"x, y"\nsub/b.mp4,,z\n'
-    return Example("", {"metadata.csv": text, "a.mp4": "", "sub/b.mp4": ""}, [whole("a.mp4", 0), whole("sub/b.mp4")], ("run",))
+    return Example(
+        "", {"metadata.csv": text, "a.mp4": "", "sub/b.mp4": ""}, [whole("a.mp4", 0), whole("sub/b.mp4")], ("run",)
+    )
 
 
 def videofolder_jsonl():
     lines = [{"clip_file_name": "a.mp4", "label": 2}, {"clip_file_name": "b.mp4", "label": None, "n": 1}]
-    files = {"train/metadata.jsonl": "".join(json.dumps(line) + "\n" for line in lines), "test/metadata.csv": "file_name\nc.mp4\n"}
+    files = {
+        "train/metadata.jsonl": "".join(json.dumps(line) + "\n" for line in lines),
+        "test/metadata.csv": "file_name\nc.mp4\n",
+    }
     return Example("", files, [whole("a.mp4", 2), whole("b.mp4")], ("0", "1", "2"), {"split": "train"})
 
 
@@ -311,13 +397,22 @@ def jsonl():
 
 def json_list():
     items = [{"video": "a.mp4", "label": ["b", "a"]}, {"video": "b.mp4", "label": None}]
-    return Example("x.json", {"x.json": json.dumps(items)}, [whole("a.mp4", 1, 0), whole("b.mp4")], ("a", "b"),
-                   {"multi_label": ","})  # fmt: skip
+    return Example(
+        "x.json",
+        {"x.json": json.dumps(items)},
+        [whole("a.mp4", 1, 0), whole("b.mp4")],
+        ("a", "b"),
+        {"multi_label": ","},
+    )
 
 
 def table():
-    return Example("x.csv", {"x.csv": "path,label,start\na.mp4,run,1\nb.mp4,,\n"}, [("a.mp4", 1.0, None, (0,)), whole("b.mp4")],
-                   ("run",))  # fmt: skip
+    return Example(
+        "x.csv",
+        {"x.csv": "path,label,start\na.mp4,run,1\nb.mp4,,\n"},
+        [("a.mp4", 1.0, None, (0,)), whole("b.mp4")],
+        ("run",),
+    )
 
 
 def table_parquet():
@@ -325,24 +420,45 @@ def table_parquet():
 
 
 EXAMPLES = {  # name of the test: format, example
-    "table": ("table", table()), "parquet": ("table", table_parquet()), "jsonl": ("jsonl", jsonl()),
-    "json list": ("jsonl", json_list()), "kinetics": ("kinetics", kinetics()),
-    "kinetics, no labels": ("kinetics", kinetics_test()), "path label": ("path_label", path_label()),
-    "path, two spaces, label": ("path_label", path_label("  ")), "path,label": ("path_label", path_label(",")),
-    "path, label": ("path_label", path_label(", ")), "path\\tlabel": ("path_label", path_label("\t")),
-    "path::label": ("path_label", path_label("::")), "path;label": ("path_label", path_label(";")),
-    "path words": ("path_label", path_words()), "headerless CSV": ("path_label", headerless_csv()),
-    "paths alone": ("path_label", paths_alone()), "slowfast": ("slowfast", slowfast()),
-    "videomae": ("videomae", videomae()), "multi_label": ("multi_label", multi_label()),
-    "ucf101": ("ucf101", ucf101()), "ucf101, no labels": ("ucf101", ucf101_test()), "hmdb51": ("hmdb51", hmdb51()),
-    "ssv2": ("ssv2", ssv2()), "ssv2, no labels": ("ssv2", ssv2_test()), "jester": ("jester", jester()),
-    "jester, no labels": ("jester", jester_test()), "moments": ("moments", moments()),
-    "multi_moments": ("multi_moments", multi_moments()), "epic": ("epic", epic()),
-    "epic, verbs": ("epic", epic_named()), "epic, no labels": ("epic", epic_test()),
-    "charades": ("charades", charades()), "charades, segments": ("charades_segments", charades_segments()),
-    "activitynet": ("activitynet", activitynet()), "thumos14": ("activitynet", thumos14()),
-    "diving48": ("diving48", diving48()), "ava": ("ava", ava()), "videofolder": ("videofolder", videofolder()),
+    "table": ("table", table()),
+    "parquet": ("table", table_parquet()),
+    "jsonl": ("jsonl", jsonl()),
+    "json list": ("jsonl", json_list()),
+    "kinetics": ("kinetics", kinetics()),
+    "kinetics, no labels": ("kinetics", kinetics_test()),
+    "path label": ("path_label", path_label()),
+    "path, two spaces, label": ("path_label", path_label("  ")),
+    "path,label": ("path_label", path_label(",")),
+    "path, label": ("path_label", path_label(", ")),
+    "path\\tlabel": ("path_label", path_label("\t")),
+    "path::label": ("path_label", path_label("::")),
+    "path;label": ("path_label", path_label(";")),
+    "path words": ("path_label", path_words()),
+    "headerless CSV": ("path_label", headerless_csv()),
+    "paths alone": ("path_label", paths_alone()),
+    "slowfast": ("slowfast", slowfast()),
+    "videomae": ("videomae", videomae()),
+    "multi_label": ("multi_label", multi_label()),
+    "ucf101": ("ucf101", ucf101()),
+    "ucf101, no labels": ("ucf101", ucf101_test()),
+    "hmdb51": ("hmdb51", hmdb51()),
+    "ssv2": ("ssv2", ssv2()),
+    "ssv2, no labels": ("ssv2", ssv2_test()),
+    "jester": ("jester", jester()),
+    "jester, no labels": ("jester", jester_test()),
+    "moments": ("moments", moments()),
+    "multi_moments": ("multi_moments", multi_moments()),
+    "epic": ("epic", epic()),
+    "epic, verbs": ("epic", epic_named()),
+    "epic, no labels": ("epic", epic_test()),
+    "charades": ("charades", charades()),
+    "charades, segments": ("charades_segments", charades_segments()),
+    "activitynet": ("activitynet", activitynet()),
+    "thumos14": ("activitynet", thumos14()),
+    "diving48": ("diving48", diving48()),
+    "ava": ("ava", ava()),
+    "videofolder": ("videofolder", videofolder()),
     "videofolder, jsonl": ("videofolder", videofolder_jsonl()),
     "videofolder, parquet": ("videofolder", videofolder_parquet()),
     "videofolder, folders": ("videofolder", videofolder_splits()),
-}  # fmt: skip
+}

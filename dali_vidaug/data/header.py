@@ -95,10 +95,10 @@ def _header_hint(columns: Sequence[str]) -> str:
     """What to do about a header without paths: a line of data, other separators than commas, other names."""
     words = [word for name in columns for word in re.split(r"[\s;|]+", name)]
     if any(re.search(r"[^/\\]\.\w{2,4}$", word) or "/" in word for word in words):
-        split = len(words) > len(columns)
+        split = ", and commas between values" if len(words) > len(columns) else ""
         return (
-            f". This looks like a row: put a line path,label above it{', and commas between values' if split else ''}, or say "
-            "which list it is, such as format='path_label'"
+            f". This looks like a row: put a line path,label above it{split}, or say which list it is, such as "
+            "format='path_label'"
         )
     if len(columns) == 1 and len(words) > 1:
         return ". Values must be separated by commas"

@@ -66,7 +66,7 @@ def read_frames(source: Source) -> Listing:
             f"{source.place(number)}: this is SlowFast's list of frames ({' '.join(_FRAMES_HEADER)}); frames in files "
             "of their own cannot be read yet, only videos"
         )
-    with_start = all(re.split(r"[\s,]+", line)[1:2] in (["0"], ["1"]) for _, line in source.lines)
+    with_start = all(re.split(r"[\s,]+", line)[1:2] == ["0"] for _, line in source.lines)
     folders = frame_folders(source, with_start)
     if not folders:
         source.refuse(number, "FOLDER TOTAL LABEL ...", line)
