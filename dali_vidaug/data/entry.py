@@ -19,6 +19,7 @@ class Entry(NamedTuple):
         in_frames: start and end are frame numbers, counted from 0; else seconds after the first frame.
         may_be_cut: the file may hold this part alone; its duration tells.
         error: why it cannot be used, or None.
+        at: seconds that it is about, where several rows of a video differ in that alone.
     """
 
     path: str
@@ -28,6 +29,7 @@ class Entry(NamedTuple):
     in_frames: bool = False
     may_be_cut: bool = False
     error: str | None = None
+    at: float | None = None
 
 
 class Classes(NamedTuple):

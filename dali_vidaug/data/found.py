@@ -51,7 +51,7 @@ class VideoFinder:
                 if item.name.startswith("."):
                     continue
                 if is_video_name(item.name) and not item.is_dir():
-                    self._of_stem[Path(item.name).stem].append(name)
+                    self._of_stem[_stem(item.name)].append(name)
                 elif item.is_dir():
                     real = os.path.realpath(item.path)
                     if real not in seen:
@@ -70,14 +70,16 @@ class VideoFinder:
         Args:
             names: what it may be called, with folders and an extension or without; the first that there is.
             folder: name of the folder that it is in, but for signs, spaces and capitals, if there is such a folder.
-            only_there: in no other folder, where there is one of that name.
+            only_there: in no other folder, where there is one of that name, but in the root.
         """
         for name in names:
             stem = _stem(name)
             found = self._of_stem.get(stem, [])
             there = [path for path in found if folder is not None and self._is_in(path, folder)]
-            if there or (only_there and folder is not None and self.has_folder(folder)):
+            if there:
                 found = there
+            elif only_there and folder is not None and self.has_folder(folder):
+                found = [path for path in found if "/" not in path]
             exact = [path for path in found if path.endswith(f"/{name}") or path == name]
             found = exact or found
             if len(found) == 1:
@@ -101,7 +103,7 @@ class VideoFinder:
 def _stem(name: str) -> str:
     """The name of a video without folders and extension. An id may have a dot."""
     name = name.rsplit("/", 1)[-1]
-    return Path(name).stem if is_video_name(name) else name
+    return os.path.splitext(name)[0] if is_video_name(name) else name  # noqa: PTH122
 
 
 def _letters(name: str) -> str:

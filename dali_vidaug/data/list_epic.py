@@ -8,7 +8,16 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
 from dali_vidaug.data.labels import is_missing, whole_number
-from dali_vidaug.data.list_source import LabelRows, Source, each_row, entry_of, make_listing, numbered_classes, seconds
+from dali_vidaug.data.list_source import (
+    LabelRows,
+    Source,
+    each_row,
+    entry_of,
+    has_paths,
+    make_listing,
+    numbered_classes,
+    seconds,
+)
 from dali_vidaug.data.list_text import read_text
 
 _EPIC = {"participant_id", "video_id", "start_timestamp", "stop_timestamp"}
@@ -20,7 +29,8 @@ _ACTION = re.compile(r"(c\d{3})\s+(\S+)\s+(\S+)")
 
 def fits_epic(source: Source) -> bool:
     """Whether the columns are those of EPIC-KITCHENS."""
-    return set(source.columns) >= _EPIC and bool(set(source.columns) & set(_EPIC_SIZES))
+    columns = set(source.columns)
+    return columns >= _EPIC and bool(columns & set(_EPIC_SIZES)) and not has_paths(source.columns)
 
 
 def read_epic(source: Source) -> Listing:
@@ -85,7 +95,7 @@ def _epic_names(source: Source, column: str) -> dict[int, str]:
 
 def fits_charades(source: Source) -> bool:
     """Whether the columns are those of Charades."""
-    return set(source.columns) >= _CHARADES | {"script"}
+    return set(source.columns) >= _CHARADES | {"script"} and not has_paths(source.columns)
 
 
 def read_charades(source: Source) -> Listing:

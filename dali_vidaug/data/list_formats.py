@@ -17,6 +17,7 @@ from dali_vidaug.data import (
 )
 from dali_vidaug.data.entry import Entry, Listing, no_columns
 from dali_vidaug.data.folder import is_video_name, list_folder
+from dali_vidaug.data.list_lines import odd_line
 from dali_vidaug.data.list_source import Format, Options, Source
 from dali_vidaug.data.list_text import read_text
 from dali_vidaug.data.schema import EXTENSIONS
@@ -178,6 +179,11 @@ def _refuse_unknown(source: Source) -> Format:
             json.loads(source.text.text)
         except ValueError as error:
             raise ValueError(f"{source.path} cannot be read as JSON: {error}") from error
+    odd = odd_line(source)
+    if odd is not None:
+        source.refuse(
+            odd[0], "a path that ends like a video, as in other lines (format='path_label' takes any)", odd[1]
+        )
     return FORMATS["table"]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from dali_vidaug.data.classes import read_given_classes
 from dali_vidaug.data.entry import Classes, Entry, Listing
 from dali_vidaug.data.folder import is_video_name
-from dali_vidaug.data.header import KINETICS, Header, read_header
+from dali_vidaug.data.header import KINETICS, Header
 from dali_vidaug.data.labels import is_missing, whole_number
-from dali_vidaug.data.list_source import LabelRows, Source, each_row, entry_of, make_listing, seconds
+from dali_vidaug.data.list_source import LabelRows, Source, each_row, entry_of, has_paths, make_listing, seconds
 from dali_vidaug.data.list_text import read_text
 from dali_vidaug.data.lists import read_csv, suspect_columns
 
@@ -19,8 +19,7 @@ _SPLIT_WORD = re.compile(r"(train|training|val|validate|validation|test)(?=[^a-z
 
 def fits_kinetics(source: Source) -> bool:
     """Whether the columns are those of Kinetics' annotations, without one of paths."""
-    columns = source.columns
-    return set(KINETICS) <= set(columns) and read_header("", list(dict.fromkeys(columns))).path is None
+    return set(source.columns) >= set(KINETICS) and not has_paths(source.columns)
 
 
 def read_kinetics(source: Source) -> Listing:

@@ -92,6 +92,16 @@ def read_lines(source: Source, expected: str) -> Iterator[Line]:
         yield Line(number, store_name(path), fields)
 
 
+def odd_line(source: Source) -> tuple[int, str] | None:
+    """Of a list most of whose first lines begin with the path of a video: the first line that does not."""
+    for separator in _SEPARATORS:
+        head = source.lines[:_LOOKED_AT]
+        odd = [(number, line) for number, line in head if _part(line, separator, False) is None]
+        if odd and 2 * len(odd) < len(head):
+            return odd[0]
+    return None
+
+
 def separator_of(source: Source) -> str:
     """What separates the fields of a list of paths; "" if it is none."""
     return _parted(source)[0]

@@ -161,7 +161,10 @@ def read_ava(source: Source) -> Listing:
         if time is None or action is None or not 1 <= action <= _NUM_AVA:
             source.refuse(line, f"VIDEO,SECONDS,X1,Y1,X2,Y2,ACTION (1 to {_NUM_AVA}),PERSON", ",".join(row))
         samples.setdefault((row[0], time), (line, []))[1].append(str(action))
-    entries = [entry_of(source.videos.find([video]), source.place(line)) for (video, _), (line, _) in samples.items()]
+    entries = [
+        entry_of(source.videos.find([video]), source.place(line))._replace(at=time)
+        for (video, time), (line, _) in samples.items()
+    ]
     labels = [tuple(dict.fromkeys(actions)) for _, actions in samples.values()]
     classes = numbered_classes({}, _NUM_AVA + 1, str(source.path))
     own = {"time": pa.array([time for _, time in samples], pa.float64())}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, no_columns, plural
 from dali_vidaug.data.found import Found, VideoFinder
+from dali_vidaug.data.header import read_header
 from dali_vidaug.data.list_text import Text
 from dali_vidaug.data.lists import Rows, read_csv, read_parquet, with_own_columns
 from dali_vidaug.data.names import restore_name
@@ -148,6 +149,14 @@ class Source:
         if wanted not in names:
             raise ValueError(f"{self.path}: split must be one of {', '.join(names) or 'none'}, got {wanted!r}")
         return [name == wanted for name in splits], []
+
+
+def has_paths(columns: Iterable[str]) -> bool:
+    """Whether one of these columns has paths."""
+    try:
+        return read_header("", list(columns), needs_path=False).path is not None
+    except ValueError:  # a column is there twice, which the reader of tables says
+        return True
 
 
 def seconds(place: str, name: str, value: Any) -> float | None:

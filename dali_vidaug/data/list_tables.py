@@ -13,10 +13,9 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Listing, name_some
 from dali_vidaug.data.folder import list_folder
-from dali_vidaug.data.header import read_header
 from dali_vidaug.data.labels import whole_number
 from dali_vidaug.data.list_something import json_items
-from dali_vidaug.data.list_source import Options, Source
+from dali_vidaug.data.list_source import Options, Source, has_paths
 from dali_vidaug.data.list_text import read_text
 from dali_vidaug.data.lists import Rows, list_rows
 from dali_vidaug.data.names import store_name
@@ -30,16 +29,9 @@ _SPLITS = {  # how folders of splits may be named, as Hugging Face has it
 }
 
 
-def _has_paths(columns) -> bool:
-    try:
-        return read_header("", list(columns), needs_path=False).path is not None
-    except ValueError:  # a column is there twice: read_table says which
-        return True
-
-
 def fits_table(source: Source) -> bool:
     """Whether a table has a column with paths."""
-    return source.json is None and bool(source.columns) and _has_paths(source.columns) and not _is_metadata(source)
+    return source.json is None and bool(source.columns) and has_paths(source.columns) and not _is_metadata(source)
 
 
 def read_table(source: Source) -> Listing:
@@ -84,7 +76,7 @@ def _first_object(source: Source) -> dict[str, Any]:
 
 def fits_jsonl(source: Source) -> bool:
     """Whether it is objects, one in each line or in a JSON list, that have a path."""
-    return bool(source.text) and not _is_metadata(source) and _has_paths(_first_object(source))
+    return bool(source.text) and not _is_metadata(source) and has_paths(_first_object(source))
 
 
 def read_jsonl(source: Source) -> Listing:
