@@ -338,6 +338,47 @@ def thumos14():
     )
 
 
+def charades_named():
+    lines = "".join(f"{code} Holding thing {i}\n" for i, code in enumerate(CHARADES))
+    text = "id,script,actions\nA,s,c001 0 1\n"
+    files = {"t.csv": text, "Charades_v1_classes.txt": lines, "A.mp4": ""}
+    return Example("t.csv", files, [whole("A.mp4", 1)], tuple(f"Holding thing {i}" for i in range(157)))
+
+
+def epic_55():
+    text = (
+        "uid,participant_id,video_id,start_timestamp,stop_timestamp,verb_class,noun_class\n1,P01,P01_01,0,1,124,351\n"
+    )
+    classes = tuple(f"verb={i}" for i in range(125)) + tuple(f"noun={i}" for i in range(352))
+    return Example("t.csv", {"t.csv": text, "P01_01.MP4": ""}, [("P01_01.MP4", 0.0, 1.0, (124, 125 + 351))], classes)
+
+
+def diving48_named():
+    vocabulary = [["Back", f"{i}som"] for i in range(48)]
+    files = {"t.json": '[{"vid_name": "a", "label": 2}]', "Diving48_vocab.json": json.dumps(vocabulary), "a.mp4": ""}
+    return Example("t.json", files, [whole("a.mp4", 2)], tuple(f"Back {i}som" for i in range(48)))
+
+
+def tsv():
+    text = "video\tlabel\na, b.mp4\triding a bike\n"
+    return Example("x.tsv", {"x.tsv": text}, [whole("a, b.mp4", 0)], ("riding a bike",))
+
+
+def semicolons():
+    return Example("x.csv", {"x.csv": "path;label;end\na.mp4;run;2\n"}, [("a.mp4", None, 2.0, (0,))], ("run",))
+
+
+def ucf101_from_0():
+    """MMAction2's, whose numbers begin at 0, with classInd.txt beside it."""
+    files = {"t.txt": "Walk/v_Walk_g01_c01.avi 1\n", "classInd.txt": "1 Apply\n2 Walk\n"}
+    return Example("t.txt", files, [whole("Walk/v_Walk_g01_c01.avi", 1)], ("0", "1"))
+
+
+def any_names():
+    files = {"t.txt": "a b/c.dat 1\nd 0\n"}
+    return Example("t.txt", files, [whole("a b/c.dat", 1), whole("d", 0)], ("0", "1"), {"format": "path_label"})
+
+
 def diving48():
     items = [
         {"vid_name": "-mmq0PT-u8k_00155", "label": 47, "start_frame": 0, "end_frame": 48},
@@ -420,6 +461,13 @@ def table_parquet():
 
 
 EXAMPLES = {  # name of the test: format, example
+    "tabs": ("table", tsv()),
+    "semicolons": ("table", semicolons()),
+    "charades, names": ("charades", charades_named()),
+    "epic 55": ("epic", epic_55()),
+    "diving48, names": ("diving48", diving48_named()),
+    "ucf101 from 0": ("path_label", ucf101_from_0()),
+    "any names": ("path_label", any_names()),
     "table": ("table", table()),
     "parquet": ("table", table_parquet()),
     "jsonl": ("jsonl", jsonl()),

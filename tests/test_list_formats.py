@@ -13,7 +13,9 @@ import dali_vidaug as dv
 from dali_vidaug.commands.cli import main
 from dali_vidaug.data.labels import index_labels
 from dali_vidaug.data.list_formats import FORMATS, list_videos
-from dali_vidaug.data.list_source import Options
+from dali_vidaug.data.list_frames import frame_folders
+from dali_vidaug.data.list_source import Options, Source
+from dali_vidaug.data.list_text import read_text
 
 
 def write(folder, files):
@@ -92,6 +94,7 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         ),
         ({"x.txt": "b.mp4\na.mp4 1\n"}, {}, rf"line 2: {PATH_LABEL} in each line or in none; line 1 has no label"),
         ({"x.txt": "a.mp4 1\n" * 60 + "what\n"}, {}, rf"line 61: {PATH_LABEL}, separated by ' ' as above, got 'what'"),
+        ({"x.txt": "a.mp4 1\n" * 9 + "b.dat 1\n"}, {}, "line 10: expected a path that ends like a video, as in other"),
         (
             {"x.txt": "a/b 120 3\n"},
             {},
@@ -456,3 +459,24 @@ def test_classes_of_training(numbered, tmp_path):
     assert val.classes == test.classes == ("run", "walk")
     assert val.labels.tolist() == [1] and test.labels.tolist() == [-1] and test.targets([0]).sum() == 0
     assert "no line has a label: samples are unlabelled" in test.remarks
+
+
+def test_folders_of_frames_are_understood(tmp_path):
+    """They are refused today; what a list says of them is known."""
+    write(tmp_path, {"t.txt": "a/b 120 3 5\nc 7 -1\n", "v.txt": "a/b 0 120\n"})
+    sources = [Source(path, tmp_path, text=read_text(path)) for path in (tmp_path / "t.txt", tmp_path / "v.txt")]
+    places = [f"{tmp_path}/t.txt, line 1", f"{tmp_path}/t.txt, line 2", f"{tmp_path}/v.txt, line 1"]
+    assert frame_folders(sources[0]) == [("a/b", 0, 120, ("3", "5"), places[0]), ("c", 0, 7, (), places[1])]
+    assert frame_folders(sources[1], with_start=True) == [("a/b", 0, 120, (), places[2])]
+
+
+def test_key_frames_of_ava(numbered, tmp_path):
+    """Seconds of a video are samples of their own, with boxes of the same file; they repeat nothing."""
+    rows = ["00,0000,0.1,0.2,0.3,0.4,12,0", "00,0001,0.1,0.2,0.3,0.4,9,0", "00,0001,0.1,0.2,0.3,0.4,10,1"]
+    write(tmp_path, {"ava.csv": "\n".join(rows)})
+    manifest = dv.scan(tmp_path / "ava.csv", root=numbered, boxes=tmp_path / "ava.csv", progress=False)
+    assert manifest.rows("time").tolist() == [0.0, 1.0] and manifest.has_boxes
+    assert [np.flatnonzero(row).tolist() for row in manifest.targets([0, 1])] == [[12], [9, 10]]
+    assert not any("frames" in remark and "earlier row" in remark for remark in manifest.remarks)
+    plan = dv.draw_plan(manifest, dv.Recipe(dv.KeyframeClip(num_frames=2, stride=1), ()), [0, 1])
+    assert plan.frames.tolist() == [[0, 0], [24, 25]]  # 25 frames a second

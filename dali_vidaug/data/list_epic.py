@@ -165,4 +165,6 @@ def _charades_names(source: Source) -> dict[str, str]:
         raise ValueError(
             f"{path}: expected a line for each of c000 to c156, got {len(names)}: {name_some(sorted(names))}"
         )
+    if len(set(names.values())) < len(names):
+        return {code: f"{code} {names[code].strip()}" for code in codes}
     return {code: names[code].strip() for code in codes}

@@ -86,8 +86,9 @@ def _all_classes(source: Source, names: set[str]) -> tuple[Classes | None, list[
         names |= {row["label"] for _, row in each_row(rows, ["label"]) if not is_missing(row["label"])}
     if not names:
         return None, []
-    told = f"classes: the labels, sorted, of this file and of {', '.join(path.name for path in beside)}"
-    return Classes(tuple(sorted(names)), {}, str(source.path)), [told] if beside else []
+    others = f" and of {', '.join(path.name for path in beside)}" if beside else ""
+    told = f"classes: the {len(names)} labels of this file{others}, sorted"
+    return Classes(tuple(sorted(names)), {}, str(source.path)), [told]
 
 
 def _other_splits(path: Path) -> list[Path]:

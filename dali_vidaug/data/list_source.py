@@ -215,9 +215,17 @@ def make_listing(
 
 
 def numbered_classes(names: Mapping[int, str], count: int, origin: str) -> Classes:
-    """Classes whose labels are whole numbers from 0; one without a name is named by its number."""
+    """Classes whose labels are whole numbers from 0; one without a name is named by its number.
+
+    Raises:
+        ValueError: two have one name.
+    """
     size = max([count, *(number + 1 for number in names)])
-    return Classes(tuple(names.get(i, str(i)) for i in range(size)), {i: i for i in range(size)}, origin)
+    every = tuple(names.get(i, str(i)) for i in range(size))
+    twice = sorted({name for name in names.values() if every.count(name) > 1})
+    if twice:
+        raise ValueError(f"{origin}: two classes are named {twice[0]!r}")
+    return Classes(every, {i: i for i in range(size)}, origin)
 
 
 def each_row(rows: Rows, names: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
