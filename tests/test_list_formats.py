@@ -461,6 +461,12 @@ def test_classes_of_training(numbered, tmp_path):
     assert "no line has a label: samples are unlabelled" in test.remarks
 
 
+def test_videos_that_metadata_does_not_name_are_told(tmp_path):
+    write(tmp_path, {"metadata.csv": "file_name\n./a.mp4\n", "a.mp4": "", "b/c.mp4": ""})
+    _, _, listing = read(tmp_path)
+    assert listing.warnings == ("videos that the metadata does not name, left out: 1 (b/c.mp4)",)
+
+
 def test_folders_of_frames_are_understood(tmp_path):
     """They are refused today; what a list says of them is known."""
     write(tmp_path, {"t.txt": "a/b 120 3 5\nc 7 -1\n", "v.txt": "a/b 0 120\n"})

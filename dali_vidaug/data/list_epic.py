@@ -89,8 +89,14 @@ def _epic_names(source: Source, column: str) -> dict[int, str]:
     header = [name.strip() for name in rows[0][1]] if rows else []
     if not {"id", "key"} <= set(header):
         raise ValueError(f"{path}, line 1: expected columns id and key, got {', '.join(header)}")
-    at = header.index("id"), header.index("key")
-    return {int(row[at[0]]): row[at[1]].strip() for _, row in rows[1:]}
+    names: dict[int, str] = {}
+    for line, row in rows[1:]:
+        values = dict(zip(header, row, strict=False))
+        number, name = whole_number(values.get("id", "")), values.get("key", "").strip()
+        if number is None or number < 0 or number in names or not name:
+            raise ValueError(f"{path}, line {line}: expected another id and its key, got {', '.join(row[:2])}")
+        names[number] = name
+    return names
 
 
 def fits_charades(source: Source) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -180,7 +181,17 @@ def read_videofolder(source: Source) -> Listing:
     table = rows.table
     if names[0] != "file_name":
         table = table.rename_columns(["file_name" if name == names[0] else name for name in table.column_names])
-    return _from_rows(source, Rows(table, rows.places))
+    listing = _from_rows(source, Rows(table, rows.places))
+    return listing._replace(warnings=(*listing.warnings, *_not_named(listing)))
+
+
+def _not_named(listing: Listing) -> Iterator[str]:
+    """A sentence on videos beside the metadata that it does not name."""
+    named = {os.path.normpath(entry.path) for entry in listing.entries}
+    with suppress(ValueError):  # there is no video
+        others = [entry.path for entry in list_folder(listing.root).entries if entry.path not in named]
+        if others:
+            yield f"videos that the metadata does not name, left out: {len(others)} ({name_some(others)})"
 
 
 def _class_folders(source: Source, folder: Path) -> Listing:
