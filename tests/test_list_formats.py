@@ -486,3 +486,38 @@ def test_key_frames_of_ava(numbered, tmp_path):
     assert not any("frames" in remark and "earlier row" in remark for remark in manifest.remarks)
     plan = dv.draw_plan(manifest, dv.Recipe(dv.KeyframeClip(num_frames=2, stride=1), ()), [0, 1])
     assert plan.frames.tolist() == [[0, 0], [24, 25]]  # 25 frames a second
+
+
+def test_two_formats_that_say_the_same(tmp_path, monkeypatch):
+    write(tmp_path, {"t.txt": "a.mp4 1\n"})
+    monkeypatch.setitem(FORMATS, "twin", FORMATS["path_label"]._replace(name="twin"))
+    rows, _, listing = read(tmp_path / "t.txt")
+    assert rows == [("a.mp4", None, None, (1,))] and listing.notes[0].startswith("the list is read as path_label: ")
+    other = FORMATS["path_label"]._replace(name="twin", read=FORMATS["slowfast"].read)
+    monkeypatch.setitem(FORMATS, "twin", other)
+    with pytest.raises(ValueError, match=r"may be path_label \(.*\) or twin .*; as twin: .*expected PATH NUMBER LABEL"):
+        read(tmp_path / "t.txt")
+
+
+@pytest.mark.parametrize("name", ["k.csv", "a.json"])
+def test_splits_in_one_file(name, tmp_path):
+    """A class that the split lacks keeps its place; without split= all are taken, which is said."""
+    parts = [("vvvvvvvvvvv", "yoga", "train"), ("wwwwwwwwwww", "run", "val"), ("uuuuuuuuuuu", "sit", "train")]
+    rows = "".join(f"{label},{video},1,2,{split}\n" for video, label, split in parts)
+    database = {v: {"subset": s, "annotations": [{"segment": [1, 2], "label": c}]} for v, c, s in parts}
+    files = {
+        "k.csv": "label,youtube_id,time_start,time_end,split\n" + rows,
+        "a.json": json.dumps({"database": database}),
+    }
+    write(
+        tmp_path,
+        files | {f"{video}_000001_000002.mp4" if name == "k.csv" else f"{video}.mp4": "" for video, *_ in parts},
+    )
+    said, classes, listing = read(tmp_path / name)
+    assert [row[3] for row in said] == [(2,), (0,), (1,)] and classes == ("run", "sit", "yoga")
+    assert "several splits, of which all rows are taken: train 2, val 1; split= takes one" in listing.warnings
+    said, classes, listing = read(tmp_path / name, split="train")
+    assert [row[3] for row in said] == [(2,), (1,)] and classes == ("run", "sit", "yoga") and not listing.warnings
+    assert [row[0][0] for row in said] == ["v", "u"] and len(listing.own) == 2
+    with pytest.raises(ValueError, match="split must be one of train, val, got 'test'"):
+        read(tmp_path / name, split="test")
