@@ -440,6 +440,8 @@ def test_the_command(numbered, tmp_path, capsys):
     assert dv.Manifest.read(tmp_path / "m.parquet").classes == ("café", "thé")
     assert main([*arguments, "--format", "ucf101", "--encoding", "latin-1"]) == 1
     assert "is not ucf101 (UCF101's splits), but fits path_label" in capsys.readouterr().err
+    assert main([*arguments, "--split", "train", "--encoding", "latin-1"]) == 1
+    assert "split='train' means nothing for" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["scan", "--help"])
     said = capsys.readouterr().out.replace("\n", "")

@@ -9,8 +9,15 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing
 from dali_vidaug.data.labels import is_missing, whole_number
-from dali_vidaug.data.list_something import json_items
-from dali_vidaug.data.list_source import LabelRows, Source, entry_of, make_listing, numbered_classes, seconds
+from dali_vidaug.data.list_source import (
+    LabelRows,
+    Source,
+    entry_of,
+    json_items,
+    make_listing,
+    numbered_classes,
+    seconds,
+)
 from dali_vidaug.data.list_text import read_text
 
 _NUM_DIVES = 48

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from dali_vidaug.data.classes import read_given_classes
 from dali_vidaug.data.entry import Classes, Entry, Listing
-from dali_vidaug.data.list_source import LabelRows, Source, entry_of, make_listing
+from dali_vidaug.data.list_source import LabelRows, Source, entry_of, json_items, make_listing
 
 _ROW = re.compile(r"(\d+)(?:;(.+))?")
-
-
-def json_items(source: Source) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON list, each with its place; none if it is no list of objects."""
-    items = source.json
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        return []
-    return [(f"{source.path}, item {i}", item) for i, item in enumerate(items)]
 
 
 def fits_ssv2(source: Source) -> bool:

@@ -228,6 +228,14 @@ def numbered_classes(names: Mapping[int, str], count: int, origin: str) -> Class
     return Classes(every, {i: i for i in range(size)}, origin)
 
 
+def json_items(source: Source) -> list[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON list, each with its place; none if it is no list of objects."""
+    items = source.json
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        return []
+    return [(f"{source.path}, item {i}", item) for i, item in enumerate(items)]
+
+
 def each_row(rows: Rows, names: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """The place of each row of a table, and the text in some of its columns; "" for none."""
     columns = [

@@ -15,8 +15,7 @@ import pyarrow as pa
 from dali_vidaug.data.entry import Classes, Listing, name_some
 from dali_vidaug.data.folder import list_folder
 from dali_vidaug.data.labels import whole_number
-from dali_vidaug.data.list_something import json_items
-from dali_vidaug.data.list_source import Options, Source, has_paths
+from dali_vidaug.data.list_source import Options, Source, has_paths, json_items
 from dali_vidaug.data.list_text import read_text
 from dali_vidaug.data.lists import Rows, list_rows
 from dali_vidaug.data.names import store_name
