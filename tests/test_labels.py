@@ -324,7 +324,7 @@ def test_wrong_label_columns(label_columns, grey, tmp_path):
         scan_labels(grey, tmp_path, ["a"], label_columns=label_columns)
     with pytest.raises(ValueError, match="multi_label must be what separates"):
         scan_labels(grey, tmp_path, ["a"], multi_label="")
-    with pytest.raises(ValueError, match="are for list files"):
+    with pytest.raises(ValueError, match="multi_label=';' means nothing for"):
         scan(grey, multi_label=";")
 
 

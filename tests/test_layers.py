@@ -27,7 +27,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.split data.join data.sampled data.boxes data.manifest data.given data.segments data.header data.folder "
     "data.classes data.labels data.box_file data.box_names data.box_text data.box_cvat data.box_coco "
     "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
-    "data.lists data.files data.known data.scan",
+    "data.list_text data.lists data.found data.list_source data.list_splits data.list_lines data.list_paths "
+    "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
+    "data.list_formats data.files data.known data.scan",
     "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
     "planes direct graph",
     "make": "pending make",

@@ -19,8 +19,8 @@ from dali_vidaug.data.box_names import VideoNames
 from dali_vidaug.data.box_sources import merge_labels, read_boxes
 from dali_vidaug.data.box_video import BoxOptions, boxes_of_video
 from dali_vidaug.data.boxes import KeyBoxes, pack
-from dali_vidaug.data.classes import Classes, read_given_classes
-from dali_vidaug.data.entry import name_some, plural
+from dali_vidaug.data.classes import read_given_classes
+from dali_vidaug.data.entry import Classes, name_some, plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import BOXES

@@ -10,8 +10,8 @@ import numpy as np
 from dali_vidaug.data.box_file import BoxFile, Sayings
 from dali_vidaug.data.box_tracks import NEVER, join_tracks
 from dali_vidaug.data.boxes import KeyBoxes
-from dali_vidaug.data.classes import Classes
 from dali_vidaug.data.column import shown_sizes
+from dali_vidaug.data.entry import Classes
 from dali_vidaug.media.video import frame_times, shown_for
 
 AVA_START = 900.0  # seconds: AVA's videos are annotated from 15:00 on, and often cut there

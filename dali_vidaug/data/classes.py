@@ -8,32 +8,16 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dali_vidaug.data.entry import Classes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.schema import is_manifest
 
 _NUMBERED = (re.compile(r"(\d+)[\s,;:]+(.+)"), re.compile(r"(.+)[,;\t]\s*(\d+)"))  # "3 name", "name,3"
 _HEADER = re.compile(r"\b(id|idx|index|number|label_id|class_id)\b", re.IGNORECASE)
-
-
-class Classes(NamedTuple):
-    """Names of classes by index.
-
-    Attributes:
-        names: in the order of their indices.
-        numbers: which class a label means that is a whole number; empty: labels are names only.
-        source: where they are from, for messages.
-        numbered: whether ``numbers`` were given, rather than counted from 0.
-    """
-
-    names: tuple[str, ...]
-    numbers: dict[int, int]
-    source: str
-    numbered: bool = False
 
 
 def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...] | None:

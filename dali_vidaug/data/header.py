@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-KINETICS = ("label", "youtube_id", "time_start", "time_end")
+KINETICS = ("youtube_id", "time_start", "time_end")  # and label, which files for testing may lack
 _PATHS = "path video_path file_path filepath clip_path file file_name filename video video_file clip".split()
 _STARTS = (
     "start start_time time_start start_seconds start_second start_secs start_sec start_s t_start tstart starttime "
@@ -51,16 +51,20 @@ class Header(NamedTuple):
     @property
     def used(self) -> tuple[str, ...]:
         """All of these columns."""
-        return tuple(name for name in (self.path, *self.labels, self.start, self.end) if name)
+        path = self.path or KINETICS[0]
+        return tuple(name for name in (path, *self.labels, self.start, self.end) if name)
 
 
-def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str] | None = None) -> Header:
+def read_header(
+    place: str, columns: Sequence[str], label_columns: Sequence[str] | None = None, needs_path: bool = True
+) -> Header:
     """Find out which columns are which. Capitals, spaces and signs do not matter: ``Start (s)`` is ``start_s``.
 
     Args:
         place: the list, for messages.
         columns: its columns.
         label_columns: those with labels; None: ``label``.
+        needs_path: refuse columns none of which has paths or Kinetics' ids.
 
     Raises:
         ValueError: a column is there twice, there is none with paths, or ``label_columns`` are not there.
@@ -69,9 +73,9 @@ def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str]
     if twice:
         raise ValueError(f"{place}: the header has {', '.join(twice)} more than once")
     path = _find(columns, _PATHS)
-    if path is None and not set(KINETICS) <= set(columns):
+    if path is None and needs_path and not set(KINETICS) <= set(columns):
         raise ValueError(
-            f"{place}: the header must have path[, label, start, end] or {', '.join(KINETICS)}; it has "
+            f"{place}: the header must have path[, label, start, end] or label, {', '.join(KINETICS)}; it has "
             f"{', '.join(columns) or 'nothing'}{_header_hint(columns)}"
         )
     missing = [name for name in label_columns or () if name not in columns]
@@ -91,9 +95,10 @@ def _header_hint(columns: Sequence[str]) -> str:
     """What to do about a header without paths: a line of data, other separators than commas, other names."""
     words = [word for name in columns for word in re.split(r"[\s;|]+", name)]
     if any(re.search(r"[^/\\]\.\w{2,4}$", word) or "/" in word for word in words):
-        split = len(words) > len(columns)
+        split = ", and commas between values" if len(words) > len(columns) else ""
         return (
-            f". This looks like a row: put a line path,label above it{', and commas between values' if split else ''}"
+            f". This looks like a row: put a line path,label above it{split}, or say which list it is, such as "
+            "format='path_label'"
         )
     if len(columns) == 1 and len(words) > 1:
         return ". Values must be separated by commas"

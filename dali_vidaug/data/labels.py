@@ -8,8 +8,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dali_vidaug.data.classes import Classes, read_classes
-from dali_vidaug.data.entry import Listing, first_difference, name_some, plural
+from dali_vidaug.data.classes import read_classes
+from dali_vidaug.data.entry import Classes, Entry, Listing, first_difference, name_some, plural
 
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -183,16 +183,16 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
         )
 
 
-def find_repeated(rows: Sequence[Mapping[str, Any]], places: Sequence[str]) -> Iterable[str]:
-    """Sentences on rows whose frames an earlier row has, with the same label or another."""
+def find_repeated(rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Iterable[str]:
+    """Sentences on rows whose frames an earlier row has, with the same label or another; ``entries`` are theirs."""
     seen: dict[tuple, Any] = {}
     same: list[str] = []
     other: list[str] = []
-    for row, place in zip(rows, places, strict=True):
+    for row, entry in zip(rows, entries, strict=True):
         label = row["label"] if row["labels"] is None else sorted(row["labels"])
-        first = seen.setdefault((row["path"], row["first_frame"], row["last_frame"]), (label, row))
+        first = seen.setdefault((row["path"], row["first_frame"], row["last_frame"], entry.at), (label, row))
         if first[1] is not row:
-            (same if first[0] == label else other).append(place)
+            (same if first[0] == label else other).append(entry.place)
     if other:
         yield f"rows with the frames of an earlier row, but another label: {len(other)} ({name_some(other)})"
     if same:
