@@ -157,15 +157,14 @@ class VideoLoader:
         check_shard(self._shard)
         loop = self._position.begin(num_batches)
         epoch, missing = self._position.next[0], 0
-        while True:
+        more = self._position.enter(self.schedule.batches_in(epoch))
+        while more:
             batch = self._next()
             more = self._position.next[0] == epoch
             missing += len(batch.skipped)
             with self._report.timed("loop"):
                 yield batch
-            if not more:
-                break
-            if self._position.loop != loop:
+            if more and self._position.loop != loop:
                 raise RuntimeError(
                     f"VideoLoader: this loop over epoch {epoch} was overtaken, by another loop, set_epoch or "
                     "load_state_dict. A loader has one loop at a time; copy.deepcopy(loader) makes another loader"

@@ -86,6 +86,16 @@ class Position:
             self.move(*self._start)
         return self.loop
 
+    def enter(self, count: int) -> bool:
+        """Whether a loop over an epoch of ``count`` batches has any: of a loaded state nothing may be left for a rank.
+
+        Then the next loop begins the next epoch.
+        """
+        if self.next[1] < count:
+            return True
+        self._resumed, self.next = None, (self.next[0] + 1, 0)
+        return False
+
     def take(self, following: tuple[int, int]) -> None:
         """The next batch was given to the loop; ``following`` comes after it."""
         self._taken += 1
@@ -138,7 +148,8 @@ def go_on(
         shared: whether clips of a group depend on each other.
 
     Returns:
-        Its schedule from now on, and the epoch and index of the next batch.
+        Its schedule from now on, and the epoch and index of the next batch; where nothing is left of the epoch, the
+        index after its last one.
 
     Raises:
         ValueError: the state lacks something, is of another loader, or its position is outside an epoch.
@@ -161,8 +172,7 @@ def go_on(
                 "the state was taken where a step had %d samples, here it has %d: what is left of epoch %d (samples: "
                 "%d) %s", state["step"], schedule.step, epoch, left, what,
             )  # fmt: skip
-    # a rank may have no part in what is left
-    return schedule, *((epoch, index) if index < schedule.batches_in(epoch) else (epoch + 1, 0))
+    return schedule, epoch, index
 
 
 def _group_of(group, schedule, given):

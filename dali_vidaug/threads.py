@@ -7,12 +7,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+
+_LOOK = 1.0  # seconds after which to look again how long jobs have been running
 
 
 def keep_freed_memory() -> None:
@@ -27,9 +29,16 @@ def keep_freed_memory() -> None:
 
 
 class _Job(Future):
-    """A future that knows when its function began: seconds, or None; and whether nobody waits for it any more."""
+    """A future of a pool.
 
-    began: float | None = None
+    Attributes:
+        began: when its function was called.
+        ran: seconds that were seen to pass since then.
+        given_up: nobody waits for it any more.
+    """
+
+    began = 0.0
+    ran = 0.0
     given_up = False
 
 
@@ -47,7 +56,8 @@ class ThreadPool:
 
     def __init__(self, num_threads: int, timeout: float | None = None):
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
-        self._lock, self._closed, self._timeout = threading.Lock(), False, timeout
+        self._lock, self._closed = threading.Lock(), False
+        self._timeout, self._looked = timeout, time.monotonic()
         self._running: dict[threading.Thread, _Job] = {}
         self._threads: list[threading.Thread] = []
         for _ in range(num_threads):
@@ -55,8 +65,9 @@ class ThreadPool:
 
     def _add_thread(self):
         name = f"dali_vidaug-decode-{len(self._threads)}"
-        self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
-        self._threads[-1].start()
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def submit(self, function: Callable, *arguments: Any) -> Future:
         """Queue ``function(*arguments)``. The future of a job that comes after ``shutdown`` is cancelled."""
@@ -75,11 +86,13 @@ class ThreadPool:
             TimeoutError: it has taken too long.
             CancelledError: the pool was shut down before it began.
         """
+        over = threading.Event()  # ``concurrent.futures.wait`` does not see that a future is cancelled
+        future.add_done_callback(lambda _: over.set())
         while True:
             left = self._give_up()
-            if future.given_up and not future.done():
+            if future.given_up and not over.is_set():
                 raise TimeoutError(f"it was not read and decoded within {self._timeout:g} s (timeout)")
-            if wait([future], left).done:
+            if over.wait(left):
                 return future.result()
 
     def _give_up(self):
@@ -88,14 +101,17 @@ class ThreadPool:
             return None
         with self._lock:
             now = time.monotonic()
+            passed = min(now - self._looked, 2 * _LOOK)  # more where nobody looked, or the program was stopped
+            self._looked = now
             for thread, job in list(self._running.items()):
-                if job.began is not None and now - job.began >= self._timeout and not job.done():
+                job.ran += min(passed, now - job.began)
+                if job.ran >= self._timeout and not job.done():
                     job.given_up = True
                     self._threads.remove(thread)
                     del self._running[thread]
-                    self._add_thread()
-            began = [job.began for job in self._running.values() if job.began is not None]
-            return min([*(time_began + self._timeout for time_began in began), now + self._timeout]) - now
+                    if not self._closed:
+                        self._add_thread()
+            return min([_LOOK, *(max(self._timeout - job.ran, 0.001) for job in self._running.values())])
 
     def _work(self):
         me = threading.current_thread()
@@ -115,7 +131,7 @@ class ThreadPool:
             del job, future, arguments  # do not hold the result until the next job arrives
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits for no job longer than the timeout."""
+        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits no longer than the timeout."""
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -126,8 +142,9 @@ class ThreadPool:
                         break
                 for _ in self._threads:
                     self._jobs.put(None)
+        end = None if self._timeout is None else time.monotonic() + self._timeout
         for thread in list(self._threads) if wait else ():
-            thread.join(self._timeout)
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
 
 class ProcessPool(ProcessPoolExecutor):

@@ -2,8 +2,12 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 
 import pytest
@@ -91,6 +95,45 @@ def test_a_thread_that_comes_back_ends():
     assert pool.result(pool.submit(abs, -7)) == 7
     pool.shutdown()
     assert decoding_threads() == before
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_job_that_is_cancelled_is_not_waited_for(timeout):
+    pool, answer = ThreadPool(1, timeout), threading.Event()
+    running, queued = pool.submit(answer.wait), pool.submit(abs, -1)
+    threading.Timer(0.2, lambda: (pool.shutdown(False, cancel_futures=True), answer.set())).start()
+    with pytest.raises(CancelledError):
+        pool.result(queued)
+    with pytest.raises(CancelledError):
+        pool.result(pool.submit(abs, -1))
+    assert pool.result(running)
+
+
+def test_all_stalled_threads_are_waited_for_together():
+    pool, answer = ThreadPool(4, 0.5), threading.Event()
+    for _ in range(4):
+        pool.submit(answer.wait)
+    begun = time.monotonic()
+    pool.shutdown()
+    assert 0.4 < time.monotonic() - begun < 1.9
+    answer.set()
+
+
+STOPPED = """
+import os, signal, subprocess, sys, time
+from dali_vidaug.threads import ThreadPool
+pool = ThreadPool(1, 3.5)
+job = pool.submit(time.sleep, 1.0)
+subprocess.Popen([sys.executable, "-c", f"import os, time; time.sleep(5); os.kill({os.getpid()}, 18)"])
+os.kill(os.getpid(), signal.SIGSTOP)
+print(pool.result(job), pool.result(pool.submit(abs, -1)))
+"""
+
+
+@pytest.mark.skipif(signal.SIGCONT != 18, reason="another system")
+def test_time_for_which_the_program_was_stopped_does_not_count():
+    done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["None", "1"]
 
 
 def test_a_job_that_takes_its_time_is_waited_for():
