@@ -57,20 +57,29 @@ def test_the_local_rank_is_that_of_the_innermost_launcher(environ, rank):
     ({"SLURM_TASKS_PER_NODE": "8", "SLURM_PROCID": "0", "SLURM_NODEID": "0"}, 1),  # a batch script, not yet a step
     ({"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost"}, 4),
     ({"RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "node0"}, 1), ({"WORLD_SIZE": "4"}, 1),
+    ({"LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "127.0.0.1"}, 4),  # Lightning's own
+    ({"RANK": "0", "WORLD_SIZE": "8", "MASTER_ADDR": "localhost", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, 1),
+    ({"RANK": "9", "LOCAL_RANK": "1", "WORLD_SIZE": "16", "LOCAL_SIZE": "8", "MASTER_ADDR": "node0"}, 8),  # DeepSpeed
+    ({"LOCAL_SIZE": "8"}, 1),
+    ({"SLURM_STEP_TASKS_PER_NODE": "1", "SLURM_NODEID": "0", "SLURM_PROCID": "0", "RANK": "3", "WORLD_SIZE": "8",
+      "MASTER_ADDR": "localhost"}, 8),  # started in an interactive step
+    ({"SLURM_STEP_TASKS_PER_NODE": "4", "SLURM_NODEID": "0", "SLURM_PROCID": "3", "RANK": "3", "WORLD_SIZE": "8",
+      "MASTER_ADDR": "node0"}, 4),
 ])  # fmt: skip
 def test_ranks_on_this_machine(environ, size):
     assert local_size(environ) == size
 
 
-@pytest.mark.parametrize("mine, parents, quota, size, expected", [
+@pytest.mark.parametrize("mine, together, quota, size, expected", [
     (8, 8, None, 1, 8), (8, 8, None, 4, 2), (8, 8, None, 3, 2), (8, 8, None, 16, 1),
     (2, 8, None, 4, 2),  # the launcher has given each rank its own
-    (8, 0, None, 4, 2),  # nobody can tell what the parent has
+    (32, 64, None, 8, 8),  # ranks share a socket
+    (1, 64, None, 4, 1),
     (64, 64, 8.0, 1, 8), (64, 64, 8.0, 4, 2), (64, 64, 2.5, 1, 2), (64, 64, 0.5, 1, 1),
     (2, 8, 4.0, 4, 1), (2, 8, 64.0, 4, 2),
 ])  # fmt: skip
-def test_the_share_of_a_rank(mine, parents, quota, size, expected):
-    assert share_of_cores(set(range(mine)), set(range(parents)), quota, size) == expected
+def test_the_share_of_a_rank(mine, together, quota, size, expected):
+    assert share_of_cores(mine, together, quota, size) == expected
 
 
 CODE = """
@@ -96,3 +105,7 @@ def test_what_a_process_really_has():
     assert threads(LOCAL_WORLD_SIZE="2")[0] == max(1, alone // 2)
     bound = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n{CODE}"
     assert threads(bound, LOCAL_WORLD_SIZE="2") == [1, 1]
+    slurm = {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0", "SLURM_PROCID": "1"}
+    assert threads(SLURM_CPUS_ON_NODE="2", **slurm)[0] == 1
+        alone, max(1, alone if limit is None else int(limit // 2))
+    )

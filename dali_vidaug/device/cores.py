@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -27,20 +27,22 @@ def own_cores() -> int:
         parents = os.sched_getaffinity(os.getppid())
     except OSError:  # it is gone, or another user's
         parents = set()
-    return share_of_cores(mine, parents, read_quota(), local_size(os.environ))
+    of_job = os.environ.get("SLURM_CPUS_ON_NODE", "") if "SLURM_STEP_TASKS_PER_NODE" in os.environ else ""
+    together = int(of_job) if of_job.isdigit() else len(parents if mine < parents else mine)
+    return share_of_cores(len(mine), together, read_quota(), local_size(os.environ))
 
 
-def share_of_cores(mine: Set[int], parents: Set[int], quota: float | None, size: int) -> int:
+def share_of_cores(mine: int, together: int, quota: float | None, size: int) -> int:
     """The share of a rank in the cores of a machine, >= 1.
 
     Args:
-        mine, parents: cores that this process, and the one that started it, may use. Where a launcher has given each
-            rank cores of its own, they are fewer than its own.
+        mine: cores that this process may use: all that the ranks have together, or some of them, perhaps its own.
+        together: cores of all ranks on this machine: of Slurm's job, or those that the program may use which started
+            this one.
         quota: of processor time, in cores, of all ranks together; None without one.
         size: ranks on this machine.
     """
-    cores = len(mine) if mine < parents else len(mine) / size
-    return max(1, int(cores if quota is None else min(cores, quota / size)))
+    return max(1, int(min(mine, together / size, mine if quota is None else quota / size)))
 
 
 def read_quota(root: Path = Path("/")) -> float | None:
@@ -90,23 +92,26 @@ def local_size(environ: Mapping[str, str]) -> int:
 
     Slurm's ``srun`` says how many each node has, such as "4(x2),3", and which node this is.
     """
-    for name in _LOCAL_SIZES:
+    for name in (*_LOCAL_SIZES, *(("LOCAL_SIZE",) if "LOCAL_RANK" in environ else ())):  # the last is DeepSpeed's
         if environ.get(name, "").strip().isdigit():
             return max(1, int(environ[name]))
     sizes = _slurm_sizes(environ.get("SLURM_STEP_TASKS_PER_NODE", ""))
     node = environ.get("SLURM_NODEID", "").strip()
-    if node.isdigit() and int(node) < len(sizes):
+    # else a launcher was started in the step
+    is_task = environ.get("RANK", environ.get("SLURM_PROCID")) == environ.get("SLURM_PROCID")
+    if is_task and node.isdigit() and int(node) < len(sizes):
         return max(1, sizes[int(node)])
     if _all_are_here(environ):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_world_size()
-        if "RANK" in environ and environ.get("WORLD_SIZE", "").strip().isdigit():
+        if {"RANK", "LOCAL_RANK"} & set(environ) and environ.get("WORLD_SIZE", "").strip().isdigit():
             return max(1, int(environ["WORLD_SIZE"]))
     return 1
 
 
 def _all_are_here(environ):
-    return environ.get("MASTER_ADDR") in ("localhost", "127.0.0.1", "::1")
+    """Whether all ranks are on this machine. In Kubernetes the first pod is told of itself as localhost."""
+    return "KUBERNETES_SERVICE_HOST" not in environ and environ.get("MASTER_ADDR") in ("localhost", "127.0.0.1", "::1")
 
 
 def _slurm_sizes(text):
