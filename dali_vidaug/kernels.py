@@ -247,7 +247,8 @@ def _scratch_memory(size):
 
 def _run_cpu(table, sizes, calls, num_threads):
     functions, address = library(), table.ctypes.data
-    positions = np.flatnonzero(table["src"] != table["dst"]).tolist()  # the other clips are skipped
+    places = zip(table["src"].tolist(), table["dst"].tolist(), strict=True)
+    positions = [i for i, (src, dst) in enumerate(places) if src != dst]  # the other clips are skipped
 
     def run(i):
         """Make all calls for one clip, while it is in the cache."""

@@ -69,7 +69,8 @@ def color(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int | None
         return []
     dtype = color_args(num_ops, frames_of("color", rows, partial(color_args, num_ops), clips))
     rows = structured(rows, dtype)
-    skip = np.flatnonzero(is_neutral(rows)).tolist() if isinstance(rows, np.ndarray) else []
+    neutral = is_neutral(rows).tolist() if isinstance(rows, np.ndarray) else []
+    skip = [i for i, unchanged in enumerate(neutral) if unchanged]
     return launch(
         "color", clips, rows, dtype, entries=("color_measure", "color_mean", "color_pixels"), skip=skip,
         work_bytes=lambda frames, height, width: frames * FRAME_BYTES, num_threads=num_threads,
