@@ -301,7 +301,7 @@ def test_tasks_of_one_name_are_told(tmp_path):
 
 
 def test_an_id_of_ava_with_a_dot(tmp_path):
-    path = write(tmp_path, "ava.csv", "x.y,1,0,0,1,1,12,3\nb,1,0,0,0.5,1,12,3\n")
+    path = write(tmp_path, "ava.csv", "x.y,1,0,0,1,1,12,3\nx.y,2,,,,,,\nb,1,0,0,0.5,1,12,3\n")
     manifest = with_boxes(make_manifest(["x.mp4", "b.mkv"]), path)
     assert manifest.rows("boxes")[0] is None and at(manifest, 25, 1)
     assert "not scanned: 1, with 1 box (x.y)" in said(manifest, "not scanned")
@@ -320,6 +320,9 @@ def test_rotated_boxes_of_coco(tmp_path):
         assert found == {("dog", 3): expected}
     text = write(tmp_path, "a.json", coco(annotations=[annotation(1, attributes={"rotation": 90})]))
     assert "used: 1 (" in said(with_boxes(one(), text), "whose hulls")
+    text = write(tmp_path, "a.json", coco(annotations=[annotation(1, attributes={"rotation": float("inf")})]))
+    with pytest.raises(ValueError, match="a.json, annotation 0: rotation must be a number, got inf"):
+        with_boxes(one(), text)
 
 
 # ---- Boxes that are held
