@@ -389,6 +389,16 @@ def test_held_boxes_are_those_of_the_nearest_frame_that_was_annotated(tmp_path, 
         assert [list(at(manifest, i).values()) for i in range(50)] == expected, boxes
 
 
+def test_boxes_are_held_by_time_stamps(tmp_path):
+    """Frames at 0, 0.1, 0.5, 0.52 and 1.7 s: 0.52 is nearer to 0 than to 1.7, though it is the frame next to that."""
+    uneven = one(num_frames=5, last_frame=5, pts=[0, 100, 500, 520, 1700], time_base=0.001, pts_step=None)
+    boxes = write(tmp_path, "ava.csv", "a,0,0,0,0.5,1,1,1\na,1.7,0,0,0.5,1,2,1\n")
+    assert [list(at(with_boxes(uneven, boxes, hold=9.0), i)) for i in range(5)] == [[("1", 1)]] * 4 + [[("2", 1)]]
+    assert [len(at(with_boxes(uneven, boxes, hold=0.51), i)) for i in range(5)] == [1, 1, 1, 0, 1]
+    late = write(tmp_path, "ava.csv", "a,1.7,0,0,0.5,1,1,1\na,4.2,,,,,,\n")
+    assert [len(at(with_boxes(uneven, late, hold=0.5), i)) for i in range(5)] == [0, 0, 0, 0, 1]
+
+
 # ---- Labels that are numbers
 
 
