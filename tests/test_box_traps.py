@@ -44,8 +44,9 @@ def test_outside_with_a_place_and_without():
     """Two rows say the same; two places, or a box in that frame, do not."""
     both = track((0, 0, "a", False), (10, None, "a", True), (10, 20, None, True))
     assert at(with_boxes(one(), both), 5) == {("a", 1): moved(10)}
-    for other in ((10, 30, "a", True), (10, 20, "b", False), (10, 30, "b", False)):
-        with pytest.raises(ValueError, match=r"row 1 and 2: track 1 has two boxes in one frame"):
+    two, gone = "has two boxes", "has a box and is outside"
+    for other, what in (((10, 30, "a", True), two), ((10, 20, "b", False), gone), ((10, 30, "b", False), gone)):
+        with pytest.raises(ValueError, match=rf"row 1 and 2: track 1 {what} in one frame"):
             with_boxes(one(), track((0, 0, "a", False), (10, 20, None, True), other))
 
 
