@@ -44,8 +44,9 @@ def test_outside_with_a_place_and_without():
     """Two rows say the same; two places, or a box in that frame, do not."""
     both = track((0, 0, "a", False), (10, None, "a", True), (10, 20, None, True))
     assert at(with_boxes(one(), both), 5) == {("a", 1): moved(10)}
-    for other in ((10, 30, "a", True), (10, 20, "b", False), (10, 30, "b", False)):
-        with pytest.raises(ValueError, match=r"row 1 and 2: track 1 has two boxes in one frame"):
+    two, gone = "has two boxes", "has a box and is outside"
+    for other, what in (((10, 30, "a", True), two), ((10, 20, "b", False), gone), ((10, 30, "b", False), gone)):
+        with pytest.raises(ValueError, match=rf"row 1 and 2: track 1 {what} in one frame"):
             with_boxes(one(), track((0, 0, "a", False), (10, 20, None, True), other))
 
 
@@ -301,7 +302,7 @@ def test_tasks_of_one_name_are_told(tmp_path):
 
 
 def test_an_id_of_ava_with_a_dot(tmp_path):
-    path = write(tmp_path, "ava.csv", "x.y,1,0,0,1,1,12,3\nb,1,0,0,0.5,1,12,3\n")
+    path = write(tmp_path, "ava.csv", "x.y,1,0,0,1,1,12,3\nx.y,2,,,,,,\nb,1,0,0,0.5,1,12,3\n")
     manifest = with_boxes(make_manifest(["x.mp4", "b.mkv"]), path)
     assert manifest.rows("boxes")[0] is None and at(manifest, 25, 1)
     assert "not scanned: 1, with 1 box (x.y)" in said(manifest, "not scanned")
@@ -320,6 +321,9 @@ def test_rotated_boxes_of_coco(tmp_path):
         assert found == {("dog", 3): expected}
     text = write(tmp_path, "a.json", coco(annotations=[annotation(1, attributes={"rotation": 90})]))
     assert "used: 1 (" in said(with_boxes(one(), text), "whose hulls")
+    text = write(tmp_path, "a.json", coco(annotations=[annotation(1, attributes={"rotation": float("inf")})]))
+    with pytest.raises(ValueError, match="a.json, annotation 0: rotation must be a number, got inf"):
+        with_boxes(one(), text)
 
 
 # ---- Boxes that are held
@@ -384,6 +388,16 @@ def test_held_boxes_are_those_of_the_nearest_frame_that_was_annotated(tmp_path, 
     for boxes, first_frame in in_all_formats(tmp_path, annotated, full):
         manifest = with_boxes(one(), boxes, first_frame=first_frame, hold=hold)
         assert [list(at(manifest, i).values()) for i in range(50)] == expected, boxes
+
+
+def test_boxes_are_held_by_time_stamps(tmp_path):
+    """Frames at 0, 0.1, 0.5, 0.52 and 1.7 s: 0.52 is nearer to 0 than to 1.7, though it is the frame next to that."""
+    uneven = one(num_frames=5, last_frame=5, pts=[0, 100, 500, 520, 1700], time_base=0.001, pts_step=None)
+    boxes = write(tmp_path, "ava.csv", "a,0,0,0,0.5,1,1,1\na,1.7,0,0,0.5,1,2,1\n")
+    assert [list(at(with_boxes(uneven, boxes, hold=9.0), i)) for i in range(5)] == [[("1", 1)]] * 4 + [[("2", 1)]]
+    assert [len(at(with_boxes(uneven, boxes, hold=0.51), i)) for i in range(5)] == [1, 1, 1, 0, 1]
+    late = write(tmp_path, "ava.csv", "a,1.7,0,0,0.5,1,1,1\na,4.2,,,,,,\n")
+    assert [len(at(with_boxes(uneven, late, hold=0.5), i)) for i in range(5)] == [0, 0, 0, 0, 1]
 
 
 # ---- Labels that are numbers

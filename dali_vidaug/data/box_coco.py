@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dali_vidaug.data.box_file import TURNED, BoxFile, KeyList, from_width, hull_of, whole
+from dali_vidaug.data.box_file import TURNED, BoxFile, KeyList, from_width, hull_of, number, whole
 from dali_vidaug.data.box_names import image_of_video
 
 _FRAMES = ("frame_index", "frame_id", "frame")  # of an image
@@ -166,7 +166,7 @@ class _Reader:
             tracks = [*(item.get(name) for name in _TRACKS), attributes.get("track_id")]
             track = next((whole(place, "track_id", value) for value in tracks if value is not None), -1)
             turn, xyxy = attributes.get("rotation"), from_width(place, item.get("bbox"))
-            if isinstance(turn, (int, float)) and turn % 360:  # CVAT's: the box is as it was before
+            if isinstance(turn, (int, float)) and number(place, "rotation", turn) % 360:  # of CVAT: the box is unturned
                 self._turned += 1
                 xyxy = hull_of(xyxy, turn)
             self._found.add(i, images[image][0], images[image][1], xyxy, label, track)

@@ -124,7 +124,7 @@ def _find_videos(
         for number, called in enumerate(file.videos):
             rows, video = order[bounds[number] : bounds[number + 1]], names.find(file, called)
             if video is None:
-                unknown[called[0]] += len(rows)
+                unknown[called[0]] += int((~file.keys.outside[rows]).sum())
                 continue
             path = names.paths[video]
             if path in found:

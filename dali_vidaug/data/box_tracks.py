@@ -88,8 +88,9 @@ def _check_once(file: BoxFile, keys: Keys) -> None:
     differ = (one.xyxy != other.xyxy).any(1) & _is_known(other) | (one.outside != other.outside)
     for i in np.flatnonzero(same & differ)[:1].tolist():
         places = sorted((int(one.place[i]), int(other.place[i])))
+        what = "has two boxes" if one.outside[i] == other.outside[i] else "has a box and is outside"
         raise ValueError(
-            f"{file.path}, {file.unit} {places[0]} and {places[1]}: track {one.track[i]} has two boxes in one frame"
+            f"{file.path}, {file.unit} {places[0]} and {places[1]}: track {one.track[i]} {what} in one frame"
         )
 
 

@@ -167,7 +167,9 @@ def _held(start, annotated, path, facts, hold):
     if np.isnan(times).any():
         raise ValueError(f"boxes_hold: {path} has neither time stamps nor a frame rate")
     low, high = (np.searchsorted(times, times[start] + side * hold - _ROUNDING) for side in (-1, 1))
-    middle = (annotated[1:] + annotated[:-1] + 1) // 2
+    shown = shown_for(times, facts["fps"])[-1]
+    seen = times[np.minimum(annotated, len(times) - 1)] + shown * np.maximum(annotated - len(times) + 1, 0)
+    middle = np.searchsorted(times, (seen[1:] + seen[:-1]) / 2 - _ROUNDING)
     at = np.searchsorted(annotated, start)
     low = np.maximum(low, np.concatenate([[0], middle])[at])
     high = np.minimum(high, np.append(middle, facts["num_frames"])[at])
