@@ -107,5 +107,3 @@ def test_what_a_process_really_has():
     assert threads(bound, LOCAL_WORLD_SIZE="2") == [1, 1]
     slurm = {"SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_NODEID": "0", "SLURM_PROCID": "1"}
     assert threads(SLURM_CPUS_ON_NODE="2", **slurm)[0] == 1
-        alone, max(1, alone if limit is None else int(limit // 2))
-    )
