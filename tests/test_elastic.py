@@ -268,10 +268,13 @@ def test_what_cannot_be(numbered_manifest):
         loaders(numbered_manifest, 1, mix_group=1)
 
 
-def test_a_copy_keeps_the_groups_of_a_state(numbered_manifest):
-    """At the beginning of an epoch, too, where it finds its own shard."""
+@pytest.mark.parametrize("given", [True, False])
+def test_a_copy_keeps_the_groups_of_a_state(given, numbered_manifest):
+    """At the beginning of an epoch, too, where it finds its own shard if none was given."""
     (first,) = loaders(numbered_manifest, 1, mix_group=2)
     (second,) = loaders(numbered_manifest, 1)
+    if not given:
+        second = dv.VideoLoader(numbered_manifest, MIXED, 4, seed=3, device="cpu", num_threads=1)
     second.load_state_dict(first.state_dict())
     expected = together([first], 1)
     for copied in (copy.deepcopy(second), pickle.loads(pickle.dumps(second))):
