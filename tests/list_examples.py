@@ -425,6 +425,17 @@ def videofolder_parquet():
     return Example("metadata.parquet", {"metadata.parquet": data}, [whole("a.mp4", 1), whole("b/c.mp4", 0)], ("0", "1"))
 
 
+def folder():
+    files = {"metadata.csv": "file_name\nb/x.mp4\n", "a/y.mp4": "", "b/x.mp4": ""}
+    return Example("", files, [whole("a/y.mp4", 0), whole("b/x.mp4", 1)], ("a", "b"), {"format": "folder"})
+
+
+def large_numbers():
+    lines = [{"path": "a.mp4", "n": 10**30}, {"path": "b.mp4", "n": -1}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return Example("x.jsonl", {"x.jsonl": text}, [whole("a.mp4"), whole("b.mp4")], ())
+
+
 def videofolder_splits():
     files = {"train/dog/a.mp4": "", "validation/cat/b.mp4": "", "validation/dog/c.mp4": ""}
     return Example("", files, [whole("dog/a.mp4", 1)], ("cat", "dog"), {"split": "train", "format": "videofolder"})
@@ -462,6 +473,8 @@ def table_parquet():
 
 EXAMPLES = {  # name of the test: format, example
     "tabs": ("table", tsv()),
+    "folder": ("folder", folder()),
+    "large numbers": ("jsonl", large_numbers()),
     "semicolons": ("table", semicolons()),
     "charades, names": ("charades", charades_named()),
     "epic 55": ("epic", epic_55()),

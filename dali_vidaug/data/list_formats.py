@@ -28,6 +28,7 @@ FORMATS = {
     for form in (
         Format("table", "CSV or Parquet with a column of paths", list_tables.fits_table, list_tables.read_table),
         Format("jsonl", "JSON Lines with paths", list_tables.fits_jsonl, list_tables.read_jsonl),
+        Format("folder", "a folder for each class", lambda source: False, list_tables.read_folder),
         Format("videofolder", "Hugging Face's VideoFolder", list_tables.fits_videofolder, list_tables.read_videofolder),
         Format("path_label", "lines PATH LABEL", list_paths.fits_path_label, list_paths.read_path_label),
         Format("multi_label", "lines PATH LABEL LABEL ...", list_paths.fits_multi_label, list_paths.read_multi_label),
@@ -131,7 +132,7 @@ def _choose(source: Source) -> Format | None:
 
 def _is_variant(wanted: str, alike: list[str]) -> bool:
     """Whether a format is another way to read a list that is recognised as something else."""
-    return wanted == "charades_segments" and alike == ["charades"]
+    return wanted == "folder" or (wanted == "charades_segments" and alike == ["charades"])
 
 
 def _agreed(source: Source, forms: list[Format]) -> Format:
