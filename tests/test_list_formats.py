@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from list_examples import EXAMPLES
 
@@ -279,6 +281,15 @@ def test_encodings_are_never_guessed(data, encoding, message, tmp_path):
     (tmp_path / "x.txt").write_bytes(data)
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "x.txt", encoding=encoding)
+
+
+def test_text_in_parquet_that_is_not_utf8(tmp_path):
+    column = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(np.array([0, 4], "<i4")), pa.py_buffer(b"caf\xe9")]
+    )
+    pq.write_table(pa.table({"path": ["a.mp4"], "label": column}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="x.parquet cannot be read as Parquet: .*UTF8"):
+        read(tmp_path / "x.parquet")
 
 
 def test_bytes_of_a_path_stay_what_they_are(tmp_path):
