@@ -537,3 +537,27 @@ def test_splits_in_one_file(name, tmp_path):
     assert [row[0][0] for row in said] == ["v", "u"] and len(listing.own) == 2
     with pytest.raises(ValueError, match="split must be one of train, val, got 'test'"):
         read(tmp_path / name, split="test")
+
+
+PIECES = (b",", b";", b" ", b"\t", b'"', b"\n", b"\0", b"\xe9", b"-1", b"nan", b"9" * 30, b"[", b"}", b"::", b".mp4")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_lists_are_refused_with_their_name(seed, tmp_path):
+    """Bytes of a list, or of a file beside it, are removed, added and changed: what is not read is a ValueError."""
+    rng = np.random.default_rng(seed)
+    names = [name for name, (_, example) in EXAMPLES.items() if any(example.files.values())]
+    for i in range(60):
+        form, example = EXAMPLES[str(rng.choice(names))]
+        files = {name: data if isinstance(data, bytes) else data.encode() for name, data in example.files.items()}
+        damaged = str(rng.choice([name for name, data in files.items() if data]))
+        data = bytearray(files[damaged])
+        for at in rng.integers(0, len(data), rng.integers(1, 4)).tolist():
+            piece = PIECES[rng.integers(len(PIECES))]
+            data[at : at + int(rng.integers(0, 9))] = piece if rng.random() < 0.7 else b""
+        folder = write(tmp_path / str(i), files | {damaged: bytes(data)})
+        options = dict(example.options) | ({"format": form} if rng.random() < 0.3 else {})
+        try:
+            read(folder / example.list, **options)
+        except ValueError as error:
+            assert str(folder) in str(error) or str(error).startswith("scan: "), error
