@@ -116,9 +116,26 @@ def videomae():
 
 
 def multi_label():
-    text = "a b.mp4 1 3 1\nc.mp4 0\nd.mp4\n"
-    rows = [whole("a b.mp4", 1, 3), whole("c.mp4", 0), whole("d.mp4")]
+    text = "a b.mp4 1 3 2\nc.mp4 0\nd.mp4\n"
+    rows = [whole("a b.mp4", 1, 3, 2), whole("c.mp4", 0), whole("d.mp4")]
     return Example("t.txt", {"t.txt": text}, rows, ("0", "1", "2", "3"))
+
+
+def multi_label_named():
+    text = "a.mp4 5 10 3\nb.mp4 0 12 1\n"  # else it may be start, end and label
+    rows = [whole("a.mp4", 5, 10, 3), whole("b.mp4", 0, 12, 1)]
+    return Example("t.txt", {"t.txt": text}, rows, tuple(map(str, range(13))), {"format": "multi_label"})
+
+
+def quoted_label():
+    text = 'a.mp4 "class 1"\nb.mp4 "class 2"\n'
+    return Example("t.txt", {"t.txt": text}, [whole("a.mp4", 0), whole("b.mp4", 1)], ("class 1", "class 2"))
+
+
+def numbers_in_labels():
+    text = "a.mp4 class 1\nb.mp4 run\n"
+    rows = [whole("a.mp4", 0), whole("b.mp4", 1)]
+    return Example("t.txt", {"t.txt": text}, rows, ("class 1", "run"), {"format": "path_label"})
 
 
 def ucf101():
@@ -500,6 +517,9 @@ EXAMPLES = {  # name of the test: format, example
     "slowfast": ("slowfast", slowfast()),
     "videomae": ("videomae", videomae()),
     "multi_label": ("multi_label", multi_label()),
+    "multi_label, as many in each line": ("multi_label", multi_label_named()),
+    "quoted labels": ("path_label", quoted_label()),
+    "numbers in labels": ("path_label", numbers_in_labels()),
     "ucf101": ("ucf101", ucf101()),
     "ucf101, no labels": ("ucf101", ucf101_test()),
     "hmdb51": ("hmdb51", hmdb51()),

@@ -92,6 +92,23 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             r"may be path_label .* or multi_label .*; as path_label: .*x.txt, line 41: expected PATH LABEL, one label",
         ),
         (
+            {"x.txt": "a.mp4 5 10 3\nb.mp4 0 12 1\n"},
+            {},
+            "line 1: .* may be labels, or start, end .*as many.*'a.mp4 5 10 3'",
+        ),
+        ({"x.txt": "a.mp4,5,10,3\nb.mp4,0,12,1\n"}, {}, "line 1: .* may be labels, or start, end and label"),
+        ({"x.txt": "a.mp4 1\nb.mp4 1 2 1\n"}, {}, r"line 2: .* may be labels, .*\(one is there twice\)"),
+        ({"x.txt": "a.mp4 1\nb.mp4 7 3 7\n"}, {"format": "multi_label"}, "line 2: .*7 is there twice"),
+        ({"x.txt": "a.mp4 0 1 0\nb.mp4 1 0 0\n"}, {}, "zeros and ones"),
+        ({"x.txt": "a.mp4 0 1 0\nb.mp4 1 0 0\n"}, {"format": "multi_label"}, r"line 1: .*look one-hot.*flatnonzero"),
+        (
+            {"x.txt": "a.mp4  Abuse  165  240  -1  -1\n"},
+            {},
+            r"line 1: .*several values, some of them numbers, got 'a.mp4 ",
+        ),
+        ({"x.txt": "b.mp4 run\na.mp4 1.5 3.5 2\n"}, {}, "line 2: .*several values, some of them numbers"),
+        ({"x.txt": "a.mp4 walk 0\nb.mp4 run 1\n"}, {}, "line 1: .*several values.*format='path_label' reads"),
+        (
             {"x.txt": "a.mp4 1\nb.mp4\n"},
             {},
             rf"line 2: {PATH_LABEL} in each line or in none; line 1 has a label, got 'b.mp4'",
@@ -314,12 +331,12 @@ def test_any_list_of_paths(seed, separator, tmp_path):
     rng = np.random.default_rng((seed, len(separator), ord(separator[0])))
     names = [random_name(rng) for _ in range(30)]
     counts = [1] * 30 if seed % 2 else rng.integers(1, 4, 30).tolist()
-    labels = [rng.integers(0, 50, count).tolist() for count in counts]
+    labels = [rng.choice(50, count, replace=False).tolist() for count in counts]
     text = "".join(separator.join((name, *map(str, row))) + "\n" for name, row in zip(names, labels, strict=True))
     (tmp_path / "x.txt").write_text(text, encoding=["utf-8", "utf-8-sig", "utf-16"][seed % 3])
     rows, classes, listing = read(tmp_path / "x.txt")
     assert [row[0] for row in rows] == names
-    assert [row[3] for row in rows] == [tuple(dict.fromkeys(row)) for row in labels]
+    assert [row[3] for row in rows] == [tuple(row) for row in labels]
     assert len(classes) == max(map(max, labels)) + 1 and listing.several == (max(counts) > 1)
 
 

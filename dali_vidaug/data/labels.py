@@ -32,6 +32,11 @@ def whole_number(text: str) -> int | None:
     return int(value) if value.is_integer() else None
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number, whole or not."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 def is_missing(text: str | None) -> bool:
     """Whether a value of a column means that there is no label: empty, nan, null, -1."""
     return text is None or text.lower() in _MISSING or whole_number(text) == -1

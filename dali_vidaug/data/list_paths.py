@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dali_vidaug.data.classes import read_given_classes
 from dali_vidaug.data.entry import Entry, Listing
-from dali_vidaug.data.labels import is_missing, whole_number
+from dali_vidaug.data.labels import is_missing, is_number, whole_number
 from dali_vidaug.data.list_lines import are_numbers, fields_of, read_lines, separator_of
 from dali_vidaug.data.list_source import LabelRows, Source, make_listing, path_entry
 from dali_vidaug.data.list_splits import is_hmdb51, is_surely_ucf101
@@ -33,7 +33,27 @@ def fits_path_label(source: Source) -> bool:
         return False
     in_words = separator_of(source) == " "
     more = sum(len(row) > 1 and not (in_words and not are_numbers(row)) for row in rows)
-    return more <= _FEW * len(rows)
+    if more > _FEW * len(rows):
+        return False
+    if in_words and source.options.multi_label is None:
+        _refuse_numbers_in_labels(source)
+    return True
+
+
+def _refuse_numbers_in_labels(source: Source) -> None:
+    """Refuse labels of several words some of which are numbers: times, or labels of other kinds.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for line in read_lines(source, "PATH LABEL"):
+        if len(line.fields) > 1 and not are_numbers(line.fields) and any(map(is_number, line.fields)):
+            raise ValueError(
+                f"{source.place(line.number)}: after the path are several values, some of them numbers, got "
+                f"{' '.join((line.path, *line.fields))!r}. If they are columns, put a header such as "
+                "path,label,start,end above them and commas between them; if they are one label, quote it, or "
+                "format='path_label' reads all labels so"
+            )
 
 
 def read_path_label(source: Source) -> Listing:
@@ -129,9 +149,38 @@ def fits_multi_moments(source: Source) -> bool:
 
 
 def fits_multi_label(source: Source) -> bool:
-    """Whether lines have a path and labels that are numbers, more than one in some."""
+    """Whether lines have a path and labels that are numbers, more than one in some, and not as many in each.
+
+    Raises:
+        ValueError: they may as well be columns: as many in each line, three or more, or one that is twice in a line.
+    """
     rows = _numbers_after(source)
-    return bool(rows) and all(value >= 0 for row in rows for value in row)
+    if not rows or any(value < 0 for row in rows for value in row):
+        return False
+    twice = next((i for i, row in enumerate(rows) if len(set(row)) < len(row)), None)
+    if max(map(len, rows)) > 2 and (twice is not None or len(set(map(len, rows))) == 1):
+        line = list(read_lines(source, "PATH LABEL LABEL ..."))[twice or 0]
+        why = "each line has as many" if twice is None else "one is there twice"
+        raise ValueError(
+            f"{source.place(line.number)}: the numbers after the path may be labels, or start, end and label, or a row "
+            f"of zeros and ones ({why}), got {' '.join((line.path, *line.fields))!r}. Put a header such as "
+            "path,start_frame,end_frame,label above them, with commas; if each number is a label, format='multi_label' "
+            "reads them"
+        )
+    return True
+
+
+def _refuse_one_hot(source: Source, labels: LabelRows) -> None:
+    """Refuse rows of zeros and ones, one for each class, which are no labels.
+
+    Raises:
+        ValueError: all rows are.
+    """
+    if len(labels[0]) > 1 and len(set(map(len, labels))) == 1 and all(set(row) <= {"0", "1"} for row in labels):
+        source.refuse(
+            source.lines[0][0], "numbers of classes. These look one-hot, a 0 or 1 for each class: scan paths with "
+            "labels=[np.flatnonzero(row) for row in rows]", labels[0],
+        )  # fmt: skip
 
 
 def read_multi_label(source: Source) -> Listing:
@@ -140,7 +189,7 @@ def read_multi_label(source: Source) -> Listing:
     A file with ``class,number`` beside it, as Multi-Moments has it, names the classes.
 
     Raises:
-        ValueError: a label is not a whole number.
+        ValueError: a label is not a whole number, or is twice in a line, or lines are rows of zeros and ones.
     """
     entries: list[Entry] = []
     labels: LabelRows = []
@@ -148,8 +197,15 @@ def read_multi_label(source: Source) -> Listing:
         if not are_numbers(line.fields) or any((whole_number(value) or 0) < 0 for value in line.fields):
             source.refuse(line.number, "PATH and labels that are whole numbers from 0", (line.path, *line.fields))
         entries.append(path_entry(line.path, source.place(line.number)))
-        labels.append(tuple(dict.fromkeys(line.fields)))
+        labels.append(line.fields)
     path = _categories(source)
+    if path is None:
+        _refuse_one_hot(source, labels)
+        for (number, _), row in zip(source.lines, labels, strict=True):
+            twice = [value for value in row if row.count(value) > 1]
+            if twice:
+                source.refuse(number, f"each label once in a line; {twice[0]} is there twice", row)
+    labels = [tuple(dict.fromkeys(row)) for row in labels]
     classes = None if path is None else read_given_classes(path)
     told = (
         f"classes of {path}" if path else "the largest label tells how many classes there are; classes=range(n) says it"
