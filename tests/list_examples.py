@@ -391,6 +391,27 @@ def ucf101_from_0():
     return Example("t.txt", files, [whole("Walk/v_Walk_g01_c01.avi", 1)], ("0", "1"))
 
 
+def ucf101_with(separator):
+    """UCF101's, its lines written as CSV."""
+    text = f"Apply/v_Apply_g08_c01.avi{separator}1\nWalk/v_Walk_g01_c01.avi{separator}2\n"
+    names = ("Apply/v_Apply_g08_c01.avi", "Walk/v_Walk_g01_c01.avi")
+    files = {"t.txt": text, "classInd.txt": "1 Apply\n2 Walk\n3 Yo\n", **dict.fromkeys(names, "")}
+    return Example("t.txt", files, [whole(names[0], 0), whole(names[1], 1)], ("Apply", "Walk", "Yo"))
+
+
+def moments_numbers(separator):
+    """One label in each line, a number of the classes' file."""
+    text = f"bowing/a.mp4{separator}0\nrunning/b.mp4{separator}1\n"
+    files = {"t.csv": text, "moments_categories.txt": "bowing,0\nrunning,1\nyawning,2\n"}
+    rows = [whole("bowing/a.mp4", 0), whole("running/b.mp4", 1)]
+    return Example("t.csv", files, rows, ("bowing", "running", "yawning"))
+
+
+def multi_moments_single():
+    files = {"t.csv": "x/b.mp4,1\n", "moments_categories.txt": "man,0\nbarking,1\n"}
+    return Example("t.csv", files, [whole("x/b.mp4", 1)], ("man", "barking"), {"format": "multi_moments"})
+
+
 def any_names():
     files = {"t.txt": "a b/c.dat 1\nd 0\n"}
     return Example("t.txt", files, [whole("a b/c.dat", 1), whole("d", 0)], ("0", "1"), {"format": "path_label"})
@@ -497,6 +518,11 @@ EXAMPLES = {  # name of the test: format, example
     "epic 55": ("epic", epic_55()),
     "diving48, names": ("diving48", diving48_named()),
     "ucf101 from 0": ("path_label", ucf101_from_0()),
+    "ucf101, commas": ("ucf101", ucf101_with(",")),
+    "ucf101, semicolons": ("ucf101", ucf101_with("; ")),
+    "moments, numbers": ("path_label", moments_numbers(",")),
+    "moments, numbers after spaces": ("path_label", moments_numbers(" ")),
+    "multi_moments, one label": ("multi_moments", multi_moments_single()),
     "any names": ("path_label", any_names()),
     "table": ("table", table()),
     "parquet": ("table", table_parquet()),

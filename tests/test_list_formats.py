@@ -73,6 +73,7 @@ def test_other_formats_refuse_it_or_say_the_same(name, tmp_path):
             {"charades", "charades_segments"},
             {"folder", "videofolder"},
             {"slowfast", "multi_label"},
+            {"path_label", "multi_moments"},
         ), other
     assert refused >= len(FORMATS) - 3
 
@@ -148,6 +149,11 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             {"x.txt": UCF, "classInd.txt": "1 Walk\n"},
             {},
             "line 1: expected a class of classInd.txt as the video's folder, got 'Apply'",
+        ),
+        (
+            {"x.txt": "a.avi,1.0\nb.avi,3\nc.avi,-1\n", "classInd.txt": "1 Apply\n2 Walk\n3 Yo\n"},
+            {},
+            r"x.txt: label 1 may be number 1 of classInd.txt .*begins at 1 \('Apply'\), or index 1: .*says which",
         ),
         ({"wave_test_split1.txt": "a.avi 1\n"}, {}, r"need split='train1', 'test1', .*\(1\); got None"),
         ({"wave_test_split1.txt": "a.avi 1\n"}, {"split": "train"}, "got 'train'"),
@@ -491,6 +497,29 @@ def test_classes_of_training(numbered, tmp_path):
     assert val.classes == test.classes == ("run", "walk")
     assert val.labels.tolist() == [1] and test.labels.tolist() == [-1] and test.targets([0]).sum() == 0
     assert "no line has a label: samples are unlabelled" in test.remarks
+
+
+def test_numbers_beside_classind_that_are_told(numbered, tmp_path):
+    """Numbers that may begin at 0 or at 1: indices with format=, numbers of the file with classes=."""
+    write(tmp_path, {"t.txt": "even/00.mp4 1\nodd/01.mp4 2\n", "classInd.txt": "1 Apply\n2 Walk\n3 Yo\n"})
+    rows, classes, _ = read(tmp_path / "t.txt", format="path_label")
+    assert [row[3] for row in rows] == [(1,), (2,)] and classes == ("0", "1", "2")
+    given = {"classes": tmp_path / "classInd.txt", "root": numbered, "progress": False}
+    manifest = dv.scan(tmp_path / "t.txt", **given)
+    assert manifest.labels.tolist() == [0, 1] and manifest.classes == ("Apply", "Walk", "Yo")
+    assert f"numbers of {tmp_path}/classInd.txt begin at 1: label 1 is class 'Apply'" in manifest.remarks
+    write(tmp_path, {"t.txt": "even/00.mp4 0\nodd/01.mp4 2\n"})
+    rows, _, _ = read(tmp_path / "t.txt")  # 0 tells
+    assert [row[3] for row in rows] == [(0,), (2,)]
+    with pytest.raises(ValueError, match="line 1: label '0' is not among the 3 classes"):
+        dv.scan(tmp_path / "t.txt", **given)
+
+
+def test_one_label_in_each_line_read_as_several(tmp_path):
+    """As of validation, where training has several."""
+    write(tmp_path, {"t.txt": "a.mp4 1\nb.mp4 0\n"})
+    rows, classes, listing = read(tmp_path / "t.txt", format="multi_label")
+    assert [row[3] for row in rows] == [(1,), (0,)] and classes == ("0", "1") and listing.several
 
 
 def test_videos_that_metadata_does_not_name_are_told(tmp_path):

@@ -67,6 +67,7 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
             warnings += problems
         else:
             index_of = _look_up(place_of, group, classes)
+            warnings += _numbers_from_1(index_of, classes)
         indices = [
             (*before, *dict.fromkeys(index_of[text] for text in row))
             for before, row in zip(indices, labels, strict=True)
@@ -138,6 +139,14 @@ def _look_up(place_of, group, classes: Classes) -> dict[str, int]:
             )
         found[text] = index
     return found
+
+
+def _numbers_from_1(index_of: Mapping[str, int], classes: Classes) -> Iterable[str]:
+    """A sentence on labels that are numbers of classes counted from 1."""
+    if classes.numbers and min(classes.numbers) == 1:
+        shown = next((text for text, index in index_of.items() if whole_number(text) == index + 1), None)
+        if shown is not None and classes.names[index_of[shown]] != shown:
+            yield f"numbers of {classes.source} begin at 1: label {shown} is class {classes.names[index_of[shown]]!r}"
 
 
 def _suspect_separators(listing: Listing) -> Iterable[str]:

@@ -132,7 +132,7 @@ def _choose(source: Source) -> Format | None:
 
 def _is_variant(wanted: str, alike: list[str]) -> bool:
     """Whether a format is another way to read a list that is recognised as something else."""
-    return wanted == "folder" or (wanted == "charades_segments" and alike == ["charades"])
+    return wanted == "folder" or (wanted, *alike) in (("charades_segments", "charades"), ("multi_label", "path_label"))
 
 
 def _agreed(source: Source, forms: list[Format]) -> Format:

@@ -9,21 +9,22 @@ from dali_vidaug.data.entry import Entry, Listing
 from dali_vidaug.data.labels import is_missing, is_number, whole_number
 from dali_vidaug.data.list_lines import are_numbers, fields_of, read_lines, separator_of
 from dali_vidaug.data.list_source import LabelRows, Source, make_listing, path_entry
-from dali_vidaug.data.list_splits import is_hmdb51, is_surely_ucf101
+from dali_vidaug.data.list_splits import is_hmdb51, is_surely_ucf101, refuse_numbers_from_1
 
 _FEW = 0.05  # of the lines
 
 
 def _categories(source: Source) -> Path | None:
-    """The file with the numbers of Multi-Moments' classes, beside a list that is separated as its lists are."""
-    if separator_of(source) != "," or not all(map(are_numbers, fields_of(source))):
+    """The file with the numbers of Moments' classes, beside a list whose labels are numbers."""
+    rows = fields_of(source)
+    if not any(rows) or not all(map(are_numbers, rows)):
         return None
     return source.beside("moments_categories.txt", "mmit_categories.txt")
 
 
 def _is_special(source: Source) -> bool:
     """Whether the list is of a data set whose lists look like any other list of paths."""
-    return is_hmdb51(source) or is_surely_ucf101(source) or _categories(source) is not None
+    return is_hmdb51(source) or is_surely_ucf101(source) or fits_multi_moments(source)
 
 
 def fits_path_label(source: Source) -> bool:
@@ -37,6 +38,7 @@ def fits_path_label(source: Source) -> bool:
         return False
     if in_words and source.options.multi_label is None:
         _refuse_numbers_in_labels(source)
+    refuse_numbers_from_1(source, [row[0] for row in rows if row])
     return True
 
 
@@ -82,7 +84,10 @@ def read_path_label(source: Source) -> Listing:
     parts = [[label] if multi_label is None else label.split(multi_label) for label in labels]
     found = [tuple(dict.fromkeys(part.strip() for part in row if not is_missing(part.strip()))) for row in parts]
     warnings = [] if any(found) else ["no line has a label: samples are unlabelled"]
-    return make_listing(source, entries, found, several=multi_label is not None, warnings=warnings)
+    path = _categories(source)
+    classes, notes = (read_given_classes(path), [f"classes of {path}"]) if path else (None, [])
+    several = multi_label is not None
+    return make_listing(source, entries, found, several=several, classes=classes, warnings=warnings, notes=notes)
 
 
 def _numbers_after(source: Source) -> list[list[int]]:
@@ -144,8 +149,9 @@ def read_videomae(source: Source) -> Listing:
 
 
 def fits_multi_moments(source: Source) -> bool:
-    """Whether lines are as those of Multi-Moments, with the file of its classes beside them."""
-    return _categories(source) is not None
+    """Whether lines are as those of Multi-Moments, some with several labels, with the file of its classes beside."""
+    several = max(map(len, fields_of(source)), default=0) > 1 or source.options.format == "multi_moments"
+    return several and separator_of(source) == "," and _categories(source) is not None
 
 
 def fits_multi_label(source: Source) -> bool:
