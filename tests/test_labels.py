@@ -162,6 +162,10 @@ def test_given_classes(grey, tmp_path):
         ("c.txt", "1 walk\n3 run\n2 sit down\n", 1),  # UCF101's classInd.txt
         ("c.csv", "id,name\n0,walk\n1,sit down\n2,run\n", 0),  # a label map of Kinetics
         ("c.csv", 'id,name\n0,walk\n1,"sit down"\n2,run\n', 0),
+        ("c.csv", "id,name,parent\n0,walk,a\n1,sit down,b\n2,run,a\n", 0),
+        ("c.csv", "id,key,instances\n0,walk,\"['a', 'b']\"\n2,run,c\n1,sit down,c\n", 0),  # EPIC-KITCHENS
+        ("c.csv", "parent,label,name\nx,1,walk\nx,2,sit down\ny,3,run\n", 1),
+        ("c.tsv", "Name\tcount\nwalk\t7\nsit down\t9\nrun\t8\n", 0),  # a count is no number of a class
         ("c.txt", "walk,0\nsit down,1\nrun,2\n", 0),  # Moments in Time
         ("c.json", '{"walk": "0", "sit down": "1", "run": "2"}', 0),  # Something-Something
         ("c.json", '{"\\"sit down\\"": 1, "walk": 0, "run": 2}', 0),  # Kinetics, as SlowFast has it
@@ -186,6 +190,27 @@ def test_files_of_classes_with_gaps(grey, tmp_path):
     (tmp_path / "c.json").write_text('{"run": [0], "walk": 1}')
     with pytest.raises(ValueError, match="c.json cannot be read as a list of classes"):
         scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("0,walk,a\n1,run,b\n", r"each name has ',' in it \('walk,a'\): put a header"),
+        ("walk;a\nrun;b\n", r"each name has ';' in it \('walk;a'\)"),
+        ("id,name,parent\n0,walk,a\n1,run\n", r"2 fields in \['1', 'run'\], but the header has 3"),
+    ],
+)
+def test_files_of_classes_with_several_columns(text, message, grey, tmp_path):
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"c.csv cannot be read as a list of classes: {message}"):
+        scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.csv")
+
+
+def test_names_of_classes_with_commas(grey, tmp_path):
+    (tmp_path / "c.csv").write_text('"jump, high"\n"run, fast"\n')
+    assert scan_labels(grey, tmp_path, ["run, fast"], classes=tmp_path / "c.csv").labels.tolist() == [1]
+    (tmp_path / "c.csv").write_text("id,name\n0,jump, high\n1,run\n")
+    assert scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.csv").classes == ("jump, high", "run")
 
 
 def test_errors_name_the_first_row(grey, tmp_path):
