@@ -140,6 +140,30 @@ def test_folders_with_numbers(grey, tmp_path, caplog):
     assert scan(tmp_path / "v").classes == ("0", "0.5", "10") and "are taken as words" in caplog.text
 
 
+def test_folders_of_one_number(grey, tmp_path):
+    for name in ("1", "01", "2"):
+        (tmp_path / "v" / name).mkdir(parents=True)
+        shutil.copy(grey / "1.mp4", tmp_path / "v" / name)
+    manifest = scan(tmp_path / "v")
+    assert sorted(manifest.labels.tolist()) == [1, 1, 2]
+    assert "folders whose names are the same number are one class: 01, 1" in manifest.remarks
+
+
+@pytest.mark.parametrize(
+    "labels, told",
+    [
+        (["Run", "run", "RUN"], "'RUN' and 'Run' and 'run'"),
+        (["riding_bike", "riding bike", "x"], "'riding bike' and 'riding_bike'"),
+        (["caf\u00e9", "cafe\u0301"], r"'cafe\u0301' and 'caf\xe9'"),
+        (["run", "runs", "run-1"], None),
+    ],
+)
+def test_names_of_classes_that_are_alike(labels, told, grey, tmp_path):
+    remarks = scan_labels(grey, tmp_path, labels).remarks
+    said = [remark.split(": ", 1)[1] for remark in remarks if remark.startswith("classes whose names differ by capi")]
+    assert said == ([] if told is None else [told])
+
+
 def test_given_classes(grey, tmp_path):
     manifest = scan_labels(grey, tmp_path, ["run", "walk"], classes=["walk", "sit", "run"])
     assert manifest.classes == ("walk", "sit", "run") and manifest.labels.tolist() == [2, 0]

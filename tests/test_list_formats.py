@@ -515,6 +515,14 @@ def test_numbers_beside_classind_that_are_told(numbered, tmp_path):
         dv.scan(tmp_path / "t.txt", **given)
 
 
+def test_a_separator_of_labels_that_is_in_none(tmp_path):
+    write(tmp_path, {"t.txt": "a.mp4 run\nb.mp4 sit\n", "u.txt": "a.mp4 run;sit\nb.mp4 sit\n"})
+    told = "multi_label=';' is in no label: no sample has several from one line"
+    assert told in read(tmp_path / "t.txt", multi_label=";")[2].warnings
+    rows, _, listing = read(tmp_path / "u.txt", multi_label=";")
+    assert [row[3] for row in rows] == [(0, 1), (1,)] and told not in listing.warnings
+
+
 def test_one_label_in_each_line_read_as_several(tmp_path):
     """As of validation, where training has several."""
     write(tmp_path, {"t.txt": "a.mp4 1\nb.mp4 0\n"})

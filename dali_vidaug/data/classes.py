@@ -38,9 +38,9 @@ def read_given_classes(
 
     Args:
         classes: names in the order of their indices; a manifest; or a file: a manifest's, or text with a name in each
-            line, or with a number and a name, or CSV with a header such as ``id,name``, or JSON with a list of names or an object of names and numbers. Numbers
-            begin at 0, or at 1: then class 1 has index 0, and labels that are numbers begin at 1 too. A label map
-            (.pbtxt) may leave numbers out.
+            line, or with a number and a name, or CSV with a header such as ``id,name``, or JSON with a list of names or
+            an object of names and numbers. Numbers begin at 0, or at 1: then class 1 has index 0, and labels that are
+            numbers begin at 1 too. A label map (.pbtxt) may leave numbers out.
         option: of ``scan``, for messages.
 
     Raises:
@@ -170,8 +170,8 @@ def _refuse_several(names):
     for mark in ",;\t|":
         if len(names) > 1 and all(mark in name and not name.startswith('"') for name in names):
             raise ValueError(
-                f"each name has {mark!r} in it ({names[0]!r}): put a header such as id,name above the columns, or quote "
-                "the names"
+                f"each name has {mark!r} in it ({names[0]!r}): put a header such as id,name above the columns, or "
+                "quote the names"
             )
 
 

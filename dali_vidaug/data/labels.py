@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -74,6 +75,7 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
         ]
     if classes is not None and not any(indices):
         warnings.append("no sample has a label, although classes are given")
+    warnings += _alike(names)
     return Labels(tuple(names), indices, tuple(warnings))
 
 
@@ -96,6 +98,9 @@ def _index_group(place_of: Mapping[str, str], group: str, from_folders: bool):
         largest = max(numbers.values())
         few = largest + 1 > max(100, 10 * len(set(numbers.values())))
         warnings = [f"{what} go to {largest}, but only {len(set(numbers.values()))} of them occur"] if few else []
+        if from_folders and len(set(numbers.values())) < len(numbers):
+            twice = [text for text in by_name if list(numbers.values()).count(numbers[text]) > 1]
+            warnings.append(f"folders whose names are the same number are one class: {name_some(twice)}")
         return [str(i) for i in range(largest + 1)], numbers, warnings
     if not from_folders:
         raise ValueError(problem)
@@ -139,6 +144,18 @@ def _look_up(place_of, group, classes: Classes) -> dict[str, int]:
             )
         found[text] = index
     return found
+
+
+def _alike(names: Sequence[str]) -> Iterable[str]:
+    """A sentence on classes whose names differ by capitals, underscores or the encoding of their letters alone."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        plain = " ".join(name.replace("_", " ").split()).casefold()
+        same.setdefault(unicodedata.normalize("NFC", plain), []).append(name)
+    found = [group for group in same.values() if len(group) > 1]
+    if found:
+        told = name_some([" and ".join(map(ascii, group)) for group in found])
+        yield f"classes whose names differ by capitals, spaces or the encoding of letters alone: {told}"
 
 
 def _numbers_from_1(index_of: Mapping[str, int], classes: Classes) -> Iterable[str]:

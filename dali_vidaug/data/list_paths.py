@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from dali_vidaug.data.classes import read_given_classes
@@ -12,6 +13,7 @@ from dali_vidaug.data.list_source import LabelRows, Source, make_listing, path_e
 from dali_vidaug.data.list_splits import is_hmdb51, is_surely_ucf101, refuse_numbers_from_1
 
 _FEW = 0.05  # of the lines
+_LIST = re.compile(r"""[\[(](\s*|\s*["'\d-].*|.*,.*)[\])]""")
 
 
 def _categories(source: Source) -> Path | None:
@@ -79,11 +81,18 @@ def read_path_label(source: Source) -> Listing:
         several = len(line.fields) > 1 and (not in_words or (multi_label is None and are_numbers(line.fields)))
         if several:
             source.refuse(line.number, f"{expected}, one label", " ".join((line.path, *line.fields)))
+        label = " ".join(line.fields)
+        if _LIST.fullmatch(label) and multi_label is None:
+            source.refuse(
+                line.number, "a label, not a list written as text: write PATH 1 3, or scan paths with labels=", label
+            )
         entries.append(path_entry(line.path, source.place(line.number)))
-        labels.append(" ".join(line.fields))
+        labels.append(label)
     parts = [[label] if multi_label is None else label.split(multi_label) for label in labels]
     found = [tuple(dict.fromkeys(part.strip() for part in row if not is_missing(part.strip()))) for row in parts]
     warnings = [] if any(found) else ["no line has a label: samples are unlabelled"]
+    if multi_label is not None and not any(multi_label in label for label in labels):
+        warnings.append(f"multi_label={multi_label!r} is in no label: no sample has several from one line")
     path = _categories(source)
     classes, notes = (read_given_classes(path), [f"classes of {path}"]) if path else (None, [])
     several = multi_label is not None
