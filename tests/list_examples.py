@@ -399,6 +399,12 @@ def ucf101_with(separator):
     return Example("t.txt", files, [whole(names[0], 0), whole(names[1], 1)], ("Apply", "Walk", "Yo"))
 
 
+def first_row(text, classes, *rows):
+    """A list whose first row has two equal values, which no header has."""
+    files = {"t.csv": text, "moments_categories.txt": "bowing,0\nrunning,1\n"} if "bowing" in text else {"t.csv": text}
+    return Example("t.csv", files | {"bowing/a.mp4": "", "V1.mp4": ""}, list(rows), classes)
+
+
 def moments_numbers(separator):
     """One label in each line, a number of the classes' file."""
     text = f"bowing/a.mp4{separator}0\nrunning/b.mp4{separator}1\n"
@@ -523,6 +529,14 @@ EXAMPLES = {  # name of the test: format, example
     "moments, numbers": ("path_label", moments_numbers(",")),
     "moments, numbers after spaces": ("path_label", moments_numbers(" ")),
     "multi_moments, one label": ("multi_moments", multi_moments_single()),
+    "moments, equal votes": (
+        "moments",
+        first_row("bowing/a.mp4,bowing,2,2\n", ("bowing", "running"), whole("bowing/a.mp4", 0)),
+    ),
+    "ava, equal corners": (
+        "ava",
+        first_row("V1,0902,0.000,0.000,0.5,0.5,12,0\n", tuple(map(str, range(81))), whole("V1.mp4", 12)),
+    ),
     "any names": ("path_label", any_names()),
     "table": ("table", table()),
     "parquet": ("table", table_parquet()),

@@ -523,6 +523,15 @@ def test_a_separator_of_labels_that_is_in_none(tmp_path):
     assert [row[3] for row in rows] == [(0, 1), (1,)] and told not in listing.warnings
 
 
+def test_absolute_paths_in_ucf101(tmp_path):
+    """Outside of the root, and one of two files of this name in it."""
+    name = "v_Apply_g08_c01.avi"
+    write(tmp_path, {"lists/classInd.txt": "1 Apply\n", f"x/Apply/{name}": "", f"lists/1/Apply/{name}": ""})
+    write(tmp_path / "lists", {f"2/Apply/{name}": "", "t.txt": f"{tmp_path}/x/Apply/{name} 1\n2/Apply/{name} 1\n"})
+    rows, classes, _ = read(tmp_path / "lists" / "t.txt")
+    assert [row[0] for row in rows] == [f"{tmp_path}/x/Apply/{name}", f"2/Apply/{name}"] and classes == ("Apply",)
+
+
 def test_one_label_in_each_line_read_as_several(tmp_path):
     """As of validation, where training has several."""
     write(tmp_path, {"t.txt": "a.mp4 1\nb.mp4 0\n"})

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, no_columns, plural
 from dali_vidaug.data.found import Found, VideoFinder
-from dali_vidaug.data.header import read_header
+from dali_vidaug.data.header import path_column
 from dali_vidaug.data.list_text import Text
 from dali_vidaug.data.lists import Rows, read_csv, read_parquet, with_own_columns
 from dali_vidaug.data.names import restore_name
@@ -153,10 +153,7 @@ class Source:
 
 def has_paths(columns: Iterable[str]) -> bool:
     """Whether one of these columns has paths."""
-    try:
-        return read_header("", list(columns), needs_path=False).path is not None
-    except ValueError:  # a column is there twice, which the reader of tables says
-        return True
+    return path_column(columns) is not None
 
 
 def seconds(place: str, name: str, value: Any) -> float | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
 from dali_vidaug.data.labels import is_missing, whole_number
-from dali_vidaug.data.list_source import LabelRows, Source, entry_of, make_listing
+from dali_vidaug.data.list_source import LabelRows, Source, entry_of, make_listing, path_entry
 from dali_vidaug.data.list_text import read_text
 
 _UCF = re.compile(r"((?:.*/)?([^/\s]+)/v_[^/\s]+_g\d+_c\d+(?:\.\w+)?)(?:(?:\s+|\s*[,;]\s*)(\d+))?")
@@ -78,7 +78,8 @@ def refuse_numbers_from_1(source: Source, labels: Sequence[str]) -> None:
 def read_ucf101(source: Source) -> Listing:
     """Read trainlist01.txt or testlist01.txt of UCF101, with classInd.txt beside it.
 
-    The class of a video is its folder; the number after it, which counts from 1, must agree with that.
+    A path is taken as it is written if there is such a file; else the video is looked for below the root. The class of
+    a video is its folder; the number after it, which counts from 1, must agree with that.
 
     Raises:
         ValueError: classInd.txt is missing, or a line contradicts it.
@@ -99,7 +100,10 @@ def read_ucf101(source: Source) -> Listing:
             source.refuse(number, "a class of classInd.txt as the video's folder", name)
         if index is not None and int(index) != classes[name]:
             source.refuse(number, f"{classes[name]}, the number of {name} in classInd.txt", int(index))
-        entries.append(entry_of(source.videos.find([path.rsplit("/", 1)[-1]], name, True), source.place(number)))
+        if (source.root / path).is_file():
+            entries.append(path_entry(path, source.place(number)))
+        else:
+            entries.append(entry_of(source.videos.find([path.rsplit("/", 1)[-1]], name, True), source.place(number)))
         labels.append((name,))
     names = tuple(sorted(classes, key=lambda name: classes[name]))
     notes = [f"classes in the order of classInd.txt: {len(names)}; the class of a video is its folder"]
