@@ -140,6 +140,18 @@ def test_folders_with_numbers(grey, tmp_path, caplog):
     assert scan(tmp_path / "v").classes == ("0", "0.5", "10") and "are taken as words" in caplog.text
 
 
+@pytest.mark.parametrize("missing", ["NA", "N/A", "None", "none", "n/a"])
+def test_what_stands_for_a_missing_number(missing, grey, tmp_path):
+    manifest = scan_labels(grey, tmp_path, ["2", missing, "0", missing])
+    assert manifest.labels.tolist() == [2, -1, 0, -1] and manifest.classes == ("0", "1", "2")
+    told = f"labels that stand for none among numbers, such as {missing}, are taken as no label: 2"
+    assert told in manifest.remarks
+    words = scan_labels(grey, tmp_path, ["run", missing])  # it may be a word among words
+    assert set(words.classes) == {"run", missing} and not any("stand for none" in remark for remark in words.remarks)
+    (tmp_path / "t.txt").write_text(f"0.mp4 3\n1.mp4 {missing}\n")
+    assert scan(tmp_path / "t.txt", root=grey).labels.tolist() == [3, -1]
+
+
 def test_folders_of_one_number(grey, tmp_path):
     for name in ("1", "01", "2"):
         (tmp_path / "v" / name).mkdir(parents=True)

@@ -532,6 +532,12 @@ def test_absolute_paths_in_ucf101(tmp_path):
     assert [row[0] for row in rows] == [f"{tmp_path}/x/Apply/{name}", f"2/Apply/{name}"] and classes == ("Apply",)
 
 
+def test_numbers_and_words_in_a_format_that_is_named(tmp_path):
+    write(tmp_path, {"t.txt": "a.mp4 2\nb.mp4 run\n"})
+    rows, classes, _ = read(tmp_path / "t.txt", format="path_label")
+    assert [row[3] for row in rows] == [(0,), (1,)] and classes == ("2", "run")
+
+
 def test_one_label_in_each_line_read_as_several(tmp_path):
     """As of validation, where training has several."""
     write(tmp_path, {"t.txt": "a.mp4 1\nb.mp4 0\n"})

@@ -15,6 +15,7 @@ from dali_vidaug.data.entry import Classes, Entry, Listing, first_difference, na
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _MISSING = frozenset(("", "nan", "null", "<na>"))
+_MISSING_NUMBERS = frozenset(("na", "n/a", "none"))  # among numbers; else they may be words
 
 
 class Labels(NamedTuple):
@@ -43,6 +44,22 @@ def is_missing(text: str | None) -> bool:
     return text is None or text.lower() in _MISSING or whole_number(text) == -1
 
 
+def is_number_or_missing(text: str) -> bool:
+    """Whether a label is a whole number, or stands for a missing one, as NA and None do among numbers."""
+    return is_missing(text) or text.lower() in _MISSING_NUMBERS or whole_number(text) is not None
+
+
+def _without_missing(labels: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], Iterable[str]]:
+    """Labels without those that stand for a missing number, where all others are whole numbers, and what is told."""
+    texts = {text for row in labels for text in row}
+    lacking = sorted(text for text in texts if text.lower() in _MISSING_NUMBERS)
+    if not lacking or len(lacking) == len(texts) or not all(map(is_number_or_missing, texts)):
+        return labels, ()
+    count = sum(text in lacking for row in labels for text in row)
+    told = f"labels that stand for none among numbers, such as {lacking[0]}, are taken as no label: {count}"
+    return [tuple(text for text in row if text not in lacking) for row in labels], (told,)
+
+
 def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
     """Give each class of a list its index.
 
@@ -56,7 +73,9 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
     names: list[str] = [] if classes is None else list(classes.names)
     indices: list[tuple[int, ...]] = [()] * len(listing.entries)
     warnings = list(_suspect_separators(listing))
-    for group, labels in listing.labels.items():
+    for group, every in listing.labels.items():
+        labels, told = (every, ()) if listing.from_folders else _without_missing(every)
+        warnings += told
         place_of: dict[str, str] = {}  # the first
         for entry, row in zip(listing.entries, labels, strict=True):
             for text in row:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dali_vidaug.data.folder import is_video_name
+from dali_vidaug.data.header import looks_like_label, path_column
 from dali_vidaug.data.labels import whole_number
 from dali_vidaug.data.list_source import Source
 from dali_vidaug.data.names import is_utf8, store_name
@@ -87,6 +88,8 @@ def read_lines(source: Source, expected: str) -> Iterator[Line]:
         if parted is None:
             source.refuse(number, f"{expected}, separated by {separator!r} as above", line)
         path, fields = parted
+        if any_name and number == source.lines[0][0] and path_column([path]) and any(map(looks_like_label, fields)):
+            source.refuse(number, f"{expected}; delete this line, or write it and others as CSV: path,label", line)
         if not all(map(is_utf8, fields)) and source.text is not None:
             source.text.check_utf8(number, "a label", "".join(fields))
         yield Line(number, store_name(path), fields)

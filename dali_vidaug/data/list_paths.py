@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dali_vidaug.data.classes import read_given_classes
 from dali_vidaug.data.entry import Entry, Listing
-from dali_vidaug.data.labels import is_missing, is_number, whole_number
+from dali_vidaug.data.labels import is_missing, is_number, is_number_or_missing, whole_number
 from dali_vidaug.data.list_lines import are_numbers, fields_of, read_lines, separator_of
 from dali_vidaug.data.list_source import LabelRows, Source, make_listing, path_entry
 from dali_vidaug.data.list_splits import is_hmdb51, is_surely_ucf101, refuse_numbers_from_1
@@ -40,6 +40,7 @@ def fits_path_label(source: Source) -> bool:
         return False
     if in_words and source.options.multi_label is None:
         _refuse_numbers_in_labels(source)
+    _refuse_mixture(source)
     refuse_numbers_from_1(source, [row[0] for row in rows if row])
     return True
 
@@ -58,6 +59,26 @@ def _refuse_numbers_in_labels(source: Source) -> None:
                 "path,label,start,end above them and commas between them; if they are one label, quote it, or "
                 "format='path_label' reads all labels so"
             )
+
+
+def _refuse_mixture(source: Source) -> None:
+    """Refuse labels that are numbers and words, one of which may be a mistake.
+
+    Raises:
+        ValueError: they are.
+    """
+    if source.options.classes_given or source.options.multi_label is not None:
+        return
+    lines = list(read_lines(source, "PATH LABEL"))
+    numbers = [line for line in lines if line.fields and is_number(line.fields[0]) and len(line.fields) == 1]
+    words = [line for line in lines if line.fields and not all(map(is_number_or_missing, line.fields))]
+    words = [line for line in words if not (len(line.fields) == 1 and is_number(line.fields[0]))]
+    if numbers and words:
+        odd, other = (words[0], numbers[0]) if len(words) <= len(numbers) else (numbers[0], words[0])
+        source.refuse(
+            odd.number, f"a {'number' if odd is words[0] else 'word'} as label, as in line {other.number} "
+            f"({' '.join(other.fields)}); format='path_label' takes all as words", " ".join(odd.fields),
+        )  # fmt: skip
 
 
 def read_path_label(source: Source) -> Listing:
