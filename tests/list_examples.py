@@ -405,6 +405,18 @@ def first_row(text, classes, *rows):
     return Example("t.csv", files | {"bowing/a.mp4": "", "V1.mp4": ""}, list(rows), classes)
 
 
+def excel(first=""):
+    """Rows without values at the end, and perhaps what says how values are separated."""
+    text = f'{first}path;label\r\n"a, b.mp4";run\r\nb.mp4;"x\ny"\r\n;\r\n ; \r\n   \r\n'
+    return Example("t.csv", {"t.csv": text}, [whole("a, b.mp4", 0), whole("b.mp4", 1)], ("run", "x\ny"))
+
+
+def ends_empty(text, *numbers):
+    """Lines that end in a separator, as all others do."""
+    rows = [whole(f"{name}.mp4", *numbers[i : i + 1]) for i, name in enumerate("ab")]
+    return Example("t.csv", {"t.csv": text}, rows, tuple(map(str, range(max(numbers, default=-1) + 1))))
+
+
 def moments_numbers(separator):
     """One label in each line, a number of the classes' file."""
     text = f"bowing/a.mp4{separator}0\nrunning/b.mp4{separator}1\n"
@@ -537,6 +549,12 @@ EXAMPLES = {  # name of the test: format, example
         "ava",
         first_row("V1,0902,0.000,0.000,0.5,0.5,12,0\n", tuple(map(str, range(81))), whole("V1.mp4", 12)),
     ),
+    "path|label": ("path_label", path_label("|")),
+    "excel": ("table", excel()),
+    "excel, sep=": ("table", excel("sep=;\r\n")),
+    "ends in a comma": ("path_label", ends_empty("a.mp4,1,\nb.mp4,0,\n", 1, 0)),
+    "ends in commas": ("path_label", ends_empty("a.mp4,1,,\nb.mp4,0,,\n,,,\n", 1, 0)),
+    "sep= above lines": ("path_label", ends_empty("sep=;\na.mp4;1;\nb.mp4;0;\n", 1, 0)),
     "any names": ("path_label", any_names()),
     "table": ("table", table()),
     "parquet": ("table", table_parquet()),

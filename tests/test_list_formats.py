@@ -331,7 +331,7 @@ def random_name(rng):
     return "/".join(folders).replace("::", ":") + str(rng.choice([".mp4", ".AVI", ".webm"]))
 
 
-@pytest.mark.parametrize("separator", [" ", "  ", "\t", ",", ", ", ";", "::"])
+@pytest.mark.parametrize("separator", [" ", "  ", "\t", ",", ", ", ";", "|", "::"])
 @pytest.mark.parametrize("seed", range(5))
 def test_any_list_of_paths(seed, separator, tmp_path):
     rng = np.random.default_rng((seed, len(separator), ord(separator[0])))
@@ -536,6 +536,12 @@ def test_numbers_and_words_in_a_format_that_is_named(tmp_path):
     write(tmp_path, {"t.txt": "a.mp4 2\nb.mp4 run\n"})
     rows, classes, _ = read(tmp_path / "t.txt", format="path_label")
     assert [row[3] for row in rows] == [(0,), (1,)] and classes == ("2", "run")
+
+
+def test_lines_of_separators_are_counted(tmp_path):
+    write(tmp_path, {"t.csv": "path;label\na.mp4;run\n;\n; \n\n", "u.csv": "path;label\na.mp4;run\n\n"})
+    assert "lines that are separators alone, left out: 2" in read(tmp_path / "t.csv")[2].warnings
+    assert not read(tmp_path / "u.csv")[2].warnings
 
 
 def test_one_label_in_each_line_read_as_several(tmp_path):

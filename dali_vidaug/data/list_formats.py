@@ -74,6 +74,9 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
         said = f"the list is read as {form.name}: {form.what}"
         told = source.text.encoding if source.text else None
         listing = listing._replace(notes=(said + (f", in {told}" if told else ""), *listing.notes))
+        if source.text and source.text.num_empty:
+            empty = f"lines that are separators alone, left out: {source.text.num_empty}"
+            listing = listing._replace(warnings=(*listing.warnings, empty))
     _refuse_unused(path, form.name if form else "a folder", options, source.used)
     return listing
 

@@ -51,8 +51,9 @@ def _refuse_numbers_in_labels(source: Source) -> None:
     Raises:
         ValueError: there is one.
     """
-    for line in read_lines(source, "PATH LABEL"):
-        if len(line.fields) > 1 and not are_numbers(line.fields) and any(map(is_number, line.fields)):
+    odd = {row for row in set(fields_of(source)) if len(row) > 1 and not are_numbers(row) and any(map(is_number, row))}
+    for line in read_lines(source, "PATH LABEL") if odd else ():
+        if line.fields in odd:
             raise ValueError(
                 f"{source.place(line.number)}: after the path are several values, some of them numbers, got "
                 f"{' '.join((line.path, *line.fields))!r}. If they are columns, put a header such as "
@@ -69,10 +70,12 @@ def _refuse_mixture(source: Source) -> None:
     """
     if source.options.classes_given or source.options.multi_label is not None:
         return
-    lines = list(read_lines(source, "PATH LABEL"))
-    numbers = [line for line in lines if line.fields and is_number(line.fields[0]) and len(line.fields) == 1]
-    words = [line for line in lines if line.fields and not all(map(is_number_or_missing, line.fields))]
-    words = [line for line in words if not (len(line.fields) == 1 and is_number(line.fields[0]))]
+    rows = {row: not all(map(is_number, row)) for row in set(fields_of(source)) if row}
+    if all(rows.values()) or all(is_number_or_missing(value) for row in rows for value in row):
+        return
+    lines = [line for line in read_lines(source, "PATH LABEL") if line.fields]
+    numbers = [line for line in lines if not rows[line.fields]]
+    words = [line for line in lines if rows[line.fields] and not all(map(is_number_or_missing, line.fields))]
     if numbers and words:
         odd, other = (words[0], numbers[0]) if len(words) <= len(numbers) else (numbers[0], words[0])
         source.refuse(

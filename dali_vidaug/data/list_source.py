@@ -43,7 +43,7 @@ class Source:
         text: of a text file; None for a folder and for Parquet.
         parquet: whether it is a Parquet file.
         used: names of the options that the format has used.
-        parted: of a list of paths, what ``list_lines`` found: the separator, and the fields of each line.
+        parted: of a list of paths, what ``list_lines`` found: see ``_parted`` there.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Source:
     text: Text | None = None
     parquet: bool = False
     used: set[str] = field(default_factory=set)
-    parted: tuple[str, list[tuple[str, ...]]] | None = None
+    parted: tuple[str, list[tuple[str, ...]], int] | None = None
 
     @cached_property
     def rows(self) -> Rows:
@@ -77,9 +77,11 @@ class Source:
 
     @property
     def _delimiter(self):
-        """What separates the values of a table: a tab or a semicolon where its header has no comma."""
+        """What separates the values of a table: a tab, a semicolon or a bar where its header has no comma."""
+        if self.text and self.text.separator:
+            return self.text.separator
         header = self.lines[0][1] if self.lines else ""
-        return next((mark for mark in ("\t", ";") if mark in header and "," not in header), ",")
+        return next((mark for mark in ("\t", ";", "|") if mark in header and "," not in header), ",")
 
     @cached_property
     def videos(self) -> VideoFinder:
