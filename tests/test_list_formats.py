@@ -544,6 +544,40 @@ def test_lines_of_separators_are_counted(tmp_path):
     assert not read(tmp_path / "u.csv")[2].warnings
 
 
+def test_paths_that_end_as_other_files(tmp_path):
+    """Files that are there are taken, though what is after their first space is one too."""
+    write(tmp_path, {"t.txt": "a b.mp4\nc b.mp4\n", "a b.mp4": "", "b.mp4": ""})
+    assert [row[0] for row in read(tmp_path / "t.txt")[0]] == ["a b.mp4", "c b.mp4"]
+    write(tmp_path, {"t.txt": f"{'x' * 300} b.mp4\nd{'x' * 300}.mp4\n"})  # longer than names can be
+    assert len(read(tmp_path / "t.txt")[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["path_label", "ucf101", "table"])
+def test_formats_of_files_for_a_folder(name, tmp_path):
+    write(tmp_path, {"a/b.mp4": ""})
+    with pytest.raises(ValueError, match=rf"is a folder, but format='{name}' \(.*\) is of a file: name the file$"):
+        read(tmp_path, format=name)
+
+
+@pytest.mark.parametrize(
+    "path, told",
+    [
+        ("sub\\a.mp4", "paths with backslashes, which are part of names here"),
+        ("~/a.mp4", "paths that begin with ~, which is no home folder here"),
+        ("x%20y.mp4", "paths with % and two digits, as URLs have them"),
+        ("https://x.org/a.mp4", "paths that are URLs, which are not read"),
+    ],
+)
+def test_paths_that_are_not_there_as_they_are_written(path, told, tmp_path):
+    write(tmp_path, {"t.csv": f"path,label\n{path},x\n", "a.txt": f"{path} 3\n"})
+    for name in ("t.csv", "a.txt"):
+        said = [text for text in read(tmp_path / name)[2].warnings if text.startswith(told)]
+        assert len(said) == 1 and said[0].endswith(f", such as {path}")
+    if "//" not in path:
+        write(tmp_path, {path: ""})
+        assert not read(tmp_path / "t.csv")[2].warnings  # a name may be so
+
+
 def test_one_label_in_each_line_read_as_several(tmp_path):
     """As of validation, where training has several."""
     write(tmp_path, {"t.txt": "a.mp4 1\nb.mp4 0\n"})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from dali_vidaug.data import (
@@ -52,6 +55,15 @@ FORMATS = {
     )
 }  # fmt: skip
 
+_LOOKED_FOR = 20  # paths
+_ODD_PATHS = (
+    (re.compile(r"^\w{2,}://"), "paths that are URLs, which are not read: download the files"),
+    (re.compile(r"^[^/]*\\"), "paths with backslashes, which are part of names here: write / between folders"),
+    (re.compile(r"^~"), "paths that begin with ~, which is no home folder here: write the folder, or root="),
+    (re.compile(r"%[0-9A-Fa-f]{2}"), "paths with % and two digits, as URLs have them: write the characters"),
+)
+_OF_FOLDERS = ("folder", "videofolder", "hmdb51")
+
 
 def list_videos(path: Path, root: Path | None = None, options: Options | None = None) -> Listing:
     """Read a folder, a list file, or one video. Arguments and errors as of ``scan``."""
@@ -77,8 +89,19 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
         if source.text and source.text.num_empty:
             empty = f"lines that are separators alone, left out: {source.text.num_empty}"
             listing = listing._replace(warnings=(*listing.warnings, empty))
+    if form is not None:
+        listing = listing._replace(warnings=(*listing.warnings, *_odd_paths(listing)))
     _refuse_unused(path, form.name if form else "a folder", options, source.used)
     return listing
+
+
+def _odd_paths(listing: Listing) -> Iterator[str]:
+    """A sentence on each kind of path that is not there and is written as for another program."""
+    for pattern, told in _ODD_PATHS:
+        odd = [entry.path for entry in listing.entries if entry.error is None and pattern.search(entry.path)]
+        lost = [name for name in odd[:_LOOKED_FOR] if not os.path.exists(listing.root / name)]  # noqa: PTH110
+        if lost:
+            yield f"{told}, such as {lost[0]}"
 
 
 def _open(path: Path, root: Path | None, options: Options) -> Source:
@@ -120,6 +143,10 @@ def _choose(source: Source) -> Format | None:
     wanted = source.options.format
     if wanted is not None:
         form = FORMATS[wanted]
+        if source.path.is_dir() and wanted not in _OF_FOLDERS:
+            raise ValueError(
+                f"{source.path} is a folder, but format={wanted!r} ({form.what}) is of a file: name the file"
+            )
         alike = [other.name for other in forms]
         if form in forms or not forms or _is_variant(wanted, alike):
             return form

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from dali_vidaug.data.classes import read_given_classes
 from dali_vidaug.data.entry import Entry, Listing
 from dali_vidaug.data.labels import is_missing, is_number, is_number_or_missing, whole_number
-from dali_vidaug.data.list_lines import are_numbers, fields_of, read_lines, separator_of
+from dali_vidaug.data.list_lines import Line, are_numbers, fields_of, read_lines, separator_of
 from dali_vidaug.data.list_source import LabelRows, Source, make_listing, path_entry
 from dali_vidaug.data.list_splits import is_hmdb51, is_surely_ucf101, refuse_numbers_from_1
+from dali_vidaug.data.names import restore_name
 
 _FEW = 0.05  # of the lines
+_FIRST = 20  # lines whose files are looked for, to find out whether labels are before paths
 _LIST = re.compile(r"""[\[(](\s*|\s*["'\d-].*|.*,.*)[\])]""")
 
 
@@ -84,6 +87,26 @@ def _refuse_mixture(source: Source) -> None:
         )  # fmt: skip
 
 
+def _refuse_label_first(source: Source, lines: list[Line]) -> None:
+    """Refuse lines of which no path is there, but what is after its first separator is.
+
+    Raises:
+        ValueError: they are such.
+    """
+    some = lines[:_FIRST]
+    if any(line.fields or _is_there(source, line.path) for line in some):
+        return
+    for mark in ("\t", ",", ";", "|", " "):
+        tails = [line.path.partition(mark)[2].lstrip(" *") for line in some]
+        if all(tail and _is_there(source, tail) for tail in tails):
+            told = f"the path first; there is a file {tails[0]}, but none {some[0].path}: is the label first?"
+            source.refuse(some[0].number, told, some[0].path)
+
+
+def _is_there(source: Source, name: str) -> bool:
+    return os.path.isfile(source.root / restore_name(name))  # noqa: PTH113 (names may be too long)
+
+
 def read_path_label(source: Source) -> Listing:
     """Read ``path label``, with any separator, as SlowFast, TimeSformer, VideoMAE, V-JEPA and MMAction2 have it.
 
@@ -94,6 +117,7 @@ def read_path_label(source: Source) -> Listing:
     """
     expected, multi_label = "PATH LABEL", source.option("multi_label")
     lines = list(read_lines(source, expected))
+    _refuse_label_first(source, lines)
     in_words = separator_of(source) in ("", " ")
     entries: list[Entry] = []
     labels: list[str] = []
