@@ -95,13 +95,15 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         (
             {"x.txt": "a.mp4 5 10 3\nb.mp4 0 12 1\n"},
             {},
-            "line 1: .* may be labels, or start, end .*as many.*'a.mp4 5 10 3'",
+            "line 1: .* may be labels, or start, end .*2 of 2 lines have 3.*'a.mp4 5 10 3'",
         ),
         ({"x.txt": "a.mp4,5,10,3\nb.mp4,0,12,1\n"}, {}, "line 1: .* may be labels, or start, end and label"),
         ({"x.txt": "a.mp4 1\nb.mp4 1 2 1\n"}, {}, r"line 2: .* may be labels, .*\(one is there twice\)"),
         ({"x.txt": "a.mp4 1\nb.mp4 7 3 7\n"}, {"format": "multi_label"}, "line 2: .*7 is there twice"),
         ({"x.txt": "a.mp4 0 1 0\nb.mp4 1 0 0\n"}, {}, "zeros and ones"),
         ({"x.txt": "a.mp4 0 1 0\nb.mp4 1 0 0\n"}, {"format": "multi_label"}, r"line 1: .*look one-hot.*flatnonzero"),
+        ({"x.txt": "a.mp4 5 10 3\n" * 30 + "b.mp4 0 12\n"}, {}, "line 1: .*start, end .*30 of 31 lines have 3"),
+        ({"x.txt": "a b 2\nc 1\n3 total\n"}, {"format": "path_label"}, "line 3: .*number as label.*delete it"),
         (
             {"x.txt": "a.mp4  Abuse  165  240  -1  -1\n"},
             {},

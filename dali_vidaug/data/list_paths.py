@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from dali_vidaug.data.classes import read_given_classes
@@ -76,15 +77,23 @@ def _refuse_mixture(source: Source) -> None:
     rows = {row: not all(map(is_number, row)) for row in set(fields_of(source)) if row}
     if all(rows.values()) or all(is_number_or_missing(value) for row in rows for value in row):
         return
-    lines = [line for line in read_lines(source, "PATH LABEL") if line.fields]
-    numbers = [line for line in lines if not rows[line.fields]]
-    words = [line for line in lines if rows[line.fields] and not all(map(is_number_or_missing, line.fields))]
+    _refuse_mixed_lines(source, list(read_lines(source, "PATH LABEL")), "format='path_label' takes all as words")
+
+
+def _refuse_mixed_lines(source: Source, lines: list[Line], hint: str) -> None:
+    """Refuse lines some of which have numbers after the path, and some words.
+
+    Raises:
+        ValueError: they do.
+    """
+    lines = [line for line in lines if line.fields]
+    numbers = [line for line in lines if all(map(is_number, line.fields))]
+    words = [line for line in lines if not all(map(is_number_or_missing, line.fields))]
+    words = [line for line in words if not all(map(is_number, line.fields))]
     if numbers and words:
         odd, other = (words[0], numbers[0]) if len(words) <= len(numbers) else (numbers[0], words[0])
-        source.refuse(
-            odd.number, f"a {'number' if odd is words[0] else 'word'} as label, as in line {other.number} "
-            f"({' '.join(other.fields)}); format='path_label' takes all as words", " ".join(odd.fields),
-        )  # fmt: skip
+        told = f"a {'number' if odd is words[0] else 'word'} as label, as in line {other.number}"
+        source.refuse(odd.number, f"{told} ({' '.join(other.fields)}); {hint}", " ".join(odd.fields))
 
 
 def _refuse_label_first(source: Source, lines: list[Line]) -> None:
@@ -118,6 +127,8 @@ def read_path_label(source: Source) -> Listing:
     expected, multi_label = "PATH LABEL", source.option("multi_label")
     lines = list(read_lines(source, expected))
     _refuse_label_first(source, lines)
+    if not separator_of(source) and multi_label is None and not source.options.classes_given:
+        _refuse_mixed_lines(source, lines, "if the line is no path and label, delete it; else classes= says it")
     in_words = separator_of(source) in ("", " ")
     entries: list[Entry] = []
     labels: list[str] = []
@@ -215,15 +226,16 @@ def fits_multi_label(source: Source) -> bool:
     """Whether lines have a path and labels that are numbers, more than one in some, and not as many in each.
 
     Raises:
-        ValueError: they may as well be columns: as many in each line, three or more, or one that is twice in a line.
+        ValueError: they may as well be columns: three or more in nearly each line, or one twice in a line.
     """
     rows = _numbers_after(source)
     if not rows or any(value < 0 for row in rows for value in row):
         return False
     twice = next((i for i, row in enumerate(rows) if len(set(row)) < len(row)), None)
-    if max(map(len, rows)) > 2 and (twice is not None or len(set(map(len, rows))) == 1):
+    count, alike = Counter(map(len, rows)).most_common(1)[0]
+    if (count > 2 and alike >= (1 - _FEW) * len(rows)) or (twice is not None and max(map(len, rows)) > 2):
         line = list(read_lines(source, "PATH LABEL LABEL ..."))[twice or 0]
-        why = "each line has as many" if twice is None else "one is there twice"
+        why = f"{alike} of {len(rows)} lines have {count}" if twice is None else "one is there twice"
         raise ValueError(
             f"{source.place(line.number)}: the numbers after the path may be labels, or start, end and label, or a row "
             f"of zeros and ones ({why}), got {' '.join((line.path, *line.fields))!r}. Put a header such as "
