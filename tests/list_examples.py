@@ -116,9 +116,26 @@ def videomae():
 
 
 def multi_label():
-    text = "a b.mp4 1 3 1\nc.mp4 0\nd.mp4\n"
-    rows = [whole("a b.mp4", 1, 3), whole("c.mp4", 0), whole("d.mp4")]
+    text = "a b.mp4 1 3 2\nc.mp4 0\nd.mp4\n"
+    rows = [whole("a b.mp4", 1, 3, 2), whole("c.mp4", 0), whole("d.mp4")]
     return Example("t.txt", {"t.txt": text}, rows, ("0", "1", "2", "3"))
+
+
+def multi_label_named():
+    text = "a.mp4 5 10 3\nb.mp4 0 12 1\n"  # else it may be start, end and label
+    rows = [whole("a.mp4", 5, 10, 3), whole("b.mp4", 0, 12, 1)]
+    return Example("t.txt", {"t.txt": text}, rows, tuple(map(str, range(13))), {"format": "multi_label"})
+
+
+def quoted_label():
+    text = 'a.mp4 "class 1"\nb.mp4 "class 2"\n'
+    return Example("t.txt", {"t.txt": text}, [whole("a.mp4", 0), whole("b.mp4", 1)], ("class 1", "class 2"))
+
+
+def numbers_in_labels():
+    text = "a.mp4 class 1\nb.mp4 run\n"
+    rows = [whole("a.mp4", 0), whole("b.mp4", 1)]
+    return Example("t.txt", {"t.txt": text}, rows, ("class 1", "run"), {"format": "path_label"})
 
 
 def ucf101():
@@ -374,6 +391,45 @@ def ucf101_from_0():
     return Example("t.txt", files, [whole("Walk/v_Walk_g01_c01.avi", 1)], ("0", "1"))
 
 
+def ucf101_with(separator):
+    """UCF101's, its lines written as CSV."""
+    text = f"Apply/v_Apply_g08_c01.avi{separator}1\nWalk/v_Walk_g01_c01.avi{separator}2\n"
+    names = ("Apply/v_Apply_g08_c01.avi", "Walk/v_Walk_g01_c01.avi")
+    files = {"t.txt": text, "classInd.txt": "1 Apply\n2 Walk\n3 Yo\n", **dict.fromkeys(names, "")}
+    return Example("t.txt", files, [whole(names[0], 0), whole(names[1], 1)], ("Apply", "Walk", "Yo"))
+
+
+def first_row(text, classes, *rows):
+    """A list whose first row has two equal values, which no header has."""
+    files = {"t.csv": text, "moments_categories.txt": "bowing,0\nrunning,1\n"} if "bowing" in text else {"t.csv": text}
+    return Example("t.csv", files | {"bowing/a.mp4": "", "V1.mp4": ""}, list(rows), classes)
+
+
+def excel(first=""):
+    """Rows without values at the end, and perhaps what says how values are separated."""
+    text = f'{first}path;label\r\n"a, b.mp4";run\r\nb.mp4;"x\ny"\r\n;\r\n ; \r\n   \r\n'
+    return Example("t.csv", {"t.csv": text}, [whole("a, b.mp4", 0), whole("b.mp4", 1)], ("run", "x\ny"))
+
+
+def ends_empty(text, *numbers):
+    """Lines that end in a separator, as all others do."""
+    rows = [whole(f"{name}.mp4", *numbers[i : i + 1]) for i, name in enumerate("ab")]
+    return Example("t.csv", {"t.csv": text}, rows, tuple(map(str, range(max(numbers, default=-1) + 1))))
+
+
+def moments_numbers(separator):
+    """One label in each line, a number of the classes' file."""
+    text = f"bowing/a.mp4{separator}0\nrunning/b.mp4{separator}1\n"
+    files = {"t.csv": text, "moments_categories.txt": "bowing,0\nrunning,1\nyawning,2\n"}
+    rows = [whole("bowing/a.mp4", 0), whole("running/b.mp4", 1)]
+    return Example("t.csv", files, rows, ("bowing", "running", "yawning"))
+
+
+def multi_moments_single():
+    files = {"t.csv": "x/b.mp4,1\n", "moments_categories.txt": "man,0\nbarking,1\n"}
+    return Example("t.csv", files, [whole("x/b.mp4", 1)], ("man", "barking"), {"format": "multi_moments"})
+
+
 def any_names():
     files = {"t.txt": "a b/c.dat 1\nd 0\n"}
     return Example("t.txt", files, [whole("a b/c.dat", 1), whole("d", 0)], ("0", "1"), {"format": "path_label"})
@@ -425,6 +481,17 @@ def videofolder_parquet():
     return Example("metadata.parquet", {"metadata.parquet": data}, [whole("a.mp4", 1), whole("b/c.mp4", 0)], ("0", "1"))
 
 
+def folder():
+    files = {"metadata.csv": "file_name\nb/x.mp4\n", "a/y.mp4": "", "b/x.mp4": ""}
+    return Example("", files, [whole("a/y.mp4", 0), whole("b/x.mp4", 1)], ("a", "b"), {"format": "folder"})
+
+
+def large_numbers():
+    lines = [{"path": "a.mp4", "n": 10**30}, {"path": "b.mp4", "n": -1}]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    return Example("x.jsonl", {"x.jsonl": text}, [whole("a.mp4"), whole("b.mp4")], ())
+
+
 def videofolder_splits():
     files = {"train/dog/a.mp4": "", "validation/cat/b.mp4": "", "validation/dog/c.mp4": ""}
     return Example("", files, [whole("dog/a.mp4", 1)], ("cat", "dog"), {"split": "train", "format": "videofolder"})
@@ -462,11 +529,32 @@ def table_parquet():
 
 EXAMPLES = {  # name of the test: format, example
     "tabs": ("table", tsv()),
+    "folder": ("folder", folder()),
+    "large numbers": ("jsonl", large_numbers()),
     "semicolons": ("table", semicolons()),
     "charades, names": ("charades", charades_named()),
     "epic 55": ("epic", epic_55()),
     "diving48, names": ("diving48", diving48_named()),
     "ucf101 from 0": ("path_label", ucf101_from_0()),
+    "ucf101, commas": ("ucf101", ucf101_with(",")),
+    "ucf101, semicolons": ("ucf101", ucf101_with("; ")),
+    "moments, numbers": ("path_label", moments_numbers(",")),
+    "moments, numbers after spaces": ("path_label", moments_numbers(" ")),
+    "multi_moments, one label": ("multi_moments", multi_moments_single()),
+    "moments, equal votes": (
+        "moments",
+        first_row("bowing/a.mp4,bowing,2,2\n", ("bowing", "running"), whole("bowing/a.mp4", 0)),
+    ),
+    "ava, equal corners": (
+        "ava",
+        first_row("V1,0902,0.000,0.000,0.5,0.5,12,0\n", tuple(map(str, range(81))), whole("V1.mp4", 12)),
+    ),
+    "path|label": ("path_label", path_label("|")),
+    "excel": ("table", excel()),
+    "excel, sep=": ("table", excel("sep=;\r\n")),
+    "ends in a comma": ("path_label", ends_empty("a.mp4,1,\nb.mp4,0,\n", 1, 0)),
+    "ends in commas": ("path_label", ends_empty("a.mp4,1,,\nb.mp4,0,,\n,,,\n", 1, 0)),
+    "sep= above lines": ("path_label", ends_empty("sep=;\na.mp4;1;\nb.mp4;0;\n", 1, 0)),
     "any names": ("path_label", any_names()),
     "table": ("table", table()),
     "parquet": ("table", table_parquet()),
@@ -487,6 +575,9 @@ EXAMPLES = {  # name of the test: format, example
     "slowfast": ("slowfast", slowfast()),
     "videomae": ("videomae", videomae()),
     "multi_label": ("multi_label", multi_label()),
+    "multi_label, as many in each line": ("multi_label", multi_label_named()),
+    "quoted labels": ("path_label", quoted_label()),
+    "numbers in labels": ("path_label", numbers_in_labels()),
     "ucf101": ("ucf101", ucf101()),
     "ucf101, no labels": ("ucf101", ucf101_test()),
     "hmdb51": ("hmdb51", hmdb51()),

@@ -140,6 +140,42 @@ def test_folders_with_numbers(grey, tmp_path, caplog):
     assert scan(tmp_path / "v").classes == ("0", "0.5", "10") and "are taken as words" in caplog.text
 
 
+@pytest.mark.parametrize("missing", ["NA", "N/A", "None", "none", "n/a"])
+def test_what_stands_for_a_missing_number(missing, grey, tmp_path):
+    manifest = scan_labels(grey, tmp_path, ["2", missing, "0", missing])
+    assert manifest.labels.tolist() == [2, -1, 0, -1] and manifest.classes == ("0", "1", "2")
+    told = f"labels that stand for none among numbers, such as {missing}, are taken as no label: 2"
+    assert told in manifest.remarks
+    words = scan_labels(grey, tmp_path, ["run", missing])  # it may be a word among words
+    assert set(words.classes) == {"run", missing} and not any("stand for none" in remark for remark in words.remarks)
+    (tmp_path / "t.txt").write_text(f"0.mp4 3\n1.mp4 {missing}\n")
+    assert scan(tmp_path / "t.txt", root=grey).labels.tolist() == [3, -1]
+
+
+def test_folders_of_one_number(grey, tmp_path):
+    for name in ("1", "01", "2"):
+        (tmp_path / "v" / name).mkdir(parents=True)
+        shutil.copy(grey / "1.mp4", tmp_path / "v" / name)
+    manifest = scan(tmp_path / "v")
+    assert sorted(manifest.labels.tolist()) == [1, 1, 2]
+    assert "folders whose names are the same number are one class: 01, 1" in manifest.remarks
+
+
+@pytest.mark.parametrize(
+    "labels, told",
+    [
+        (["Run", "run", "RUN"], "'RUN' and 'Run' and 'run'"),
+        (["riding_bike", "riding bike", "x"], "'riding bike' and 'riding_bike'"),
+        (["caf\u00e9", "cafe\u0301"], r"'cafe\u0301' and 'caf\xe9'"),
+        (["run", "runs", "run-1"], None),
+    ],
+)
+def test_names_of_classes_that_are_alike(labels, told, grey, tmp_path):
+    remarks = scan_labels(grey, tmp_path, labels).remarks
+    said = [remark.split(": ", 1)[1] for remark in remarks if remark.startswith("classes whose names differ by capi")]
+    assert said == ([] if told is None else [told])
+
+
 def test_given_classes(grey, tmp_path):
     manifest = scan_labels(grey, tmp_path, ["run", "walk"], classes=["walk", "sit", "run"])
     assert manifest.classes == ("walk", "sit", "run") and manifest.labels.tolist() == [2, 0]
@@ -162,6 +198,10 @@ def test_given_classes(grey, tmp_path):
         ("c.txt", "1 walk\n3 run\n2 sit down\n", 1),  # UCF101's classInd.txt
         ("c.csv", "id,name\n0,walk\n1,sit down\n2,run\n", 0),  # a label map of Kinetics
         ("c.csv", 'id,name\n0,walk\n1,"sit down"\n2,run\n', 0),
+        ("c.csv", "id,name,parent\n0,walk,a\n1,sit down,b\n2,run,a\n", 0),
+        ("c.csv", "id,key,instances\n0,walk,\"['a', 'b']\"\n2,run,c\n1,sit down,c\n", 0),  # EPIC-KITCHENS
+        ("c.csv", "parent,label,name\nx,1,walk\nx,2,sit down\ny,3,run\n", 1),
+        ("c.tsv", "Name\tcount\nwalk\t7\nsit down\t9\nrun\t8\n", 0),  # a count is no number of a class
         ("c.txt", "walk,0\nsit down,1\nrun,2\n", 0),  # Moments in Time
         ("c.json", '{"walk": "0", "sit down": "1", "run": "2"}', 0),  # Something-Something
         ("c.json", '{"\\"sit down\\"": 1, "walk": 0, "run": 2}', 0),  # Kinetics, as SlowFast has it
@@ -186,6 +226,27 @@ def test_files_of_classes_with_gaps(grey, tmp_path):
     (tmp_path / "c.json").write_text('{"run": [0], "walk": 1}')
     with pytest.raises(ValueError, match="c.json cannot be read as a list of classes"):
         scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("0,walk,a\n1,run,b\n", r"each name has ',' in it \('walk,a'\): put a header"),
+        ("walk;a\nrun;b\n", r"each name has ';' in it \('walk;a'\)"),
+        ("id,name,parent\n0,walk,a\n1,run\n", r"2 fields in \['1', 'run'\], but the header has 3"),
+    ],
+)
+def test_files_of_classes_with_several_columns(text, message, grey, tmp_path):
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"c.csv cannot be read as a list of classes: {message}"):
+        scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.csv")
+
+
+def test_names_of_classes_with_commas(grey, tmp_path):
+    (tmp_path / "c.csv").write_text('"jump, high"\n"run, fast"\n')
+    assert scan_labels(grey, tmp_path, ["run, fast"], classes=tmp_path / "c.csv").labels.tolist() == [1]
+    (tmp_path / "c.csv").write_text("id,name\n0,jump, high\n1,run\n")
+    assert scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.csv").classes == ("jump, high", "run")
 
 
 def test_errors_name_the_first_row(grey, tmp_path):

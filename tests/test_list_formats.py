@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from list_examples import EXAMPLES
 
@@ -67,9 +69,12 @@ def test_other_formats_refuse_it_or_say_the_same(name, tmp_path):
             assert str(path) in str(error) or str(tmp_path) in str(error), error
             refused += 1
             continue
-        assert said == expected or {form, other} in ({"charades", "charades_segments"}, {"slowfast", "multi_label"}), (
-            other
-        )
+        assert said == expected or {form, other} in (
+            {"charades", "charades_segments"},
+            {"folder", "videofolder"},
+            {"slowfast", "multi_label"},
+            {"path_label", "multi_moments"},
+        ), other
     assert refused >= len(FORMATS) - 3
 
 
@@ -87,6 +92,41 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             {},
             r"may be path_label .* or multi_label .*; as path_label: .*x.txt, line 41: expected PATH LABEL, one label",
         ),
+        (
+            {"x.txt": "a.mp4 5 10 3\nb.mp4 0 12 1\n"},
+            {},
+            "line 1: .* may be labels, or start, end .*2 of 2 lines have 3.*'a.mp4 5 10 3'",
+        ),
+        ({"x.txt": "a.mp4,5,10,3\nb.mp4,0,12,1\n"}, {}, "line 1: .* may be labels, or start, end and label"),
+        ({"x.txt": "a.mp4 1\nb.mp4 1 2 1\n"}, {}, r"line 2: .* may be labels, .*\(one is there twice\)"),
+        ({"x.txt": "a.mp4 1\nb.mp4 7 3 7\n"}, {"format": "multi_label"}, "line 2: .*7 is there twice"),
+        ({"x.txt": "a.mp4 0 1 0\nb.mp4 1 0 0\n"}, {}, "zeros and ones"),
+        ({"x.txt": "a.mp4 0 1 0\nb.mp4 1 0 0\n"}, {"format": "multi_label"}, r"line 1: .*look one-hot.*flatnonzero"),
+        ({"x.txt": "a.mp4 5 10 3\n" * 30 + "b.mp4 0 12\n"}, {}, "line 1: .*start, end .*30 of 31 lines have 3"),
+        ({"x.txt": "a b 2\nc 1\n3 total\n"}, {"format": "path_label"}, "line 3: .*number as label.*delete it"),
+        ({"x.txt": "a.mp4 [1, 3]\nb.mp4 [2]\n"}, {}, r"line 1: expected a label, not a list .*got '\[1, 3\]'"),
+        ({"x.txt": "a.mp4 run\nb.mp4 ['b']\n"}, {}, "line 2: expected a label, not a list .*labels="),
+        ({"x.csv": "a.mp4,3,3\n"}, {}, "may be multi_label .* or slowfast .*3 is there twice"),
+        ({"x.txt": "a.mp4 2\nb.mp4 run\nc.mp4 3\n"}, {}, r"line 2: expected a number as label, as in line 1 \(2\)"),
+        ({"x.txt": "a.mp4 run\nb.mp4 3\nc.mp4 a b\n"}, {}, r"line 2: expected a word as label, as in line 1 \(run\)"),
+        ({"x.txt": "path label\na 2\n"}, {"format": "path_label"}, "line 1: .*delete this line, or write it"),
+        ({"x.csv": "sep=;\npath;label\na.mp4;b;c\n"}, {}, "line 3: 3 fields, but the header has 2"),
+        ({"x.csv": "path;start;end\na.mp4;1,5;2\n"}, {}, r"line 2: .*must be seconds .*got 1,5; write 1.5\)"),
+        (
+            {"x.txt": "run,a.mp4\nsit,b.mp4\n", "a.mp4": "", "b.mp4": ""},
+            {},
+            "line 1: .*file a.mp4, .*is the label first",
+        ),
+        ({"x.txt": "3 a.mp4\n4 b.mp4\n", "a.mp4": "", "b.mp4": ""}, {}, "line 1: expected the path first; .*'3 a.mp4'"),
+        ({"x.txt": "d41d8  a b.mp4\n", "a b.mp4": ""}, {}, "line 1: expected the path first; there is a file a b.mp4"),
+        ({"x.txt": "12\tc/a.mp4\n", "c/a.mp4": ""}, {}, "line 1: expected the path first; there is a file c/a.mp4"),
+        (
+            {"x.txt": "a.mp4  Abuse  165  240  -1  -1\n"},
+            {},
+            r"line 1: .*several values, some of them numbers, got 'a.mp4 ",
+        ),
+        ({"x.txt": "b.mp4 run\na.mp4 1.5 3.5 2\n"}, {}, "line 2: .*several values, some of them numbers"),
+        ({"x.txt": "a.mp4 walk 0\nb.mp4 run 1\n"}, {}, "line 1: .*several values.*format='path_label' reads"),
         (
             {"x.txt": "a.mp4 1\nb.mp4\n"},
             {},
@@ -127,6 +167,11 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             {"x.txt": UCF, "classInd.txt": "1 Walk\n"},
             {},
             "line 1: expected a class of classInd.txt as the video's folder, got 'Apply'",
+        ),
+        (
+            {"x.txt": "a.avi,1.0\nb.avi,3\nc.avi,-1\n", "classInd.txt": "1 Apply\n2 Walk\n3 Yo\n"},
+            {},
+            r"x.txt: label 1 may be number 1 of classInd.txt .*begins at 1 \('Apply'\), or index 1: .*says which",
         ),
         ({"wave_test_split1.txt": "a.avi 1\n"}, {}, r"need split='train1', 'test1', .*\(1\); got None"),
         ({"wave_test_split1.txt": "a.avi 1\n"}, {"split": "train"}, "got 'train'"),
@@ -279,6 +324,15 @@ def test_encodings_are_never_guessed(data, encoding, message, tmp_path):
         read(tmp_path / "x.txt", encoding=encoding)
 
 
+def test_text_in_parquet_that_is_not_utf8(tmp_path):
+    column = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(np.array([0, 4], "<i4")), pa.py_buffer(b"caf\xe9")]
+    )
+    pq.write_table(pa.table({"path": ["a.mp4"], "label": column}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="x.parquet cannot be read as Parquet: .*UTF8"):
+        read(tmp_path / "x.parquet")
+
+
 def test_bytes_of_a_path_stay_what_they_are(tmp_path):
     """They are the file's name, in whatever it is written."""
     (tmp_path / "x.txt").write_bytes(b"caf\xe9 a.mp4 3\n")
@@ -295,18 +349,18 @@ def random_name(rng):
     return "/".join(folders).replace("::", ":") + str(rng.choice([".mp4", ".AVI", ".webm"]))
 
 
-@pytest.mark.parametrize("separator", [" ", "  ", "\t", ",", ", ", ";", "::"])
+@pytest.mark.parametrize("separator", [" ", "  ", "\t", ",", ", ", ";", "|", "::"])
 @pytest.mark.parametrize("seed", range(5))
 def test_any_list_of_paths(seed, separator, tmp_path):
     rng = np.random.default_rng((seed, len(separator), ord(separator[0])))
     names = [random_name(rng) for _ in range(30)]
     counts = [1] * 30 if seed % 2 else rng.integers(1, 4, 30).tolist()
-    labels = [rng.integers(0, 50, count).tolist() for count in counts]
+    labels = [rng.choice(50, count, replace=False).tolist() for count in counts]
     text = "".join(separator.join((name, *map(str, row))) + "\n" for name, row in zip(names, labels, strict=True))
     (tmp_path / "x.txt").write_text(text, encoding=["utf-8", "utf-8-sig", "utf-16"][seed % 3])
     rows, classes, listing = read(tmp_path / "x.txt")
     assert [row[0] for row in rows] == names
-    assert [row[3] for row in rows] == [tuple(dict.fromkeys(row)) for row in labels]
+    assert [row[3] for row in rows] == [tuple(row) for row in labels]
     assert len(classes) == max(map(max, labels)) + 1 and listing.several == (max(counts) > 1)
 
 
@@ -463,10 +517,97 @@ def test_classes_of_training(numbered, tmp_path):
     assert "no line has a label: samples are unlabelled" in test.remarks
 
 
+def test_numbers_beside_classind_that_are_told(numbered, tmp_path):
+    """Numbers that may begin at 0 or at 1: indices with format=, numbers of the file with classes=."""
+    write(tmp_path, {"t.txt": "even/00.mp4 1\nodd/01.mp4 2\n", "classInd.txt": "1 Apply\n2 Walk\n3 Yo\n"})
+    rows, classes, _ = read(tmp_path / "t.txt", format="path_label")
+    assert [row[3] for row in rows] == [(1,), (2,)] and classes == ("0", "1", "2")
+    given = {"classes": tmp_path / "classInd.txt", "root": numbered, "progress": False}
+    manifest = dv.scan(tmp_path / "t.txt", **given)
+    assert manifest.labels.tolist() == [0, 1] and manifest.classes == ("Apply", "Walk", "Yo")
+    assert f"numbers of {tmp_path}/classInd.txt begin at 1: label 1 is class 'Apply'" in manifest.remarks
+    write(tmp_path, {"t.txt": "even/00.mp4 0\nodd/01.mp4 2\n"})
+    rows, _, _ = read(tmp_path / "t.txt")  # 0 tells
+    assert [row[3] for row in rows] == [(0,), (2,)]
+    with pytest.raises(ValueError, match="line 1: label '0' is not among the 3 classes"):
+        dv.scan(tmp_path / "t.txt", **given)
+
+
+def test_a_separator_of_labels_that_is_in_none(tmp_path):
+    write(tmp_path, {"t.txt": "a.mp4 run\nb.mp4 sit\n", "u.txt": "a.mp4 run;sit\nb.mp4 sit\n"})
+    told = "multi_label=';' is in no label: no sample has several from one line"
+    assert told in read(tmp_path / "t.txt", multi_label=";")[2].warnings
+    rows, _, listing = read(tmp_path / "u.txt", multi_label=";")
+    assert [row[3] for row in rows] == [(0, 1), (1,)] and told not in listing.warnings
+
+
+def test_absolute_paths_in_ucf101(tmp_path):
+    """Outside of the root, and one of two files of this name in it."""
+    name = "v_Apply_g08_c01.avi"
+    write(tmp_path, {"lists/classInd.txt": "1 Apply\n", f"x/Apply/{name}": "", f"lists/1/Apply/{name}": ""})
+    write(tmp_path / "lists", {f"2/Apply/{name}": "", "t.txt": f"{tmp_path}/x/Apply/{name} 1\n2/Apply/{name} 1\n"})
+    rows, classes, _ = read(tmp_path / "lists" / "t.txt")
+    assert [row[0] for row in rows] == [f"{tmp_path}/x/Apply/{name}", f"2/Apply/{name}"] and classes == ("Apply",)
+
+
+def test_numbers_and_words_in_a_format_that_is_named(tmp_path):
+    write(tmp_path, {"t.txt": "a.mp4 2\nb.mp4 run\n"})
+    rows, classes, _ = read(tmp_path / "t.txt", format="path_label")
+    assert [row[3] for row in rows] == [(0,), (1,)] and classes == ("2", "run")
+
+
+def test_lines_of_separators_are_counted(tmp_path):
+    write(tmp_path, {"t.csv": "path;label\na.mp4;run\n;\n; \n\n", "u.csv": "path;label\na.mp4;run\n\n"})
+    assert "lines that are separators alone, left out: 2" in read(tmp_path / "t.csv")[2].warnings
+    assert not read(tmp_path / "u.csv")[2].warnings
+
+
+def test_paths_that_end_as_other_files(tmp_path):
+    """Files that are there are taken, though what is after their first space is one too."""
+    write(tmp_path, {"t.txt": "a b.mp4\nc b.mp4\n", "a b.mp4": "", "b.mp4": ""})
+    assert [row[0] for row in read(tmp_path / "t.txt")[0]] == ["a b.mp4", "c b.mp4"]
+    write(tmp_path, {"t.txt": f"{'x' * 300} b.mp4\nd{'x' * 300}.mp4\n"})  # longer than names can be
+    assert len(read(tmp_path / "t.txt")[0]) == 2
+
+
+@pytest.mark.parametrize("name", ["path_label", "ucf101", "table"])
+def test_formats_of_files_for_a_folder(name, tmp_path):
+    write(tmp_path, {"a/b.mp4": ""})
+    with pytest.raises(ValueError, match=rf"is a folder, but format='{name}' \(.*\) is of a file: name the file$"):
+        read(tmp_path, format=name)
+
+
+@pytest.mark.parametrize(
+    "path, told",
+    [
+        ("sub\\a.mp4", "paths with backslashes, which are part of names here"),
+        ("~/a.mp4", "paths that begin with ~, which is no home folder here"),
+        ("x%20y.mp4", "paths with % and two digits, as URLs have them"),
+        ("https://x.org/a.mp4", "paths that are URLs, which are not read"),
+    ],
+)
+def test_paths_that_are_not_there_as_they_are_written(path, told, tmp_path):
+    write(tmp_path, {"t.csv": f"path,label\n{path},x\n", "a.txt": f"{path} 3\n"})
+    for name in ("t.csv", "a.txt"):
+        said = [text for text in read(tmp_path / name)[2].warnings if text.startswith(told)]
+        assert len(said) == 1 and said[0].endswith(f", such as {path}")
+    if "//" not in path:
+        write(tmp_path, {path: ""})
+        assert not read(tmp_path / "t.csv")[2].warnings  # a name may be so
+
+
+def test_one_label_in_each_line_read_as_several(tmp_path):
+    """As of validation, where training has several."""
+    write(tmp_path, {"t.txt": "a.mp4 1\nb.mp4 0\n"})
+    rows, classes, listing = read(tmp_path / "t.txt", format="multi_label")
+    assert [row[3] for row in rows] == [(1,), (0,)] and classes == ("0", "1") and listing.several
+
+
 def test_videos_that_metadata_does_not_name_are_told(tmp_path):
     write(tmp_path, {"metadata.csv": "file_name\n./a.mp4\n", "a.mp4": "", "b/c.mp4": ""})
     _, _, listing = read(tmp_path)
-    assert listing.warnings == ("videos that the metadata does not name, left out: 1 (b/c.mp4)",)
+    told = ("the metadata gives no labels", "videos that the metadata does not name, left out: 1 (b/c.mp4)")
+    assert listing.warnings == told
 
 
 def test_folders_of_frames_are_understood(tmp_path):
@@ -523,3 +664,27 @@ def test_splits_in_one_file(name, tmp_path):
     assert [row[0][0] for row in said] == ["v", "u"] and len(listing.own) == 2
     with pytest.raises(ValueError, match="split must be one of train, val, got 'test'"):
         read(tmp_path / name, split="test")
+
+
+PIECES = (b",", b";", b" ", b"\t", b'"', b"\n", b"\0", b"\xe9", b"-1", b"nan", b"9" * 30, b"[", b"}", b"::", b".mp4")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_damaged_lists_are_refused_with_their_name(seed, tmp_path):
+    """Bytes of a list, or of a file beside it, are removed, added and changed: what is not read is a ValueError."""
+    rng = np.random.default_rng(seed)
+    names = [name for name, (_, example) in EXAMPLES.items() if any(example.files.values())]
+    for i in range(60):
+        form, example = EXAMPLES[str(rng.choice(names))]
+        files = {name: data if isinstance(data, bytes) else data.encode() for name, data in example.files.items()}
+        damaged = str(rng.choice([name for name, data in files.items() if data]))
+        data = bytearray(files[damaged])
+        for at in rng.integers(0, len(data), rng.integers(1, 4)).tolist():
+            piece = PIECES[rng.integers(len(PIECES))]
+            data[at : at + int(rng.integers(0, 9))] = piece if rng.random() < 0.7 else b""
+        folder = write(tmp_path / str(i), files | {damaged: bytes(data)})
+        options = dict(example.options) | ({"format": form} if rng.random() < 0.3 else {})
+        try:
+            read(folder / example.list, **options)
+        except ValueError as error:
+            assert str(folder) in str(error) or str(error).startswith("scan: "), error

@@ -144,7 +144,7 @@ def _add_scan(commands: Any) -> None:
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     add_lists(scan)
     scan.add_argument(
-        "--root", metavar="DIR", help="folder that the list's paths are relative to (default: the list's)"
+        "--root", metavar="DIR", help="folder that the list's paths or videos are in (default: the list's)"
     )
     scan.add_argument(
         "--like", metavar="MANIFEST", help="take the classes of this manifest: --like train.parquet for validation"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 KINETICS = ("youtube_id", "time_start", "time_end")  # and label, which files for testing may lack
@@ -70,9 +70,10 @@ def read_header(
         ValueError: a column is there twice, there is none with paths, or ``label_columns`` are not there.
     """
     twice = sorted({name for name in columns if columns.count(name) > 1})
+    path = path_column(columns)
     if twice:
-        raise ValueError(f"{place}: the header has {', '.join(twice)} more than once")
-    path = _find(columns, _PATHS)
+        hint = "" if path else _header_hint(columns)
+        raise ValueError(f"{place}: the header has {', '.join(twice)} more than once{hint}")
     if path is None and needs_path and not set(KINETICS) <= set(columns):
         raise ValueError(
             f"{place}: the header must have path[, label, start, end] or label, {', '.join(KINETICS)}; it has "
@@ -89,6 +90,11 @@ def read_header(
         start, end, in_frames = _find(free, _FIRST_FRAMES), _find(free, _LAST_FRAMES), True
     spelled = {plain(name) for name in (start, end) if name}
     return Header(path, labels, start, end, in_frames and bool(spelled), spelled == {"time_start", "time_end"})
+
+
+def path_column(columns: Iterable[str]) -> str | None:
+    """The column with paths, or None."""
+    return _find(list(columns), _PATHS)
 
 
 def _header_hint(columns: Sequence[str]) -> str:

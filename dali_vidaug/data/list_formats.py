@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from dali_vidaug.data import (
@@ -28,6 +31,7 @@ FORMATS = {
     for form in (
         Format("table", "CSV or Parquet with a column of paths", list_tables.fits_table, list_tables.read_table),
         Format("jsonl", "JSON Lines with paths", list_tables.fits_jsonl, list_tables.read_jsonl),
+        Format("folder", "a folder for each class", lambda source: False, list_tables.read_folder),
         Format("videofolder", "Hugging Face's VideoFolder", list_tables.fits_videofolder, list_tables.read_videofolder),
         Format("path_label", "lines PATH LABEL", list_paths.fits_path_label, list_paths.read_path_label),
         Format("multi_label", "lines PATH LABEL LABEL ...", list_paths.fits_multi_label, list_paths.read_multi_label),
@@ -51,6 +55,15 @@ FORMATS = {
     )
 }  # fmt: skip
 
+_LOOKED_FOR = 20  # paths
+_ODD_PATHS = (
+    (re.compile(r"^\w{2,}://"), "paths that are URLs, which are not read: download the files"),
+    (re.compile(r"^[^/]*\\"), "paths with backslashes, which are part of names here: write / between folders"),
+    (re.compile(r"^~"), "paths that begin with ~, which is no home folder here: write the folder, or root="),
+    (re.compile(r"%[0-9A-Fa-f]{2}"), "paths with % and two digits, as URLs have them: write the characters"),
+)
+_OF_FOLDERS = ("folder", "videofolder", "hmdb51")
+
 
 def list_videos(path: Path, root: Path | None = None, options: Options | None = None) -> Listing:
     """Read a folder, a list file, or one video. Arguments and errors as of ``scan``."""
@@ -73,8 +86,22 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
         said = f"the list is read as {form.name}: {form.what}"
         told = source.text.encoding if source.text else None
         listing = listing._replace(notes=(said + (f", in {told}" if told else ""), *listing.notes))
+        if source.text and source.text.num_empty:
+            empty = f"lines that are separators alone, left out: {source.text.num_empty}"
+            listing = listing._replace(warnings=(*listing.warnings, empty))
+    if form is not None:
+        listing = listing._replace(warnings=(*listing.warnings, *_odd_paths(listing)))
     _refuse_unused(path, form.name if form else "a folder", options, source.used)
     return listing
+
+
+def _odd_paths(listing: Listing) -> Iterator[str]:
+    """A sentence on each kind of path that is not there and is written as for another program."""
+    for pattern, told in _ODD_PATHS:
+        odd = [entry.path for entry in listing.entries if entry.error is None and pattern.search(entry.path)]
+        lost = [name for name in odd[:_LOOKED_FOR] if not os.path.exists(listing.root / name)]  # noqa: PTH110
+        if lost:
+            yield f"{told}, such as {lost[0]}"
 
 
 def _open(path: Path, root: Path | None, options: Options) -> Source:
@@ -116,6 +143,10 @@ def _choose(source: Source) -> Format | None:
     wanted = source.options.format
     if wanted is not None:
         form = FORMATS[wanted]
+        if source.path.is_dir() and wanted not in _OF_FOLDERS:
+            raise ValueError(
+                f"{source.path} is a folder, but format={wanted!r} ({form.what}) is of a file: name the file"
+            )
         alike = [other.name for other in forms]
         if form in forms or not forms or _is_variant(wanted, alike):
             return form
@@ -131,7 +162,7 @@ def _choose(source: Source) -> Format | None:
 
 def _is_variant(wanted: str, alike: list[str]) -> bool:
     """Whether a format is another way to read a list that is recognised as something else."""
-    return wanted == "charades_segments" and alike == ["charades"]
+    return wanted == "folder" or (wanted, *alike) in (("charades_segments", "charades"), ("multi_label", "path_label"))
 
 
 def _agreed(source: Source, forms: list[Format]) -> Format:

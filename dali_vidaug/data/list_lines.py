@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from dali_vidaug.data.folder import is_video_name
+from dali_vidaug.data.header import looks_like_label, path_column
 from dali_vidaug.data.labels import whole_number
 from dali_vidaug.data.list_source import Source
 from dali_vidaug.data.names import is_utf8, store_name
 
-_SEPARATORS = ("::", "\t", ",", ";", " ")
+_SEPARATORS = ("::", "\t", ",", ";", "|", " ")
 _LOOKED_AT = 50  # lines, to find the separator
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"(.*)', re.DOTALL)
 
@@ -82,11 +83,14 @@ def read_lines(source: Source, expected: str) -> Iterator[Line]:
     if not separator:
         number, line = source.lines[0] if source.lines else (1, "")
         source.refuse(number, f"{expected}, whose path ends like a video", line)
+    empty = _parted(source)[2]
     for number, line in source.lines:
         parted = _part(line, separator, any_name)
         if parted is None:
             source.refuse(number, f"{expected}, separated by {separator!r} as above", line)
-        path, fields = parted
+        path, fields = parted[0], parted[1][: len(parted[1]) - empty]
+        if any_name and number == source.lines[0][0] and path_column([path]) and any(map(looks_like_label, fields)):
+            source.refuse(number, f"{expected}; delete this line, or write it and others as CSV: path,label", line)
         if not all(map(is_utf8, fields)) and source.text is not None:
             source.text.check_utf8(number, "a label", "".join(fields))
         yield Line(number, store_name(path), fields)
@@ -112,13 +116,21 @@ def fields_of(source: Source) -> list[tuple[str, ...]]:
     return _parted(source)[1]
 
 
-def _parted(source: Source) -> tuple[str, list[tuple[str, ...]]]:
+def _parted(source: Source) -> tuple[str, list[tuple[str, ...]], int]:
+    """The separator, the fields of each line, and how many empty ones at the end of all lines are left out."""
     if source.parted is None:
         is_json = not source.lines or source.lines[0][1].startswith("{") or source.json is not None
         separator = None if is_json else _find_separator(source)
         parts = (_part(line, separator, False) for _, line in source.lines) if separator else ()
-        source.parted = separator or "", [part[1] for part in parts if part]
+        rows = [part[1] for part in parts if part]
+        empty = min((_empty_end(row) for row in rows if row), default=0)
+        source.parted = separator or "", [row[: len(row) - empty] for row in rows], empty
     return source.parted
+
+
+def _empty_end(row: tuple[str, ...]) -> int:
+    """How many fields at the end are empty."""
+    return next((i for i, value in enumerate(reversed(row)) if value), len(row))
 
 
 def are_numbers(fields: Sequence[str]) -> bool:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, no_columns, plural
 from dali_vidaug.data.found import Found, VideoFinder
-from dali_vidaug.data.header import read_header
+from dali_vidaug.data.header import path_column
 from dali_vidaug.data.list_text import Text
 from dali_vidaug.data.lists import Rows, read_csv, read_parquet, with_own_columns
 from dali_vidaug.data.names import restore_name
@@ -43,7 +43,7 @@ class Source:
         text: of a text file; None for a folder and for Parquet.
         parquet: whether it is a Parquet file.
         used: names of the options that the format has used.
-        parted: of a list of paths, what ``list_lines`` found: the separator, and the fields of each line.
+        parted: of a list of paths, what ``list_lines`` found: see ``_parted`` there.
     """
 
     path: Path
@@ -52,7 +52,7 @@ class Source:
     text: Text | None = None
     parquet: bool = False
     used: set[str] = field(default_factory=set)
-    parted: tuple[str, list[tuple[str, ...]]] | None = None
+    parted: tuple[str, list[tuple[str, ...]], int] | None = None
 
     @cached_property
     def rows(self) -> Rows:
@@ -77,9 +77,11 @@ class Source:
 
     @property
     def _delimiter(self):
-        """What separates the values of a table: a tab or a semicolon where its header has no comma."""
+        """What separates the values of a table: a tab, a semicolon or a bar where its header has no comma."""
+        if self.text and self.text.separator:
+            return self.text.separator
         header = self.lines[0][1] if self.lines else ""
-        return next((mark for mark in ("\t", ";") if mark in header and "," not in header), ",")
+        return next((mark for mark in ("\t", ";", "|") if mark in header and "," not in header), ",")
 
     @cached_property
     def videos(self) -> VideoFinder:
@@ -153,10 +155,7 @@ class Source:
 
 def has_paths(columns: Iterable[str]) -> bool:
     """Whether one of these columns has paths."""
-    try:
-        return read_header("", list(columns), needs_path=False).path is not None
-    except ValueError:  # a column is there twice, which the reader of tables says
-        return True
+    return path_column(columns) is not None
 
 
 def seconds(place: str, name: str, value: Any) -> float | None:

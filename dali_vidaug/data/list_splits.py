@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
-from dali_vidaug.data.list_source import LabelRows, Source, entry_of, make_listing
+from dali_vidaug.data.labels import is_missing, whole_number
+from dali_vidaug.data.list_source import LabelRows, Source, entry_of, make_listing, path_entry
 from dali_vidaug.data.list_text import read_text
 
-_UCF = re.compile(r"((?:.*/)?([^/\s]+)/v_[^/\s]+_g\d+_c\d+(?:\.\w+)?)(?:\s+(\d+))?")
+_UCF = re.compile(r"((?:.*/)?([^/\s]+)/v_[^/\s]+_g\d+_c\d+(?:\.\w+)?)(?:(?:\s+|\s*[,;]\s*)(\d+))?")
 _HMDB_FILE = re.compile(r"(.+)_test_split([123])\.txt")
 _HMDB = re.compile(r"(.+\.\w{2,5})\s+([012])")
 _HMDB_USE = {"1": "train", "2": "test"}
@@ -53,10 +56,31 @@ def _read_class_ind(source: Source) -> dict[str, int] | None:
     return numbers
 
 
+def refuse_numbers_from_1(source: Source, labels: Sequence[str]) -> None:
+    """Refuse numbers that may be those of classInd.txt beside the list, and may be indices.
+
+    Raises:
+        ValueError: none is 0 or above the number of classes, and folders do not tell that they count from 0.
+    """
+    values = [whole_number(label) for label in labels if not is_missing(label)]
+    numbers = [value for value in values if value is not None]
+    classes = _read_class_ind(source) if numbers and not source.options.classes_given else None
+    if classes is None or min(numbers) < 1 or max(numbers) > len(classes) or len(numbers) < len(values):
+        return
+    if all(match and classes.get(match[2], 0) == int(match[3] or 0) + 1 for match in _ucf_lines(source)):
+        return
+    name = next(name for name, number in classes.items() if number == numbers[0])
+    raise ValueError(
+        f"{source.path}: label {numbers[0]} may be number {numbers[0]} of classInd.txt beside it, which begins at 1 "
+        f"({name!r}), or index {numbers[0]}: classes= with that file, or format='path_label', says which"
+    )
+
+
 def read_ucf101(source: Source) -> Listing:
     """Read trainlist01.txt or testlist01.txt of UCF101, with classInd.txt beside it.
 
-    The class of a video is its folder; the number after it, which counts from 1, must agree with that.
+    A path is taken as it is written if there is such a file; else the video is looked for below the root. The class of
+    a video is its folder; the number after it, which counts from 1, must agree with that.
 
     Raises:
         ValueError: classInd.txt is missing, or a line contradicts it.
@@ -77,7 +101,10 @@ def read_ucf101(source: Source) -> Listing:
             source.refuse(number, "a class of classInd.txt as the video's folder", name)
         if index is not None and int(index) != classes[name]:
             source.refuse(number, f"{classes[name]}, the number of {name} in classInd.txt", int(index))
-        entries.append(entry_of(source.videos.find([path.rsplit("/", 1)[-1]], name, True), source.place(number)))
+        if os.path.isfile(source.root / path):  # noqa: PTH113 (names may be too long)
+            entries.append(path_entry(path, source.place(number)))
+        else:
+            entries.append(entry_of(source.videos.find([path.rsplit("/", 1)[-1]], name, True), source.place(number)))
         labels.append((name,))
     names = tuple(sorted(classes, key=lambda name: classes[name]))
     notes = [f"classes in the order of classInd.txt: {len(names)}; the class of a video is its folder"]

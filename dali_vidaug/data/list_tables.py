@@ -21,6 +21,7 @@ from dali_vidaug.data.lists import Rows, list_rows
 from dali_vidaug.data.names import store_name
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_LARGE = 1 << 63  # a number that Arrow has no type for
 _FILE_NAME = re.compile(r"(.*_)?file_name")
 _SPLITS = {  # how folders of splits may be named, as Hugging Face has it
     "train": ("train", "training"),
@@ -46,6 +47,17 @@ def read_table(source: Source) -> Listing:
 def _from_rows(source: Source, rows: Rows) -> Listing:
     multi_label, columns = source.option("multi_label"), source.option("label_columns")
     return list_rows(source.path, source.root, rows, multi_label, columns)
+
+
+def read_folder(source: Source) -> Listing:
+    """Read a folder whose sub-folders are the classes, whatever lists are in it.
+
+    Raises:
+        ValueError: it is no folder.
+    """
+    if not source.path.is_dir():
+        source.refuse(None, "a folder", "a file")
+    return list_folder(source.path)
 
 
 def _objects(source: Source) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -101,7 +113,7 @@ def _json_rows(source: Source) -> Rows:
         elif kinds == {list}:
             lists = [None if value is None else [str(part) for part in value] for value in values]
             columns[key] = pa.array(lists, pa.list_(pa.string()))
-        elif kinds <= {int, float} or kinds == {bool}:
+        elif kinds == {bool} or (kinds <= {int, float} and all(abs(value or 0) < _LARGE for value in values)):
             columns[key] = pa.array(values)
         else:  # objects, or values of several kinds
             texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
@@ -181,7 +193,8 @@ def read_videofolder(source: Source) -> Listing:
     if names[0] != "file_name":
         table = table.rename_columns(["file_name" if name == names[0] else name for name in table.column_names])
     listing = _from_rows(source, Rows(table, rows.places))
-    return listing._replace(warnings=(*listing.warnings, *_not_named(listing)))
+    unlabelled = () if any(map(any, listing.labels.values())) else ("the metadata gives no labels",)
+    return listing._replace(warnings=(*listing.warnings, *unlabelled, *_not_named(listing)))
 
 
 def _not_named(listing: Listing) -> Iterator[str]:

@@ -6,6 +6,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le", "UTF-16"),
     (codecs.BOM_UTF16_BE, "utf-16-be", "UTF-16"),
 )
+_SEPARATOR = re.compile(r"sep=([,;|\t])[ \t]*[\r\n]+", re.IGNORECASE)
+_EMPTY = re.compile(r"^[ \t]*[,;|][ \t,;|]*\r?$", re.MULTILINE)
 OTHER_ENCODING = "save it as UTF-8, or say what it is, such as encoding='latin-1'"
 
 
@@ -41,9 +44,21 @@ class Text:
 
     @cached_property
     def lines(self) -> list[tuple[int, str]]:
-        """The lines that are not empty, each with its number, without spaces around them."""
+        """The lines that are not empty, nor separators alone, each with its number, without spaces around them."""
         lines = enumerate(self.text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1)
-        return [(number, line.strip()) for number, line in lines if line.strip()]
+        found = [(number, line.strip()) for number, line in lines if line.strip(" \t\v\f,;|")]
+        return found[1:] if self.separator else found
+
+    @cached_property
+    def separator(self) -> str | None:
+        """What separates values by the first line, where that is Excel's ``sep=;``."""
+        found = _SEPARATOR.match(self.text)
+        return found[1] if found else None
+
+    @cached_property
+    def num_empty(self) -> int:
+        """How many lines are separators alone, as those that spreadsheets write below their last row."""
+        return len(_EMPTY.findall(self.text))
 
     def first_row(self, delimiter: str = ",") -> list[str]:
         """The first row of a CSV file; empty where it cannot be read."""
@@ -53,18 +68,23 @@ class Text:
             return []
 
     def rows(self, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-        """The rows of CSV that are not empty, each with the number of its last line.
+        """The rows of CSV that have a value, each with the number of its last line; ``separator`` is not one.
 
         Raises:
             ValueError: it is not CSV.
         """
-        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+        lines = io.StringIO(self.text, newline="")
+        first = 0
+        if self.separator:
+            delimiter, first = self.separator, 1
+            lines.readline()
+        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
             for row in reader:
-                if row:
-                    yield reader.line_num, row
+                if any(value.strip() for value in row):
+                    yield reader.line_num + first, row
         except csv.Error as error:
-            raise ValueError(f"{self.place(reader.line_num)} cannot be read as CSV: {error}") from error
+            raise ValueError(f"{self.place(reader.line_num + first)} cannot be read as CSV: {error}") from error
 
     @cached_property
     def json(self) -> Any:

@@ -65,7 +65,8 @@ def read_parquet(path: Path) -> Rows:
     """
     try:
         table = pq.ParquetFile(path).read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)  # text that is not UTF-8
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
     if is_manifest(path):
         raise ValueError(

@@ -8,6 +8,7 @@ that meet share no frame and lose none. Seconds count from the video's first fra
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -50,7 +51,9 @@ def read_seconds(text: str | None) -> float | None:
     try:
         value = float(seconds)
     except ValueError:
-        raise ValueError(f"got {text}") from None
+        decimal = seconds.replace(",", ".", 1)
+        hint = f"; write {decimal}" if re.fullmatch(r"\s*\d+,\d+\s*", seconds) else ""
+        raise ValueError(f"got {text}{hint}") from None
     if not math.isfinite(value):
         raise ValueError(f"got {text}")
     for i, part in enumerate(reversed(larger)):
