@@ -200,7 +200,7 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         (
             {"t.json": '{"database": {"v": {"subset": "training"}}}'},
             {"split": "train"},
-            "split must be one of training, got 'train'",
+            "split must be one of training, got 'train'; is it 'training'[?]",
         ),
         ({"t.json": '[{"vid_name": "a", "label": 48}]'}, {}, "item 0: expected a vid_name, and a label of 0 to 47"),
         (
@@ -537,6 +537,53 @@ def test_splits_in_one_file(name, tmp_path):
     assert [row[0][0] for row in said] == ["v", "u"] and len(listing.own) == 2
     with pytest.raises(ValueError, match="split must be one of train, val, got 'test'"):
         read(tmp_path / name, split="test")
+
+
+SPLITS = [("train/a.mp4", "yoga", "train"), ("val/b.mp4", "run", "val"), ("train/c.mp4", "sit", "train")]
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "set", "partition", None])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "metadata.csv", "metadata.parquet", ""])
+def test_splits_of_tables(name, column, tmp_path):
+    """A column, or the folder in the root, says the split; a class that a split lacks keeps its place."""
+    path, column = "file_name" if "metadata" in name or not name else "path", column or "split"
+    rows = [{path: p, "label": c, column: s} for p, c, s in SPLITS]
+    lines = [",".join(row.values()) for row in rows]
+    text = "\n".join([",".join(rows[0]), *lines])
+    if name == "t.jsonl":
+        text = "\n".join(map(json.dumps, rows))
+    if name == "metadata.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    else:
+        write(tmp_path, {name or "metadata.csv": text})
+    said, classes, listing = read(tmp_path / name)
+    assert [row[3] for row in said] == [(2,), (0,), (1,)] and classes == ("run", "sit", "yoga")
+    assert "several splits, of which all rows are taken: train 2, val 1; split= takes one" in listing.warnings
+    assert not any("not used" in note for note in listing.notes)
+    said, classes, listing = read(tmp_path / name, split="train")
+    assert [(row[0], row[3]) for row in said] == [("train/a.mp4", (2,)), ("train/c.mp4", (1,))]
+    assert classes == ("run", "sit", "yoga") and not any("splits" in warning for warning in listing.warnings)
+    assert listing.own.column(column).to_pylist() == ["train", "train"]
+    with pytest.raises(ValueError, match="split must be one of train, val, got 'valid'; is it 'val'[?]"):
+        read(tmp_path / name, split="valid")
+
+
+def test_splits_of_tables_are_told_by_folders(tmp_path):
+    """Without a column: Hugging Face's names of splits too. Rows of no split, and numbers of classes, are told."""
+    write(tmp_path, {"metadata.csv": "file_name,label\n./train/a.mp4,0\nval/b.mp4,3\nother/c.mp4,1\n"})
+    told = "several splits, of which all rows are taken: train 1, val 1; split= takes one"
+    assert told in read(tmp_path)[2].warnings
+    for split in ("val", "validation"):
+        said, classes, listing = read(tmp_path, split=split)
+        assert said == [("val/b.mp4", None, None, (3,))] and classes == ("0", "1", "2", "3")
+        assert "rows that are of no split, left out: 1 of 3" in listing.warnings
+    assert read(tmp_path, split="train")[1] == ("0", "1", "2", "3")
+    write(tmp_path, {"t.csv": "path,verb,noun,split\na.mp4,cut,egg,a\nb.mp4,add,salt,b\n"})
+    rows, classes, _ = read(tmp_path / "t.csv", split="a", label_columns=("verb", "noun"))
+    assert rows[0][3] == (1, 2) and classes == ("verb=add", "verb=cut", "noun=egg", "noun=salt")
+    write(tmp_path, {"n.csv": "path,split\na.mp4,\n"})
+    with pytest.raises(ValueError, match="n.csv: split must be one of none, since no row has one, got 'a'"):
+        read(tmp_path / "n.csv", split="a")
 
 
 PIECES = (b",", b";", b" ", b"\t", b'"', b"\n", b"\0", b"\xe9", b"-1", b"nan", b"9" * 30, b"[", b"}", b"::", b".mp4")

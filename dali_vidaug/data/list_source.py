@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -141,14 +142,22 @@ class Source:
         Raises:
             ValueError: no row is of that split.
         """
-        names, wanted = list(dict.fromkeys(name for name in splits if name)), self.option("split")
+        names, wanted = Counter(name for name in splits if name), self.option("split")
         if wanted is None:
-            counts = ", ".join(f"{name} {splits.count(name)}" for name in names)
-            told = [f"several splits, of which all rows are taken: {counts}; split= takes one"] if names[1:] else []
+            counts = name_some([f"{name} {count}" for name, count in names.items()], 10)
+            told = (
+                [f"several splits, of which all rows are taken: {counts}; split= takes one"] if len(names) > 1 else []
+            )
             return [True] * len(splits), told
         if wanted not in names:
-            raise ValueError(f"{self.path}: split must be one of {', '.join(names) or 'none'}, got {wanted!r}")
-        return [name == wanted for name in splits], []
+            alike = [name for name in names if name.lower()[:2] == wanted.lower()[:2]]
+            raise ValueError(
+                f"{self.path}: split must be one of {name_some([*names], 10) or 'none, since no row has one'}, got {wanted!r}"
+                f"{f'; is it {alike[0]!r}?' if len(alike) == 1 else ''}"
+            )
+        without = sum(not name for name in splits)
+        told = [f"rows that are of no split, left out: {without} of {len(splits)}"] if without else []
+        return [name == wanted for name in splits], told
 
 
 def has_paths(columns: Iterable[str]) -> bool:

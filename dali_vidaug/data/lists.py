@@ -77,9 +77,10 @@ def read_parquet(path: Path) -> Rows:
 
 
 def list_rows(
-    path: Path, root: Path, rows: Rows, multi_label: str | None = None, label_columns: Sequence[str] | None = None
-) -> Listing:
-    """Turn the rows of a list file into entries.
+    path: Path, root: Path, rows: Rows, multi_label: str | None = None, label_columns: Sequence[str] | None = None,
+    split: str | None = None,
+) -> Listing:  # fmt: skip
+    """Turn the rows of a list file into entries, whichever split they are of; ``split`` is the column that says it.
 
     Raises:
         ValueError: a value cannot be used; the message names its place.
@@ -101,10 +102,10 @@ def list_rows(
     warnings = [*suspect_columns(header, table), *_suspect_segments(header, entries)]
     if multi_label is not None:
         warnings += _suspect_multi_label(header, table, multi_label)
-    notes = [f"columns used: {', '.join(header.used)}"]
+    notes = [f"columns used: {', '.join((*header.used, *([split] if split else [])))}"]
     several = multi_label is not None or len(header.labels) > 1
     listing = Listing(root, entries, labels, own, several, False, tuple(warnings), tuple(notes))
-    return with_own_columns(path, listing, header.used)
+    return with_own_columns(path, listing, (*header.used, *([split] if split else [])))
 
 
 def with_own_columns(path: Path, listing: Listing, used: Sequence[str] = ()) -> Listing:

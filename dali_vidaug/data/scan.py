@@ -237,10 +237,8 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
     expected += [without] if without else []
     repeated = [*find_repeated(good, [entries[i] for i in positions])]
     others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
-    warnings = [
-        printable(text)
-        for text in (*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others)
-    ]
+    said_once = dict.fromkeys((*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others))
+    warnings = [*map(printable, said_once)]
     for text in warnings:
         log.warning("scan: %s", text)
     remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
