@@ -1,6 +1,7 @@
 """Labels: which number a class gets, from every way to write it; several labels; classes that are given."""
 
 import json
+import os
 import random
 import shutil
 
@@ -199,6 +200,22 @@ def test_rows_that_repeat_the_frames_of_others(grey, tmp_path, caplog):
     place = tmp_path / "list.csv"
     assert f"rows with the frames of an earlier row, but another label: 1 ({place}, line 4)" in caplog.text
     assert f"the frames and label of an earlier row, which count again: 2 ({place}, line 5, {place}, l" in caplog.text
+
+
+def test_one_file_by_several_names_repeats_its_frames(grey, tmp_path, caplog):
+    """Its path written in two ways, absolute, through a link to it and to its folder; a copy is another file."""
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a.mp4").write_bytes((grey / "0.mp4").read_bytes())
+    (tmp_path / "copy.mp4").write_bytes((grey / "0.mp4").read_bytes())
+    os.utime(tmp_path / "copy.mp4", ns=(0, (tmp_path / "v" / "a.mp4").stat().st_mtime_ns))
+    (tmp_path / "link.mp4").symlink_to("v/a.mp4")
+    (tmp_path / "w").symlink_to("v")
+    names = ["v/a.mp4", "./v//a.mp4", "v/../v/a.mp4", tmp_path / "v" / "a.mp4", "link.mp4", "w/a.mp4", "copy.mp4"]
+    for i, name in enumerate(names):
+        caplog.clear()
+        scan(write_list(tmp_path, ["v/a.mp4,walk", f"{name},run"], "path,label"))
+        told = "the frames of an earlier row, but another label: 1" in caplog.text
+        assert told == (i < 6), name
 
 
 def test_no_labels_although_classes_are_given(grey, tmp_path, caplog):

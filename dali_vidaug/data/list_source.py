@@ -152,8 +152,8 @@ class Source:
         if wanted not in names:
             alike = [name for name in names if name.lower()[:2] == wanted.lower()[:2]]
             raise ValueError(
-                f"{self.path}: split must be one of {name_some([*names], 10) or 'none, since no row has one'}, got {wanted!r}"
-                f"{f'; is it {alike[0]!r}?' if len(alike) == 1 else ''}"
+                f"{self.path}: split must be one of {name_some([*names], 10) or 'none, since no row has one'}, got "
+                f"{wanted!r}{f'; is it {alike[0]!r}?' if len(alike) == 1 else ''}"
             )
         without = sum(not name for name in splits)
         told = [f"rows that are of no split, left out: {without} of {len(splits)}"] if without else []

@@ -215,7 +215,8 @@ def _split_of(name: str) -> str | None:
 def read_videofolder(source: Source) -> Listing:
     """Read Hugging Face's VideoFolder: a file of metadata beside the videos, with ``file_name`` and other columns.
 
-    Of a folder with a folder for each split, or metadata of several, ``split`` says which; without metadata the folders in it are the classes.
+    Of a folder with a folder for each split, or metadata of several, ``split`` says which; without metadata the folders
+    in it are the classes.
 
     Raises:
         ValueError: there is no ``file_name``, or there are several splits and ``split`` does not say which.

@@ -235,7 +235,7 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
     expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
     without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
     expected += [without] if without else []
-    repeated = [*find_repeated(good, [entries[i] for i in positions])]
+    repeated = [*find_repeated(root, good, [entries[i] for i in positions])]
     others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
     said_once = dict.fromkeys((*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others))
     warnings = [*map(printable, said_once)]
