@@ -218,6 +218,42 @@ def test_one_file_by_several_names_repeats_its_frames(grey, tmp_path, caplog):
         assert told == (i < 6), name
 
 
+@pytest.mark.parametrize(
+    "text, warned, noted",
+    [
+        (
+            "path,label\n0.mp4,null\n1.mp4,run\n2.mp4,-1\n3.mp4,null\n",
+            "values of label that are read as no label: 'null' (2), '-1' (1)",
+            "",
+        ),
+        ("path,label\n0.mp4,\n1.mp4,run\n", "samples without a label: 1 of 2 (LIST, line 2)", ""),
+        ("0.mp4 3\n1.mp4 -1\n2.mp4 -1\n", "samples without a label: 2 of 3 (LIST, line 2, LIST, line 3)", ""),
+        (
+            "label,youtube_id,time_start,time_end\nrun,0,0,1\n,1,0,1\n",
+            "samples without a label: 1 of 2 (LIST, line 3)",
+            "",
+        ),
+        (
+            "video;classe;debut;fin\n0.mp4;run;0;1\n",
+            "no column is read as a label, of classe, debut, fin; label_columns= chooses",
+            "no sample has a label",
+        ),
+        ("path\n0.mp4\n", "", "no sample has a label"),
+        ("0.mp4 3 5\n1.mp4\n", "", "samples without a label: 1 of 2 (LIST, line 2)"),
+        ("path,label\n0.mp4,run\n1.mp4,walk\n", "", ""),
+    ],
+)
+def test_samples_without_a_label_are_told(text, warned, noted, grey, tmp_path, caplog):
+    (tmp_path / "list.csv").write_text(text)
+    manifest = scan(tmp_path / "list.csv", root=grey)
+    warned, noted = (told.replace("LIST", str(tmp_path / "list.csv")) for told in (warned, noted))
+    assert warned in caplog.text and (not noted or noted in manifest.remarks)
+    if not warned:
+        assert "label" not in caplog.text
+    if not warned and not noted:
+        assert not any("without a label" in remark or "no sample" in remark for remark in manifest.remarks)
+
+
 def test_no_labels_although_classes_are_given(grey, tmp_path, caplog):
     train = scan_labels(grey, tmp_path, ["walk", "run"])
     assert "no sample has a label" not in caplog.text

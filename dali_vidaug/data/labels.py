@@ -73,6 +73,20 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
     return Labels(tuple(names), indices, tuple(warnings))
 
 
+def tell_unlabelled(listing: Listing) -> Listing:
+    """The listing with a sentence on its samples without a label: a note where it may well be so, else a warning."""
+    without = [entry.place for entry, *rows in zip(listing.entries, *listing.labels.values(), strict=True)
+               if not any(rows)]  # fmt: skip
+    if not without or listing.from_folders:
+        return listing
+    if len(without) == len(listing.entries):
+        return listing._replace(notes=(*listing.notes, "no sample has a label"))
+    told = f"samples without a label: {len(without)} of {len(listing.entries)} ({name_some(without)})"
+    if listing.several:
+        return listing._replace(notes=(*listing.notes, told))
+    return listing._replace(warnings=(*listing.warnings, told))
+
+
 def _index_group(place_of: Mapping[str, str], group: str, from_folders: bool):
     """Names of classes, the index of each label, and warnings, for labels that share their classes."""
     what = f"labels of {group}" if group else "labels"

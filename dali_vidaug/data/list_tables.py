@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
 from dali_vidaug.data.folder import list_folder
-from dali_vidaug.data.header import plain
+from dali_vidaug.data.header import looks_like_label, plain, read_header
 from dali_vidaug.data.labels import index_labels, whole_number
 from dali_vidaug.data.list_source import Options, Source, each_row, has_paths, json_items
 from dali_vidaug.data.list_text import read_text
@@ -52,7 +52,14 @@ def _from_rows(source: Source, rows: Rows) -> Listing:
 
 def _all_rows(source: Source, rows: Rows) -> Listing:
     multi_label, columns = source.option("multi_label"), source.option("label_columns")
-    return list_rows(source.path, source.root, rows, multi_label, columns, _split_column(source, rows))
+    split = _split_column(source, rows)
+    listing = list_rows(source.path, source.root, rows, multi_label, columns, split)
+    header = read_header(str(source.path), rows.table.column_names, columns)
+    others = [name for name in rows.table.column_names if name not in (*header.used, split)]
+    if header.labels or not others or any(map(looks_like_label, others)):
+        return listing
+    told = f"no column is read as a label, of {name_some(others, 10)}; label_columns= chooses"
+    return listing._replace(warnings=(*listing.warnings, told))
 
 
 def _split_column(source: Source, rows: Rows) -> str | None:
@@ -247,8 +254,7 @@ def read_videofolder(source: Source) -> Listing:
         table = table.rename_columns(["file_name" if name == names[0] else name for name in table.column_names])
     rows = Rows(table, rows.places)
     listing = _all_rows(source, rows)
-    unlabelled = () if any(map(any, listing.labels.values())) else ("the metadata gives no labels",)
-    listing = listing._replace(warnings=(*listing.warnings, *unlabelled, *_not_named(listing)))
+    listing = listing._replace(warnings=(*listing.warnings, *_not_named(listing)))
     return _one_split(source, rows, listing)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,6 +101,7 @@ def list_rows(
             values = pa.array([getattr(entry, field) for entry in entries], pa.float64())
             own = own.set_column(own.column_names.index(name), name, values)
     warnings = [*suspect_columns(header, table), *_suspect_segments(header, entries)]
+    warnings += _suspect_missing(header, table, multi_label)
     if multi_label is not None:
         warnings += _suspect_multi_label(header, table, multi_label)
     notes = [f"columns used: {', '.join((*header.used, *([split] if split else [])))}"]
@@ -208,6 +210,17 @@ def suspect_columns(header: Header, table: pa.Table) -> Iterator[str]:
 
 def _has_digits(column):
     return any(any(map(str.isdigit, str(value))) for value in column.slice(0, _ROWS_LOOKED_AT).to_pylist())
+
+
+def _suspect_missing(header: Header, table: pa.Table, separator: str | None) -> Iterator[str]:
+    """Warnings of texts that mean no label, which may be names of classes."""
+    for name in header.labels:
+        texts = [_stripped(value) or "" for value in table[name].to_pylist() if not isinstance(value, list)]
+        parts = [part.strip() for text in texts for part in ([text] if separator is None else text.split(separator))]
+        missing = Counter(part for part in parts if part and is_missing(part))
+        if missing:
+            told = name_some([f"{text!r} ({count})" for text, count in missing.items()])
+            yield f"values of {name} that are read as no label: {told}"
 
 
 def _suspect_segments(header: Header, entries):

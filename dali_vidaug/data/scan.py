@@ -20,7 +20,7 @@ from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.known import Known
-from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels
+from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels, tell_unlabelled
 from dali_vidaug.data.list_formats import list_videos
 from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
@@ -88,7 +88,7 @@ def scan(
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
     options = Options(format, split, encoding, multi_label, names, given is not None)
-    listing = _list(path, root, labels, columns, options, several)
+    listing = tell_unlabelled(_list(path, root, labels, columns, options, several))
     found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
     indices = index_labels(listing, given or listing.classes)
     return _scan(listing, indices, found, output, (deep, stream, index), num_threads, progress)
