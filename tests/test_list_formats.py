@@ -198,9 +198,24 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             "some labels have a label_id, but 'y' has none",
         ),
         (
-            {"t.json": '{"database": {"v": {"subset": "training"}}}'},
+            {"t.json": '{"database": {"v": {"subset": "training", "annotations": []}}}'},
             {"split": "train"},
             "split must be one of training, got 'train'; is it 'training'[?]",
+        ),
+        (
+            {"t.json": '{"database": {"v": {"class": "Make", "annotation": [{"id": 3, "segment": [1, 2]}]}}}'},
+            {},
+            "expected videos with \"annotations\", got 'class, annotation'",
+        ),
+        (
+            {"t.json": '{"database": {"u": {"annotations": []}, "v": {"Annotations": [{"segment": [1, 2]}]}}}'},
+            {},
+            "video v: expected .*got segments in 'Annotations'",
+        ),
+        (
+            {"t.json": '{"database": {"v": {"annotations": [{"segment": [1, 2], "label": 200000}]}}}'},
+            {},
+            "t.json: labels that are numbers must be 0 to 100000, got 200000",
         ),
         ({"t.json": '[{"vid_name": "a", "label": 48}]'}, {}, "item 0: expected a vid_name, and a label of 0 to 47"),
         (
@@ -537,6 +552,24 @@ def test_splits_in_one_file(name, tmp_path):
     assert [row[0][0] for row in said] == ["v", "u"] and len(listing.own) == 2
     with pytest.raises(ValueError, match="split must be one of train, val, got 'test'"):
         read(tmp_path / name, split="test")
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_labels_of_activitynet_that_are_numbers(as_text, tmp_path):
+    """They are the indices, whichever subset has them; with a word among them all are words."""
+    labels = {"a": 3, "b": 11, "c": 2, "d": "2.0"}
+    database = {
+        v: {"subset": "x" if v == "c" else "y", "annotations": [{"segment": [0, 1], "label": str(n) if as_text else n}]}
+        for v, n in labels.items()
+    }
+    write(tmp_path, {"t.json": json.dumps({"database": database})})
+    rows, classes, _ = read(tmp_path / "t.json")
+    assert [row[3] for row in rows] == [(3,), (11,), (2,), (2,)] and classes == tuple(map(str, range(12)))
+    rows, classes, _ = read(tmp_path / "t.json", split="x")
+    assert [row[3] for row in rows] == [(2,)] and len(classes) == 12
+    database["a"]["annotations"][0]["label"] = "jump"
+    write(tmp_path, {"t.json": json.dumps({"database": database})})
+    assert read(tmp_path / "t.json")[1] == ("11", "2", "2.0", "jump")
 
 
 SPLITS = [("train/a.mp4", "yoga", "train"), ("val/b.mp4", "run", "val"), ("train/c.mp4", "sit", "train")]
