@@ -417,6 +417,25 @@ def test_videos_that_are_there_twice_or_in_the_wrong_class(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("t.json", '[{"id": "1", "template": "x"}, {"id": "2", "template": "x"}]'),
+        ("t.csv", "1;x\n2;x\n"),
+        ("t.json", '[{"vid_name": "1", "label": 0}, {"vid_name": "2", "label": 1}]'),
+        ("t.csv", "id,script,actions\n1,s,c001 0 1\n2,s,c001 0 1\n"),
+        ("t.json", '{"database": {"1": {"annotations": []}, "2": {"annotations": []}}}'),
+        ("t.csv", "1,0902,0.1,0.2,0.3,0.4,12,0\n2,0902,0.1,0.2,0.3,0.4,12,0\n"),
+    ],
+)
+def test_a_number_may_be_a_video_of_another_data_set(name, text, tmp_path):
+    write(tmp_path, {name: text, "labels.json": '{"x": "0"}', "labels.csv": "x\n", "one/2.webm": "", "two/1.mp4": ""})
+    told = "videos were found in 2 folders: one (1), two (1); root= takes those of one"
+    assert told in read(tmp_path / name)[2].warnings
+    (tmp_path / "one" / "2.webm").rename(tmp_path / "two" / "2.webm")
+    assert "folders" not in "".join(read(tmp_path / name)[2].warnings)
+
+
 def test_links_in_a_circle_and_depth(tmp_path):
     files = {
         "t.csv": "1;x\n2;x\n3;x\n",

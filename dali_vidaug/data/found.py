@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,7 @@ class VideoFinder:
         self.root = root
         self._of_stem: defaultdict[str, list[str]] = defaultdict(list)
         self._folders: defaultdict[str, list[str]] = defaultdict(list)  # by name
+        self._anywhere: set[str] = set()  # videos that were found, whatever folder they are in
         self._alike: defaultdict[str, set[str]] = defaultdict(set)  # names by their letters and digits
         level, seen = [""], {os.path.realpath(root)}
         for _ in range(DEPTH + 1):
@@ -64,6 +65,13 @@ class VideoFinder:
         """Whether there is a folder of this name, but for signs, spaces and capitals."""
         return bool(self._alike.get(_letters(name)))
 
+    def tell_folders(self) -> Iterator[str]:
+        """A sentence on videos that may be in any folder and are in several: 1.mp4 may be of another data set."""
+        folders = Counter(path.rpartition("/")[0] or "the root" for path in sorted(self._anywhere))
+        if len(folders) > 1:
+            told = name_some([f"{folder} ({count})" for folder, count in folders.most_common()], 5)
+            yield f"videos were found in {len(folders)} folders: {told}; root= takes those of one"
+
     def find(self, names: Sequence[str], folder: str | None = None, only_there: bool = False) -> Found:
         """The one video with a name.
 
@@ -83,6 +91,8 @@ class VideoFinder:
             exact = [path for path in found if path.endswith(f"/{name}") or path == name]
             found = exact or found
             if len(found) == 1:
+                if folder is None:
+                    self._anywhere.add(found[0])
                 return Found(found[0])
             if found:
                 return Found(found[0], f"there are several files of this name in {self.root}: {name_some(found)}")

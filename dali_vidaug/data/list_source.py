@@ -211,7 +211,7 @@ def make_listing(
     groups = labels if isinstance(labels, dict) else {"": labels}
     table = own if isinstance(own, pa.Table) else pa.table(dict(own)) if own else no_columns(len(entries))
     lost = sum(entry.error is not None for entry in entries)
-    more = list(warnings)
+    more = [*warnings, *(source.videos.tell_folders() if "videos" in vars(source) else ())]
     if lost:
         more.append(
             f"rows whose video is not found in {source.root}: {lost} of {plural(len(entries), 'row')}; root= is the "
