@@ -226,6 +226,11 @@ def test_one_file_by_several_names_repeats_its_frames(grey, tmp_path, caplog):
             "values of label that are read as no label: 'null' (2), '-1' (1)",
             "",
         ),
+        (
+            "classname,path,subset,start,end,label\nrun,0.mp4,a,0,1,1\nrun,1.mp4,a,0,1,-1\n",
+            "label has 1 and -1 alone, which may mean that a row shows its class or does not",
+            "columns that look like labels are not used: classname; labels are those of label. label_columns= chooses",
+        ),
         ("path,label\n0.mp4,\n1.mp4,run\n", "samples without a label: 1 of 2 (LIST, line 2)", ""),
         ("0.mp4 3\n1.mp4 -1\n2.mp4 -1\n", "samples without a label: 2 of 3 (LIST, line 2, LIST, line 3)", ""),
         (

@@ -26,7 +26,10 @@ _LAST_FRAMES = (
 _TIME_PARTS = ("start", "begin", "stop", "time", "frame", "second", "duration", "onset", "offset", "segment", "moment")
 _TIME_WORDS = frozenset("end ends sec secs ms msec from to t0 t1 ts interval span tend first last".split())
 _LABEL_WORDS = frozenset(
-    "label labels class classes category categories action actions activity verb noun tag tags target targets".split()
+    (
+        "label labels class classes category categories action actions activity verb noun tag tags target targets "
+        "labelname classname categoryname actionname"
+    ).split()
 )
 
 

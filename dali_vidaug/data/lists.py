@@ -19,7 +19,7 @@ from dali_vidaug.data.header import (
     looks_like_time,
     read_header,
 )
-from dali_vidaug.data.labels import is_missing
+from dali_vidaug.data.labels import is_missing, whole_number
 from dali_vidaug.data.list_text import Text
 from dali_vidaug.data.names import restore_name, store_name
 from dali_vidaug.data.schema import BOXES, SCHEMA, is_manifest
@@ -218,7 +218,12 @@ def _suspect_missing(header: Header, table: pa.Table, separator: str | None) -> 
         texts = [_stripped(value) or "" for value in table[name].to_pylist() if not isinstance(value, list)]
         parts = [part.strip() for text in texts for part in ([text] if separator is None else text.split(separator))]
         missing = Counter(part for part in parts if part and is_missing(part))
-        if missing:
+        if {whole_number(part) for part in parts if part} == {1, -1}:
+            yield (
+                f"{name} has 1 and -1 alone, which may mean that a row shows its class or does not: they are read as "
+                "class 1 and no label"
+            )
+        elif missing:
             told = name_some([f"{text!r} ({count})" for text, count in missing.items()])
             yield f"values of {name} that are read as no label: {told}"
 
