@@ -534,6 +534,11 @@ def test_key_frames_of_ava(numbered, tmp_path):
     assert manifest.rows("time").tolist() == [0.0, 1.0] and manifest.has_boxes
     assert [np.flatnonzero(row).tolist() for row in manifest.targets([0, 1])] == [[12], [9, 10]]
     assert not any("frames" in remark and "earlier row" in remark for remark in manifest.remarks)
+    assert not any("after the end" in remark for remark in manifest.remarks)
+    cut = tmp_path / "cut.csv"  # the seconds of the film, of which the video is a part
+    write(tmp_path, {"cut.csv": "\n".join(["00,0901,0.1,0.2,0.3,0.4,12,0", "00,0001,0.1,0.2,0.3,0.4,12,0"])})
+    told = f"times that are after the end of their video: 1 of 2 ({cut}, line 1); KeyframeClip(offset=900) is for"
+    assert any(remark.startswith(told) for remark in dv.scan(cut, root=numbered, progress=False).remarks)
     plan = dv.draw_plan(manifest, dv.Recipe(dv.KeyframeClip(num_frames=2, stride=1), ()), [0, 1])
     assert plan.frames.tolist() == [[0, 0], [24, 25]]  # 25 frames a second
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from dali_vidaug.data.box_rows import GivenBoxes, add_boxes, given_boxes
 from dali_vidaug.data.classes import read_given_classes
-from dali_vidaug.data.entry import Classes, Listing, name_some, plural
+from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, plural
 from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.index_table import IndexTable, count_missing
@@ -236,6 +236,7 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
     without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
     expected += [without] if without else []
     repeated = [*find_repeated(root, good, [entries[i] for i in positions])]
+    repeated += _late(good, [entries[i] for i in positions])
     others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
     said_once = dict.fromkeys((*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others))
     warnings = [*map(printable, said_once)]
@@ -243,6 +244,17 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
         log.warning("scan: %s", text)
     remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
     return Manifest(table, labels.classes, root, broken, remarks, packets)
+
+
+def _late(rows: list[dict[str, Any]], entries: list[Entry]) -> Iterator[str]:
+    """A sentence on entries that are about a time after the end of their video."""
+    timed = [(row, entry) for row, entry in zip(rows, entries, strict=True) if entry.at is not None]
+    late = [entry.place for row, entry in timed if row["duration_seconds"] and entry.at > row["duration_seconds"]]
+    if late:
+        yield (
+            f"times that are after the end of their video: {len(late)} of {len(timed)} ({name_some(late)}); "
+            "KeyframeClip(offset=900) is for videos that were cut from minute 15 on"
+        )
 
 
 def _gather_indices(rows):
