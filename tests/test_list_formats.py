@@ -451,6 +451,29 @@ def test_links_in_a_circle_and_depth(tmp_path):
     assert rows[0][0] == "a/b/c/d/1.mp4" and rows[1][0].startswith("not found as 2.*") and rows[2][0] == "a/again/3.mp4"
 
 
+def test_columns_of_kinetics_in_other_spellings(tmp_path):
+    """With the classes of the other split, which spells them in its own way; label_columns takes another column."""
+    write(
+        tmp_path,
+        {
+            "train.csv": "Label, YouTube_ID, Time_Start, TimeEnd, Split, class\nrun,vvv,1,11,a,x\nsit,www,2,12,b,y\n",
+            "val.csv": "label,youtube_id,time_start,time_end,class\nadd,uuu,1,11,z\n",
+            "vvv_000001_000011.mp4": "",
+            "www_000002_000012.mp4": "",
+        },
+    )
+    rows, classes, listing = read(tmp_path / "train.csv", split="b")
+    assert rows == [("www_000002_000012.mp4", None, None, (2,))] and classes == ("add", "run", "sit")
+    assert listing.own.column_names == ["YouTube_ID", "Time_Start", "TimeEnd", "Split", "class"]
+    assert "columns used: Label, YouTube_ID, Time_Start, TimeEnd, Split" in listing.notes
+    assert "columns kept with their rows, not used: class" in listing.notes
+    rows, classes, _ = read(tmp_path / "train.csv", label_columns=("class",))
+    assert [row[3] for row in rows] == [(0,), (1,)] and classes == ("x", "y", "z")
+    for wrong in (("name",), ("class", "Label")):
+        with pytest.raises(ValueError, match="label_columns must be one of Label, YouTube_ID"):
+            read(tmp_path / "train.csv", label_columns=wrong)
+
+
 def test_a_scan_of_segments_measures_each_video_once(numbered, tmp_path, monkeypatch):
     """EPIC's: two segments of a video and one of another; labels of both kinds; each file is measured once."""
     text = (

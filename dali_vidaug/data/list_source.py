@@ -193,13 +193,14 @@ def path_entry(name: str, place: str) -> Entry:
 
 def make_listing(
     source: Source, entries: list[Entry], labels: LabelRows | dict[str, LabelRows], *,
-    own: pa.Table | Mapping[str, Sequence[Any]] | None = None, several: bool = False, classes: Classes | None = None,
-    warnings: Sequence[str] = (), notes: Sequence[str] = (),
+    own: pa.Table | Mapping[str, Sequence[Any]] | None = None, used: Sequence[str] = (), several: bool = False,
+    classes: Classes | None = None, warnings: Sequence[str] = (), notes: Sequence[str] = (),
 ) -> Listing:  # fmt: skip
     """What a format says, as a listing.
 
     Args:
         own: columns that stay with their rows.
+        used: names of those that are used besides.
         several: a sample may have several labels.
         classes: in their official order.
 
@@ -220,7 +221,7 @@ def make_listing(
     if several:
         source.option("multi_label")
     listing = Listing(source.root, entries, groups, table, several, False, tuple(more), tuple(notes), classes)
-    return with_own_columns(source.path, listing)
+    return with_own_columns(source.path, listing, used)
 
 
 def numbered_classes(names: Mapping[int, str], count: int, origin: str) -> Classes:
