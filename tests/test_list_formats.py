@@ -235,6 +235,12 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         ),
         ({"t.jsonl": '{"path": "a.mp4"}\n[1]\n'}, {}, r"line 2: expected a JSON object in each line, got \[1\]"),
         (
+            {"t.json": '{"path": {"0": "a.mp4"}, "label": {"0": "run"}}'},
+            {},
+            r"line 1: path must be a path, got {'0': 'a.mp4'}; of pandas, to_json\(orient='records'\) is read",
+        ),
+        ({"t.json": '[{"path": "a.mp4"}, {"path": ["b.mp4"]}]'}, {}, r"item 1: path must be a path, got \['b.mp4'\]$"),
+        (
             {"t.csv": "path,label\na.mp4,b\n"},
             {"format": "kinetics"},
             r"is not kinetics \(Kinetics' annotations\), but fits table",
@@ -304,6 +310,22 @@ def test_text_in_parquet_that_is_not_utf8(tmp_path):
     )
     pq.write_table(pa.table({"path": ["a.mp4"], "label": column}), tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="x.parquet cannot be read as Parquet: .*UTF8"):
+        read(tmp_path / "x.parquet")
+
+
+def test_videos_of_hugging_face_in_parquet(tmp_path):
+    """A video is a path, or the bytes of a file, which are refused."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for data, message in ((None, None), (b"x", "x.parquet: 1 videos are in the list itself, in column video; write")):
+        values = pa.array([{"bytes": None, "path": "a.mp4"}, {"bytes": data, "path": "b.mp4"}], kind)
+        pq.write_table(pa.table({"video": values, "label": [1, 0]}), tmp_path / "x.parquet")
+        if message:
+            with pytest.raises(ValueError, match=message):
+                read(tmp_path / "x.parquet")
+            continue
+        assert [(row[0], row[3]) for row in read(tmp_path / "x.parquet")[0]] == [("a.mp4", (1,)), ("b.mp4", (0,))]
+    pq.write_table(pa.table({"video": [["a.mp4"]]}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="x.parquet: column video must have paths, got values of list<"):
         read(tmp_path / "x.parquet")
 
 

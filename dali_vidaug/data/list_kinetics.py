@@ -105,7 +105,9 @@ def _all_classes(source: Source, names: set[str]) -> tuple[Classes | None, list[
     beside, wanted = _other_splits(source.path), source.options.label_columns
     for path in beside:
         rows = read_csv(read_text(path, source.options.encoding))
-        column = _columns(rows.table.column_names, wanted)["label"]
+        column = wanted[0] if wanted else _columns(rows.table.column_names)["label"]
+        if column not in rows.table.column_names:
+            continue
         names |= {row[column] for _, row in each_row(rows, [column]) if not is_missing(row[column])}
     if not names:
         return None, []

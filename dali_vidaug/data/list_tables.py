@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
+from dali_vidaug.data.entry import Classes, Listing, name_some
 from dali_vidaug.data.folder import list_folder
 from dali_vidaug.data.header import looks_like_label, plain, read_header
 from dali_vidaug.data.labels import index_labels, whole_number
@@ -77,8 +77,8 @@ def _one_split(source: Source, rows: Rows, listing: Listing) -> Listing:
     if column:
         splits = [row[column] for _, row in each_row(rows, [column])]
     else:
-        names = [_first_folder(listing, entry) for entry in listing.entries]
-        folders = [name if _split_of(name) else "" for name in names]
+        parts = [os.path.relpath(listing.root / entry.path, listing.root).split("/") for entry in listing.entries]
+        folders = [part[0] if len(part) > 1 and _split_of(part[0]) else "" for part in parts]
         splits = folders if source.options.split in (None, *folders) else [_split_of(name) or "" for name in folders]
         if not any(splits):
             return listing
@@ -99,12 +99,6 @@ def _one_split(source: Source, rows: Rows, listing: Listing) -> Listing:
         labels={group: [labels[i] for i in kept] for group, labels in listing.labels.items()},
         own=listing.own.take(kept),
     )
-
-
-def _first_folder(listing: Listing, entry: Entry) -> str:
-    """The folder in the root that a video is in; "" for none."""
-    folder, _, rest = os.path.relpath(listing.root / entry.path, listing.root).partition("/")
-    return folder if rest else ""
 
 
 def read_folder(source: Source) -> Listing:
@@ -159,10 +153,18 @@ def read_jsonl(source: Source) -> Listing:
 
 
 def _json_rows(source: Source) -> Rows:
-    """The objects of a file as rows; a key that an object lacks is missing there."""
+    """The objects of a file as rows; a key that an object lacks is missing there.
+
+    Raises:
+        ValueError: a path is an object or a list.
+    """
     objects = list(_objects(source))
     keys = list(dict.fromkeys(key for _, value in objects for key in value))
-    columns = {}
+    columns, paths = {}, read_header(str(source.path), keys, needs_path=False).path or ""
+    for place, value in objects:
+        if isinstance(value.get(paths), (dict, list)):
+            hint = "; of pandas, to_json(orient='records') is read" if len(objects) == 1 else ""
+            raise ValueError(f"{place}: {paths} must be a path, got {value[paths]!r:.80}{hint}")
     for key in keys:
         values = [value.get(key) for _, value in objects]
         kinds = {type(value) for value in values if value is not None}

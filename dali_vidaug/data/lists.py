@@ -90,6 +90,7 @@ def list_rows(
     header = read_header(str(path), table.column_names, label_columns)
     if not len(table):
         raise ValueError(f"{path} has a header, but no rows")
+    table = _with_paths(path, table, header.path)
     names = [name for name in (header.path, header.start, header.end) if name]
     entries = [_entry(place, row, header) for place, row in zip(places, used_values(table, names), strict=True)]
     labels = {
@@ -108,6 +109,25 @@ def list_rows(
     several = multi_label is not None or len(header.labels) > 1
     listing = Listing(root, entries, labels, own, several, False, tuple(warnings), tuple(notes))
     return with_own_columns(path, listing, (*header.used, *([split] if split else [])))
+
+
+def _with_paths(path: Path, table: pa.Table, name: str | None) -> pa.Table:
+    """The table with paths for Hugging Face's videos, which are the bytes of a file or its path.
+
+    Raises:
+        ValueError: they are bytes, or something else than text.
+    """
+    kind = None if name is None else table[name].type
+    if kind is None or not pa.types.is_nested(kind):
+        return table
+    if not pa.types.is_struct(kind) or not {"bytes", "path"} >= {field.name for field in kind} >= {"path"}:
+        raise ValueError(f"{path}: column {name} must have paths, got values of {kind}")
+    values = table[name].to_pylist()
+    inside = sum(bool(value and value.get("bytes")) for value in values)
+    if inside:
+        raise ValueError(f"{path}: {inside} videos are in the list itself, in column {name}; write them to files first")
+    paths = pa.array([value and value["path"] for value in values], pa.string())
+    return table.set_column(table.column_names.index(name), name, paths)
 
 
 def with_own_columns(path: Path, listing: Listing, used: Sequence[str] = ()) -> Listing:
