@@ -421,7 +421,8 @@ def test_any_list_of_ids(seed, tmp_path):
 def test_videos_that_are_there_twice_or_in_the_wrong_class(tmp_path):
     labels = json.dumps({"a": "0"})
     write(tmp_path, {"t.json": '[{"id": "1", "template": "a"}]', "labels.json": labels, "x/1.mp4": "", "y/1.webm": ""})
-    rows, _, _ = read(tmp_path / "t.json")
+    rows, _, listing = read(tmp_path / "t.json")
+    assert listing.warnings == (f"rows whose video is found more than once in {tmp_path}: 1 of 1 row",)
     assert rows[0][0] == f"there are several files of this name in {tmp_path}: x/1.mp4, y/1.webm"
     # ID.* of another class may be another part of the video
     write(
@@ -456,6 +457,19 @@ def test_a_number_may_be_a_video_of_another_data_set(name, text, tmp_path):
     assert told in read(tmp_path / name)[2].warnings
     (tmp_path / "one" / "2.webm").rename(tmp_path / "two" / "2.webm")
     assert "folders" not in "".join(read(tmp_path / name)[2].warnings)
+
+
+def test_videos_beside_the_folder_of_the_list_are_told(tmp_path):
+    """Where none is found: UCF101's lists lie beside the folder of its videos, Charades' too."""
+    video = "UCF-101/Apply/v_Apply_g08_c01.avi"
+    write(tmp_path, {"lists/t.txt": UCF, "lists/classInd.txt": "1 Apply\n", video: ""})
+    told = f"rows whose video is not found in {tmp_path}/lists: 1 of 1 row; "
+    assert read(tmp_path / "lists/t.txt")[2].warnings == (f"{told}{video} is beside it: root='{tmp_path}/UCF-101'",)
+    write(tmp_path, {"a/t.csv": "id,script,actions\nA,s,c001 0 1\n", "A.mp4": ""})
+    told = f"rows whose video is not found in {tmp_path}/a: 1 of 1 row; A.mp4 is beside it: root='{tmp_path}'"
+    assert told in read(tmp_path / "a/t.csv")[2].warnings
+    (tmp_path / "A.mp4").unlink()
+    assert read(tmp_path / "a/t.csv")[2].warnings[0].endswith("; root= is the folder of the videos")
 
 
 def test_links_in_a_circle_and_depth(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, no_columns, plural
-from dali_vidaug.data.found import Found, VideoFinder
+from dali_vidaug.data.found import SEVERAL, Found, VideoFinder, folder_beside
 from dali_vidaug.data.header import read_header
 from dali_vidaug.data.list_text import Text
 from dali_vidaug.data.lists import Rows, read_csv, read_parquet, with_own_columns
@@ -211,17 +211,26 @@ def make_listing(
         raise ValueError(f"{source.path} has no rows")
     groups = labels if isinstance(labels, dict) else {"": labels}
     table = own if isinstance(own, pa.Table) else pa.table(dict(own)) if own else no_columns(len(entries))
-    lost = sum(entry.error is not None for entry in entries)
-    more = [*warnings, *(source.videos.tell_folders() if "videos" in vars(source) else ())]
-    if lost:
-        more.append(
-            f"rows whose video is not found in {source.root}: {lost} of {plural(len(entries), 'row')}; root= is the "
-            "folder of the videos"
-        )
+    more = [*warnings, *(source.videos.tell_folders() if "videos" in vars(source) else ()), *_lost(source, entries)]
     if several:
         source.option("multi_label")
     listing = Listing(source.root, entries, groups, table, several, False, tuple(more), tuple(notes), classes)
     return with_own_columns(source.path, listing, used)
+
+
+def _lost(source: Source, entries: list[Entry]) -> Iterator[str]:
+    """Sentences on videos that are not found, or found more than once."""
+    errors = [entry.error for entry in entries if entry.error is not None]
+    twice = sum(error.startswith(SEVERAL) for error in errors)
+    if twice:
+        yield f"rows whose video is found more than once in {source.root}: {twice} of {plural(len(entries), 'row')}"
+    lost = len(errors) - twice
+    if lost:
+        beside = folder_beside(source.root, [entry.path for entry in entries]) if lost == len(entries) else None
+        hint = (
+            "root= is the folder of the videos" if beside is None else f"{beside[0]} is beside it: root='{beside[1]}'"
+        )
+        yield f"rows whose video is not found in {source.root}: {lost} of {plural(len(entries), 'row')}; {hint}"
 
 
 def numbered_classes(names: Mapping[int, str], count: int, origin: str) -> Classes:
