@@ -468,6 +468,8 @@ def test_videos_beside_the_folder_of_the_list_are_told(tmp_path):
     write(tmp_path, {"a/t.csv": "id,script,actions\nA,s,c001 0 1\n", "A.mp4": ""})
     told = f"rows whose video is not found in {tmp_path}/a: 1 of 1 row; A.mp4 is beside it: root='{tmp_path}'"
     assert told in read(tmp_path / "a/t.csv")[2].warnings
+    with pytest.raises(ValueError, match=f"none of 1 video can be used; .*A.mp4 is beside it: root='{tmp_path}'"):
+        dv.scan(tmp_path / "a/t.csv", progress=False)
     (tmp_path / "A.mp4").unlink()
     assert read(tmp_path / "a/t.csv")[2].warnings[0].endswith("; root= is the folder of the videos")
 

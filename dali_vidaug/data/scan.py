@@ -218,6 +218,7 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
         positions.append(i)
     missing = [*_missing(listing, {entry.path for entry in entries if "error" in rows.get(entry.path, ())})]
     if not good:
+        missing += [text for text in listing.warnings if text.startswith("rows whose video is")]
         raise ValueError(
             f"scan: none of {plural(len(entries), 'video')} can be used; the first: {printable(broken[0].path)}: "
             f"{broken[0].reason}{''.join(f'; {printable(text)}' for text in missing)}"
