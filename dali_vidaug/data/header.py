@@ -105,6 +105,9 @@ def _header_hint(columns: Sequence[str]) -> str:
         )
     if len(columns) == 1 and len(words) > 1:
         return ". Values must be separated by commas"
+    ids = [name for name in columns if plain(name).split("_")[-1] == "id"]
+    if ids:
+        return f". {', '.join(ids)} may be ids, which are no paths: docs/lists.md, 'A list of paths', makes them paths"
     return ". Name the column with the paths path" if columns else ""
 
 
