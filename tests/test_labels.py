@@ -1,6 +1,7 @@
 """Labels: which number a class gets, from every way to write it; several labels; classes that are given."""
 
 import json
+import os
 import random
 import shutil
 
@@ -260,6 +261,63 @@ def test_rows_that_repeat_the_frames_of_others(grey, tmp_path, caplog):
     place = tmp_path / "list.csv"
     assert f"rows with the frames of an earlier row, but another label: 1 ({place}, line 4)" in caplog.text
     assert f"the frames and label of an earlier row, which count again: 2 ({place}, line 5, {place}, l" in caplog.text
+
+
+def test_one_file_by_several_names_repeats_its_frames(grey, tmp_path, caplog):
+    """Its path written in two ways, absolute, through a link to it and to its folder; a copy is another file."""
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a.mp4").write_bytes((grey / "0.mp4").read_bytes())
+    (tmp_path / "copy.mp4").write_bytes((grey / "0.mp4").read_bytes())
+    os.utime(tmp_path / "copy.mp4", ns=(0, (tmp_path / "v" / "a.mp4").stat().st_mtime_ns))
+    (tmp_path / "link.mp4").symlink_to("v/a.mp4")
+    (tmp_path / "w").symlink_to("v")
+    names = ["v/a.mp4", "./v//a.mp4", "v/../v/a.mp4", tmp_path / "v" / "a.mp4", "link.mp4", "w/a.mp4", "copy.mp4"]
+    for i, name in enumerate(names):
+        caplog.clear()
+        scan(write_list(tmp_path, ["v/a.mp4,walk", f"{name},run"], "path,label"))
+        told = "the frames of an earlier row, but another label: 1" in caplog.text
+        assert told == (i < 6), name
+
+
+@pytest.mark.parametrize(
+    "text, warned, noted",
+    [
+        (
+            "path,label\n0.mp4,null\n1.mp4,run\n2.mp4,-1\n3.mp4,null\n",
+            "values of label that are read as no label: 'null' (2), '-1' (1)",
+            "",
+        ),
+        (
+            "classname,path,subset,start,end,label\nrun,0.mp4,a,0,1,1\nrun,1.mp4,a,0,1,-1\n",
+            "label has 1 and -1 alone, which may mean that a row shows its class or does not",
+            "columns that look like labels are not used: classname; labels are those of label. label_columns= chooses",
+        ),
+        ("path,label\n0.mp4,\n1.mp4,run\n", "samples without a label: 1 of 2 (LIST, line 2)", ""),
+        ("0.mp4 3\n1.mp4 -1\n2.mp4 -1\n", "samples without a label: 2 of 3 (LIST, line 2, LIST, line 3)", ""),
+        (
+            "label,youtube_id,time_start,time_end\nrun,0,0,1\n,1,0,1\n",
+            "samples without a label: 1 of 2 (LIST, line 3)",
+            "",
+        ),
+        (
+            "video;classe;debut;fin\n0.mp4;run;0;1\n",
+            "no column is read as a label, of classe, debut, fin; label_columns= chooses",
+            "no sample has a label",
+        ),
+        ("path\n0.mp4\n", "", "no sample has a label"),
+        ("0.mp4 3 5\n1.mp4\n", "", "samples without a label: 1 of 2 (LIST, line 2)"),
+        ("path,label\n0.mp4,run\n1.mp4,walk\n", "", ""),
+    ],
+)
+def test_samples_without_a_label_are_told(text, warned, noted, grey, tmp_path, caplog):
+    (tmp_path / "list.csv").write_text(text)
+    manifest = scan(tmp_path / "list.csv", root=grey)
+    warned, noted = (told.replace("LIST", str(tmp_path / "list.csv")) for told in (warned, noted))
+    assert warned in caplog.text and (not noted or noted in manifest.remarks)
+    if not warned:
+        assert "label" not in caplog.text
+    if not warned and not noted:
+        assert not any("without a label" in remark or "no sample" in remark for remark in manifest.remarks)
 
 
 def test_no_labels_although_classes_are_given(grey, tmp_path, caplog):

@@ -239,9 +239,24 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             "some labels have a label_id, but 'y' has none",
         ),
         (
-            {"t.json": '{"database": {"v": {"subset": "training"}}}'},
+            {"t.json": '{"database": {"v": {"subset": "training", "annotations": []}}}'},
             {"split": "train"},
-            "split must be one of training, got 'train'",
+            "split must be one of training, got 'train'; is it 'training'[?]",
+        ),
+        (
+            {"t.json": '{"database": {"v": {"class": "Make", "annotation": [{"id": 3, "segment": [1, 2]}]}}}'},
+            {},
+            "expected videos with \"annotations\", got 'class, annotation'",
+        ),
+        (
+            {"t.json": '{"database": {"u": {"annotations": []}, "v": {"Annotations": [{"segment": [1, 2]}]}}}'},
+            {},
+            "video v: expected .*got segments in 'Annotations'",
+        ),
+        (
+            {"t.json": '{"database": {"v": {"annotations": [{"segment": [1, 2], "label": 200000}]}}}'},
+            {},
+            "t.json: labels that are numbers must be 0 to 100000, got 200000",
         ),
         ({"t.json": '[{"vid_name": "a", "label": 48}]'}, {}, "item 0: expected a vid_name, and a label of 0 to 47"),
         (
@@ -260,6 +275,12 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             "expected one column file_name or .*got a_file_name, b_file_name",
         ),
         ({"t.jsonl": '{"path": "a.mp4"}\n[1]\n'}, {}, r"line 2: expected a JSON object in each line, got \[1\]"),
+        (
+            {"t.json": '{"path": {"0": "a.mp4"}, "label": {"0": "run"}}'},
+            {},
+            r"line 1: path must be a path, got {'0': 'a.mp4'}; of pandas, to_json\(orient='records'\) is read",
+        ),
+        ({"t.json": '[{"path": "a.mp4"}, {"path": ["b.mp4"]}]'}, {}, r"item 1: path must be a path, got \['b.mp4'\]$"),
         (
             {"t.csv": "path,label\na.mp4,b\n"},
             {"format": "kinetics"},
@@ -330,6 +351,22 @@ def test_text_in_parquet_that_is_not_utf8(tmp_path):
     )
     pq.write_table(pa.table({"path": ["a.mp4"], "label": column}), tmp_path / "x.parquet")
     with pytest.raises(ValueError, match="x.parquet cannot be read as Parquet: .*UTF8"):
+        read(tmp_path / "x.parquet")
+
+
+def test_videos_of_hugging_face_in_parquet(tmp_path):
+    """A video is a path, or the bytes of a file, which are refused."""
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for data, message in ((None, None), (b"x", "x.parquet: 1 videos are in the list itself, in column video; write")):
+        values = pa.array([{"bytes": None, "path": "a.mp4"}, {"bytes": data, "path": "b.mp4"}], kind)
+        pq.write_table(pa.table({"video": values, "label": [1, 0]}), tmp_path / "x.parquet")
+        if message:
+            with pytest.raises(ValueError, match=message):
+                read(tmp_path / "x.parquet")
+            continue
+        assert [(row[0], row[3]) for row in read(tmp_path / "x.parquet")[0]] == [("a.mp4", (1,)), ("b.mp4", (0,))]
+    pq.write_table(pa.table({"video": [["a.mp4"]]}), tmp_path / "x.parquet")
+    with pytest.raises(ValueError, match="x.parquet: column video must have paths, got values of list<"):
         read(tmp_path / "x.parquet")
 
 
@@ -425,7 +462,8 @@ def test_any_list_of_ids(seed, tmp_path):
 def test_videos_that_are_there_twice_or_in_the_wrong_class(tmp_path):
     labels = json.dumps({"a": "0"})
     write(tmp_path, {"t.json": '[{"id": "1", "template": "a"}]', "labels.json": labels, "x/1.mp4": "", "y/1.webm": ""})
-    rows, _, _ = read(tmp_path / "t.json")
+    rows, _, listing = read(tmp_path / "t.json")
+    assert listing.warnings == (f"rows whose video is found more than once in {tmp_path}: 1 of 1 row",)
     assert rows[0][0] == f"there are several files of this name in {tmp_path}: x/1.mp4, y/1.webm"
     # ID.* of another class may be another part of the video
     write(
@@ -443,6 +481,40 @@ def test_videos_that_are_there_twice_or_in_the_wrong_class(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("t.json", '[{"id": "1", "template": "x"}, {"id": "2", "template": "x"}]'),
+        ("t.csv", "1;x\n2;x\n"),
+        ("t.json", '[{"vid_name": "1", "label": 0}, {"vid_name": "2", "label": 1}]'),
+        ("t.csv", "id,script,actions\n1,s,c001 0 1\n2,s,c001 0 1\n"),
+        ("t.json", '{"database": {"1": {"annotations": []}, "2": {"annotations": []}}}'),
+        ("t.csv", "1,0902,0.1,0.2,0.3,0.4,12,0\n2,0902,0.1,0.2,0.3,0.4,12,0\n"),
+    ],
+)
+def test_a_number_may_be_a_video_of_another_data_set(name, text, tmp_path):
+    write(tmp_path, {name: text, "labels.json": '{"x": "0"}', "labels.csv": "x\n", "one/2.webm": "", "two/1.mp4": ""})
+    told = "videos were found in 2 folders: one (1), two (1); root= takes those of one"
+    assert told in read(tmp_path / name)[2].warnings
+    (tmp_path / "one" / "2.webm").rename(tmp_path / "two" / "2.webm")
+    assert "folders" not in "".join(read(tmp_path / name)[2].warnings)
+
+
+def test_videos_beside_the_folder_of_the_list_are_told(tmp_path):
+    """Where none is found: UCF101's lists lie beside the folder of its videos, Charades' too."""
+    video = "UCF-101/Apply/v_Apply_g08_c01.avi"
+    write(tmp_path, {"lists/t.txt": UCF, "lists/classInd.txt": "1 Apply\n", video: ""})
+    told = f"rows whose video is not found in {tmp_path}/lists: 1 of 1 row; "
+    assert read(tmp_path / "lists/t.txt")[2].warnings == (f"{told}{video} is beside it: root='{tmp_path}/UCF-101'",)
+    write(tmp_path, {"a/t.csv": "id,script,actions\nA,s,c001 0 1\n", "A.mp4": ""})
+    told = f"rows whose video is not found in {tmp_path}/a: 1 of 1 row; A.mp4 is beside it: root='{tmp_path}'"
+    assert told in read(tmp_path / "a/t.csv")[2].warnings
+    with pytest.raises(ValueError, match=f"none of 1 video can be used; .*A.mp4 is beside it: root='{tmp_path}'"):
+        dv.scan(tmp_path / "a/t.csv", progress=False)
+    (tmp_path / "A.mp4").unlink()
+    assert read(tmp_path / "a/t.csv")[2].warnings[0].endswith("; root= is the folder of the videos")
+
+
 def test_links_in_a_circle_and_depth(tmp_path):
     files = {
         "t.csv": "1;x\n2;x\n3;x\n",
@@ -456,6 +528,29 @@ def test_links_in_a_circle_and_depth(tmp_path):
     (tmp_path / "a" / "again").symlink_to(tmp_path / "a" / "f")  # a second way to the same folder
     rows, _, _ = read(tmp_path / "t.csv")
     assert rows[0][0] == "a/b/c/d/1.mp4" and rows[1][0].startswith("not found as 2.*") and rows[2][0] == "a/again/3.mp4"
+
+
+def test_columns_of_kinetics_in_other_spellings(tmp_path):
+    """With the classes of the other split, which spells them in its own way; label_columns takes another column."""
+    write(
+        tmp_path,
+        {
+            "train.csv": "Label, YouTube_ID, Time_Start, TimeEnd, Split, class\nrun,vvv,1,11,a,x\nsit,www,2,12,b,y\n",
+            "val.csv": "label,youtube_id,time_start,time_end,class\nadd,uuu,1,11,z\n",
+            "vvv_000001_000011.mp4": "",
+            "www_000002_000012.mp4": "",
+        },
+    )
+    rows, classes, listing = read(tmp_path / "train.csv", split="b")
+    assert rows == [("www_000002_000012.mp4", None, None, (2,))] and classes == ("add", "run", "sit")
+    assert listing.own.column_names == ["YouTube_ID", "Time_Start", "TimeEnd", "Split", "class"]
+    assert "columns used: Label, YouTube_ID, Time_Start, TimeEnd, Split" in listing.notes
+    assert "columns kept with their rows, not used: class" in listing.notes
+    rows, classes, _ = read(tmp_path / "train.csv", label_columns=("class",))
+    assert [row[3] for row in rows] == [(0,), (1,)] and classes == ("x", "y", "z")
+    for wrong in (("name",), ("class", "Label")):
+        with pytest.raises(ValueError, match="label_columns must be one of Label, YouTube_ID"):
+            read(tmp_path / "train.csv", label_columns=wrong)
 
 
 def test_a_scan_of_segments_measures_each_video_once(numbered, tmp_path, monkeypatch):
@@ -606,7 +701,7 @@ def test_one_label_in_each_line_read_as_several(tmp_path):
 def test_videos_that_metadata_does_not_name_are_told(tmp_path):
     write(tmp_path, {"metadata.csv": "file_name\n./a.mp4\n", "a.mp4": "", "b/c.mp4": ""})
     _, _, listing = read(tmp_path)
-    told = ("the metadata gives no labels", "videos that the metadata does not name, left out: 1 (b/c.mp4)")
+    told = ("videos that the metadata does not name, left out: 1 (b/c.mp4)",)
     assert listing.warnings == told
 
 
@@ -627,6 +722,11 @@ def test_key_frames_of_ava(numbered, tmp_path):
     assert manifest.rows("time").tolist() == [0.0, 1.0] and manifest.has_boxes
     assert [np.flatnonzero(row).tolist() for row in manifest.targets([0, 1])] == [[12], [9, 10]]
     assert not any("frames" in remark and "earlier row" in remark for remark in manifest.remarks)
+    assert not any("after the end" in remark for remark in manifest.remarks)
+    cut = tmp_path / "cut.csv"  # the seconds of the film, of which the video is a part
+    write(tmp_path, {"cut.csv": "\n".join(["00,0901,0.1,0.2,0.3,0.4,12,0", "00,0001,0.1,0.2,0.3,0.4,12,0"])})
+    told = f"times that are after the end of their video: 1 of 2 ({cut}, line 1); KeyframeClip(offset=900) is for"
+    assert any(remark.startswith(told) for remark in dv.scan(cut, root=numbered, progress=False).remarks)
     plan = dv.draw_plan(manifest, dv.Recipe(dv.KeyframeClip(num_frames=2, stride=1), ()), [0, 1])
     assert plan.frames.tolist() == [[0, 0], [24, 25]]  # 25 frames a second
 
@@ -664,6 +764,71 @@ def test_splits_in_one_file(name, tmp_path):
     assert [row[0][0] for row in said] == ["v", "u"] and len(listing.own) == 2
     with pytest.raises(ValueError, match="split must be one of train, val, got 'test'"):
         read(tmp_path / name, split="test")
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_labels_of_activitynet_that_are_numbers(as_text, tmp_path):
+    """They are the indices, whichever subset has them; with a word among them all are words."""
+    labels = {"a": 3, "b": 11, "c": 2, "d": "2.0"}
+    database = {
+        v: {"subset": "x" if v == "c" else "y", "annotations": [{"segment": [0, 1], "label": str(n) if as_text else n}]}
+        for v, n in labels.items()
+    }
+    write(tmp_path, {"t.json": json.dumps({"database": database})})
+    rows, classes, _ = read(tmp_path / "t.json")
+    assert [row[3] for row in rows] == [(3,), (11,), (2,), (2,)] and classes == tuple(map(str, range(12)))
+    rows, classes, _ = read(tmp_path / "t.json", split="x")
+    assert [row[3] for row in rows] == [(2,)] and len(classes) == 12
+    database["a"]["annotations"][0]["label"] = "jump"
+    write(tmp_path, {"t.json": json.dumps({"database": database})})
+    assert read(tmp_path / "t.json")[1] == ("11", "2", "2.0", "jump")
+
+
+SPLITS = [("train/a.mp4", "yoga", "train"), ("val/b.mp4", "run", "val"), ("train/c.mp4", "sit", "train")]
+
+
+@pytest.mark.parametrize("column", ["split", "Subset", "set", "partition", None])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "metadata.csv", "metadata.parquet", ""])
+def test_splits_of_tables(name, column, tmp_path):
+    """A column, or the folder in the root, says the split; a class that a split lacks keeps its place."""
+    path, column = "file_name" if "metadata" in name or not name else "path", column or "split"
+    rows = [{path: p, "label": c, column: s} for p, c, s in SPLITS]
+    lines = [",".join(row.values()) for row in rows]
+    text = "\n".join([",".join(rows[0]), *lines])
+    if name == "t.jsonl":
+        text = "\n".join(map(json.dumps, rows))
+    if name == "metadata.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+    else:
+        write(tmp_path, {name or "metadata.csv": text})
+    said, classes, listing = read(tmp_path / name)
+    assert [row[3] for row in said] == [(2,), (0,), (1,)] and classes == ("run", "sit", "yoga")
+    assert "several splits, of which all rows are taken: train 2, val 1; split= takes one" in listing.warnings
+    assert not any("not used" in note for note in listing.notes)
+    said, classes, listing = read(tmp_path / name, split="train")
+    assert [(row[0], row[3]) for row in said] == [("train/a.mp4", (2,)), ("train/c.mp4", (1,))]
+    assert classes == ("run", "sit", "yoga") and not any("splits" in warning for warning in listing.warnings)
+    assert listing.own.column(column).to_pylist() == ["train", "train"]
+    with pytest.raises(ValueError, match="split must be one of train, val, got 'valid'; is it 'val'[?]"):
+        read(tmp_path / name, split="valid")
+
+
+def test_splits_of_tables_are_told_by_folders(tmp_path):
+    """Without a column: Hugging Face's names of splits too. Rows of no split, and numbers of classes, are told."""
+    write(tmp_path, {"metadata.csv": "file_name,label\n./train/a.mp4,0\nval/b.mp4,3\nother/c.mp4,1\n"})
+    told = "several splits, of which all rows are taken: train 1, val 1; split= takes one"
+    assert told in read(tmp_path)[2].warnings
+    for split in ("val", "validation"):
+        said, classes, listing = read(tmp_path, split=split)
+        assert said == [("val/b.mp4", None, None, (3,))] and classes == ("0", "1", "2", "3")
+        assert "rows that are of no split, left out: 1 of 3" in listing.warnings
+    assert read(tmp_path, split="train")[1] == ("0", "1", "2", "3")
+    write(tmp_path, {"t.csv": "path,verb,noun,split\na.mp4,cut,egg,a\nb.mp4,add,salt,b\n"})
+    rows, classes, _ = read(tmp_path / "t.csv", split="a", label_columns=("verb", "noun"))
+    assert rows[0][3] == (1, 2) and classes == ("verb=add", "verb=cut", "noun=egg", "noun=salt")
+    write(tmp_path, {"n.csv": "path,split\na.mp4,\n"})
+    with pytest.raises(ValueError, match="n.csv: split must be one of none, since no row has one, got 'a'"):
+        read(tmp_path / "n.csv", split="a")
 
 
 PIECES = (b",", b";", b" ", b"\t", b'"', b"\n", b"\0", b"\xe9", b"-1", b"nan", b"9" * 30, b"[", b"}", b"::", b".mp4")

@@ -53,6 +53,10 @@ def test_kinetics_csv(numbered, tmp_path):
     [
         ("", "the header must have path"),
         ("name,label\na,b\n", "the header must have path.*it has name, label. Name the column with the paths path$"),
+        (
+            "classname,youtube_id,subset,start,end,label\na,b,c,1,2,1\n",
+            "youtube_id may be ids, which are no paths: docs/lists.md, 'A list of paths', makes them paths$",
+        ),
         ("a/b,0\n", "it has a/b, 0. This looks like a row: put a line path,label above it, or say which list it is"),
         ("a/b 0\nb/c 1\n", "looks like a row: put a line path,label above it, and commas between values, or say which"),
         ("path label\na.mp4 0\n", "it has path label. Values must be separated by commas$"),

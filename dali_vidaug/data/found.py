@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +14,9 @@ from dali_vidaug.data.entry import name_some
 from dali_vidaug.data.folder import is_video_name
 
 DEPTH = 4  # folders in folders that are looked into
+SEVERAL = "there are several files of this name"
+_DEPTH_BESIDE = 2  # of the folders beside the root
+_NUM_TRIED = 20
 
 
 class Found(NamedTuple):
@@ -27,16 +30,18 @@ class VideoFinder:
     """Finds videos below a folder by their names. The folder is read once.
 
     Args:
-        root: the folder. It is read ``DEPTH`` folders deep, through symbolic links; each real folder once.
+        root: the folder. It is read through symbolic links; each real folder once.
+        depth: how many folders in folders are read.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, depth: int = DEPTH):
         self.root = root
         self._of_stem: defaultdict[str, list[str]] = defaultdict(list)
         self._folders: defaultdict[str, list[str]] = defaultdict(list)  # by name
+        self._anywhere: set[str] = set()  # videos that were found, whatever folder they are in
         self._alike: defaultdict[str, set[str]] = defaultdict(set)  # names by their letters and digits
         level, seen = [""], {os.path.realpath(root)}
-        for _ in range(DEPTH + 1):
+        for _ in range(depth + 1):
             below: list[str] = []
             for folder in level:
                 with suppress(OSError):
@@ -64,6 +69,13 @@ class VideoFinder:
         """Whether there is a folder of this name, but for signs, spaces and capitals."""
         return bool(self._alike.get(_letters(name)))
 
+    def tell_folders(self) -> Iterator[str]:
+        """A sentence on videos that may be in any folder and are in several: 1.mp4 may be of another data set."""
+        folders = Counter(path.rpartition("/")[0] or "the root" for path in sorted(self._anywhere))
+        if len(folders) > 1:
+            told = name_some([f"{folder} ({count})" for folder, count in folders.most_common()], 5)
+            yield f"videos were found in {len(folders)} folders: {told}; root= takes those of one"
+
     def find(self, names: Sequence[str], folder: str | None = None, only_there: bool = False) -> Found:
         """The one video with a name.
 
@@ -83,9 +95,11 @@ class VideoFinder:
             exact = [path for path in found if path.endswith(f"/{name}") or path == name]
             found = exact or found
             if len(found) == 1:
+                if folder is None:
+                    self._anywhere.add(found[0])
                 return Found(found[0])
             if found:
-                return Found(found[0], f"there are several files of this name in {self.root}: {name_some(found)}")
+                return Found(found[0], f"{SEVERAL} in {self.root}: {name_some(found)}")
         stems = [_stem(name) for name in names]
         first = names[0] if is_video_name(names[0]) else f"{names[0]}.mp4"
         frames = next((path for stem in stems for path in self._folders.get(stem, ())), None)
@@ -98,6 +112,17 @@ class VideoFinder:
         alike = self._alike.get(_letters(folder), set())
         name = parts[-2] if len(parts) > 1 else ""
         return name == folder if folder in alike else name in alike
+
+
+def folder_beside(root: Path, names: Sequence[str]) -> tuple[str, Path] | None:
+    """The first of some videos that is beside a root in which none is, and the folder there that it is in."""
+    finder = VideoFinder(root.parent, _DEPTH_BESIDE)
+    for name in names[:_NUM_TRIED]:
+        found = finder.find([name])
+        if found.error is None:
+            folder, _, rest = found.path.partition("/")
+            return found.path, root.parent / folder if rest else root.parent
+    return None
 
 
 def _stem(name: str) -> str:

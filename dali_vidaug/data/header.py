@@ -26,7 +26,10 @@ _LAST_FRAMES = (
 _TIME_PARTS = ("start", "begin", "stop", "time", "frame", "second", "duration", "onset", "offset", "segment", "moment")
 _TIME_WORDS = frozenset("end ends sec secs ms msec from to t0 t1 ts interval span tend first last".split())
 _LABEL_WORDS = frozenset(
-    "label labels class classes category categories action actions activity verb noun tag tags target targets".split()
+    (
+        "label labels class classes category categories action actions activity verb noun tag tags target targets "
+        "labelname classname categoryname actionname"
+    ).split()
 )
 
 
@@ -108,6 +111,9 @@ def _header_hint(columns: Sequence[str]) -> str:
         )
     if len(columns) == 1 and len(words) > 1:
         return ". Values must be separated by commas"
+    ids = [name for name in columns if plain(name).split("_")[-1] == "id"]
+    if ids:
+        return f". {', '.join(ids)} may be ids, which are no paths: docs/lists.md, 'A list of paths', makes them paths"
     return ". Name the column with the paths path" if columns else ""
 
 

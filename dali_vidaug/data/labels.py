@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,6 +98,20 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
         warnings.append("no sample has a label, although classes are given")
     warnings += _alike(names)
     return Labels(tuple(names), indices, tuple(warnings))
+
+
+def tell_unlabelled(listing: Listing) -> Listing:
+    """The listing with a sentence on its samples without a label: a note where it may well be so, else a warning."""
+    without = [entry.place for entry, *rows in zip(listing.entries, *listing.labels.values(), strict=True)
+               if not any(rows)]  # fmt: skip
+    if not without or listing.from_folders:
+        return listing
+    if len(without) == len(listing.entries):
+        return listing._replace(notes=(*listing.notes, "no sample has a label"))
+    told = f"samples without a label: {len(without)} of {len(listing.entries)} ({name_some(without)})"
+    if listing.several:
+        return listing._replace(notes=(*listing.notes, told))
+    return listing._replace(warnings=(*listing.warnings, told))
 
 
 def _index_group(place_of: Mapping[str, str], group: str, from_folders: bool):
@@ -233,17 +249,38 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
         )
 
 
-def find_repeated(rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Iterable[str]:
-    """Sentences on rows whose frames an earlier row has, with the same label or another; ``entries`` are theirs."""
+def find_repeated(root: Path, rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Iterable[str]:
+    """Sentences on rows whose frames an earlier row has, with the same label or another.
+
+    Args:
+        root: of the entries.
+        rows: of the manifest.
+        entries: theirs.
+    """
     seen: dict[tuple, Any] = {}
     same: list[str] = []
     other: list[str] = []
+    alike = _same_files(root, rows, entries)
     for row, entry in zip(rows, entries, strict=True):
         label = row["label"] if row["labels"] is None else sorted(row["labels"])
-        first = seen.setdefault((row["path"], row["first_frame"], row["last_frame"], entry.at), (label, row))
+        key = (alike.get(entry.path, entry.path), row["first_frame"], row["last_frame"], entry.at)
+        first = seen.setdefault(key, (label, row))
         if first[1] is not row:
             (same if first[0] == label else other).append(entry.place)
     if other:
         yield f"rows with the frames of an earlier row, but another label: {len(other)} ({name_some(other)})"
     if same:
         yield f"rows with the frames and label of an earlier row, which count again: {len(same)} ({name_some(same)})"
+
+
+def _same_files(root, rows, entries) -> dict[str, tuple[int, int]]:
+    """What tells files apart, of paths that may lead to one: those whose files have the same size and date."""
+    paths: defaultdict[tuple, set[str]] = defaultdict(set)
+    for row, entry in zip(rows, entries, strict=True):
+        paths[row["bytes"], row["mtime_ns"]].add(entry.path)
+    found = {}
+    for path in (path for several in paths.values() if len(several) > 1 for path in several):
+        with suppress(OSError):
+            status = (root / path).stat()
+            found[path] = (status.st_dev, status.st_ino)
+    return found

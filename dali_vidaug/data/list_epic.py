@@ -69,15 +69,18 @@ def read_epic(source: Source) -> Listing:
             labels[column].append(() if is_missing(row[column]) else (names[column].get(number or 0, str(number)),))
     ordered = {column: numbered_classes(names[column], sizes[column], str(source.path)).names for column in wanted}
     notes = [f"labels: {' and '.join(wanted) or 'none'}; segments: start_timestamp to stop_timestamp"]
+    used = (*_EPIC, *wanted)
     if len(wanted) < 2:
         one = next(iter(wanted), None)
         classes = Classes(ordered[one], {i: i for i in range(sizes[one])}, str(source.path)) if one else None
         return make_listing(source, entries, labels[one] if one else [()] * len(entries), own=source.rows.table,
-                            classes=classes, notes=notes)  # fmt: skip
+                            used=used, classes=classes, notes=notes)  # fmt: skip
     groups = {column.removesuffix("_class"): rows for column, rows in labels.items()}
     every = tuple(f"{column.removesuffix('_class')}={name}" for column in wanted for name in ordered[column])
     classes = Classes(every, {}, str(source.path))
-    return make_listing(source, entries, groups, own=source.rows.table, several=True, classes=classes, notes=notes)
+    return make_listing(
+        source, entries, groups, own=source.rows.table, used=used, several=True, classes=classes, notes=notes
+    )
 
 
 def _epic_names(source: Source, column: str) -> dict[int, str]:
@@ -150,7 +153,9 @@ def _charades(source, in_segments):
     notes = [f"videos without actions, {told}: {empty}"]
     classes = Classes(tuple(names.values()), {}, str(source.path))
     own = source.rows.table.take(pa.array(kept, pa.int64()))
-    return make_listing(source, entries, labels, own=own, several=not in_segments, classes=classes, notes=notes)
+    return make_listing(
+        source, entries, labels, own=own, used=(*_CHARADES,), several=not in_segments, classes=classes, notes=notes
+    )
 
 
 def _action(place, text):

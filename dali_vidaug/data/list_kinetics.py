@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from dali_vidaug.data.classes import read_given_classes
 from dali_vidaug.data.entry import Classes, Entry, Listing
 from dali_vidaug.data.folder import is_video_name
-from dali_vidaug.data.header import KINETICS, Header
+from dali_vidaug.data.header import KINETICS, Header, plain
 from dali_vidaug.data.labels import is_missing, whole_number
 from dali_vidaug.data.list_source import LabelRows, Source, each_row, entry_of, has_paths, make_listing, seconds
 from dali_vidaug.data.list_text import read_text
@@ -19,7 +20,7 @@ _SPLIT_WORD = re.compile(r"(train|training|val|validate|validation|test)(?=[^a-z
 
 def fits_kinetics(source: Source) -> bool:
     """Whether the columns are those of Kinetics' annotations, without one of paths."""
-    return set(source.columns) >= set(KINETICS) and not has_paths(source.columns)
+    return {*_columns(source.columns)} >= {*KINETICS} and not has_paths(source.columns)
 
 
 def read_kinetics(source: Source) -> Listing:
@@ -31,27 +32,48 @@ def read_kinetics(source: Source) -> Listing:
     Raises:
         ValueError: a row has no id, or no times.
     """
-    missing = [name for name in KINETICS if name not in source.columns]
-    if missing:
+    names = _columns(source.columns, source.option("label_columns"))
+    if not {*names} >= {*KINETICS}:
         source.refuse(1, f"columns label, {', '.join(KINETICS)}", ", ".join(source.columns))
     rows = source.rows
     if not len(rows.table):
         raise ValueError(f"{source.path} has a header, but no rows")
-    labelled = "label" in rows.table.column_names
-    header = Header(None, ("label",) * labelled, "time_start", "time_end", False, True)
-    columns = [name for name in ("label", *KINETICS, "split") if name in rows.table.column_names]
-    found = list(each_row(rows, columns))
+    label, used = names.get("label"), (*names.values(),)
+    header = Header(None, (label,) if label else (), names["time_start"], names["time_end"], False, True)
+    found = [
+        (place, {known: row[name] for known, name in names.items()}) for place, row in each_row(rows, list(set(used)))
+    ]
     chosen, warnings = source.choose_split([row.get("split") for _, row in found])
     kept = [i for i, take in enumerate(chosen) if take]
     entries = [_entry(source, *found[i]) for i in kept]
     labels = [() if is_missing(label) else (label,) for label in (row.get("label", "") for _, row in found)]
     classes, notes = _all_classes(source, {label for row in labels for label in row})
-    own = rows.table.drop_columns(["label"]) if labelled else rows.table
+    own = rows.table.drop_columns([label]) if label else rows.table
     return make_listing(
-        source, entries, [labels[i] for i in kept], own=own.take(kept), classes=classes,
+        source, entries, [labels[i] for i in kept], own=own.take(kept), used=used, classes=classes,
         warnings=[*warnings, *suspect_columns(header, rows.table)],
-        notes=[f"columns used: {', '.join((*header.labels, *KINETICS))}", *notes],
+        notes=[f"columns used: {', '.join(used)}", *notes],
     )  # fmt: skip
+
+
+def _columns(columns: Sequence[str], labels: Sequence[str] | None = None) -> dict[str, str]:
+    """The columns that are used, by the names that Kinetics gives them; capitals, spaces and signs do not matter.
+
+    Args:
+        columns: those of the list.
+        labels: as ``label_columns`` of ``scan``; one.
+
+    Raises:
+        ValueError: ``labels`` are not one of the columns.
+    """
+    if labels and (len(labels) > 1 or labels[0] not in columns):
+        raise ValueError(f"scan: label_columns must be one of {', '.join(columns)}, got {', '.join(labels)}")
+    found = {}
+    for known in ("label", *KINETICS, "split"):
+        alike = [name for name in columns if plain(name).replace("_", "") == known.replace("_", "")]
+        if alike:
+            found[known] = known if known in alike else alike[0]
+    return found | ({"label": labels[0]} if labels else {})
 
 
 def _entry(source, place, row):
@@ -80,10 +102,13 @@ def _all_classes(source: Source, names: set[str]) -> tuple[Classes | None, list[
     """The labels of this file and of those of the other splits beside it, sorted; None if labels are numbers."""
     if source.options.classes_given or any(whole_number(name) is not None for name in names):
         return None, []
-    beside = _other_splits(source.path)
+    beside, wanted = _other_splits(source.path), source.options.label_columns
     for path in beside:
         rows = read_csv(read_text(path, source.options.encoding))
-        names |= {row["label"] for _, row in each_row(rows, ["label"]) if not is_missing(row["label"])}
+        column = wanted[0] if wanted else _columns(rows.table.column_names)["label"]
+        if column not in rows.table.column_names:
+            continue
+        names |= {row[column] for _, row in each_row(rows, [column]) if not is_missing(row[column])}
     if not names:
         return None, []
     others = f" and of {', '.join(path.name for path in beside)}" if beside else ""
@@ -103,7 +128,7 @@ def _other_splits(path: Path) -> list[Path]:
     return [
         other
         for other in alike
-        if {"label", *KINETICS} <= {*Source(other, other.parent, text=read_text(other)).columns}
+        if {"label", *KINETICS} <= {*_columns(Source(other, other.parent, text=read_text(other)).columns)}
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing
-from dali_vidaug.data.labels import is_missing, whole_number
+from dali_vidaug.data.labels import LARGEST, is_missing, whole_number
 from dali_vidaug.data.list_source import (
     LabelRows,
     Source,
@@ -33,10 +33,10 @@ def read_activitynet(source: Source) -> Listing:
     """Read the JSON of ActivityNet, and of THUMOS14 in its form: a sample for each annotated segment.
 
     A video without annotations is one sample without a label. The classes are the labels of all subsets, sorted, or in
-    the order of ``label_id`` where the annotations have it.
+    the order of ``label_id`` where the annotations have it. Labels that are all whole numbers are the indices.
 
     Raises:
-        ValueError: a video or an annotation has something else.
+        ValueError: a video or an annotation has something else, or no video has annotations.
     """
     if not fits_activitynet(source):
         source.refuse(None, 'a JSON object with "database"', type(source.json).__name__)
@@ -46,11 +46,12 @@ def read_activitynet(source: Source) -> Listing:
     subsets: list[str] = []
     numbers: dict[str, int] = {}
     names: set[str] = set()
-    for video, facts in source.json["database"].items():
+    database = source.json["database"]
+    if database and not any(isinstance(facts, dict) and "annotations" in facts for facts in database.values()):
+        source.refuse(None, 'videos with "annotations"', _keys(next(iter(database.values()))))
+    for video, facts in database.items():
         place = f"{source.path}, video {video}"
-        annotations = facts.get("annotations", []) if isinstance(facts, dict) else None
-        if not isinstance(annotations, list):
-            raise ValueError(f'{place}: expected {{"subset", "duration", "annotations": [...]}}, got {facts!r:.80}')
+        annotations = _annotations(place, facts)
         found = source.videos.find([video, f"v_{video}"])
         for part in annotations or [{}]:
             name, start, end = _annotation(place, part, numbers) if part else (None, None, None)
@@ -63,15 +64,47 @@ def read_activitynet(source: Source) -> Listing:
     kept = [i for i, take in enumerate(chosen) if take]
     if numbers and set(numbers) != names:
         raise ValueError(f"{source.path}: some labels have a label_id, but {min(names - set(numbers))!r} has none")
-    if numbers:
-        order = numbered_classes({number: name for name, number in numbers.items()}, 0, str(source.path)).names
-    else:
-        order = tuple(sorted(names))
+    classes, told = _classes(source, names, numbers)
     return make_listing(
-        source, [entries[i] for i in kept], [labels[i] for i in kept], classes=Classes(order, {}, str(source.path)),
+        source, [entries[i] for i in kept], [labels[i] for i in kept], classes=classes,
         own={"video_id": [own[i] for i in kept], "subset": [subsets[i] for i in kept]}, warnings=warnings,
-        notes=[f"classes: {'by label_id' if numbers else 'the labels of all subsets, sorted'}"],
+        notes=[f"classes: {told}"],
     )  # fmt: skip
+
+
+def _annotations(place: str, facts: Any) -> list[Any]:
+    """The annotations of a video; none where it has no such key, and no other key with segments."""
+    annotations = facts.get("annotations", []) if isinstance(facts, dict) else None
+    others = [] if annotations or not isinstance(facts, dict) else [
+        key for key, value in facts.items()
+        if isinstance(value, list) and any(isinstance(part, dict) and "segment" in part for part in value)
+    ]  # fmt: skip
+    if not isinstance(annotations, list) or others:
+        raise ValueError(
+            f'{place}: expected {{"subset", "duration", "annotations": [{{"segment", "label"}}, ...]}}, got '
+            f"{f'segments in {others[0]!r}' if others else f'{facts!r:.80}'}"
+        )
+    return annotations
+
+
+def _keys(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, dict) else type(value).__name__
+
+
+def _classes(source: Source, names: set[str], numbers: dict[str, int]) -> tuple[Classes, str]:
+    """The classes, and how they were found, of labels and their label_id."""
+    path = str(source.path)
+    if numbers:
+        return numbered_classes({number: name for name, number in numbers.items()}, 0, path)._replace(
+            numbers={}
+        ), "by label_id"
+    indices = {name: number for name in names if (number := whole_number(name)) is not None}
+    if not names or len(indices) < len(names):
+        return Classes(tuple(sorted(names)), {}, path), "the labels of all subsets, sorted"
+    for name, number in indices.items():
+        if not 0 <= number <= LARGEST:
+            raise ValueError(f"{path}: labels that are numbers must be 0 to {LARGEST}, got {name}")
+    return numbered_classes({}, max(indices.values()) + 1, path), "labels that are numbers are the indices"
 
 
 def _annotation(place: str, part: Any, numbers: dict[str, int]) -> tuple[str | None, float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, no_columns, plural
-from dali_vidaug.data.found import Found, VideoFinder
+from dali_vidaug.data.found import SEVERAL, Found, VideoFinder, folder_beside
 from dali_vidaug.data.header import path_column
 from dali_vidaug.data.list_text import Text
 from dali_vidaug.data.lists import Rows, read_csv, read_parquet, with_own_columns
@@ -143,14 +144,22 @@ class Source:
         Raises:
             ValueError: no row is of that split.
         """
-        names, wanted = list(dict.fromkeys(name for name in splits if name)), self.option("split")
+        names, wanted = Counter(name for name in splits if name), self.option("split")
         if wanted is None:
-            counts = ", ".join(f"{name} {splits.count(name)}" for name in names)
-            told = [f"several splits, of which all rows are taken: {counts}; split= takes one"] if names[1:] else []
+            counts = name_some([f"{name} {count}" for name, count in names.items()], 10)
+            told = (
+                [f"several splits, of which all rows are taken: {counts}; split= takes one"] if len(names) > 1 else []
+            )
             return [True] * len(splits), told
         if wanted not in names:
-            raise ValueError(f"{self.path}: split must be one of {', '.join(names) or 'none'}, got {wanted!r}")
-        return [name == wanted for name in splits], []
+            alike = [name for name in names if name.lower()[:2] == wanted.lower()[:2]]
+            raise ValueError(
+                f"{self.path}: split must be one of {name_some([*names], 10) or 'none, since no row has one'}, got "
+                f"{wanted!r}{f'; is it {alike[0]!r}?' if len(alike) == 1 else ''}"
+            )
+        without = sum(not name for name in splits)
+        told = [f"rows that are of no split, left out: {without} of {len(splits)}"] if without else []
+        return [name == wanted for name in splits], told
 
 
 def has_paths(columns: Iterable[str]) -> bool:
@@ -183,13 +192,14 @@ def path_entry(name: str, place: str) -> Entry:
 
 def make_listing(
     source: Source, entries: list[Entry], labels: LabelRows | dict[str, LabelRows], *,
-    own: pa.Table | Mapping[str, Sequence[Any]] | None = None, several: bool = False, classes: Classes | None = None,
-    warnings: Sequence[str] = (), notes: Sequence[str] = (),
+    own: pa.Table | Mapping[str, Sequence[Any]] | None = None, used: Sequence[str] = (), several: bool = False,
+    classes: Classes | None = None, warnings: Sequence[str] = (), notes: Sequence[str] = (),
 ) -> Listing:  # fmt: skip
     """What a format says, as a listing.
 
     Args:
         own: columns that stay with their rows.
+        used: names of those that are used besides.
         several: a sample may have several labels.
         classes: in their official order.
 
@@ -200,17 +210,26 @@ def make_listing(
         raise ValueError(f"{source.path} has no rows")
     groups = labels if isinstance(labels, dict) else {"": labels}
     table = own if isinstance(own, pa.Table) else pa.table(dict(own)) if own else no_columns(len(entries))
-    lost = sum(entry.error is not None for entry in entries)
-    more = list(warnings)
-    if lost:
-        more.append(
-            f"rows whose video is not found in {source.root}: {lost} of {plural(len(entries), 'row')}; root= is the "
-            "folder of the videos"
-        )
+    more = [*warnings, *(source.videos.tell_folders() if "videos" in vars(source) else ()), *_lost(source, entries)]
     if several:
         source.option("multi_label")
     listing = Listing(source.root, entries, groups, table, several, False, tuple(more), tuple(notes), classes)
-    return with_own_columns(source.path, listing)
+    return with_own_columns(source.path, listing, used)
+
+
+def _lost(source: Source, entries: list[Entry]) -> Iterator[str]:
+    """Sentences on videos that are not found, or found more than once."""
+    errors = [entry.error for entry in entries if entry.error is not None]
+    twice = sum(error.startswith(SEVERAL) for error in errors)
+    if twice:
+        yield f"rows whose video is found more than once in {source.root}: {twice} of {plural(len(entries), 'row')}"
+    lost = len(errors) - twice
+    if lost:
+        beside = folder_beside(source.root, [entry.path for entry in entries]) if lost == len(entries) else None
+        hint = (
+            "root= is the folder of the videos" if beside is None else f"{beside[0]} is beside it: root='{beside[1]}'"
+        )
+        yield f"rows whose video is not found in {source.root}: {lost} of {plural(len(entries), 'row')}; {hint}"
 
 
 def numbered_classes(names: Mapping[int, str], count: int, origin: str) -> Classes:

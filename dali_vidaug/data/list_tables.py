@@ -14,14 +14,16 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Classes, Listing, name_some
 from dali_vidaug.data.folder import list_folder
-from dali_vidaug.data.labels import whole_number
-from dali_vidaug.data.list_source import Options, Source, has_paths, json_items
+from dali_vidaug.data.header import looks_like_label, plain, read_header
+from dali_vidaug.data.labels import index_labels, whole_number
+from dali_vidaug.data.list_source import Options, Source, each_row, has_paths, json_items
 from dali_vidaug.data.list_text import read_text
 from dali_vidaug.data.lists import Rows, list_rows
 from dali_vidaug.data.names import store_name
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _LARGE = 1 << 63  # a number that Arrow has no type for
+_SPLIT_COLUMNS = ("split", "subset", "set", "partition", "is_train")
 _FILE_NAME = re.compile(r"(.*_)?file_name")
 _SPLITS = {  # how folders of splits may be named, as Hugging Face has it
     "train": ("train", "training"),
@@ -45,8 +47,58 @@ def read_table(source: Source) -> Listing:
 
 
 def _from_rows(source: Source, rows: Rows) -> Listing:
+    return _one_split(source, rows, _all_rows(source, rows))
+
+
+def _all_rows(source: Source, rows: Rows) -> Listing:
     multi_label, columns = source.option("multi_label"), source.option("label_columns")
-    return list_rows(source.path, source.root, rows, multi_label, columns)
+    split = _split_column(source, rows)
+    listing = list_rows(source.path, source.root, rows, multi_label, columns, split)
+    header = read_header(str(source.path), rows.table.column_names, columns)
+    others = [name for name in rows.table.column_names if name not in (*header.used, split)]
+    if header.labels or not others or any(map(looks_like_label, others)):
+        return listing
+    told = f"no column is read as a label, of {name_some(others, 10)}; label_columns= chooses"
+    return listing._replace(warnings=(*listing.warnings, told))
+
+
+def _split_column(source: Source, rows: Rows) -> str | None:
+    """The column that says of which split a row is."""
+    free = [name for name in rows.table.column_names if name not in (source.options.label_columns or ())]
+    return next((name for known in _SPLIT_COLUMNS for name in free if plain(name) == known), None)
+
+
+def _one_split(source: Source, rows: Rows, listing: Listing) -> Listing:
+    """The rows of the split that is asked for; the classes are those of all splits.
+
+    A column says of which split a row is; if there is none, the folder train, test, ... that its video is in.
+    """
+    column = _split_column(source, rows)
+    if column:
+        splits = [row[column] for _, row in each_row(rows, [column])]
+    else:
+        parts = [os.path.relpath(listing.root / entry.path, listing.root).split("/") for entry in listing.entries]
+        folders = [part[0] if len(part) > 1 and _split_of(part[0]) else "" for part in parts]
+        splits = folders if source.options.split in (None, *folders) else [_split_of(name) or "" for name in folders]
+        if not any(splits):
+            return listing
+    chosen, warnings = source.choose_split(splits)
+    listing = listing._replace(warnings=(*listing.warnings, *warnings))
+    if all(chosen):
+        return listing
+    kept = [i for i, take in enumerate(chosen) if take]
+    if not source.options.classes_given:
+        labels = index_labels(listing)
+        classes = Classes(labels.classes, {}, str(source.path)) if labels.classes else None
+        told = f"classes: the labels of all splits of {source.path.name}"
+        listing = listing._replace(
+            classes=classes, warnings=(*listing.warnings, *labels.warnings), notes=(*listing.notes, told)
+        )
+    return listing._replace(
+        entries=[listing.entries[i] for i in kept],
+        labels={group: [labels[i] for i in kept] for group, labels in listing.labels.items()},
+        own=listing.own.take(kept),
+    )
 
 
 def read_folder(source: Source) -> Listing:
@@ -101,10 +153,18 @@ def read_jsonl(source: Source) -> Listing:
 
 
 def _json_rows(source: Source) -> Rows:
-    """The objects of a file as rows; a key that an object lacks is missing there."""
+    """The objects of a file as rows; a key that an object lacks is missing there.
+
+    Raises:
+        ValueError: a path is an object or a list.
+    """
     objects = list(_objects(source))
     keys = list(dict.fromkeys(key for _, value in objects for key in value))
-    columns = {}
+    columns, paths = {}, read_header(str(source.path), keys, needs_path=False).path or ""
+    for place, value in objects:
+        if isinstance(value.get(paths), (dict, list)):
+            hint = "; of pandas, to_json(orient='records') is read" if len(objects) == 1 else ""
+            raise ValueError(f"{place}: {paths} must be a path, got {value[paths]!r:.80}{hint}")
     for key in keys:
         values = [value.get(key) for _, value in objects]
         kinds = {type(value) for value in values if value is not None}
@@ -164,23 +224,25 @@ def _split_of(name: str) -> str | None:
 def read_videofolder(source: Source) -> Listing:
     """Read Hugging Face's VideoFolder: a file of metadata beside the videos, with ``file_name`` and other columns.
 
-    Of a folder with a folder for each split, ``split`` says which; without metadata the folders in it are the classes.
+    Of a folder with a folder for each split, or metadata of several, ``split`` says which; without metadata the folders
+    in it are the classes.
 
     Raises:
         ValueError: there is no ``file_name``, or there are several splits and ``split`` does not say which.
     """
     path = source.path
     if path.is_dir():
-        path = _choose_folder(source, path)
-        files = _metadata_files(path)
+        folder = _choose_folder(source, path)
+        files = _metadata_files(folder)
         if not files:
-            return _class_folders(source, path)
+            return _class_folders(source, folder)
         if len(files) > 1:
             several = name_some([str(file.relative_to(source.path)) for file in files])
             raise ValueError(f"{source.path}: expected one file of metadata, got {len(files)} ({several})")
         path = files[0]
         source.option("encoding")
-        source = _opened(path, source.options, source.used)
+        options = source.options._replace(split=None) if folder != source.path else source.options
+        source = _opened(path, options, source.used)
     rows = _json_rows(source) if path.suffix == ".jsonl" else source.rows
     names = [name for name in rows.table.column_names if _FILE_NAME.fullmatch(name)]
     lists = [name for name in rows.table.column_names if name.endswith("_file_names") or name == "file_names"]
@@ -192,9 +254,10 @@ def read_videofolder(source: Source) -> Listing:
     table = rows.table
     if names[0] != "file_name":
         table = table.rename_columns(["file_name" if name == names[0] else name for name in table.column_names])
-    listing = _from_rows(source, Rows(table, rows.places))
-    unlabelled = () if any(map(any, listing.labels.values())) else ("the metadata gives no labels",)
-    return listing._replace(warnings=(*listing.warnings, *unlabelled, *_not_named(listing)))
+    rows = Rows(table, rows.places)
+    listing = _all_rows(source, rows)
+    listing = listing._replace(warnings=(*listing.warnings, *_not_named(listing)))
+    return _one_split(source, rows, listing)
 
 
 def _not_named(listing: Listing) -> Iterator[str]:
@@ -220,10 +283,10 @@ def _class_folders(source: Source, folder: Path) -> Listing:
 
 
 def _choose_folder(source: Source, folder: Path) -> Path:
-    """The folder of the split that is asked for."""
-    splits = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and _split_of(path.name)}
+    """The folder of the split that is asked for; of a folder with metadata, whose rows say it, the folder itself."""
     if _metadata_in(folder):
-        splits = {}
+        return folder
+    splits = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and _split_of(path.name)}
     wanted = source.option("split") if splits or source.options.split is None else source.options.split
     chosen = [path for name, path in splits.items() if wanted in (name, _split_of(name))]
     if len(chosen) == 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from dali_vidaug.data.header import (
     looks_like_time,
     read_header,
 )
-from dali_vidaug.data.labels import is_missing
+from dali_vidaug.data.labels import is_missing, whole_number
 from dali_vidaug.data.list_text import Text
 from dali_vidaug.data.names import restore_name, store_name
 from dali_vidaug.data.schema import BOXES, SCHEMA, is_manifest
@@ -77,9 +78,10 @@ def read_parquet(path: Path) -> Rows:
 
 
 def list_rows(
-    path: Path, root: Path, rows: Rows, multi_label: str | None = None, label_columns: Sequence[str] | None = None
-) -> Listing:
-    """Turn the rows of a list file into entries.
+    path: Path, root: Path, rows: Rows, multi_label: str | None = None, label_columns: Sequence[str] | None = None,
+    split: str | None = None,
+) -> Listing:  # fmt: skip
+    """Turn the rows of a list file into entries, whichever split they are of; ``split`` is the column that says it.
 
     Raises:
         ValueError: a value cannot be used; the message names its place.
@@ -88,6 +90,7 @@ def list_rows(
     header = read_header(str(path), table.column_names, label_columns)
     if not len(table):
         raise ValueError(f"{path} has a header, but no rows")
+    table = _with_paths(path, table, header.path)
     names = [name for name in (header.path, header.start, header.end) if name]
     entries = [_entry(place, row, header) for place, row in zip(places, used_values(table, names), strict=True)]
     labels = {
@@ -99,12 +102,32 @@ def list_rows(
             values = pa.array([getattr(entry, field) for entry in entries], pa.float64())
             own = own.set_column(own.column_names.index(name), name, values)
     warnings = [*suspect_columns(header, table), *_suspect_segments(header, entries)]
+    warnings += _suspect_missing(header, table, multi_label)
     if multi_label is not None:
         warnings += _suspect_multi_label(header, table, multi_label)
-    notes = [f"columns used: {', '.join(header.used)}"]
+    notes = [f"columns used: {', '.join((*header.used, *([split] if split else [])))}"]
     several = multi_label is not None or len(header.labels) > 1
     listing = Listing(root, entries, labels, own, several, False, tuple(warnings), tuple(notes))
-    return with_own_columns(path, listing, header.used)
+    return with_own_columns(path, listing, (*header.used, *([split] if split else [])))
+
+
+def _with_paths(path: Path, table: pa.Table, name: str | None) -> pa.Table:
+    """The table with paths for Hugging Face's videos, which are the bytes of a file or its path.
+
+    Raises:
+        ValueError: they are bytes, or something else than text.
+    """
+    kind = None if name is None else table[name].type
+    if kind is None or not pa.types.is_nested(kind):
+        return table
+    if not pa.types.is_struct(kind) or not {"bytes", "path"} >= {field.name for field in kind} >= {"path"}:
+        raise ValueError(f"{path}: column {name} must have paths, got values of {kind}")
+    values = table[name].to_pylist()
+    inside = sum(bool(value and value.get("bytes")) for value in values)
+    if inside:
+        raise ValueError(f"{path}: {inside} videos are in the list itself, in column {name}; write them to files first")
+    paths = pa.array([value and value["path"] for value in values], pa.string())
+    return table.set_column(table.column_names.index(name), name, paths)
 
 
 def with_own_columns(path: Path, listing: Listing, used: Sequence[str] = ()) -> Listing:
@@ -207,6 +230,22 @@ def suspect_columns(header: Header, table: pa.Table) -> Iterator[str]:
 
 def _has_digits(column):
     return any(any(map(str.isdigit, str(value))) for value in column.slice(0, _ROWS_LOOKED_AT).to_pylist())
+
+
+def _suspect_missing(header: Header, table: pa.Table, separator: str | None) -> Iterator[str]:
+    """Warnings of texts that mean no label, which may be names of classes."""
+    for name in header.labels:
+        texts = [_stripped(value) or "" for value in table[name].to_pylist() if not isinstance(value, list)]
+        parts = [part.strip() for text in texts for part in ([text] if separator is None else text.split(separator))]
+        missing = Counter(part for part in parts if part and is_missing(part))
+        if {whole_number(part) for part in parts if part} == {1, -1}:
+            yield (
+                f"{name} has 1 and -1 alone, which may mean that a row shows its class or does not: they are read as "
+                "class 1 and no label"
+            )
+        elif missing:
+            told = name_some([f"{text!r} ({count})" for text, count in missing.items()])
+            yield f"values of {name} that are read as no label: {told}"
 
 
 def _suspect_segments(header: Header, entries):

@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from dali_vidaug.data.box_rows import GivenBoxes, add_boxes, given_boxes
 from dali_vidaug.data.classes import read_given_classes
-from dali_vidaug.data.entry import Classes, Listing, name_some, plural
+from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, plural
 from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.known import Known
-from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels
+from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels, tell_unlabelled
 from dali_vidaug.data.list_formats import list_videos
 from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
@@ -91,7 +91,7 @@ def scan(
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
     options = Options(format, split, encoding, multi_label, names, given is not None)
-    listing = _list(path, root, labels, columns, options, several)
+    listing = tell_unlabelled(_list(path, root, labels, columns, options, several))
     found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
     indices = index_labels(listing, given or listing.classes)
     return _scan(listing, indices, found, output, (deep, stream, index), num_threads, progress)
@@ -223,6 +223,7 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
         positions.append(i)
     missing = [*_missing(listing, {entry.path for entry in entries if "error" in rows.get(entry.path, ())})]
     if not good:
+        missing += [text for text in listing.warnings if text.startswith("rows whose video is")]
         raise ValueError(
             f"scan: none of {plural(len(entries), 'video')} can be used; the first: {printable(broken[0].path)}: "
             f"{broken[0].reason}{''.join(f'; {printable(text)}' for text in missing)}"
@@ -240,16 +241,26 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
     expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
     without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
     expected += [without] if without else []
-    repeated = [*find_repeated(good, [entries[i] for i in positions])]
+    repeated = [*find_repeated(root, good, [entries[i] for i in positions])]
+    repeated += _late(good, [entries[i] for i in positions])
     others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
-    warnings = [
-        printable(text)
-        for text in (*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others)
-    ]
+    said_once = dict.fromkeys((*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others))
+    warnings = [*map(printable, said_once)]
     for text in warnings:
         log.warning("scan: %s", text)
     remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
     return Manifest(table, labels.classes, root, broken, remarks, packets)
+
+
+def _late(rows: list[dict[str, Any]], entries: list[Entry]) -> Iterator[str]:
+    """A sentence on entries that are about a time after the end of their video."""
+    timed = [(row, entry) for row, entry in zip(rows, entries, strict=True) if entry.at is not None]
+    late = [entry.place for row, entry in timed if row["duration_seconds"] and entry.at > row["duration_seconds"]]
+    if late:
+        yield (
+            f"times that are after the end of their video: {len(late)} of {len(timed)} ({name_some(late)}); "
+            "KeyframeClip(offset=900) is for videos that were cut from minute 15 on"
+        )
 
 
 def _gather_indices(rows):
