@@ -609,7 +609,7 @@ def test_classes_of_training(numbered, tmp_path):
     test = dv.scan(tmp_path / "test.txt", root=numbered, like=train, progress=False)
     assert val.classes == test.classes == ("run", "walk")
     assert val.labels.tolist() == [1] and test.labels.tolist() == [-1] and test.targets([0]).sum() == 0
-    assert "no line has a label: samples are unlabelled" in test.remarks
+    assert "no sample has a label" in test.remarks
 
 
 def test_numbers_beside_classind_that_are_told(numbered, tmp_path):

@@ -149,7 +149,7 @@ def read_path_label(source: Source) -> Listing:
         labels.append(label)
     parts = [[label] if multi_label is None else label.split(multi_label) for label in labels]
     found = [tuple(dict.fromkeys(part.strip() for part in row if not is_missing(part.strip()))) for row in parts]
-    warnings = [] if any(found) else ["no line has a label: samples are unlabelled"]
+    warnings = []
     if multi_label is not None and not any(multi_label in label for label in labels):
         warnings.append(f"multi_label={multi_label!r} is in no label: no sample has several from one line")
     path = _categories(source)
