@@ -89,12 +89,16 @@ def tile_means(values):
     So a turned picture has turned tiles. (A product with a matrix would take more time than decoding.)
     """
     size = len(values)
-    sums = np.concatenate([np.zeros_like(values[:1], np.float64), np.cumsum(values, 0, np.float64)])
     edges = np.arange(SIDE + 1) * size / SIDE
     whole = np.minimum(edges.astype(int), size - 1)
-    share = (edges - whole).reshape(-1, *[1] * (values.ndim - 1))
-    up_to = sums[whole] + share * (sums[whole + 1] - sums[whole])
-    return np.diff(up_to, axis=0) * SIDE / size
+    shares = (edges - whole).reshape(-1, *[1] * (values.ndim - 1)) * values[whole]  # of the pixel before each edge
+    if size < SIDE:  # an edge may be in the pixel of the one before
+        sums = np.concatenate([np.zeros_like(values[:1], np.float64), np.cumsum(values, 0, np.float64)])
+        return np.diff(sums[whole] + shares, axis=0) * SIDE / size
+    kind = np.uint32 if values.dtype == np.uint8 else np.float64
+    means = np.add.reduceat(values, whole[:-1], axis=0, dtype=kind) - shares[:-1]
+    means[:-1] += shares[1:-1]
+    return means * SIDE / size
 
 
 def signature(picture):

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dali_vidaug.errors import OpError, naming
-from dali_vidaug.ops.operator import read_only
+from dali_vidaug.ops.operator import checked_clips, read_only
 from dali_vidaug.pixel_order import mirror
 from dali_vidaug.plan import Plan
 from dali_vidaug.planes import Planes
@@ -39,6 +39,7 @@ class Direct:
 
     def __init__(self, steps: Sequence[Step], planes: Planes, num_threads: int):
         self._steps, self._planes, self._num_threads = list(steps), planes, num_threads
+        self._runs = {name: op.run for name, op in steps if not getattr(op, "mirrors", False)}
         self._last: str | None = None  # the name of an op whose flip is done with the last pass
         if self._steps and getattr(self._steps[-1][1], "mirrors", False):
             self._last = self._steps.pop()[0]
@@ -70,17 +71,9 @@ class Direct:
 
     def _run(self, name, op, clips, rows, plan):
         given = [read_only(clip) for clip in clips]
-        with naming(name, op, "run", f"for {batch_text(plan)}"):
+        with naming(name, op, "run", lambda: f"for {batch_text(plan)}"):
             try:
-                made = op.run(given, None if rows is None else read_only(rows), self._num_threads)
+                made = self._runs[name](given, None if rows is None else read_only(rows), self._num_threads)
             except OpError as error:  # of a module that the op calls
                 raise op_error(name, error, plan) from error
-        made = list(made) if isinstance(made, Sequence) else [made]
-        if len(made) != len(clips) or not all(isinstance(clip, np.ndarray) and clip.ndim == 4 for clip in made):
-            kinds = ", ".join(sorted({type(clip).__name__ for clip in made}))
-            raise ValueError(f"{name}: run must return {len(clips)} arrays (F, H, W, 3), got {len(made)} {kinds}")
-        for i, clip in enumerate(made):
-            if clip.dtype != np.uint8 or clip.shape[3] != 3:
-                raise ValueError(f"{name}: run must return (F, H, W, 3) uint8, got {clip.shape} {clip.dtype}")
-            made[i] = np.ascontiguousarray(clip)
-        return made
+            return [np.ascontiguousarray(clip) for clip in checked_clips(made, given)]

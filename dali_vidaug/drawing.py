@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,8 +12,9 @@ from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.repeats import group_column, join_parts, parts_of, repeat_column
-from dali_vidaug.rng import Draws, whole_numbers
+from dali_vidaug.repeats import clip_column, join_parts, parts_of
+from dali_vidaug.rng import MAX_REPEAT, MAX_SAMPLE, Draws, whole_numbers
+from dali_vidaug.sampling import Videos
 from dali_vidaug.timing import check_positions, draw_time
 
 if TYPE_CHECKING:
@@ -56,14 +58,23 @@ def draw_ops(recipe: Recipe, draws: Draws, frames: ArrayLike, height: ArrayLike,
     sides = [np.broadcast_to(np.asarray(side, np.int64), len(draws)) for side in (frames, height, width)]
     sizes, args = np.stack(sides, 1), {}
     for name, op in recipe.pixel_ops:
-        with naming(name, op, "draw", f"for {draws}; {sizes_text(sizes)}"):
+        with naming(name, op, "draw", partial(_purpose, draws, sizes)):
             args[name] = op.draw(draws.named(name), *sizes.T)
         sizes = sizes_after(name, op, args[name], sizes)
     return DrawnOps(args, *sizes.T)
 
 
-def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
+def _purpose(draws, sizes):
+    return f"for {draws}; {sizes_text(sizes)}"
+
+
+def draw_frames(recipe: Recipe, draws: Draws, videos: Videos) -> np.ndarray:
     """Draw the frames of each clip, as they are before ops on time.
+
+    Args:
+        recipe: its sampler draws.
+        draws: the batch's random numbers.
+        videos: what is known of each clip's video.
 
     Returns:
         (B, F) int32, or float64.
@@ -71,8 +82,8 @@ def draw_frames(manifest: Manifest, recipe: Recipe, draws: Draws) -> np.ndarray:
     Raises:
         TypeError, ValueError: the sampler returns something else, or a position outside [first, last) of a video.
     """
-    name, videos = name_of(recipe.sampling), manifest.videos(draws.samples)
-    with naming(name, recipe.sampling, "draw", f"for {draws}"):
+    name = name_of(recipe.sampling)
+    with naming(name, recipe.sampling, "draw", lambda: f"for {draws}"):
         drawn = recipe.sampling.draw(draws.named(name), videos)
     return check_positions(f"{name}.draw", drawn, draws, videos)
 
@@ -113,7 +124,8 @@ def draw_plan(
         raise ValueError(f"draw_plan: manifest must be a Manifest (dv.Manifest.read, dv.scan), got {manifest!r}")
     samples = whole_numbers("samples", samples)
     everything = Draws(seed, epoch, samples, views)
-    batch, repeat_index = group_column(batch, len(samples)), repeat_column(repeat_index, len(samples))
+    batch = clip_column("batch", batch, len(samples), MAX_SAMPLE)
+    repeat_index = clip_column("repeat_index", repeat_index, len(samples), MAX_REPEAT)
     parts, found = [], []
     for group, at in parts_of(batch):
         draws = Draws(seed, epoch, samples[at], everything.views[at], batch=group)
@@ -131,8 +143,8 @@ def draw_plan(
 
 def _draw_group(manifest, recipe, draws, repeat_index):
     """The frames and the arguments of clips that may be mixed with each other. Repeat 0 decides the frames of all."""
-    height, width = manifest.frame_sizes(draws.samples)
-    frames, args = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(draws.samples))
+    (height, width), videos = manifest.frame_sizes(draws.samples), manifest.videos(draws.samples)
+    frames, args = draw_time(recipe, draws, draw_frames(recipe, draws, videos), videos)
     parts = []
     for repeat, at in parts_of(repeat_index):
         some = Draws(draws.seed, draws.epoch, draws.samples[at], draws.views[at], batch=draws.batch, repeat=repeat)

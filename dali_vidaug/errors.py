@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,14 +42,14 @@ class OpError(ValueError):
 
 
 @contextmanager
-def naming(name: str, op: object, method: str, purpose: str) -> Iterator[None]:
+def naming(name: str, op: object, method: str, purpose: str | Callable[[], str]) -> Iterator[None]:
     """Run a method of an op or a sampler; what it raises names the op, its options and what the method was run for.
 
     Args:
         name: of the op in its recipe.
         op: the op or sampler.
         method: that is run.
-        purpose: what for, such as "for 8 clips".
+        purpose: what for, such as "for 8 clips"; or what says so, which is called only where the method fails.
 
     Raises:
         OpError: the method raised an exception that does not begin with the op's name.
@@ -66,6 +66,7 @@ def naming(name: str, op: object, method: str, purpose: str) -> Iterator[None]:
         if len(options) > _LONGEST_OPTIONS:
             options = f"{options[: _LONGEST_OPTIONS - 3]}..."
         what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        purpose = purpose if isinstance(purpose, str) else purpose()
         raise OpError(f"{name}.{method}: {what} ({options}, {purpose})") from error
 
 

@@ -14,14 +14,15 @@ from nvidia.dali.pipeline import Pipeline
 from dali_vidaug.columns import Columns, EncodedColumns, split
 from dali_vidaug.direct import BLENDING, Direct, num_direct
 from dali_vidaug.errors import naming
+from dali_vidaug.leading import frame_module, num_in_decoder, num_leading
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.interpolate import Interpolation, between_frames, interpolate_rows
 from dali_vidaug.ops.operator import extend_graph
+from dali_vidaug.ops.sizes import SIZE_FIELDS
 from dali_vidaug.plan import Plan
 from dali_vidaug.planes import planes_of
-from dali_vidaug.recipe import Recipe
-from dali_vidaug.results import SIZE_FIELDS, check_sizes, op_failures
+from dali_vidaug.results import check_sizes, op_failures
 from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
@@ -55,23 +56,6 @@ def _built(name, op, clips, args):
     if not isinstance(built, DataNode):
         raise TypeError(f"{name}.build must return one node of DALI's graph, got {built!r}")
     return built
-
-
-def num_in_decoder(recipe: Recipe, settings: Settings) -> int:
-    """How many of a recipe's first ops on pixels PyAV does in its conversion to RGB."""
-    if settings.decoder == "dali" or not settings.resize_in_decoder:
-        return 0
-    count = _num_leading(recipe)
-    following = recipe.pixel_ops[count:]
-    # A flip costs next to nothing there, and nothing at all where Planes or DALI's Normalize does it.
-    flips = bool(following) and getattr(following[0][1], "mirrors", False) and settings.device == "cpu"
-    return count + (flips and not all(hasattr(op, "lookup") for _, op in following[1:]))
-
-
-def _num_leading(recipe):
-    """How many of a recipe's first ops on pixels can be done in the decoder."""
-    declared = [getattr(op, "in_decoder", False) for _, op in recipe.pixel_ops]
-    return [*declared, False].index(False)
 
 
 class Graph:
@@ -128,9 +112,8 @@ class Graph:
         ops = self._recipe.pixel_ops
         steps = ops[self._num_in_decoder :]
         if self._blends:
-            modules = [op.frame_module for _, op in self._recipe.time_ops if hasattr(op, "frame_module")]
-            blending = BLENDING, Interpolation(plan.frames.shape[1], *modules[-1:])
-            steps.insert(max(_num_leading(self._recipe) - self._num_in_decoder, 0), blending)
+            blending = BLENDING, Interpolation(plan.frames.shape[1], frame_module(self._recipe))
+            steps.insert(max(num_leading(self._recipe) - self._num_in_decoder, 0), blending)
         return steps
 
     def _merged(self):
@@ -215,17 +198,15 @@ class Graph:
                 function of an op failed.
         """
         if between_frames(plan.frames) != self._blends:
-            raise TypeError(
-                f"frames are {plan.frames.dtype}, but those of the plan that the graph is built for were not"
-            )
+            raise TypeError(f"frames are {plan.frames.dtype}, but those of the graph's first plan were not")
         args = _rows(plan)
         for name, columns in self._columns.items():
             columns.check(args[name])
-        clips: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream)
+        made: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream)
         if not self._direct:
-            self._check(clips.shape(), plan, inputs)
-            return clips
-        clips = [np.asarray(clip) for clip in clips]
+            self._check(made.shape(), plan, inputs)
+            return made
+        clips = [np.asarray(clip) for clip in made]  # the memory is that of ``made``, which lives until they are read
 
         def check(clips, last):
             self._check([(clip.shape[3], *clip.shape[:3]) for clip in clips], plan, inputs, last)

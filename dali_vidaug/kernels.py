@@ -186,13 +186,15 @@ def launch(
 
 def _table(clips, outputs, rows):
     """(B,) CLIP, without scratch memory."""
-    table = np.zeros(len(clips), CLIP)
-    for field, arrays in (("src", clips), ("dst", outputs), ("args", rows)):
-        table[field] = [_address(array) for array in arrays]
-    table["frames"], table["height"], table["width"], _ = np.array([out.shape for out in outputs]).T
-    _, table["src_height"], table["src_width"], _ = np.array([clip.shape for clip in clips]).T
-    table["index"], table["count"] = np.arange(len(clips)), len(clips)
-    return table
+    addresses = ([_address(array) for array in arrays] for arrays in (clips, outputs, rows))
+    places = zip(clips, outputs, *addresses, strict=True)
+    return np.array(
+        [
+            (src, dst, row, 0, *out.shape[:3], i, len(clips), *clip.shape[1:3], 0)
+            for i, (clip, out, src, dst, row) in enumerate(places)
+        ],
+        CLIP,
+    )
 
 
 def _check(name, clips, rows, args, counts, out_size):
@@ -245,7 +247,8 @@ def _scratch_memory(size):
 
 def _run_cpu(table, sizes, calls, num_threads):
     functions, address = library(), table.ctypes.data
-    positions = np.flatnonzero(table["src"] != table["dst"]).tolist()  # the other clips are skipped
+    places = zip(table["src"].tolist(), table["dst"].tolist(), strict=True)
+    positions = [i for i, (src, dst) in enumerate(places) if src != dst]  # the other clips are skipped
 
     def run(i):
         """Make all calls for one clip, while it is in the cache."""

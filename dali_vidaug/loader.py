@@ -56,13 +56,13 @@ class VideoLoader:
             first batch, the length or the state is asked for.
         even: with ``drop_last=False``, all ranks have as many batches, of the same sizes, by repeating up to
             ``num_shards - 1`` samples of the beginning of the epoch (``batch.repeated``). Default: with several shards.
-        num_threads: of decoding, DALI and the kernels on the CPU; default: the cores that this process may use.
+        num_threads: of decoding, DALI and the kernels on the CPU; default: the cores of this process: docs/tuning.md.
         workers: processes that read and decode; 0: the threads of this one.
         prefetch: batches made ahead, >= 1.
         dtype: of normalised clips: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``, or "float32" and so on.
-        on_error: "replace": a clip that cannot be decoded is replaced by another, logged, and named in ``report()``;
-            "skip", for validation: it is left out of its batch, which may even become empty, logged, and named;
-            "raise": it raises ``ClipError``.
+        on_error: a clip that cannot be decoded is replaced by another ("replace"), left out of its batch, which may
+            become empty ("skip", for validation), or raises ``ClipError`` ("raise"); logged, and named in ``report()``.
+        timeout: seconds after which clips of a video, which are read and decoded together, count as such; None: never.
         check_files: what of a file is compared with the scanned one, besides its bytes at some places: "size_and_time"
             (of change), "size", nothing ("off"), or "auto": size_and_time, but size where nearly all files have another
             time, as after copying. A changed file is handled as ``on_error`` says.
@@ -86,8 +86,8 @@ class VideoLoader:
         device: torch.device | str = "auto", decoder: str = "auto", shuffle: bool = True, drop_last: bool = True,
         num_shards: int | None = None, shard_index: int | None = None, even: bool | None = None,
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
-        on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, repeats: int = 1,
-        color: str = "bt601", mix_group: int | None = None, box_rules: BoxRules | None = None,
+        on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
+        repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -99,18 +99,19 @@ class VideoLoader:
         options: dict[str, Any] = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files),
-            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules,
+            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout,
         )  # fmt: skip
         order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
         order |= dict(repeats=repeats, mix_group=mix_group)
-        self.manifest, self.recipe, self._ranks = manifest, recipe, (num_shards, shard_index, even)
-        self._arguments = {**options, **order}
+        self.manifest, self.recipe = manifest, recipe
+        self._arguments = {**options, **order, "num_shards": num_shards, "shard_index": shard_index, "even": even}
         self._schedule: Schedule | None = None
         self._shard: Any = None  # once it is found
         self._order = Schedule(len(manifest), **order, num_clips=recipe.num_clips)  # of a single shard
-        if num_shards is not None or shard_index is not None:
+        self._given = num_shards is not None or shard_index is not None  # else it finds its own shard
+        if self._given:
             self._find_schedule()
-        self._shape = check_recipe(manifest, recipe, seed)
+        self._shape, self._shared = check_recipe(manifest, recipe, self._order)
         self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
         self._made_settings = self.settings
         warn_of_short_videos(manifest, recipe, seed)
@@ -129,10 +130,9 @@ class VideoLoader:
         return self._schedule or self._find_schedule()
 
     def _find_schedule(self) -> Schedule:
-        num_shards, shard_index, even = self._ranks
-        self._shard = find_shard(num_shards, shard_index)
+        self._shard = find_shard(self._arguments["num_shards"], self._arguments["shard_index"])
         number, mine, _ = self._shard
-        even = number > 1 if even is None else even
+        even = number > 1 if self._arguments["even"] is None else self._arguments["even"]
         self._schedule = replace(self._order, num_shards=number, shard_index=mine, even=even)
         return self._schedule
 
@@ -157,15 +157,14 @@ class VideoLoader:
         check_shard(self._shard)
         loop = self._position.begin(num_batches)
         epoch, missing = self._position.next[0], 0
-        while True:
+        more = self._position.enter(self.schedule.batches_in(epoch))
+        while more:
             batch = self._next()
             more = self._position.next[0] == epoch
             missing += len(batch.skipped)
             with self._report.timed("loop"):
                 yield batch
-            if not more:
-                break
-            if self._position.loop != loop:
+            if more and self._position.loop != loop:
                 raise RuntimeError(
                     f"VideoLoader: this loop over epoch {epoch} was overtaken, by another loop, set_epoch or "
                     "load_state_dict. A loader has one loop at a time; copy.deepcopy(loader) makes another loader"
@@ -194,8 +193,8 @@ class VideoLoader:
         return self._batch(made)
 
     def _batch(self, made):
-        none = no_clips(self.recipe, self._shape, self.settings.dtype, self.settings.device_id)
-        clips = none if made.clips is None else as_tensor(made.clips, self.settings.dtype)
+        dtype, gpu = self.settings.dtype, self.settings.device_id
+        clips = no_clips(self.recipe, self._shape, dtype, gpu) if made.clips is None else as_tensor(made.clips, dtype)
         targets = self.manifest.targets(made.plan.samples)
         return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, *made[4:])  # repeated and so on
 
@@ -221,7 +220,7 @@ class VideoLoader:
 
     def _change_schedule(self, schedule):
         self._background.stop_producer()
-        self._schedule = schedule
+        self._schedule, self._order = schedule, replace(self._order, mix_group=schedule.mix_group)
 
     def _identity(self):
         self._fingerprint = self._fingerprint or fingerprint(self.manifest)
@@ -236,9 +235,10 @@ class VideoLoader:
         Raises:
             ValueError: the state is of a loader with other options or another manifest, which would give other batches.
         """
-        schedule, *position = go_on(state, self._identity(), self.schedule, self.recipe)
+        given = self._arguments["mix_group"], self._shared
+        schedule, epoch, index = go_on(state, self._identity(), self.schedule, *given)
         self._change_schedule(schedule)
-        self._position.resume(*position)
+        self._position.resume(epoch, index, index > 0 or schedule.given_before(epoch) > 0)
 
     def report(self) -> Report:
         """What was done so far: counts, time by stage, and every clip that was replaced."""
@@ -277,10 +277,10 @@ class VideoLoader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         replaced = None if self.settings is self._made_settings else self.settings
-        middle = self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch))
-        shard = (self._shard, self._schedule) if middle else None  # between epochs, a copy finds its own
-        names = dict(zip(("num_shards", "shard_index", "even"), self._ranks, strict=True))
-        return _copy, (self.manifest, self.recipe, self._arguments | names, replaced, self._position.next, shard)
+        middle = bool(self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch)))
+        shard = (self._shard, self._schedule) if middle or self._given else None  # between epochs, a copy finds its own
+        position = *self._position.next, middle
+        return _copy, (self.manifest, self.recipe, self._arguments, replaced, position, shard, self._order)
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -289,10 +289,10 @@ class VideoLoader:
         self.close()
 
 
-def _copy(manifest, recipe, arguments, settings, position, shard):
+def _copy(manifest, recipe, arguments, settings, position, shard, order):
     """A loader as another one was made, at the same position."""
     loader = VideoLoader(manifest, recipe, **arguments)
-    loader.settings = settings or loader.settings
+    loader.settings, loader._order = settings or loader.settings, order
     if shard is not None:
         loader._shard, loader._schedule = shard
     loader._position.resume(*position)

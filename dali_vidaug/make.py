@@ -17,7 +17,8 @@ from dali_vidaug.boxes import Boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, NotForDaliError, one_line
-from dali_vidaug.graph import Encoded, Graph, num_in_decoder
+from dali_vidaug.graph import Encoded, Graph
+from dali_vidaug.leading import num_in_decoder
 from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode_clips
@@ -202,7 +203,7 @@ class Maker:
         while waiting:
             i = waiting.pop(0)
             try:
-                loaded = pending.jobs[i].future.result()
+                loaded = self._pool.result(pending.jobs[i].future)
             except READ_ERRORS as error:
                 group = self._replace(pending, i, one_line(error), error)
                 waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ def op_steps(caller: str, recipe: Recipe, args: dict[str, Any], sizes: np.ndarra
         found: list[np.ndarray] = []
         if hasattr(op, "matrices"):
             method = "matrix_steps" if hasattr(op, "matrix_steps") else "matrices"
-            with naming(name, op, method, sizes_text(sizes)):
+            with naming(name, op, method, partial(sizes_text, sizes)):
                 made = getattr(op, method)(args[name], *sizes.T)
             found = [made] if method == "matrices" else list(made)
         elif (after != sizes).any():

@@ -116,13 +116,15 @@ def move_boxes(caller: str, boxes: Boxes, plan: Plan, height: Any, width: Any, r
     corners = np.stack([np.stack([x1, x2, x2, x1], 1), np.stack([y1, y1, y2, y2], 1)], -1)
     areas = polygon_areas(corners)
     moving = _Moving(boxes, corners, np.tile(np.eye(3), (len(x1), 1, 1)), areas).rows(areas > 0)
-    moving, total, hidden = _cut(moving, sizes), len(x1), 0
+    total, least = len(x1), max(_NO_WEIGHT, rules.min_weight - _ROUNDING)
+    hidden = int((moving.boxes.weight <= least).sum())
+    moving = _cut(moving.rows(moving.boxes.weight > least), sizes)
     for step in op_steps(caller, plan.recipe, plan.args, sizes):
         moving = _moved(caller, moving, step, sizes)
         if hasattr(step.op, "mixed_with"):
             before = len(moving.full)
             both = _mixed(caller, moving, step)
-            moving = both.rows(both.boxes.weight > max(_NO_WEIGHT, rules.min_weight - _ROUNDING))
+            moving = both.rows(both.boxes.weight > least)
             total += len(both.full) - before
             hidden += len(both.full) - len(moving.full)
         sizes = step.sizes

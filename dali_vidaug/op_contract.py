@@ -12,7 +12,7 @@ from dali_vidaug.batch import as_tensor
 from dali_vidaug.drawing import draw_ops
 from dali_vidaug.graph import Graph
 from dali_vidaug.in_memory import augment, recipe_of, taken_frames
-from dali_vidaug.ops import Resize, is_on_time, name_of
+from dali_vidaug.ops import RandomVerticalFlip, Resize, is_on_time, name_of
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling.videos import Videos
@@ -180,6 +180,10 @@ def _run_faults(op, shape, device):
     alone = augment(given[-1], ops, layout="FHWC", samples=[_NUM_CLIPS - 1], seed=7, device=device)
     if not mixes and not torch.equal(alone.clips[0], first.clips[-1]):
         faults.append("a clip depends on the other clips of its batch")
+    if hasattr(op, "run") and hasattr(op, "build"):
+        shown = augment(list(given), (*ops, RandomVerticalFlip(1.0)), layout="FHWC", seed=7, device=device)
+        if not torch.equal(shown.clips.flip(2), first.clips):
+            faults.append("build and run give other clips for the same plan")
     if hasattr(op, "targets"):
         passed, kept = labels.copy(), None if rows is None else rows.copy()
         op.targets(rows, passed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,17 +65,19 @@ class Pending:
 
     def groups(self) -> list[range]:
         """The clips of each sample."""
-        starts = np.unique(self._group_of[self.kept], return_index=True)[1].tolist()
-        return [self.group(i) for i in starts]
+        starts = np.flatnonzero(np.diff(self._group_of[self.kept], prepend=-1)).tolist()
+        return [range(*ends) for ends in pairwise([*starts, len(self.kept)])]
 
     def together(self, i: int) -> list[int]:
         """The clips that are loaded together with clip ``i``, itself included, rising."""
         return [k for k in self.group(i) if self.jobs[k].future is self.jobs[i].future]
 
     def decoded_together(self) -> list[np.ndarray]:
-        """The frames (U,) of the clips that were loaded together, each once."""
-        firsts = [i for i in range(len(self.plan)) if self.jobs[i].place == 0]
-        return [np.unique(self.plan.frames[self.together(i)]) for i in firsts]
+        """The frames of the clips that were loaded together, (number of clips, F) for each such part of the batch."""
+        parts: dict[Future, list[int]] = {}
+        for i in range(len(self.plan)):
+            parts.setdefault(self.jobs[i].future, []).append(i)
+        return [self.plan.frames[clips] for clips in parts.values()]
 
     def draw(self, manifest: Manifest, samples: np.ndarray) -> None:
         """Draw the plan again, for other samples, (B,). What clips of other groups get by themselves stays the same."""

@@ -13,8 +13,8 @@ import numpy as np
 from dali_vidaug.description import as_html, as_text, clip_index, describe_clip, plan_lines
 from dali_vidaug.ops.sizes import sizes_after
 from dali_vidaug.recipe import Recipe, UnknownClassError, class_list
-from dali_vidaug.repeats import group_column, repeat_column
-from dali_vidaug.rng import MAX_VIEW, whole_numbers
+from dali_vidaug.repeats import clip_column
+from dali_vidaug.rng import MAX_REPEAT, MAX_SAMPLE, MAX_VIEW, whole_numbers
 
 if TYPE_CHECKING:
     import os
@@ -63,8 +63,8 @@ class Plan:
             object.__setattr__(self, name, whole_numbers(f"Plan: {name}", getattr(self, name)))
         if not ((self.views >= 0) & (self.views < MAX_VIEW)).all():
             raise ValueError(f"Plan: views must be in [0, {MAX_VIEW}), got {self.views.min()} to {self.views.max()}")
-        object.__setattr__(self, "repeat_index", repeat_column(self.repeat_index, len(self.samples)))
-        object.__setattr__(self, "batch", group_column(self.batch, len(self.samples)))
+        for name, limit in (("repeat_index", MAX_REPEAT), ("batch", MAX_SAMPLE)):
+            object.__setattr__(self, name, clip_column(name, getattr(self, name), len(self.samples), limit))
         frames = np.asarray(self.frames)
         if frames.dtype.kind not in "iuf":
             raise ValueError(f"Plan: frames must be numbers, got {frames.dtype}")

@@ -151,7 +151,7 @@ class Background:
     def open_pool(self, settings: Settings) -> Any:
         """The pool, which is started if it is not there."""
         with self._lock:
-            self._pool = self._pool or open_pool(settings.num_threads, settings.workers)
+            self._pool = self._pool or open_pool(settings.num_threads, settings.workers, settings.timeout)
             return self._pool
 
     def stop_producer(self) -> None:

@@ -5,6 +5,7 @@ Fresh memory costs as much as filling it: the kernel hands out pages one by one,
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections import deque
 from typing import Any
@@ -28,7 +29,7 @@ class Recycled:
 
     def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """An array, C-contiguous and aligned to 64 bytes, with any values."""
-        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         if size > self._largest:
             return np.empty(shape, dtype)
         memory = self._find(size + _ALIGNMENT)

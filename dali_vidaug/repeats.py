@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dali_vidaug.rng import MAX_REPEAT, MAX_SAMPLE, whole_numbers
+from dali_vidaug.rng import whole_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -19,29 +19,15 @@ if TYPE_CHECKING:
     from dali_vidaug.recipe import Recipe
 
 
-def repeat_column(repeat_index: ArrayLike, count: int) -> np.ndarray:
-    """Which repeat each of ``count`` clips is, (B,) int64, of a column or of one number for all.
+def clip_column(name: str, values: ArrayLike, count: int, limit: int) -> np.ndarray:
+    """A number for each of ``count`` clips, (B,) int64, of a column or of one number for all.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is something else, or a number is not in [0, limit); named ``name``.
     """
-    column = np.broadcast_to(repeat_index, (count,)) if np.ndim(repeat_index) == 0 else repeat_index
-    column = whole_numbers("repeat_index", column)
-    if len(column) != count or not ((column >= 0) & (column < MAX_REPEAT)).all():
-        raise ValueError(f"repeat_index must be {count} numbers in [0, {MAX_REPEAT}), got {repeat_index!r}")
-    return column
-
-
-def group_column(batch: ArrayLike, count: int) -> np.ndarray:
-    """The number of the group of each of ``count`` clips, (B,) int64, of a column or of one number for all.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    column = np.broadcast_to(batch, (count,)) if np.ndim(batch) == 0 else batch
-    column = whole_numbers("batch", column)
-    if len(column) != count or not ((column >= 0) & (column < MAX_SAMPLE)).all():
-        raise ValueError(f"batch must be {count} numbers in [0, {MAX_SAMPLE}), or one for all, got {batch!r}")
+    column = whole_numbers(name, np.broadcast_to(values, (count,)) if np.ndim(values) == 0 else values)
+    if len(column) != count or not ((column >= 0) & (column < limit)).all():
+        raise ValueError(f"{name} must be {count} numbers in [0, {limit}), or one for all, got {values!r}")
     return column
 
 

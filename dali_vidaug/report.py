@@ -218,7 +218,7 @@ class RunningReport:
             self._report.frames_decoded += num_decoded
 
     def add_batch(self, frames: np.ndarray, decoded: Sequence[np.ndarray]) -> None:
-        """Count a batch, by the frames of its clips, (B, F), and the frames that were decoded together, (U,) each."""
+        """Count a batch, by the frames of its clips, (B, F), and of those that were decoded together, (..., F) each."""
         again = frames.shape[1] - num_distinct(frames)
         with self._lock:
             self._report.batches += 1
@@ -226,7 +226,7 @@ class RunningReport:
             self._report.frames += frames.size
             self._report.padded += int((again > 0).sum())
             self._report.frames_repeated += int(again.sum())
-            self._report.frames_with_short_gops += sum(frames_with_gops(some[None], _GOP) for some in decoded)
+            self._report.frames_with_short_gops += sum(frames_with_gops(some.reshape(1, -1), _GOP) for some in decoded)
 
     def add_untimed(self, samples: Iterable[int]) -> None:
         """Count videos without usable time stamps of which frames were chosen by time, each once."""

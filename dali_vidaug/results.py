@@ -8,9 +8,8 @@ from typing import Any
 
 from dali_vidaug.columns import Columns
 from dali_vidaug.errors import OpError, one_line
+from dali_vidaug.ops.sizes import SIZE_FIELDS
 from dali_vidaug.plan import Plan
-
-SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 
 
 def check_sizes(

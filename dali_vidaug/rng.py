@@ -7,6 +7,8 @@ draw.
 
 from __future__ import annotations
 
+import copy
+import functools
 import zlib
 from typing import TYPE_CHECKING
 
@@ -15,8 +17,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
-_KEY_STEPS = 0x9E3779B9, 0xBB67AE85
+_MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], np.uint64)
+_KEY_STEPS = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
 _MASK = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 
@@ -26,6 +28,13 @@ MAX_VIEW = 2**8
 MAX_SAMPLE = 2**32
 MAX_REPEAT = 2**8
 _MAX_BLOCK = 2**24
+
+
+@functools.lru_cache(maxsize=64)
+def _round_keys(low: int, high: int) -> np.ndarray:
+    """(10, 2, 1) uint64, of a key of two ints in [0, 2**32)."""
+    steps = np.arange(10, dtype=np.uint64)[:, None] * _KEY_STEPS
+    return ((steps + np.array([low, high], np.uint64)) & _MASK)[..., None]
 
 
 def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
@@ -38,18 +47,13 @@ def philox4x32(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     Returns:
         (..., 4) uint32.
     """
-    c0, c1, c2, c3 = (counter[..., i].astype(np.uint64) for i in range(4))
-    k0, k1 = key
-    for _ in range(10):
-        low, high = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0, c1, c2, c3 = (
-            (high >> _HALF) ^ c1 ^ np.uint64(k0),
-            high & _MASK,
-            (low >> _HALF) ^ c3 ^ np.uint64(k1),
-            low & _MASK,
-        )
-        k0, k1 = (k0 + _KEY_STEPS[0]) & 0xFFFFFFFF, (k1 + _KEY_STEPS[1]) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
+    words = counter.reshape(-1, 4).T.astype(np.uint64)
+    even, odd = words[::2], words[1::2]
+    for round_key in _round_keys(*key):
+        products = even * _MULTIPLIERS
+        even, odd = (products >> _HALF)[::-1] ^ odd ^ round_key, (products & _MASK)[::-1]
+    words[::2], words[1::2] = even, odd
+    return words.T.astype(np.uint32).reshape(counter.shape)
 
 
 def whole_numbers(name: str, values: ArrayLike, ndim: int = 1) -> np.ndarray:
@@ -107,6 +111,7 @@ class Draws:
                 raise ValueError(f"{name} must be in [0, {limit}), got {column.min()} to {column.max()}")
         self.seed, self.epoch, self.prefix, self.batch, self.repeat = seed, epoch, prefix, batch, repeat
         self.samples, self.views = samples, np.broadcast_to(views, samples.shape)
+        self._shared = [False]  # of all that were made of these
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -120,11 +125,19 @@ class Draws:
 
     def named(self, prefix: str) -> Draws:
         """The same addresses with another prefix."""
-        return Draws(self.seed, self.epoch, self.samples, self.views, prefix, self.batch, self.repeat)
+        other = copy.copy(self)
+        other.prefix = prefix
+        return other
 
     def of_batch(self) -> Draws:
         """The random numbers that a batch has in common, such as who is mixed with whom: a ``Draws`` of length 1."""
+        self._shared[0] = True
         return Draws(self.seed, self.epoch, [self.batch], 0, f"{self.prefix}.batch", repeat=self.repeat)
+
+    @property
+    def are_shared(self) -> bool:
+        """Whether numbers were drawn that the clips of a batch have in common, of these draws or under another name."""
+        return self._shared[0]
 
     def words(self, purpose: str, n: int = 1) -> np.ndarray:
         """(B, n) uint32, uniform over [0, 2**32).

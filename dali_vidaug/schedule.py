@@ -26,26 +26,25 @@ def permute(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
     Returns:
         (N,) int64 in [0, size), distinct where ``indices`` are.
     """
-    half_bits = np.uint64(max(1, (int(size - 1).bit_length() + 1) // 2))
-    half_mask = (np.uint64(1) << half_bits) - np.uint64(1)
-    values = np.asarray(indices).astype(np.uint64)
+    half_bits = np.uint32(max(1, (int(size - 1).bit_length() + 1) // 2))
+    half_mask = np.uint32((1 << int(half_bits)) - 1)
+    values = np.asarray(indices).astype(np.uint32)
     walking = np.ones(values.shape, bool)
     while walking.any():
         left, right = values[walking] >> half_bits, values[walking] & half_mask
         for key in keys:
             left, right = right, left ^ (_mix(right, key) & half_mask)
         values[walking] = left << half_bits | right
-        walking = values >= np.uint64(size)
+        walking = values > np.uint32(size - 1)
     return values.astype(np.int64)
 
 
 def _mix(words, key):
-    """A 32-bit hash of words under a key (the finaliser of MurmurHash3), in uint64 arrays."""
-    mask = np.uint64(0xFFFFFFFF)
-    words = (words ^ np.uint64(key)) & mask
-    words = ((words ^ words >> np.uint64(16)) * np.uint64(0x85EBCA6B)) & mask
-    words = ((words ^ words >> np.uint64(13)) * np.uint64(0xC2B2AE35)) & mask
-    return words ^ words >> np.uint64(16)
+    """A 32-bit hash of words under a key (the finaliser of MurmurHash3), uint32 arrays."""
+    words = words ^ key
+    words = (words ^ words >> 16) * np.uint32(0x85EBCA6B)
+    words = (words ^ words >> 13) * np.uint32(0xC2B2AE35)
+    return words ^ words >> 16
 
 
 class Clips(NamedTuple):
@@ -106,30 +105,30 @@ class Schedule:
 
     def __post_init__(self):
         if not 1 <= self.num_samples <= MAX_SAMPLE:
-            raise ValueError(f"Schedule: num_samples must be in [1, {MAX_SAMPLE}], got {self.num_samples}")
+            raise ValueError(f"VideoLoader: num_samples must be in [1, {MAX_SAMPLE}], got {self.num_samples}")
         if not (isinstance(self.batch_size, int | np.integer) and self.batch_size >= 1):
-            raise ValueError(f"Schedule: batch_size must be an int >= 1, got {self.batch_size!r}")
+            raise ValueError(f"VideoLoader: batch_size must be an int >= 1, got {self.batch_size!r}")
         if not self.num_shards >= 1:
-            raise ValueError(f"Schedule: num_shards must be >= 1, got {self.num_shards}")
+            raise ValueError(f"VideoLoader: num_shards must be >= 1, got {self.num_shards}")
         if not 0 <= self.shard_index < self.num_shards:
-            raise ValueError(f"Schedule: shard_index must be in [0, {self.num_shards}), got {self.shard_index}")
+            raise ValueError(f"VideoLoader: shard_index must be in [0, {self.num_shards}), got {self.shard_index}")
         if not (isinstance(self.seed, int | np.integer) and 0 <= self.seed < 2**64):
-            raise ValueError(f"Schedule: seed must be an int in [0, 2**64), got {self.seed!r}")
+            raise ValueError(f"VideoLoader: seed must be an int in [0, 2**64), got {self.seed!r}")
         if not 1 <= self.num_clips <= MAX_VIEW:
-            raise ValueError(f"Schedule: num_clips must be in [1, {MAX_VIEW}], got {self.num_clips}")
+            raise ValueError(f"VideoLoader: num_clips must be in [1, {MAX_VIEW}], got {self.num_clips}")
         whole = isinstance(self.repeats, int | np.integer) and not isinstance(self.repeats, bool)
         if not (whole and 1 <= self.repeats <= MAX_REPEAT):
-            raise ValueError(f"Schedule: repeats must be an int in [1, {MAX_REPEAT}], got {self.repeats!r}")
+            raise ValueError(f"VideoLoader: repeats must be an int in [1, {MAX_REPEAT}], got {self.repeats!r}")
         group = self.mix_group
         if group is not None:
             whole = isinstance(group, int | np.integer) and not isinstance(group, bool)
             if not (whole and group >= 1 and self.batch_size % group == 0):
                 raise ValueError(
-                    f"Schedule: mix_group must be an int that divides batch_size {self.batch_size}, got {group!r}"
+                    f"VideoLoader: mix_group must be an int that divides batch_size {self.batch_size}, got {group!r}"
                 )
         if self.num_batches == 0:
             raise ValueError(
-                f"Schedule: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
+                f"VideoLoader: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
                 f"num_shards {self.num_shards}; lower batch_size or set drop_last=False"
             )
 

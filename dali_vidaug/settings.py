@@ -12,18 +12,15 @@ import torch
 
 from dali_vidaug.boxes import BoxRules
 from dali_vidaug.device import driver, gpu
+from dali_vidaug.device.cores import local_rank, own_cores
 from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.colors import COLORS
 from dali_vidaug.media.video import Video
+from dali_vidaug.ops.check import is_number
 from dali_vidaug.report import warn_once
 
 _DTYPES = ("float32", "float16", "bfloat16")
-# What launchers call the number of a process on its machine.
-_LOCAL_RANKS = (
-    "LOCAL_RANK", "HOROVOD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID",
-    "JSM_NAMESPACE_LOCAL_RANK", "SLURM_LOCALID",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules: as in
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout: as in
             ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
@@ -52,6 +49,7 @@ class Settings:
     check_files: str = "size_and_time"
     color: str = "bt601"
     box_rules: BoxRules = field(default_factory=BoxRules)
+    timeout: float | None = None
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -83,6 +81,7 @@ def make_settings(
     resize_in_decoder: bool = False,
     color: str = "bt601",
     box_rules: BoxRules | None = None,
+    timeout: float | None = None,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -107,10 +106,12 @@ def make_settings(
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
     if not isinstance(box_rules, BoxRules | None):
         raise ValueError(f"{caller}: box_rules must be dv.BoxRules(...), got {box_rules!r}")
-    num_threads = len(os.sched_getaffinity(0)) if num_threads is None else num_threads
+    num_threads = own_cores() if num_threads is None else num_threads
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
+    if not (timeout is None or is_number(timeout, 1e-3, 1e6)):
+        raise ValueError(f"{caller}: timeout must be None or seconds in [0.001, 1e6], got {timeout!r}")
     problem = None if where == "cpu" else gpu.problem(device_id)
     if problem and where == "gpu":
         raise ValueError(
@@ -125,7 +126,7 @@ def make_settings(
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
-        box_rules=box_rules or BoxRules(), refused=refused,
+        box_rules=box_rules or BoxRules(), timeout=timeout, refused=refused,
     )  # fmt: skip
 
 
@@ -155,18 +156,6 @@ def _read_dtype(dtype: Any, caller: str) -> str:
             f"got {dtype!r}"
         )
     return name
-
-
-def local_rank(environ: Mapping[str, str]) -> int:
-    """Which of the ranks on this machine a process is, as its launcher or ``torch.distributed`` says; else 0."""
-    for name in _LOCAL_RANKS:
-        if environ.get(name, "").strip().isdigit():
-            return int(environ[name])
-    if environ.get("MASTER_ADDR") in ("localhost", "127.0.0.1", "::1"):  # all ranks are on this machine
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank()
-        return int(environ["RANK"]) if environ.get("RANK", "").strip().isdigit() else 0
-    return 0
 
 
 def _speaks() -> bool:

@@ -31,6 +31,7 @@ class Position:
     def __init__(self) -> None:
         self.loop = 0
         self._resumed: int | None = None  # the epoch of a loaded state, until a loop takes more of it than a peek
+        self._in_epoch = False  # whether that state was in the middle of it
         self.move(0, 0)
 
     def move(self, epoch: int, index: int) -> None:
@@ -40,10 +41,10 @@ class Position:
         self._finished = False  # whether the last loop came to its end
         self.loop += 1
 
-    def resume(self, epoch: int, index: int) -> None:
-        """As ``move``, to the position of a loaded state."""
+    def resume(self, epoch: int, index: int, in_epoch: bool) -> None:
+        """As ``move``, to the position of a loaded state; whether some of its epoch was given before."""
         self.move(epoch, index)
-        self._resumed = epoch
+        self._resumed, self._in_epoch = epoch, in_epoch
 
     def set_epoch(self, epoch: int) -> bool:
         """Let the next loop begin an epoch; but where a loaded state is in the middle of this epoch, keep its place.
@@ -59,7 +60,7 @@ class Position:
             raise ValueError(f"VideoLoader: epoch must be a whole number in [0, 2**24), got {epoch!r}")
         if number == self._resumed:
             return False
-        if self._resumed is not None and self.next[1]:
+        if self._resumed is not None and (self._in_epoch or self.next[1]):
             log.warning(
                 "set_epoch(%d) drops the position of the loaded state, batch %d of epoch %d", number, self.next[1],
                 self._resumed,
@@ -84,6 +85,16 @@ class Position:
         else:  # nothing was taken, or a first batch to look at
             self.move(*self._start)
         return self.loop
+
+    def enter(self, count: int) -> bool:
+        """Whether a loop over an epoch of ``count`` batches has any: of a loaded state nothing may be left for a rank.
+
+        Then the next loop begins the next epoch.
+        """
+        if self.next[1] < count:
+            return True
+        self._resumed, self.next = None, (self.next[0] + 1, 0)
+        return False
 
     def take(self, following: tuple[int, int]) -> None:
         """The next batch was given to the loop; ``following`` comes after it."""
@@ -123,7 +134,7 @@ def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) ->
 
 
 def go_on(
-    state: Mapping[str, Any], mine: Mapping[str, Any], schedule: Schedule, recipe: Recipe
+    state: Mapping[str, Any], mine: Mapping[str, Any], schedule: Schedule, given_group: int | None, shared: bool
 ) -> tuple[Schedule, int, int]:
     """Where a loader goes on from a state: with the same samples in each step, whatever the number of ranks.
 
@@ -132,10 +143,13 @@ def go_on(
     Args:
         state: a loader's.
         mine: the ``identity`` of this loader.
-        schedule, recipe: of this loader.
+        schedule: of this loader.
+        given_group: the ``mix_group`` that it was made with.
+        shared: whether clips of a group depend on each other.
 
     Returns:
-        Its schedule from now on, and the epoch and index of the next batch.
+        Its schedule from now on, and the epoch and index of the next batch; where nothing is left of the epoch, the
+        index after its last one.
 
     Raises:
         ValueError: the state lacks something, is of another loader, or its position is outside an epoch.
@@ -145,25 +159,26 @@ def go_on(
     given = state["offset"] + index * state["step"]
     if not 0 <= given <= schedule.num_samples or (index and given == schedule.num_samples):
         raise ValueError(f"VideoLoader: batch of the state is {index}, which is outside of epoch {epoch}")
-    if any(hasattr(op, "mixed_with") for op in recipe.ops):
-        schedule = replace(schedule, mix_group=_group_of(state["mix_group"], schedule))
     if state["step"] == schedule.step:
-        return replace(schedule, cut=(epoch, state["offset"])), epoch, index
-    schedule = replace(schedule, cut=(epoch, given))
-    if given:
-        log.warning(
-            "the state was taken where a step had %d samples, here it has %d: what is left of epoch %d (samples: %d) "
-            "is cut into batches anew", state["step"], schedule.step, epoch, schedule.num_samples - given,
-        )  # fmt: skip
-    return schedule, *((epoch, 0) if schedule.batches_in(epoch) else (epoch + 1, 0))
+        if shared:
+            schedule = replace(schedule, mix_group=_group_of(state["mix_group"], schedule, given_group))
+        schedule = replace(schedule, cut=(epoch, state["offset"]))
+    else:
+        schedule, index = replace(schedule, mix_group=given_group, cut=(epoch, given)), 0
+        if given:
+            left = schedule.num_samples - given
+            what = "is cut into batches anew" if schedule.batches_in(epoch) else "fills none, and is left out"
+            log.warning(
+                "the state was taken where a step had %d samples, here it has %d: what is left of epoch %d (samples: "
+                "%d) %s", state["step"], schedule.step, epoch, left, what,
+            )  # fmt: skip
+    return schedule, epoch, index
 
 
-def _group_of(group, schedule):
+def _group_of(group, schedule, given):
     """Samples in a group of those that are mixed, as in the state, if that can be here."""
-    if schedule.mix_group not in (None, group):
-        raise ValueError(
-            f"VideoLoader: the state is of another loader: mix_group is {schedule.mix_group}, the state's {group}"
-        )
+    if given not in (None, group):
+        raise ValueError(f"VideoLoader: the state is of another loader: mix_group is {given}, the state's {group}")
     if schedule.batch_size % group:
         raise ValueError(
             f"VideoLoader: the state's loader mixes clips in groups of {group} samples, which batch_size "

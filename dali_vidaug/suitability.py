@@ -17,6 +17,7 @@ from dali_vidaug.moved_boxes import check_boxes_follow
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once
 from dali_vidaug.rng import Draws
+from dali_vidaug.schedule import Schedule
 from dali_vidaug.timing import draw_time
 
 _VIDEOS_DRAWN = 1000  # to estimate how many are too short
@@ -26,22 +27,30 @@ _FILES_LEAST = 8  # fewer do not tell
 _COPIED = 0.9  # share of files with another time of change from which on the whole data set counts as copied
 
 
-def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, int, int]:
+def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[tuple[int, int, int], bool]:
     """Refuse a recipe that does not suit the videos: draw it for every frame size that occurs, and some videos more.
 
+    Args:
+        manifest: the videos.
+        recipe: of the loader.
+        order: its schedule.
+
     Returns:
-        The sizes (F, H, W) of the clips after the last op.
+        The sizes (F, H, W) of the clips after the last op; and whether clips of a group depend on each other.
 
     Raises:
-        ValueError: it leaves clips of different sizes; an op lacks its module; or the manifest has boxes, and an op
-            does not say where they go.
+        ValueError: it leaves clips of different sizes; an op lacks its module, or clips to mix with; or the manifest
+            has boxes, and an op does not say where they go.
     """
     recipe.fingerprints()
+    for name, op in zip(recipe.names, recipe.ops, strict=True):
+        if order.mix_group == 1 and recipe.num_clips == 1 and hasattr(op, "mixed_with"):
+            raise ValueError(f"VideoLoader: mix_group is 1, but {name} needs other clips to mix with: 2 or more")
     more = np.arange(min(len(manifest), _VIDEOS_MORE))  # ops may leave random sizes of frames that are equal
     samples = np.union1d(manifest.unique_sizes(), more)
-    height, width = manifest.frame_sizes(samples)
-    draws = Draws(seed, 0, samples)
-    drawn, _ = draw_time(recipe, draws, draw_frames(manifest, recipe, draws), manifest.videos(samples))
+    (height, width), videos = manifest.frame_sizes(samples), manifest.videos(samples)
+    draws = Draws(order.seed, 0, samples)
+    drawn, _ = draw_time(recipe, draws, draw_frames(recipe, draws, videos), videos)
     sizes = np.stack(np.broadcast_arrays(drawn.shape[1], height, width), 1).astype(np.int64)
     args, frames, height, width = draw_ops(recipe, draws, *sizes.T)
     if manifest.has_boxes:
@@ -57,7 +66,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, seed: int) -> tuple[int, in
             "CenterCrop or Resize((height, width))"
         )
     height, width, frames = shapes[0].tolist()
-    return frames, height, width
+    return (frames, height, width), draws.are_shared
 
 
 def padded_share(manifest: Manifest, recipe: Recipe, seed: int = 0) -> tuple[float, float]:
@@ -74,7 +83,7 @@ def padded_share(manifest: Manifest, recipe: Recipe, seed: int = 0) -> tuple[flo
     samples = np.unique(np.linspace(0, len(manifest) - 1, _VIDEOS_DRAWN).round().astype(np.int64))
     views = np.arange(recipe.num_clips)
     draws = Draws(seed, 0, samples.repeat(len(views)), np.tile(views, len(samples)))
-    frames = draw_frames(manifest, recipe, draws)
+    frames = draw_frames(recipe, draws, manifest.videos(draws.samples))
     again = frames.shape[1] - num_distinct(frames)
     return float((again > 0).mean()), float(again.sum() / frames.size)
 

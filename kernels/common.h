@@ -22,6 +22,7 @@ typedef long long int64_t;
 typedef unsigned long long uint64_t;
 #define OFFSET(T, field) __builtin_offsetof(T, field)
 #define DEVICE __device__ inline
+#define RARE DEVICE
 #define SHARED __shared__
 #define SYNC() __syncthreads()
 #define SYNC_ROW() __syncwarp()
@@ -35,6 +36,7 @@ typedef unsigned long long uint64_t;
 #include <cstdint>
 #define OFFSET(T, field) offsetof(T, field)
 #define DEVICE static inline
+#define RARE static __attribute__((noinline))  // what is seldom called would make the loops around it slower
 #define SHARED
 #define SYNC()
 #define SYNC_ROW()

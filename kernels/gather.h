@@ -5,13 +5,9 @@
 #ifndef DALI_VIDAUG_GATHER_H
 #define DALI_VIDAUG_GATHER_H
 #include "common.h"
-#if !defined(__CUDACC_RTC__) && defined(__AVX2__)
-#include <immintrin.h>
-#endif
 
 const int64_t ONE = (int64_t)1 << 32;  // of fixed-point coordinates: 32 bits of pixels, 32 of fractions
 const int32_t FAR = 1 << 29;           // 2^18 pixels: kernels.py refuses frames with longer sides
-const int32_t BLOCK = 64;              // pixels whose positions the CPU finds at once
 
 // What is gathered from.
 struct Frame {
@@ -89,7 +85,8 @@ DEVICE void nearest_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_
     dst[c] = !inside ? frame.fill[c] : frame.table ? frame.table[c * 256 + pixel[c]] : pixel[c];
 }
 
-DEVICE void bilinear_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t at_y) {
+// Where not all four neighbours are inside.
+RARE void edge_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t at_y) {
   const int32_t right = frame.width - 1, bottom = frame.height - 1, x0 = at_x >> 11, y0 = at_y >> 11;
   const int32_t x = frame.soft ? x0 + 1 : (at_x + 1024) >> 11, y = frame.soft ? y0 + 1 : (at_y + 1024) >> 11;
   if (!is_inside(x, frame.width + frame.soft) || !is_inside(y, frame.height + frame.soft)) {
@@ -108,7 +105,32 @@ DEVICE void bilinear_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32
   }
 }
 
+DEVICE void bilinear_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t at_y) {
+  const int32_t x = at_x >> 11, y = at_y >> 11;
+  if (!is_inside(x, frame.width - 1) || !is_inside(y, frame.height - 1)) {
+    edge_pixel(frame, dst, at_x, at_y);
+    return;
+  }
+  const uint8_t *upper = frame.src + ((int64_t)y * frame.width + x) * 3, *lower = upper + 3 * frame.width;
+  for (int32_t c = 0; c < 3; ++c)
+    dst[c] = bilinear(upper[c], upper[3 + c], lower[c], lower[3 + c], at_x & 2047, at_y & 2047);
+}
+
+DEVICE void gather_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t at_y) {
+  if (frame.smooth) bilinear_pixel(frame, dst, at_x, at_y);
+  else nearest_pixel(frame, dst, at_x, at_y);
+}
+
 // ---- one row
+
+// Asks for a row of the next frame. The CPU does not foresee which bytes are next where rows are not read in their order.
+DEVICE void expect_row(const uint8_t* row, int32_t width) {
+#ifdef __CUDACC_RTC__
+  (void)row, (void)width;
+#else
+  for (int32_t i = 0; i < 3 * width; i += 64) __builtin_prefetch(row + i, 0, 2);
+#endif
+}
 
 // Pixels [first, last) of a row, one after the other.
 template <typename Row>
@@ -116,8 +138,7 @@ DEVICE void gather_each(const Frame& frame, uint8_t* __restrict__ dst, int32_t f
   for (int32_t i = first + LANE; i < last; i += LANES) {
     int32_t at_x, at_y;
     position(row, i, &at_x, &at_y);
-    if (frame.smooth) bilinear_pixel(frame, dst + 3 * i, at_x, at_y);
-    else nearest_pixel(frame, dst + 3 * i, at_x, at_y);
+    gather_pixel(frame, dst + 3 * i, at_x, at_y);
   }
 }
 
@@ -126,98 +147,18 @@ template <typename Row>
 DEVICE void gather(const Frame& frame, uint8_t* dst, int32_t width, const Row& row) {
   gather_each(frame, dst, 0, width, row);
 }
+#elif defined(__AVX2__)
+#include "gather_avx2.h"
 #else
-// As bilinear_pixel, where all four neighbours and two more bytes after each pair can be read, and one byte more written.
-DEVICE void inner_pixel(const uint8_t* p, int64_t stride, uint8_t* dst, int32_t wx, int32_t wy) {
-#ifdef __AVX2__
-  const __m128i pairs = _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
-  const __m128i bytes = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
-  const __m128i weights = _mm_set1_epi32(wx << 16 | (2048 - wx)), half = _mm_set1_epi32(1 << 21);
-  const __m128i a = _mm_loadl_epi64((const __m128i*)p), b = _mm_loadl_epi64((const __m128i*)(p + stride));
-  const __m128i upper = _mm_madd_epi16(_mm_shuffle_epi8(a, pairs), weights);
-  const __m128i lower = _mm_madd_epi16(_mm_shuffle_epi8(b, pairs), weights);
-  const __m128i change = _mm_mullo_epi32(_mm_sub_epi32(lower, upper), _mm_set1_epi32(wy));
-  const __m128i sum = _mm_add_epi32(_mm_add_epi32(_mm_slli_epi32(upper, 11), half), change);
-  _mm_storeu_si32(dst, _mm_shuffle_epi8(_mm_srli_epi32(sum, 22), bytes));
-#else
-  for (int32_t c = 0; c < 3; ++c)
-    dst[c] = bilinear(p[c], p[3 + c], p[stride + c], p[stride + 3 + c], wx, wy);
-#endif
-}
-
-// Narrows [first, last) to the i for which low <= start + step * i < high.
-DEVICE void narrow(int64_t start, int64_t step, int64_t low, int64_t high, int64_t* first, int64_t* last) {
-  if (step < 0) {
-    const int64_t lowest = 1 - high;
-    start = -start, step = -step, high = 1 - low, low = lowest;
-  }
-  const int64_t below = low - start, above = high - start;  // below <= step * i < above
-  if (step == 0) {
-    if (below > 0 || above <= 0) *last = *first;
-    return;
-  }
-  const int64_t from = below / step + (below % step > 0), to = above / step + (above % step > 0);
-  if (from > *first) *first = from;
-  if (to < *last) *last = to;
-}
-
-// Where the CPU's pixels of a block come from: bytes from the beginning of the frame, and weights.
-struct Block {
-  int32_t from[BLOCK], wx[BLOCK], wy[BLOCK];
-};
-
-DEVICE void inner_pixels(const Frame& frame, uint8_t* dst, const Block& block, int32_t count) {
-  for (int32_t i = 0; i < count; ++i)
-    inner_pixel(frame.src + block.from[i], 3 * frame.width, dst + 3 * i, block.wx[i], block.wy[i]);
-}
-
-DEVICE void gather(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Affine& row) {
-  int64_t first = 0, last = width - 1;
-  narrow(row.x, row.dx, 0, (frame.width - 2) * ONE, &first, &last);
-  narrow(row.y, row.dy, 0, (frame.height - 1) * ONE, &first, &last);
-  if (first >= last) first = last = 0;
-  gather_each(frame, dst, 0, (int32_t)first, row);
-  Block block;
-  for (int64_t at = first; at < last; at += BLOCK) {
-    const int64_t at_x = row.x + row.dx * at, at_y = row.y + row.dy * at;
-    for (int32_t i = 0; i < BLOCK; ++i) {
-      const int32_t x = (int32_t)((at_x + row.dx * i) >> 21), y = (int32_t)((at_y + row.dy * i) >> 21);
-      block.from[i] = ((y >> 11) * frame.width + (x >> 11)) * 3, block.wx[i] = x & 2047, block.wy[i] = y & 2047;
-    }
-    inner_pixels(frame, dst + 3 * at, block, last - at < BLOCK ? (int32_t)(last - at) : BLOCK);
-  }
-  gather_each(frame, dst, (int32_t)last, width, row);
-}
-
-DEVICE void gather(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Perspective& row) {
-  int32_t at_x[BLOCK], at_y[BLOCK], outside[BLOCK];
-  Block block;
-  // Of which pixel's position the whole part is read: of the first of four, or of the nearest; and where it may be.
-  const int32_t shift = frame.smooth ? 0 : 1024;
-  const uint32_t right = !frame.smooth ? frame.width : frame.width > 2 ? frame.width - 2 : 0;
-  const uint32_t bottom = frame.smooth ? frame.height - 1 : frame.height;
+// The positions of many pixels first, in a loop that uses vectors.
+template <typename Row>
+DEVICE void gather(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Row& row) {
+  const int32_t BLOCK = 32;
+  int32_t at_x[BLOCK], at_y[BLOCK];
   for (int32_t first = 0; first < width; first += BLOCK) {
     for (int32_t i = 0; i < BLOCK; ++i) position(row, first + i, at_x + i, at_y + i);
-    for (int32_t i = 0; i < BLOCK; ++i) {
-      const int32_t x = (at_x[i] + shift) >> 11, y = (at_y[i] + shift) >> 11;
-      outside[i] = ((uint32_t)x >= right) | ((uint32_t)y >= bottom);
-      block.from[i] = (int32_t)(((uint32_t)y * frame.width + x) * 3), block.wx[i] = at_x[i] & 2047;
-      block.wy[i] = at_y[i] & 2047;
-    }
-    const int32_t count = width - first < BLOCK ? width - first : BLOCK;
-    if (first + count == width) outside[count - 1] = 1;  // one byte after it must not be written
-    uint8_t* out = dst + 3 * (int64_t)first;
-    for (int32_t i = 0; i < count; ++i, out += 3) {
-      const uint8_t* pixel = frame.src + block.from[i];
-      if (!frame.smooth) {
-        if (outside[i]) nearest_pixel(frame, out, at_x[i], at_y[i]);
-        else out[0] = pixel[0], out[1] = pixel[1], out[2] = pixel[2];
-      } else if (outside[i]) {
-        bilinear_pixel(frame, out, at_x[i], at_y[i]);
-      } else {
-        inner_pixel(pixel, 3 * frame.width, out, block.wx[i], block.wy[i]);
-      }
-    }
+    for (int32_t i = 0; i < BLOCK && first + i < width; ++i)
+      gather_pixel(frame, dst + 3 * (first + i), at_x[i], at_y[i]);
   }
 }
 #endif

@@ -165,7 +165,10 @@ DEVICE void randaugment_pixels_row(const Clip& clip, const RandaugmentArgs&, int
     case GREY_BLEND: grey_blend(src, dst, width, state.factor); break;
     case SMOOTH_BLEND: smooth_blend(src, dst, width, y == 0 || y == clip.height - 1, state.factor); break;
     case NEAREST:
-    case BILINEAR: gather_affine(frame_from(state, clip), dst, width, affine_row(state.matrix, y)); break;
+    case BILINEAR:
+      if (frame + 1 < clip.frames) expect_row(frame_of(clip, frame + 1).src + row_offset(clip, 0, y), width);
+      gather_affine(frame_from(state, clip), dst, width, affine_row(state.matrix, y));
+      break;
   }
   if (state.has_after) {
     SYNC_ROW();

@@ -27,6 +27,8 @@ DEVICE void warp_row(const Clip& clip, const WarpArgs& args, int32_t, int32_t fr
                       args.bilinear != 2};
   const double* m = args.matrix[frame < args.num_matrices ? frame : args.num_matrices - 1][0];
   uint8_t* dst = clip.dst + row_offset(clip, frame, y);
+  if (frame + 1 < clip.frames && y < clip.src_height)
+    expect_row(from.src + size + (int64_t)y * clip.src_width * 3, clip.src_width);
   if (is_affine(m)) {
     int64_t matrix[6];
     fixed_matrix(m, matrix);

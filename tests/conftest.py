@@ -102,12 +102,18 @@ def import_torchvision():
 
 
 @pytest.fixture(scope="session")
-def v2():
-    """torchvision's transforms.v2."""
+def torchvision():
+    """What ``import_torchvision`` gives."""
     try:
-        return import_torchvision()[1]
+        return import_torchvision()
     except ImportError:
         pytest.skip("torchvision is not installed")
+
+
+@pytest.fixture(scope="session")
+def v2(torchvision):
+    """torchvision's transforms.v2."""
+    return torchvision[1]
 
 
 # ---- Videos of numbered frames

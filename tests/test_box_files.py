@@ -144,7 +144,9 @@ def test_mot_in_folders(tmp_path):
     assert at(flat, 0, 1) == {(None, 1): (60.0, 0.0, 120.0, 60.0)}
     (tmp_path / "flat" / "labels.txt").write_text("dog\ncat\n")
     (tmp_path / "flat" / "MOT17-02.txt").write_text("1,1,1,1,9,9,1,2,1,7\n")
-    assert at(with_boxes(videos, tmp_path / "flat"), 0) == {("cat", 1): (0.0, 0.0, 9.0, 9.0)}
+    manifest = with_boxes(videos, tmp_path / "flat")
+    assert at(manifest, 0) == {("cat", 1): (1.0, 1.0, 10.0, 10.0)}  # as CVAT writes them: pixels from 0, frames from 1
+    assert "begin at 0, as CVAT writes them: 2 (" in said(manifest, "labels.txt")
 
 
 # ---- CVAT
@@ -252,9 +254,9 @@ def test_coco_images(tmp_path):
     videos = [{"id": 6, "name": "a", "width": 80, "height": 48}]
     manifest = with_boxes(one(), write(tmp_path, "c.json", coco(images=images, annotations=boxes, videos=videos)))
     assert manifest.box_classes == ("cat", "dog")
-    assert at(manifest, 2) == {("dog", 77): (4.0, 0.0, 14.0, 10.0)}
+    assert at(manifest, 2) == {("dog", 77): (8.0, 0.0, 28.0, 20.0)}  # the size of the video is that of its images
     assert not at(manifest, 6) and not at(manifest, 12) and not at(manifest, 16)  # no dog in image 2, at 10
-    assert at(manifest, 10) == {("cat", -1): (1.0, 2.0, 4.0, 6.0)} and at(manifest, 15)
+    assert at(manifest, 10) == {("cat", -1): (2.0, 4.0, 8.0, 12.0)} and at(manifest, 15)
     assert "left out: 1 (" in said(manifest, "crowds") and "left out: 1 (" in said(
         manifest, "annotations without a box"
     )
@@ -347,70 +349,104 @@ def test_boxes_are_of_frames_as_shown(tmp_path, orientation, shown):
 # ---- All of them
 
 
-def in_all_formats(folder, tracks):
-    """Files with the same boxes: tracks as {frame: (x, y, w, h)} in whole numbers, each with a run of frames."""
-    names = ("cat", "dog", "emu")
-    rows = [(frame, t, box) for t, track in enumerate(tracks) for frame, box in track.items()]
-    yield {
-        "path": ["a.mp4"] * len(rows), "frame": [frame for frame, *_ in rows], "track": [t for _, t, _ in rows],
-        "label": [names[t % 3] for _, t, _ in rows], "x1": [b[0] for *_, b in rows], "y1": [b[1] for *_, b in rows],
-        "x2": [b[0] + b[2] for *_, b in rows], "y2": [b[1] + b[3] for *_, b in rows],
+def in_all_formats(folder, tracks, step, first, rng):
+    """Files with the same boxes: tracks as {frame: (label, (x, y, w, h))} in whole numbers, in every step-th frame.
+
+    Each with boxes_first_frame: some count from ``first``. All say, as they can, which frames were annotated.
+    """
+    names = ("pedestrian", "person on vehicle", "car")  # as MOT numbers them
+    listed = range(0, 50, step)
+    rows = [(frame, t, *box) for t, track in enumerate(tracks) for frame, box in track.items()]
+    gone = [(max(track) + 1, t) for t, track in enumerate(tracks)]
+    given = first if step > 1 else None  # as many images as frames are these frames
+    table = {
+        "path": ["a.mp4"] * (len(rows) + len(gone)),
+        "frame": [frame for frame, *_ in rows + gone],
+        "track": [t for _, t, *_ in rows + gone],
+        "label": [names[label] for *_, label, _ in rows] + [names[int(rng.integers(3))] for _ in gone],
+        "outside": [False] * len(rows) + [True] * len(gone),
+        **{side: [box[i] + (box[i - 2] if i > 1 else 0) for *_, box in rows] + [None] * len(gone)
+           for i, side in enumerate(("x1", "y1", "x2", "y2"))},
     }  # fmt: skip
-    (folder / "labels.txt").write_text("\n".join(names))
-    lines = [f"{frame + 1},{t},{x + 1},{y + 1},{w},{h},1,{t % 3 + 1},1" for frame, t, (x, y, w, h) in rows]
-    yield write(folder, "a.txt", "\n".join(lines))
+    yield table, None
+    lines = [f"{frame + 1},{t},{x + 1},{y + 1},{w},{h},1,{label + 1},1" for frame, t, label, (x, y, w, h) in rows]
+    lines += [f"{frame + 1},{rng.integers(9)},1,1,9,9,0,1,1" for frame in listed]  # not for use
+    yield write(folder, "mot/a.txt", "\n".join(lines)), None
+    lines = [f"{frame + 1},{t},{x},{y},{w},{h},1,{label + 1},1" for frame, t, label, (x, y, w, h) in rows]
+    write(folder, "cvat/labels.txt", "\n".join(names))
+    lines += [f"{frame + 1},{rng.integers(9)},1,1,9,9,0,1,1" for frame in listed]
+    yield write(folder, "cvat/a.txt", "\n".join(lines)), None
+    categories = [{"id": 10 + i, "name": name} for i, name in enumerate(names)]
+    boxes = [annotation(i, 100 + frame, 10 + label, box, track_id=t) for i, (frame, t, label, box) in enumerate(rows)]
+    for number, name in (("frame_id", ""), ("x", "a/img1/{:06}.jpg"), ("x", "{}.png")):
+        images = [{"id": 100 + i, number: i + first, "file_name": name.format(i + first)} for i in listed]
+        rng.shuffle(images)
+        rng.shuffle(boxes)
+        text = json.dumps({"images": images, "annotations": boxes, "categories": categories})
+        yield write(folder, "a.json", text), given
+    if any(len({label for label, _ in track.values()}) > 1 for track in tracks):
+        return  # the others have one label for each track
     body = ""
     for t, track in enumerate(tracks):
-        body += f'<track id="{t}" label="{names[t % 3]}">\n'
-        for frame, (x, y, w, h) in (*track.items(), (max(track) + 1, (0, 0, 9, 9))):
+        body += f'<track id="{t}" label="{names[min(track.values())[0]]}">\n'
+        for frame, (_, (x, y, w, h)) in (*track.items(), (max(track) + 1, (0, (0, 0, 9, 9)))):
             corners = f'xtl="{x}" ytl="{y}" xbr="{x + w}" ybr="{y + h}"'
             body += f'<box frame="{frame}" outside="{int(frame not in track)}" {corners}/>\n'
         body += "</track>\n"
-    yield write(folder, "a.xml", f"<annotations>\n{body}</annotations>")
-    categories = [{"id": 10 + i, "name": name} for i, name in enumerate(names)]
-    images = [{"id": 100 + frame, "frame_id": frame, "file_name": f"a/{frame}.jpg"} for frame in range(50)]
-    boxes = [annotation(i, 100 + frame, 10 + t % 3, box, track_id=t) for i, (frame, t, box) in enumerate(rows)]
-    yield write(folder, "a.json", json.dumps({"images": images, "annotations": boxes, "categories": categories}))
+    yield write(folder, "a.xml", f"<annotations>\n{body}</annotations>"), None
     lists = [
-        {"id": t, "video_id": 1, "category_id": 10 + t % 3, "bboxes": [track.get(frame) for frame in range(50)]}
+        {"id": t, "video_id": 1, "category_id": 10 + min(track.values())[0],
+         "bboxes": [track[frame][1] if frame in track else None for frame in listed]}
         for t, track in enumerate(tracks)
-    ]
-    videos = [{"id": 1, "name": "a", "length": 50}]
-    yield write(folder, "b.json", json.dumps({"videos": videos, "annotations": lists, "categories": categories}))
+    ]  # fmt: skip
+    videos = [{"id": 1, "file_names": [f"a/{i + first:05}.jpg" for i in listed], "length": len(listed)}]
+    text = json.dumps({"videos": videos, "annotations": lists, "categories": categories})
+    yield write(folder, "b.json", text), given
 
 
+@pytest.mark.parametrize("changing", [False, True])
 @pytest.mark.parametrize("seed", range(6))
-def test_all_formats_say_the_same(tmp_path, seed):
-    """Random tracks in a run of frames each: of every format the same boxes in all frames and between them."""
-    numbers = np.random.default_rng(seed)
+def test_all_formats_say_the_same(tmp_path, seed, changing):
+    """Random tracks in a run of annotated frames each: of every format the same boxes in all frames and between them,
+    and these are what is worked out from the tracks."""
+    rng = np.random.default_rng(seed)
+    step, first = [(1, 0), (1, 1), (5, 0), (3, 0), (7, 1), (49, 0)][seed]
     tracks = []
-    for _ in range(numbers.integers(1, 6)):
-        first, last = sorted(numbers.choice(51, 2, replace=False).tolist())
+    for t in range(rng.integers(1, 6)):
+        low, high = sorted(rng.choice(len(range(0, 50, step)) + 1, 2, replace=False).tolist())
         tracks.append(
             {
-                f: tuple(map(int, (*numbers.integers(-5, 90, 2), *numbers.integers(1, 60, 2))))
-                for f in range(first, last)
+                step * i: (int(rng.integers(3)) if changing else t % 3,
+                           tuple(map(int, (*rng.integers(-5, 90, 2), *rng.integers(1, 60, 2)))))
+                for i in range(low, high)
             }
-        )
-    positions = np.concatenate([np.arange(50), numbers.uniform(0, 49, 30)])
+        )  # fmt: skip
+    positions = np.concatenate([np.arange(50), rng.uniform(0, 49, 30)])
     results = []
-    for boxes in in_all_formats(tmp_path, tracks):
-        manifest = with_boxes(one(), boxes, classes=["cat", "dog", "emu"])
+    for boxes, first_frame in in_all_formats(tmp_path, tracks, step, first, rng):
+        manifest = with_boxes(one(), boxes, classes=["pedestrian", "person on vehicle", "car"], first_frame=first_frame)
         results.append(boxes_at(manifest, [0], positions[None]))
-    whole = [(frame, t, t % 3, *box) for t, track in enumerate(tracks) for frame, box in track.items()]
+    assert len(results) >= 6
+    whole = {}
+    for t, track in enumerate(tracks):
+        for frame in range(50):
+            before, after = frame // step * step, -(-frame // step) * step
+            if before in track and after in track:
+                (label, here), (_, there) = track[before], track[after]
+                share = (frame - before) / step
+                x, y, w, h = (
+                    one_side + share * (other - one_side) for one_side, other in zip(here, there, strict=True)
+                )
+                whole[frame, t, label] = (x, y, x + w, y + h)
     for found in results:
         for column, other in zip(found, results[0], strict=True):
             np.testing.assert_array_equal(column, other)
-        here = found.rows(found.frame < 50)
-        mine = zip(
-            here.frame,
-            here.track,
-            here.label,
-            *here.xyxy[:, :2].T,
-            *(here.xyxy[:, 2:] - here.xyxy[:, :2]).T,
-            strict=True,
-        )
-        assert sorted(tuple(map(int, row)) for row in mine) == sorted(whole)
+    here = results[0].rows(results[0].frame < 50)
+    keys = zip(here.frame.tolist(), here.track.tolist(), here.label.tolist(), strict=True)
+    mine = dict(zip(keys, here.xyxy, strict=True))
+    assert mine.keys() == whole.keys()
+    for key, box in whole.items():
+        np.testing.assert_allclose(mine[key], box, atol=1e-4)
 
 
 # ---- What is wrong
@@ -585,6 +621,10 @@ def test_what_is_left_out_is_counted(tmp_path, caplog):
         (["x/a.mp4", "x/a.avi"], "x/a.avi", 1),
         (["a.b.mp4", "a.mp4"], "a.b", 0),
         (["a.mp4", "a.b.mp4"], "a", 0),
+        (["clip.mp4", "clip.0002.mp4"], "clip.0002", 1),
+        (["clip.mp4", "x.mp4"], "clip.0002", "none of the videos"),
+        (["clip.mp4", "x.mp4"], "clip.avi", 0),
+        (["clip.mp4", "x.mp4"], "y/clip", 0),
         (["-5KQ66BBWC4.mkv", "x.mp4"], "-5KQ66BBWC4", 0),
         (["x\0e9.mp4", "y.mp4"], "x\udce9", 0),
         (["x/a.mp4", "y/a.mp4"], "a", r"'a' may be any of 2 videos: x/a.mp4, y/a.mp4"),

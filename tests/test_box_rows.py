@@ -30,7 +30,7 @@ def table_of(rows):
 
 
 def random_rows(paths, seed):
-    """Boxes at random key frames: tracks that go away and come back, some with two labels; and single ones."""
+    """Boxes at random key frames: tracks that go away and come back, with labels of each frame; and single ones."""
     numbers = np.random.default_rng(seed)
 
     def box():
@@ -40,9 +40,9 @@ def random_rows(paths, seed):
     rows = []
     for path in paths:
         for track in range(numbers.integers(0, 5)):
-            labels = ["a", "b"][: numbers.integers(1, 3)]
             for frame in sorted(numbers.choice(FRAMES, numbers.integers(1, 8), replace=False)):
                 outside, here = bool(numbers.random() < 0.25), box()
+                labels = numbers.permutation(["a", "b", None])[: numbers.choice([1, 1, 1, 2, 3])]
                 if outside and numbers.random() < 0.4:
                     here = (None,) * 4
                 rows += [(path, int(frame), here, label, track, outside) for label in labels]
@@ -56,12 +56,13 @@ def expected_at(rows, path, position, classes):
     """The boxes at a position by the definition: {(label, track): box} of tracks, and a list of those without."""
 
     def at_frame(frame, label, track):
-        keys = sorted((f, gone, box) for p, f, box, name, t, gone in rows if (p, name, t) == (path, label, track))
-        before = [key for key in keys if key[0] <= frame]
-        after = [key for key in keys if key[0] >= frame]
-        if not before or before[-1][1] or not after:
+        keys = {f: (gone, box) for p, f, box, _, t, gone in rows if (p, t) == (path, track)}
+        if not min(keys) <= frame <= max(keys):
             return None
-        (f0, _, here), (f1, gone, there) = before[-1], after[0]
+        f0, f1 = max(f for f in keys if f <= frame), min(f for f in keys if f >= frame)
+        (out, here), (gone, there) = keys[f0], keys[f1]
+        if out or label not in {name for p, f, _, name, t, _ in rows if (p, f, t) == (path, f0, track)}:
+            return None
         if f1 == f0 or (gone and there[0] is None):
             return np.array(here)
         share = (frame - f0) / (f1 - f0)
@@ -72,7 +73,7 @@ def expected_at(rows, path, position, classes):
     for label, track in {(name, t) for p, _, _, name, t, _ in rows if p == path and t >= 0}:
         ends = at_frame(low, label, track), at_frame(high, label, track)
         if ends[0] is not None and ends[1] is not None:
-            found[classes.index(label), track] = ends[0] + (position - low) * (ends[1] - ends[0])
+            found[classes.index(label) if label else -1, track] = ends[0] + (position - low) * (ends[1] - ends[0])
     single = [(classes.index(name), box) for p, f, box, name, t, _ in rows if p == path and t < 0 and f == position]
     return found, sorted(single)
 

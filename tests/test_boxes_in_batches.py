@@ -242,7 +242,7 @@ def test_mixed_clips_have_the_boxes_of_both(squares):
 def test_all_boxes_are_counted(squares):
     for rules, ops in ((None, OPS["in the decoder"]), (dv.BoxRules(0.9), OPS["in the decoder"]),
                        (None, (dv.Resize((90, 100)), dv.FrameCutMix()))):  # fmt: skip
-        batches, loader = load(squares, ops, batches=2, prefetch=1, box_rules=rules)
+        batches, loader = load(squares, ops, batches=4, prefetch=1, box_rules=rules)
         loader.close()  # a batch in the making is counted to its end
         report = loader.report()
         mixed, total = hasattr(ops[-1], "mixed_with"), report.boxes + report.boxes_dropped + report.boxes_covered

@@ -188,3 +188,24 @@ def test_faults_of_ops_on_time_are_found(fault, message):
     check(Later())
     with pytest.raises(ValueError, match=message):
         check(Later(fault))
+
+
+def test_build_and_run_are_the_same():
+    @dataclass(frozen=True)
+    class Twice:
+        """Darker at the end of a recipe, brighter elsewhere."""
+
+        name = "Twice"
+
+        def draw(self, draws, frames, height, width):
+            return None
+
+        def build(self, fn, clips, args):
+            return fn.brightness(clips, brightness=1.2)
+
+        def run(self, clips, rows, num_threads):
+            return [clip // 2 for clip in clips]
+
+    with pytest.raises(ValueError, match="build and run give other clips for the same plan"):
+        dv.check_op(Twice(), device="cpu")
+    dv.check_op(dv.LabelSmoothing(), device="cpu")

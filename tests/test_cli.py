@@ -73,7 +73,7 @@ def test_wrong_options_exit_with_2(capsys):
     ([], ["stream a data set and draw the clips", "measure videos and write a manifest", "draw samples of a manifest",
           "examples:", "dali-vidaug doctor --gpu", "exit codes: 0 done, 1 it failed"]),
     (["demo"], ["--videos DIR", "contact sheet", "--decoder {auto,dali,pyav,hybrid}", "(default: 224)"]),
-    (["scan"], ["DIR|LIST", "path[, label, start, end]", "youtube_id", "--root DIR", "--deep", "where it stopped"]),
+    (["scan"], ["DIR|LIST", "path[, label, start, end]", "ucf101", "--root DIR", "--deep", "where it stopped"]),
     (["preview"], ["--magnitude", "temporal+", "kim2020", "--mix OP", "--time OP", "(default: 16)"]),
     (["doctor"], ["--gpu", "CUDA driver", "DALI_VIDAUG_REQUIRE_GPU=1", "Exit code 1: the loader cannot run here"]),
 ])  # fmt: skip

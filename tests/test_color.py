@@ -100,6 +100,19 @@ def test_each_op_equals_torchvision_for_many_colors(name, functional):
         assert_pixels(run([clip], color_rows([pairs], len(clip)))[0], by_torchvision(functional, clip, pairs), **EXACT)
 
 
+def test_grey_equals_torchvision_for_all_colors(monkeypatch, functional):
+    """In both libraries. A few of the greys are on the border between two levels."""
+    every = np.arange(2**24, dtype="<u4").view(np.uint8).reshape(16, 1024, 1024, 4)
+    clip = np.ascontiguousarray(every[..., :3])
+    expected = functional.rgb_to_grayscale(torch.from_numpy(clip).permute(0, 3, 1, 2))[:, 0].numpy()
+    for name in ("baseline", "avx2") if kernels._load("baseline").has_avx2() else ("baseline",):
+        monkeypatch.setattr(kernels, "library", lambda name=name: kernels._load(name))
+        (out,) = run([clip], color_rows([[("grey", 1)]], 16))
+        for c in range(3):
+            differing = out[..., c] != expected
+            assert differing.sum() <= (0 if FUSED else 10_000), clip[differing][:5]
+
+
 @pytest.mark.parametrize("per_clip", [False, True], ids=["frame", "clip"])
 @pytest.mark.parametrize("name", CODES)
 def test_each_op_matches_the_reference(name, per_clip, device):
@@ -134,6 +147,15 @@ def test_the_result_does_not_depend_on_the_width(device):
     for width in (1, 2, 31, 32, 33, 63, 64, 65, 129):
         part = np.ascontiguousarray(wide[:, :, :width])
         assert_pixels(run([part], color_rows([pairs], 2), device)[0], whole[:, :, :width])
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 16, 23, 31, 64, 70])
+def test_grey_of_any_width_is_that_of_torchvision(width, functional, device):
+    """By itself, which has its own way, and with values that differ from frame to frame."""
+    (clip,) = noise_clips((3, 2, width), seed=width)
+    grey = by_torchvision(functional, clip, [("grey", 1)])
+    (out,) = run([clip], color_rows([[("grey", [1, 0, 1])]], 3), device)
+    assert_pixels(out, np.stack([grey[0], clip[1], grey[2]]), **EXACT)
 
 
 def test_the_mean_of_a_clip_is_that_of_all_frames():

@@ -112,41 +112,14 @@ def test_row_of_nvdec_without_a_library_for_decoding(use_driver, monkeypatch, tm
     assert state == MISSING and nvdec.problem(0) in finding and "that-is-not-there" in finding
 
 
-@pytest.mark.parametrize("quota, state, words", [
-    (None, OK, "16 of the machine's 64 may be used"),
-    (16.0, OK, "may be used"),
-    (3.5, MISSING, "the CPU quota is 3.5: VideoLoader(..., num_threads=3)"),
-    (0.5, MISSING, "num_threads=1)"),
+@pytest.mark.parametrize("quota, mine, finding", [
+    (None, 16, "16 of the machine's 64 may be used"),
+    (16.0, 16, "16 of the machine's 64 may be used"),
+    (3.5, 3, "16 of the machine's 64 may be used, with a CPU quota of 3.5: 3 threads by default"),
+    (None, 1, "16 of the machine's 64 may be used: 1 thread by default"),
 ])  # fmt: skip
-def test_row_of_cores(quota, state, words):
-    ((found, subject, finding),) = doctor.cores_rows(16, 64, quota)
-    assert (found, subject) == (state, "cores") and finding.endswith(words)
-
-
-def write_files(root, files):
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text + "\n")
-
-
-V1, V2, CPU = "sys/fs/cgroup/cpu", "sys/fs/cgroup", "proc/self/cgroup"
-
-
-@pytest.mark.parametrize("files, quota", [
-    ({}, None),
-    ({CPU: "0::/", f"{V2}/cpu.max": "max 100000"}, None),
-    ({CPU: "0::/", f"{V2}/cpu.max": "250000 100000"}, 2.5),
-    ({CPU: "0::/a/b", f"{V2}/a/b/cpu.max": "max 100000", f"{V2}/a/cpu.max": "400000 100000"}, 4.0),
-    ({CPU: "0::/a/b", f"{V2}/a/b/cpu.max": "300000 100000", f"{V2}/a/cpu.max": "200000 100000"}, 2.0),
-    ({CPU: "0::/../x", f"{V2}/cpu.max": "100000 100000"}, 1.0),
-    ({CPU: "4:memory:/m\n3:cpu,cpuacct:/docker/1\n0::/", f"{V1}/cpu.cfs_quota_us": "150000",
-      f"{V1}/cpu.cfs_period_us": "50000"}, 3.0),
-    ({CPU: "3:cpu:/", f"{V1}/cpu.cfs_quota_us": "-1", f"{V1}/cpu.cfs_period_us": "100000"}, None),
-    ({CPU: "3:cpuset:/", f"{V1}/cpu.cfs_quota_us": "100000", f"{V1}/cpu.cfs_period_us": "100000"}, None),
-])  # fmt: skip
-def test_quota_is_read(tmp_path, files, quota):
-    write_files(tmp_path, files)
-    assert doctor.read_quota(tmp_path) == quota
+def test_row_of_cores(quota, mine, finding):
+    assert doctor.cores_rows(16, 64, quota, mine) == [(OK, "cores", finding)]
 
 
 # All of it

@@ -3,6 +3,8 @@
 import copy
 import json
 import logging
+import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,11 +12,11 @@ import torch
 from conftest import take_batches
 
 import dali_vidaug as dv
-from dali_vidaug.repeats import group_column
+from dali_vidaug.repeats import clip_column
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.state import go_on, identity
 
-MIXED = dv.Recipe(dv.ClipSampling(2), (dv.RandomResizedCrop(16), dv.CubeCutMix(), dv.MixUp(granularity="batch")))
+MIXED = dv.Recipe(dv.ClipSampling(4), (dv.RandomResizedCrop(16), dv.CubeCutMix(), dv.MixUp(granularity="batch")))
 MANIFEST = dict.fromkeys(("paths", "labels", "classes", "ranges", "rows"), "x")
 
 
@@ -58,7 +60,7 @@ def test_random_numbers_of_ranks(seed, drop_last):
                     for k in range(number)
                 ]  # fmt: skip
                 if state:
-                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, MIXED) for s in schedules]
+                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, None, True) for s in schedules]
                     assert {m[1:] for m in moved} == {position}
                     schedules = [m[0] for m in moved]
             samples, groups, _ = of_all_ranks(schedules, *position)
@@ -91,9 +93,9 @@ def test_batches_of_other_sizes(seed, even):
                 ]
                 if state:
                     state["mix_group"] = 1
-                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, MIXED) for s in schedules]
-                    assert len({m[1:] for m in moved}) == 1 or not even  # a rank may get none of the last samples
-                    schedules, position = [m[0] for m in moved], min(m[1:] for m in moved)
+                    moved = [go_on(state, identity(s, MIXED, MANIFEST), s, None, True) for s in schedules]
+                    ((position),) = {m[1:] for m in moved}
+                    schedules = [m[0] for m in moved]
                     changes += 1
             samples, _, again = of_all_ranks(schedules, *position)
             seen.setdefault(position[0], []).append(samples[~again])
@@ -103,10 +105,57 @@ def test_batches_of_other_sizes(seed, even):
             np.testing.assert_array_equal(np.concatenate(seen[epoch]), order.batch(epoch, 0).samples)
 
 
-def test_what_is_left_may_not_fill_a_batch():
+def test_a_rank_may_have_no_part_in_what_is_left():
+    """Of 12 samples two are left for five ranks; a state of one rank that had a part."""
+    alone = Schedule(12, 5, 7, drop_last=False)
+    for rank in range(5):
+        mine = Schedule(12, 1, 7, drop_last=False, num_shards=5, shard_index=rank)
+        schedule, *position = go_on(state_of(alone, 0, 2), identity(mine, MIXED, MANIFEST), mine, None, False)
+        assert position == [0, 2] and schedule.batches_in(0) == (3 if rank in (2, 4) else 2)
+
+
+def test_what_is_left_may_not_fill_a_batch(caplog):
     small, large = (Schedule(10, size, 7) for size in (4, 8))
-    schedule, *position = go_on(state_of(small, 3, 1), identity(large, MIXED, MANIFEST), large, dv.Recipe(ops=()))
-    assert position == [4, 0] and schedule.batches_in(3) == 0 and schedule.batches_in(4) == 1
+    schedule, *position = go_on(state_of(small, 3, 1), identity(large, MIXED, MANIFEST), large, None, False)
+    assert position == [3, 0] and schedule.batches_in(3) == 0 and schedule.batches_in(4) == 1
+    assert "what is left of epoch 3 (samples: 6) fills none, and is left out" in caplog.text
+
+
+def test_a_loop_over_what_is_left_may_be_empty(numbered_manifest):
+    """As trainers run it: the epoch of the state is over at once, and is not given again."""
+    (first,) = loaders(numbered_manifest, 1, 4)
+    together([first], 2)
+    state = first.state_dict()
+    assert (state["epoch"], state["batch"]) == (0, 2)
+    second = loaders(numbered_manifest, 1, 6)[0]  # 4 samples are left, too few for a batch
+    twin = loaders(numbered_manifest, 1, 6)[0]
+    second.load_state_dict(state)
+    twin.load_state_dict(copy.deepcopy(second).state_dict())
+    for loader in (second, copy.deepcopy(second), twin):
+        assert loader.epoch == 0
+        counts = []
+        for epoch in range(loader.epoch, 3):
+            loader.set_epoch(epoch)
+            counts.append([batch.epoch for batch in loader])
+        assert counts == [[], [1, 1], [2, 2]]
+    third = loaders(numbered_manifest, 1, 6)[0]
+    third.load_state_dict(state)
+    assert [[batch.epoch for batch in third] for _ in range(2)] == [[], [1, 1]]
+
+
+def test_a_rank_without_a_part_goes_through_the_same_epochs(numbered_manifest):
+    """Of 11 samples one is left for two ranks, and even=False: it comes once, to one of them."""
+    part, options = numbered_manifest.select(range(11)), {"drop_last": False, "even": False}
+    first = loaders(part, 2, 10, **options)
+    together(first, 1)
+    seen = {}
+    for loader in loaders(part, 2, 10, **options):
+        loader.load_state_dict(first[-1].state_dict())  # the last rank has a part in every step
+        for epoch in range(loader.epoch, 2):
+            loader.set_epoch(epoch)
+            seen.setdefault(epoch, []).append([batch.samples.tolist() for batch in loader])
+    assert sorted(map(len, seen[0])) == [0, 1] and sum(len(b) for rank in seen[0] for b in rank) == 1
+    assert sorted(sample for rank in seen[1] for batch in rank for sample in batch) == list(range(11))
 
 
 def loaders(manifest, number, step=4, **options):
@@ -153,7 +202,7 @@ def test_pixels_are_the_same_for_any_number_of_ranks(numbered_manifest):
 
 
 def test_another_global_batch(numbered_manifest, caplog):
-    (first,) = loaders(numbered_manifest, 1, 4, mix_group=1)
+    (first,) = loaders(numbered_manifest, 1, 4, mix_group=2)
     before = together([first], 1)
     state = first.state_dict()
     (second,) = loaders(numbered_manifest, 1, 3, drop_last=False)
@@ -179,6 +228,10 @@ def test_another_global_batch(numbered_manifest, caplog):
     third.load_state_dict(middle)
     assert same(together([third], 2), after[1:])
     third.load_state_dict(middle)
+    second.load_state_dict(state)
+    with caplog.at_level(logging.WARNING):
+        second.set_epoch(5)  # the rest of epoch 0 does not come any more
+    assert "set_epoch(5) drops the position of the loaded state, batch 0 of epoch 0" in caplog.text
     third.set_epoch(1)
     third.set_epoch(0)  # from its start
     assert sorted(torch.cat([step[0] for step in together([third], 4)]).tolist()) == list(range(12))
@@ -199,6 +252,10 @@ def test_what_cannot_be(numbered_manifest):
         loaders(numbered_manifest, 2)[0].load_state_dict(state)
     with pytest.raises(ValueError, match="of another loader: mix_group is 2, the state's 4"):
         loaders(numbered_manifest, 1, mix_group=2)[0].load_state_dict(state)
+    taken = loaders(numbered_manifest, 1)[0]
+    for group in (2, 4, 1):  # what an earlier state said does not bind
+        taken.load_state_dict(state | {"mix_group": group})
+        assert taken.state_dict()["mix_group"] == group
     plain = dv.VideoLoader(numbered_manifest, dv.Recipe(MIXED.sampling, MIXED.ops[:1]), 2, seed=3, device="cpu")
     plain.load_state_dict(state | {"recipe": repr(plain.recipe)})  # nothing is mixed
     for wrong in ({"step": 0}, {"offset": -1}, {"mix_group": 2.0}, {"batch": 4}, {"offset": 13}):
@@ -206,4 +263,54 @@ def test_what_cannot_be(numbered_manifest):
             loader.load_state_dict(state | wrong)
     for wrong in ([0, 1], -1, [[0]], "x", 2**32):
         with pytest.raises(ValueError, match="batch must be"):
-            group_column(wrong, 3)
+            clip_column("batch", wrong, 3, 2**32)
+    with pytest.raises(ValueError, match="mix_group is 1, but CubeCutMix needs other clips to mix with"):
+        loaders(numbered_manifest, 1, mix_group=1)
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_copy_keeps_the_groups_of_a_state(given, numbered_manifest):
+    """At the beginning of an epoch, too, where it finds its own shard if none was given."""
+    (first,) = loaders(numbered_manifest, 1, mix_group=2)
+    (second,) = loaders(numbered_manifest, 1)
+    if not given:
+        second = dv.VideoLoader(numbered_manifest, MIXED, 4, seed=3, device="cpu", num_threads=1)
+    second.load_state_dict(first.state_dict())
+    expected = together([first], 1)
+    for copied in (copy.deepcopy(second), pickle.loads(pickle.dumps(second))):
+        assert same(together([copied], 1), expected)
+    assert same(together([second], 1), expected)
+
+
+@dataclass(frozen=True)
+class Together:
+    """An op of a user's own that draws a number for all clips of a group."""
+
+    def draw(self, draws, frames, height, width):
+        args = np.zeros(len(draws), [("level", "i4")])
+        args["level"] = draws.of_batch().integers("level", 200)
+        return args
+
+    def run(self, clips, rows, num_threads):
+        return [np.full_like(clip, row["level"]) for clip, row in zip(clips, rows, strict=True)]
+
+
+@pytest.mark.parametrize("op", [Together(), dv.RandomApply(Together(), 1.0)], ids=["alone", "RandomApply"])
+def test_an_op_that_draws_for_all_clips_keeps_the_groups(op, numbered_manifest):
+    recipe = dv.Recipe(MIXED.sampling, (MIXED.ops[0], op))
+    first = dv.VideoLoader(numbered_manifest, recipe, 4, mix_group=2, seed=3, device="cpu")
+    second = dv.VideoLoader(numbered_manifest, recipe, 4, seed=3, device="cpu")
+    second.load_state_dict(first.state_dict())
+    expected = together([first], 1)
+    assert len(expected[0][1].flatten(1).float().mean(1).unique()) == 2
+    assert same(together([second], 1), expected)
+
+
+def test_a_network_that_sees_other_clips_keeps_the_groups(numbered_manifest):
+    dv.register_module("half", lambda clips, partners: (clips + partners) / 2)
+    recipe = dv.Recipe(MIXED.sampling, (MIXED.ops[0], dv.TorchModule("half", partner=True)))
+    options = dict(seed=3, device="cpu", shuffle=False)
+    first = dv.VideoLoader(numbered_manifest, recipe, 4, mix_group=2, **options)
+    second = dv.VideoLoader(numbered_manifest, recipe, 4, **options)
+    second.load_state_dict(first.state_dict())
+    assert same(together([second], 2), together([first], 2))

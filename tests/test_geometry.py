@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from conftest import default_op, import_torchvision, patterned_clip, randaugment_rows, random_chains
+from conftest import default_op, patterned_clip, randaugment_rows, random_chains
 
 import dali_vidaug as dv
 from dali_vidaug import geometry, kernels
@@ -191,14 +191,6 @@ def test_a_wrong_matrix_is_noticed(monkeypatch):
 
 
 # ---- boxes, as torchvision has them
-
-
-@pytest.fixture(scope="module")
-def torchvision():
-    try:
-        return import_torchvision()
-    except ImportError:
-        pytest.skip("no torchvision")
 
 
 def test_boxes_are_torchvisions(torchvision):

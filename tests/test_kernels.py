@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -233,6 +234,56 @@ def test_a_library_built_from_other_sources_is_refused(monkeypatch):
     monkeypatch.setattr(kernels, "digest", lambda: "0" * 16)
     with pytest.raises(RuntimeError, match="built from other sources"):
         kernels._load("baseline")
+
+
+GUARDED = """
+import ctypes, mmap
+import numpy as np
+from dali_vidaug import geometry, kernels
+from dali_vidaug.ops.color import CODES, FRAME_BYTES, color_args
+from dali_vidaug.ops.warp import warp_rows
+
+PAGE, libc, kept = mmap.PAGESIZE, ctypes.CDLL(None), []
+
+def guarded(shape):
+    '''Memory that ends where memory begins that nobody may read or write.'''
+    size = int(np.prod(shape))
+    memory = mmap.mmap(-1, (-(-size // PAGE) + 1) * PAGE)
+    kept.append(memory)
+    whole = np.frombuffer(memory, np.uint8)
+    last = whole.ctypes.data + len(memory) - PAGE
+    assert libc.mprotect(ctypes.c_void_p(last), ctypes.c_size_t(PAGE), 0) == 0
+    return whole[len(memory) - PAGE - size : len(memory) - PAGE].reshape(shape)
+
+def run_guarded(clip, rows, entry, work=0):
+    src, dst, table = guarded(clip.shape), guarded(clip.shape), np.zeros(1, kernels.CLIP)
+    src[:] = clip
+    table["src"], table["dst"], table["args"] = (array.ctypes.data for array in (src, dst, rows))
+    for axis, name in enumerate(("frames", "height", "width")):
+        table[name] = clip.shape[axis]
+    table["src_height"], table["src_width"] = clip.shape[1:3]
+    kernels._run_cpu(table, [work], [(entry, 0)], 1)
+
+for name in ("baseline", "avx2") if kernels._load("baseline").has_avx2() else ("baseline",):
+    kernels.library = lambda: kernels._load(name)
+    for width in range(1, 34):
+        clip, grey = np.full((2, 3, width, 3), 200, np.uint8), np.zeros(1, color_args(1, 2))
+        grey["op"][0, 0], grey["value"], grey["num_values"] = CODES.index("grey"), 1, 2
+        run_guarded(clip, grey, "color_pixels", 2 * FRAME_BYTES)
+        for moved in (0, 0.25, 1, -0.75):
+            for matrix in (geometry.translation(moved, moved), geometry.affine(moved, 0, 0, 1, 0, 0, 3, width)):
+                tilted = matrix + [[0, 0, 0], [0, 0, 0], [1e-9, 0, 0]]  # next to nothing, but a perspective
+                for each in (matrix, tilted):
+                    for interpolation in ("nearest", "bilinear"):
+                        run_guarded(clip, warp_rows(each[None, None], 3, width, (9, 8, 7), interpolation), "warp")
+print("done")
+"""
+
+
+def test_no_memory_beyond_a_clip_is_read_or_written():
+    """The fast ways read more bytes than a pixel has. A process that reads beyond its memory is killed."""
+    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout == "done\n", done.stderr
 
 
 def test_the_pixel_check_can_fail():

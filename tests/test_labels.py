@@ -1,6 +1,7 @@
 """Labels: which number a class gets, from every way to write it; several labels; classes that are given."""
 
 import json
+import os
 import random
 import shutil
 
@@ -140,6 +141,42 @@ def test_folders_with_numbers(grey, tmp_path, caplog):
     assert scan(tmp_path / "v").classes == ("0", "0.5", "10") and "are taken as words" in caplog.text
 
 
+@pytest.mark.parametrize("missing", ["NA", "N/A", "None", "none", "n/a"])
+def test_what_stands_for_a_missing_number(missing, grey, tmp_path):
+    manifest = scan_labels(grey, tmp_path, ["2", missing, "0", missing])
+    assert manifest.labels.tolist() == [2, -1, 0, -1] and manifest.classes == ("0", "1", "2")
+    told = f"labels that stand for none among numbers, such as {missing}, are taken as no label: 2"
+    assert told in manifest.remarks
+    words = scan_labels(grey, tmp_path, ["run", missing])  # it may be a word among words
+    assert set(words.classes) == {"run", missing} and not any("stand for none" in remark for remark in words.remarks)
+    (tmp_path / "t.txt").write_text(f"0.mp4 3\n1.mp4 {missing}\n")
+    assert scan(tmp_path / "t.txt", root=grey).labels.tolist() == [3, -1]
+
+
+def test_folders_of_one_number(grey, tmp_path):
+    for name in ("1", "01", "2"):
+        (tmp_path / "v" / name).mkdir(parents=True)
+        shutil.copy(grey / "1.mp4", tmp_path / "v" / name)
+    manifest = scan(tmp_path / "v")
+    assert sorted(manifest.labels.tolist()) == [1, 1, 2]
+    assert "folders whose names are the same number are one class: 01, 1" in manifest.remarks
+
+
+@pytest.mark.parametrize(
+    "labels, told",
+    [
+        (["Run", "run", "RUN"], "'RUN' and 'Run' and 'run'"),
+        (["riding_bike", "riding bike", "x"], "'riding bike' and 'riding_bike'"),
+        (["caf\u00e9", "cafe\u0301"], r"'cafe\u0301' and 'caf\xe9'"),
+        (["run", "runs", "run-1"], None),
+    ],
+)
+def test_names_of_classes_that_are_alike(labels, told, grey, tmp_path):
+    remarks = scan_labels(grey, tmp_path, labels).remarks
+    said = [remark.split(": ", 1)[1] for remark in remarks if remark.startswith("classes whose names differ by capi")]
+    assert said == ([] if told is None else [told])
+
+
 def test_given_classes(grey, tmp_path):
     manifest = scan_labels(grey, tmp_path, ["run", "walk"], classes=["walk", "sit", "run"])
     assert manifest.classes == ("walk", "sit", "run") and manifest.labels.tolist() == [2, 0]
@@ -162,6 +199,10 @@ def test_given_classes(grey, tmp_path):
         ("c.txt", "1 walk\n3 run\n2 sit down\n", 1),  # UCF101's classInd.txt
         ("c.csv", "id,name\n0,walk\n1,sit down\n2,run\n", 0),  # a label map of Kinetics
         ("c.csv", 'id,name\n0,walk\n1,"sit down"\n2,run\n', 0),
+        ("c.csv", "id,name,parent\n0,walk,a\n1,sit down,b\n2,run,a\n", 0),
+        ("c.csv", "id,key,instances\n0,walk,\"['a', 'b']\"\n2,run,c\n1,sit down,c\n", 0),  # EPIC-KITCHENS
+        ("c.csv", "parent,label,name\nx,1,walk\nx,2,sit down\ny,3,run\n", 1),
+        ("c.tsv", "Name\tcount\nwalk\t7\nsit down\t9\nrun\t8\n", 0),  # a count is no number of a class
         ("c.txt", "walk,0\nsit down,1\nrun,2\n", 0),  # Moments in Time
         ("c.json", '{"walk": "0", "sit down": "1", "run": "2"}', 0),  # Something-Something
         ("c.json", '{"\\"sit down\\"": 1, "walk": 0, "run": 2}', 0),  # Kinetics, as SlowFast has it
@@ -188,6 +229,27 @@ def test_files_of_classes_with_gaps(grey, tmp_path):
         scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.json")
 
 
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("0,walk,a\n1,run,b\n", r"each name has ',' in it \('walk,a'\): put a header"),
+        ("walk;a\nrun;b\n", r"each name has ';' in it \('walk;a'\)"),
+        ("id,name,parent\n0,walk,a\n1,run\n", r"2 fields in \['1', 'run'\], but the header has 3"),
+    ],
+)
+def test_files_of_classes_with_several_columns(text, message, grey, tmp_path):
+    (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"c.csv cannot be read as a list of classes: {message}"):
+        scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.csv")
+
+
+def test_names_of_classes_with_commas(grey, tmp_path):
+    (tmp_path / "c.csv").write_text('"jump, high"\n"run, fast"\n')
+    assert scan_labels(grey, tmp_path, ["run, fast"], classes=tmp_path / "c.csv").labels.tolist() == [1]
+    (tmp_path / "c.csv").write_text("id,name\n0,jump, high\n1,run\n")
+    assert scan_labels(grey, tmp_path, ["run"], classes=tmp_path / "c.csv").classes == ("jump, high", "run")
+
+
 def test_errors_name_the_first_row(grey, tmp_path):
     with pytest.raises(ValueError, match="list.csv, line 3: labels that are numbers must be whole, got 0.5"):
         scan_labels(grey, tmp_path, [1, 0.5, 2, 0.5, 0.5])
@@ -199,6 +261,63 @@ def test_rows_that_repeat_the_frames_of_others(grey, tmp_path, caplog):
     place = tmp_path / "list.csv"
     assert f"rows with the frames of an earlier row, but another label: 1 ({place}, line 4)" in caplog.text
     assert f"the frames and label of an earlier row, which count again: 2 ({place}, line 5, {place}, l" in caplog.text
+
+
+def test_one_file_by_several_names_repeats_its_frames(grey, tmp_path, caplog):
+    """Its path written in two ways, absolute, through a link to it and to its folder; a copy is another file."""
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "a.mp4").write_bytes((grey / "0.mp4").read_bytes())
+    (tmp_path / "copy.mp4").write_bytes((grey / "0.mp4").read_bytes())
+    os.utime(tmp_path / "copy.mp4", ns=(0, (tmp_path / "v" / "a.mp4").stat().st_mtime_ns))
+    (tmp_path / "link.mp4").symlink_to("v/a.mp4")
+    (tmp_path / "w").symlink_to("v")
+    names = ["v/a.mp4", "./v//a.mp4", "v/../v/a.mp4", tmp_path / "v" / "a.mp4", "link.mp4", "w/a.mp4", "copy.mp4"]
+    for i, name in enumerate(names):
+        caplog.clear()
+        scan(write_list(tmp_path, ["v/a.mp4,walk", f"{name},run"], "path,label"))
+        told = "the frames of an earlier row, but another label: 1" in caplog.text
+        assert told == (i < 6), name
+
+
+@pytest.mark.parametrize(
+    "text, warned, noted",
+    [
+        (
+            "path,label\n0.mp4,null\n1.mp4,run\n2.mp4,-1\n3.mp4,null\n",
+            "values of label that are read as no label: 'null' (2), '-1' (1)",
+            "",
+        ),
+        (
+            "classname,path,subset,start,end,label\nrun,0.mp4,a,0,1,1\nrun,1.mp4,a,0,1,-1\n",
+            "label has 1 and -1 alone, which may mean that a row shows its class or does not",
+            "columns that look like labels are not used: classname; labels are those of label. label_columns= chooses",
+        ),
+        ("path,label\n0.mp4,\n1.mp4,run\n", "samples without a label: 1 of 2 (LIST, line 2)", ""),
+        ("0.mp4 3\n1.mp4 -1\n2.mp4 -1\n", "samples without a label: 2 of 3 (LIST, line 2, LIST, line 3)", ""),
+        (
+            "label,youtube_id,time_start,time_end\nrun,0,0,1\n,1,0,1\n",
+            "samples without a label: 1 of 2 (LIST, line 3)",
+            "",
+        ),
+        (
+            "video;classe;debut;fin\n0.mp4;run;0;1\n",
+            "no column is read as a label, of classe, debut, fin; label_columns= chooses",
+            "no sample has a label",
+        ),
+        ("path\n0.mp4\n", "", "no sample has a label"),
+        ("0.mp4 3 5\n1.mp4\n", "", "samples without a label: 1 of 2 (LIST, line 2)"),
+        ("path,label\n0.mp4,run\n1.mp4,walk\n", "", ""),
+    ],
+)
+def test_samples_without_a_label_are_told(text, warned, noted, grey, tmp_path, caplog):
+    (tmp_path / "list.csv").write_text(text)
+    manifest = scan(tmp_path / "list.csv", root=grey)
+    warned, noted = (told.replace("LIST", str(tmp_path / "list.csv")) for told in (warned, noted))
+    assert warned in caplog.text and (not noted or noted in manifest.remarks)
+    if not warned:
+        assert "label" not in caplog.text
+    if not warned and not noted:
+        assert not any("without a label" in remark or "no sample" in remark for remark in manifest.remarks)
 
 
 def test_no_labels_although_classes_are_given(grey, tmp_path, caplog):
@@ -324,7 +443,7 @@ def test_wrong_label_columns(label_columns, grey, tmp_path):
         scan_labels(grey, tmp_path, ["a"], label_columns=label_columns)
     with pytest.raises(ValueError, match="multi_label must be what separates"):
         scan_labels(grey, tmp_path, ["a"], multi_label="")
-    with pytest.raises(ValueError, match="are for list files"):
+    with pytest.raises(ValueError, match="multi_label=';' means nothing for"):
         scan(grey, multi_label=";")
 
 

@@ -14,7 +14,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng threads geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
     "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled "
     "kernels pixel_order report",
-    "device": "device device.driver device.gpu device.nvdec device.decoders",
+    "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.video "
     "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert "
     "media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places "
@@ -25,11 +25,13 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.conform "
     "data.split data.join data.sampled data.boxes data.manifest data.given data.segments data.header data.folder "
-    "data.classes data.labels data.box_file data.box_text data.box_cvat data.box_coco data.box_table "
-    "data.box_sources data.box_names data.box_video data.box_rows "
-    "data.lists data.files data.known data.scan",
-    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings columns results planes direct "
-    "graph",
+    "data.classes data.labels data.box_file data.box_names data.box_text data.box_cvat data.box_coco "
+    "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
+    "data.list_text data.lists data.found data.list_source data.list_splits data.list_lines data.list_paths "
+    "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
+    "data.list_formats data.files data.known data.scan",
+    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
+    "planes direct graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state suitability loader in_memory op_contract",

@@ -53,9 +53,13 @@ def test_kinetics_csv(numbered, tmp_path):
     [
         ("", "the header must have path"),
         ("name,label\na,b\n", "the header must have path.*it has name, label. Name the column with the paths path$"),
-        ("a/b.mp4,0\n", "it has a/b.mp4, 0. This looks like a row: put a line path,label above it$"),
-        ("a.mp4 0\nb.mp4 1\n", "looks like a row: put a line path,label above it, and commas between values$"),
-        ("path;label\na.mp4;0\n", "it has path;label. Values must be separated by commas$"),
+        (
+            "classname,youtube_id,subset,start,end,label\na,b,c,1,2,1\n",
+            "youtube_id may be ids, which are no paths: docs/lists.md, 'A list of paths', makes them paths$",
+        ),
+        ("a/b,0\n", "it has a/b, 0. This looks like a row: put a line path,label above it, or say which list it is"),
+        ("a/b 0\nb/c 1\n", "looks like a row: put a line path,label above it, and commas between values, or say which"),
+        ("path label\na.mp4 0\n", "it has path label. Values must be separated by commas$"),
         ("path,label\n", "has a header, but no rows"),
         ("path,label\na.mp4\n", "line 2: 1 fields, but the header has 2"),
         ("path,label\na.mp4,b,c\n", "line 2: 3 fields, but the header has 2"),
@@ -79,7 +83,7 @@ def test_nothing_to_scan(tmp_path):
     with pytest.raises(ValueError, match=f"no videos in {tmp_path}"):
         scan(tmp_path)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(ValueError, match="cannot be read as CSV"):
+    with pytest.raises(ValueError, match="cannot be read as a list: byte 4 is not UTF-16"):
         scan(tmp_path / "binary.csv")
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.mp4").write_bytes(b"")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from conftest import import_torchvision, noise_clips
+from conftest import noise_clips
 
 import dali_vidaug as dv
 from dali_vidaug import geometry
@@ -297,14 +297,6 @@ def test_what_is_moved_out_of_the_frame_does_not_come_back():
     assert part.dropped == FRAMES - kept.sum() and none.dropped == FRAMES and not len(none.boxes.clip)
 
 
-@pytest.fixture(scope="module")
-def torchvision():
-    try:
-        return import_torchvision()
-    except ImportError:
-        pytest.skip("no torchvision")
-
-
 @pytest.mark.parametrize("rules", [dv.BoxRules(), dv.BoxRules(min_size=9.0), dv.BoxRules(min_area=200.0)], ids=str)
 def test_boxes_are_kept_and_dropped_as_by_torchvision(torchvision, rules):
     """Crops, resizes and flips, then clamping and SanitizeBoundingBoxes."""
@@ -471,6 +463,26 @@ def test_boxes_of_little_weight_can_be_dropped():
     some = augment(clips, (dv.CutMixUp(), dv.CutMix()), boxes=boxes, box_rules=rules, seed=2).boxes
     kept = every.rows(every.weight >= 0.3)
     assert 50 < len(kept.clip) < len(every.clip) - 50
+    assert all(torch.equal(a, b) for a, b in zip(some, kept, strict=True))
+
+
+def test_boxes_that_are_given_with_little_weight_can_be_dropped():
+    """Whether the recipe mixes or not; what mixing leaves of a weight counts."""
+    clips = np.zeros((2, 4, 30, 40, 3), np.uint8)
+    boxes = dv.Boxes([0, 0, 1], [0, 1, 2], [[1, 2, 9, 8]] * 3, track=[5, 6, 7], weight=[0.2, 0.6, 0.5])
+    rules = dv.BoxRules(min_weight=0.5)
+    for ops in ((dv.RandomHorizontalFlip(1.0),), (dv.RandomHorizontalFlip(1.0), dv.MixUp(probability=0.0))):
+        assert augment(clips, ops, boxes=boxes, box_rules=rules).boxes.track.tolist() == [6, 7]
+        assert augment(clips, ops, boxes=boxes).boxes.track.tolist() == [5, 6, 7]
+    plan = augment(clips, (dv.RandomHorizontalFlip(1.0),), boxes=boxes).plan
+    found = move_boxes("test", check_boxes("test", boxes, np.array([[4, 30, 40]] * 2)), plan, 30, 40, rules)
+    assert (len(found.boxes.clip), found.dropped, found.covered) == (2, 0, 1)
+    many = random_boxes(200, 2, 4, 30, 40, 0)
+    many = many._replace(weight=np.linspace(0.1, 1, 200))
+    mixed = augment(clips, (dv.MixUp(),), boxes=many, seed=3).boxes
+    some = augment(clips, (dv.MixUp(),), boxes=many, seed=3, box_rules=dv.BoxRules(min_weight=0.3)).boxes
+    kept = mixed.rows(mixed.weight >= 0.3)
+    assert 20 < len(kept.clip) < len(mixed.clip) - 20
     assert all(torch.equal(a, b) for a, b in zip(some, kept, strict=True))
 
 

@@ -56,11 +56,12 @@ def test_operators_run_on_dalis_stream_and_leave_it_alone(fake_cupy, monkeypatch
         threads.append(num_threads)
         if fails:
             raise fails[0]("x")
-        return "clips"
+        return clips
 
     guarded = function_of_operator(function, "gpu", 3)
     for gpu in (0, 1):  # CuPy takes GPU 0 for this thread's at first
-        assert run_as_dali_does(guarded, cupy, monkeypatch, clips_on(gpu)) == "clips"
+        given = clips_on(gpu)
+        assert run_as_dali_does(guarded, cupy, monkeypatch, given) == given
         assert cupy._gpu == gpu
         cupy._gpu = 0
     FAILURES.clear()

@@ -98,5 +98,5 @@ def test_the_order_is_pinned():
     ids=str,
 )
 def test_bad_options_are_refused(bad):
-    with pytest.raises(ValueError, match=f"Schedule: .*{next(iter(bad))}"):
+    with pytest.raises(ValueError, match=f"VideoLoader: .*{next(iter(bad))}"):
         Schedule(**{"num_samples": 10, "batch_size": 2, **bad})

@@ -15,7 +15,7 @@ import dali_vidaug as dv
 from dali_vidaug import settings
 from dali_vidaug.device import gpu
 from dali_vidaug.report import warn_once
-from dali_vidaug.settings import local_rank, make_settings
+from dali_vidaug.settings import make_settings
 
 
 @pytest.fixture
@@ -99,15 +99,6 @@ def test_how_a_dtype_is_called_changes_neither_state_nor_batches(numbered_manife
 
 
 # ---- What holds for the machine
-
-
-@pytest.mark.parametrize("environ, rank", [
-    ({}, 0), ({"LOCAL_RANK": "0", "RANK": "8"}, 0), ({"LOCAL_RANK": "3"}, 3), ({"SLURM_LOCALID": "2"}, 2),
-    ({"LOCAL_RANK": "0", "SLURM_LOCALID": "2"}, 0), ({"OMPI_COMM_WORLD_LOCAL_RANK": "1"}, 1), ({"LOCAL_RANK": "x"}, 0),
-    ({"RANK": "3", "MASTER_ADDR": "localhost"}, 3), ({"RANK": "3", "MASTER_ADDR": "node0"}, 0), ({"RANK": "3"}, 0),
-])  # fmt: skip
-def test_the_local_rank_is_that_of_the_innermost_launcher(environ, rank):
-    assert local_rank(environ) == rank
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -17,7 +17,7 @@ import dali_vidaug as dv
 from dali_vidaug import geometry, kernels
 from dali_vidaug.ops.crop import CROP
 from dali_vidaug.ops.ramp import RAMPS
-from dali_vidaug.ops.warp import warp, warp_dtype, warp_rows
+from dali_vidaug.ops.warp import AT_THE_EDGE, warp, warp_dtype, warp_rows
 
 SHAPES = [(1, 1, 1), (3, 17, 23), (2, 3, 2), (2, 1, 70), (2, 40, 160), (2, 131, 33), (1, 64, 64)]
 KINDS = ["affine", "perspective", "tilted", "moved", "whole pixels"]
@@ -76,9 +76,13 @@ def test_impossible_matrices_touch_no_other_memory(device):
         outputs = run([clip] * 300, rows, device)
         filled = sum((out == (200, 100, 7)).all(-1).all() for out in outputs)
         assert filled > 200
-    for far in (4e8, -4e8, 1e9, -1e9):
+    for far in (4e8, -4e8, 1e9, -1e9, 2.0**21, -(2.0**28)):  # some are the frame's own place in fewer bits
         away = warp_rows(geometry.translation(far, 0)[None, None], 33, 70, (200, 100, 7), "bilinear")
         assert (run([clip], away, device)[0] == (200, 100, 7)).all()
+    (clip,) = noise_clips((1, 1, 1100))
+    away = warp_rows(geometry.matrix_of(2047, 0, -1023, 0, 1, 0)[None, None], 1, 1100, (200, 100, 7), "bilinear")
+    out = run([clip], away, device)[0][0, 0]
+    assert (out[0] != (200, 100, 7)).any() and (out[1:] == (200, 100, 7)).all()
 
 
 @pytest.mark.parametrize("device", [pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True)
@@ -109,6 +113,28 @@ def test_both_libraries_and_any_threads_give_the_same(monkeypatch):
         results += [warp(clips, np.concatenate(every), num_threads=n) for n in (1, 3)]
     for others in results[1:]:
         for a, b in zip(results[0], others, strict=True):
+            assert_pixels(a, b)
+
+
+def test_pixels_in_groups_are_those_one_by_one(monkeypatch):
+    """Frames of all widths around those of groups of pixels, and each way to treat the edge, in both libraries."""
+    libraries = [kernels._load("baseline")]
+    if not libraries[0].has_avx2():
+        pytest.skip("no AVX2")
+    libraries.append(kernels._load("avx2"))
+    rng = np.random.default_rng(0)
+    for i, width in enumerate([*range(1, 35), 63, 64, 65, 71, 72, 73, 127, 129, 200]):
+        shape = (3, int(rng.integers(1, 30)), width)
+        clips, rows = [patterned_clip(shape, i)] * 15, []
+        for kind in KINDS:
+            for code in (0, 1, AT_THE_EDGE):
+                rows.append(warp_rows(random_matrices(shape, kind, i)[None], *shape[1:], (9, 8, 7), "bilinear"))
+                rows[-1]["bilinear"] = code
+        results = []
+        for library in libraries:
+            monkeypatch.setattr(kernels, "library", lambda library=library: library)
+            results.append(warp(clips, np.concatenate(rows)))
+        for a, b in zip(*results, strict=True):
             assert_pixels(a, b)
 
 

@@ -24,6 +24,7 @@ from dali_vidaug.commands.options import (
     OptionError,
     add_boxes,
     add_common,
+    add_lists,
     check_picture,
     open_videos,
     remarks_not_logged,
@@ -33,7 +34,7 @@ from dali_vidaug.commands.summary import summary
 from dali_vidaug.data.entry import name_some
 from dali_vidaug.data.schema import check_file_name
 
-_LISTS = (".csv", ".tsv", ".txt", ".json", ".parquet", ".pq")
+_LISTS = (".csv", ".tsv", ".txt", ".list", ".json", ".jsonl", ".parquet", ".pq")
 
 EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
@@ -137,12 +138,13 @@ def _add_scan(commands: Any) -> None:
         "videos",
         metavar="DIR|LIST|VIDEO",
         nargs="+",
-        help="a folder with a sub-folder for each class; or a CSV or Parquet list with path[, label, start, end], or "
-        "Kinetics' label, youtube_id, time_start, time_end (docs/lists.md has other names of columns); or videos",
+        help="a folder with a sub-folder for each class; or a list: CSV or Parquet with path[, label, start, end], or "
+        "one of a public data set (--format has their names, docs/lists.md what each looks like); or videos",
     )
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
+    add_lists(scan)
     scan.add_argument(
-        "--root", metavar="DIR", help="folder that the list's paths are relative to (default: the list's)"
+        "--root", metavar="DIR", help="folder that the list's paths or videos are in (default: the list's)"
     )
     scan.add_argument(
         "--like", metavar="MANIFEST", help="take the classes of this manifest: --like train.parquet for validation"
@@ -185,7 +187,8 @@ def run_scan(args: argparse.Namespace) -> int:
     try:
         with remarks_not_logged():
             manifest = dv.scan(
-                args.videos if len(args.videos) > 1 else args.videos[0], root=args.root, output=args.output,
+                args.videos if len(args.videos) > 1 else args.videos[0], format=args.format, split=args.split,
+                encoding=args.encoding, root=args.root, output=args.output,
                 classes=args.classes, like=args.like, multi_label=args.multi_label, label_columns=args.label_columns,
                 stream=args.stream, deep=args.deep, index=not args.no_index,
                 num_threads=args.num_threads, boxes=args.boxes, boxes_format=args.boxes_format,

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 from dali_vidaug.device import driver, gpu, nvdec
+from dali_vidaug.device.cores import own_cores, read_quota
 from dali_vidaug.device.driver import Driver, Gpu, Host
 from dali_vidaug.device.nvdec import Decoder
 from dali_vidaug.errors import one_line
@@ -196,46 +197,15 @@ def nvdec_rows(decoders: dict[str, Decoder], problem: str | None) -> list[Findin
 
 
 def _cores():
-    return cores_rows(len(os.sched_getaffinity(0)), os.cpu_count(), read_quota())
+    return cores_rows(len(os.sched_getaffinity(0)), os.cpu_count(), read_quota(), own_cores())
 
 
-def cores_rows(usable: int, machine: int | None, quota: float | None) -> list[Finding]:
-    """Cores that this process may use; ``quota`` is the container's, in cores, or None."""
+def cores_rows(usable: int, machine: int | None, quota: float | None, mine: int) -> list[Finding]:
+    """Cores that this process may use, and ``mine`` that it does; ``quota`` is the container's, in cores, or None."""
     finding = f"{usable} of the machine's {machine} may be used"
-    if quota is None or quota >= usable:
-        return [(OK, "cores", finding)]
-    threads = max(1, int(quota))
-    return [(MISSING, "cores", f"{finding}, but the CPU quota is {quota:g}: VideoLoader(..., num_threads={threads})")]
-
-
-def read_quota(root: Path = Path("/")) -> float | None:
-    """The smallest CPU quota, in cores, of this process's control groups; None if none is set."""
-    quotas = []
-    membership = root / "proc/self/cgroup"
-    for line in membership.read_text().splitlines() if membership.is_file() else ():
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        folder = mount / path.lstrip("/")  # in a container the path may be the host's: then only the mount exists
-        for group in (folder, *folder.parents):
-            quotas.append(_quota_v1(group) if controllers else _quota_v2(group))
-            if group == mount:
-                break
-    return min((quota for quota in quotas if quota), default=None)
-
-
-def _quota_v2(group):
-    """cpu.max is "max 100000", or the CPU time in each period and the length of the period, in microseconds."""
-    limit = group / "cpu.max"
-    quota, period = limit.read_text().split() if limit.is_file() else ("max", "1")
-    return None if quota == "max" else int(quota) / int(period)
-
-
-def _quota_v1(group):
-    limit = group / "cpu.cfs_quota_us"
-    quota = int(limit.read_text()) if limit.is_file() else -1
-    return None if quota < 0 else quota / int((group / "cpu.cfs_period_us").read_text())
+    if quota is not None and quota < usable:
+        finding += f", with a CPU quota of {quota:g}"
+    return [(OK, "cores", finding if mine == usable else f"{finding}: {mine} thread{'s' * (mine != 1)} by default")]
 
 
 def _device():

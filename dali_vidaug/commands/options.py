@@ -15,6 +15,7 @@ from PIL import Image
 
 import dali_vidaug as dv
 from dali_vidaug.data.box_sources import FORMATS
+from dali_vidaug.data.list_formats import FORMATS as LISTS
 from dali_vidaug.data.schema import is_manifest
 from dali_vidaug.rng import MAX_EPOCH, MAX_SEED
 
@@ -142,7 +143,7 @@ def add_boxes(parser: Any) -> None:
     parser.add_argument("--boxes-format", choices=tuple(FORMATS), help="default: what each file is found to be")
     parser.add_argument(
         "--boxes-first-frame", type=FIRST_FRAME, metavar="NUMBER",
-        help="the number of a video's first frame in the files; default: 1 in MOT, else 0",
+        help="the number of a video's first frame in the files; default: 1 in MOT, of images what they tell, else 0",
     )  # fmt: skip
     parser.add_argument(
         "--boxes-hold", type=HOLD, metavar="SECONDS", default=0.0,
@@ -150,6 +151,20 @@ def add_boxes(parser: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--box-classes", metavar="FILE", help="the classes of boxes, as --classes, or a label map (.pbtxt)"
+    )
+
+
+def add_lists(parser: Any) -> None:
+    """The options of ``scan`` for lists."""
+    parser.add_argument(
+        "--format", choices=tuple(LISTS), metavar="NAME",
+        help=f"the format of the list, default: what it is found to be; one of {', '.join(LISTS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--split", metavar="NAME", help="the rows to take of a list with several splits: train; in HMDB51 train1"
+    )
+    parser.add_argument(
+        "--encoding", metavar="NAME", help="what the list is written in, such as latin-1; default: UTF-8 or UTF-16"
     )
 
 

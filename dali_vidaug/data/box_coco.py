@@ -6,10 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dali_vidaug.data.box_cvat import image_of_video
-from dali_vidaug.data.box_file import BoxFile, KeyList, from_width, whole
+from dali_vidaug.data.box_file import TURNED, BoxFile, KeyList, from_width, hull_of, number, whole
+from dali_vidaug.data.box_names import image_of_video
 
 _FRAMES = ("frame_index", "frame_id", "frame")  # of an image
 _TRACKS = ("track_id", "instance_id")  # of an annotation
@@ -50,11 +48,10 @@ class _Reader:
     def __init__(self, path: Path, data: dict[str, Any]):
         self._path, self._data = path, data
         self._found = KeyList()
-        self._sizes: dict[int, tuple[float, float]] = {}
-        self._frames: dict[int, set[int]] = {}
-        self._unnamed = False
-        self._named = [False, False]  # whether frames are numbered by values, and whether by names of images
-        self._crowds = self._without = 0
+        self._ids: dict[int, object] = {}  # of the videos that were found, in the file
+        self._videos: dict[object, int] = {}  # the same, the other way
+        self._shifts: dict[int, int] = {}  # from numbers of images to those in their names, by video
+        self._crowds = self._without = self._turned = 0
 
     def read(self) -> BoxFile:
         """All of it."""
@@ -65,17 +62,15 @@ class _Reader:
             images = {key: self._image(image, videos) for key, image in self._by_id("images").items()}
             self._read_annotations(labels, images)
         else:
-            self._read_lists(labels, {key: (self._listed(video), video) for key, video in videos.items()})
+            self._read_lists(labels, {key: self._listed(video) for key, video in videos.items()})
         notes = {
             "annotations of crowds (iscrowd), left out": self._crowds,
             "annotations without a box, left out": self._without,
+            TURNED: self._turned,
         }
-        return BoxFile(
-            str(self._path), "coco", "annotation", self._found.videos, self._found.keys(), self._found.labels, True,
-            named=not self._unnamed, between="listed", sizes=self._sizes,
-            frames={video: np.array(sorted(some)) for video, some in self._frames.items()}, by_name=self._named[True],
-            notes=notes,
-        )  # fmt: skip
+        return self._found.file(
+            self._path, "coco", "annotation", declared=True, first_frame=None, between="listed", notes=notes
+        )
 
     def _value(self, what, item, *names):
         """The first of some values that an item has."""
@@ -100,26 +95,27 @@ class _Reader:
 
     def _image(self, image, videos):
         """(video, frame) of an image."""
-        file, place = str(image.get("file_name", "")), f"{self._path}, image {image['id']}"
-        names, frame = image_of_video(file)
-        if image.get("video_id") is not None:
-            if image["video_id"] not in videos:
-                raise ValueError(f"{place}: video_id {image['video_id']} is not among the videos of the file")
-            names = self._names(videos[image["video_id"]])
-        elif image.get("video"):
-            names = (str(image["video"]),)
-        numbered = next((image[name] for name in _FRAMES if image.get(name) is not None), None)
-        if numbered is not None:
-            frame = whole(place, "frame", numbered)
-        elif frame is None:
+        place, key = f"{self._path}, image {image['id']}", image.get("video_id")
+        folders, in_name, form = image_of_video(str(image.get("file_name", "")))
+        names, sized = (str(image["video"]),) if image.get("video") else folders, image
+        if key is not None:
+            if key not in videos:
+                raise ValueError(f"{place}: video_id {key} is not among the videos of the file")
+            names = self._names(videos[key]) or folders
+            sized = image if image.get("width") else videos[key]
+        field = next((name for name in _FRAMES if image.get(name) is not None), None)
+        frame = in_name if field is None else whole(place, "frame", image[field])
+        if frame is None:
             raise ValueError(
                 f"{place}: it must have {' or '.join(_FRAMES)}, or a number in file_name, got {_short(image)}"
             )
-        self._named[numbered is None] = True
-        if all(self._named):
-            raise ValueError(f"{place}: either all images must have {' or '.join(_FRAMES)}, or none")
-        video = self._video(names, image, place)
-        self._frames.setdefault(video, set()).add(frame)
+        video = self._video(key, names, sized, place)
+        self._found.add_image(place, video, frame, form if field is None else None)
+        if field is not None and in_name is not None:
+            shift = in_name - frame
+            if self._shifts.setdefault(video, shift) != shift or abs(shift) > 1:
+                why = f"image {image['id']} has {field} {frame} and the name {image['file_name']}"
+                self._found.doubtful.setdefault(video, why)
         return video, frame
 
     def _names(self, video):
@@ -128,16 +124,19 @@ class _Reader:
         images = video.get("file_names") or [""]
         return (str(name),) if name else image_of_video(str(images[0]))[0]
 
-    def _video(self, names, sized, place):
-        """The index of a video; ``sized`` has its width and height."""
-        if not names:
-            self._unnamed = True
-            names = (self._path.stem, self._path.resolve().parent.name)
-        video = self._found.video(*names)
+    def _video(self, key, names, sized, place):
+        """The index of the video with an id, or None, of the file; ``sized`` has its width and height."""
+        video = self._found.video(*names) if names else self._found.unnamed_video(self._path)
+        other = self._ids.setdefault(video, key)
+        if other != key:
+            called = names[0] if names else "nothing"
+            raise ValueError(f"{place}: videos must have names that differ, got {called} for {other} and {key}")
+        if key is not None and self._videos.setdefault(key, video) != video:
+            raise ValueError(
+                f"{place}: video {key} has no name, and images in several folders, of which one is {names[0]}"
+            )
         if sized.get("width") and sized.get("height"):
-            size = (whole(place, "width", sized["width"]), whole(place, "height", sized["height"]))
-            if self._sizes.setdefault(video, size) != size:
-                raise ValueError(f"{place}: images of one video must have one size, got {size[0]}x{size[1]}")
+            self._found.set_size(place, video, sized["width"], sized["height"])
         return video
 
     def _annotations(self, labels):
@@ -166,31 +165,34 @@ class _Reader:
             attributes = item.get("attributes") if isinstance(item.get("attributes"), dict) else {}
             tracks = [*(item.get(name) for name in _TRACKS), attributes.get("track_id")]
             track = next((whole(place, "track_id", value) for value in tracks if value is not None), -1)
-            self._found.add(i, images[image][0], images[image][1], from_width(place, item.get("bbox")), label, track)
+            turn, xyxy = attributes.get("rotation"), from_width(place, item.get("bbox"))
+            if isinstance(turn, (int, float)) and number(place, "rotation", turn) % 360:  # of CVAT: the box is unturned
+                self._turned += 1
+                xyxy = hull_of(xyxy, turn)
+            self._found.add(i, images[image][0], images[image][1], xyxy, label, track)
 
     def _listed(self, video):
         """(index, frames) of a video of YouTube-VIS."""
-        place = f"{self._path}, video {video['id']}"
-        files = video.get("file_names")
-        numbers = [image_of_video(str(name))[1] for name in files or ()]
-        frames = [number for number in numbers if number is not None]
+        place, files = f"{self._path}, video {video['id']}", video.get("file_names")
+        images = [image_of_video(str(name))[1:] for name in files or ()]
         if not files:
-            frames = list(range(whole(place, "length", self._value("videos", video, "length"))))
-        elif len(set(frames)) < len(numbers):
-            raise ValueError(f"{place}: file_names must have numbers that differ, got {_short(files)}")
-        self._named[bool(files)] = True
-        index = self._video(self._names(video), video, place)
-        self._frames[index] = set(frames)
-        return index, frames
+            images = [(i, None) for i in range(whole(place, "length", self._value("videos", video, "length")))]
+        index = self._video(video["id"], self._names(video), video, place)
+        for frame, form in images:
+            if frame is None:
+                raise ValueError(f"{place}: each of file_names must have a number, got {_short(files)}")
+            self._found.add_image(place, index, frame, form)
+        if not files:
+            self._found.lengths[index] = len(images)
+        return index, [frame for frame, _ in images]
 
     def _read_lists(self, labels, videos):
         """Each annotation is a track: a box or null for each frame of its video."""
-        listed = {key: value for key, (value, _) in videos.items()}
         for i, place, item, label in self._annotations(labels):
             key = self._value("annotations", item, "video_id")
-            if key not in listed:
+            if key not in videos:
                 raise ValueError(f"{place}: video_id {key} is not among the videos of the file")
-            video, frames = listed[key]
+            video, frames = videos[key]
             boxes = item.get("bboxes")
             if not isinstance(boxes, list) or len(boxes) != len(frames):
                 raise ValueError(

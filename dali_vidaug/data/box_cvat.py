@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-import numpy as np
-
-from dali_vidaug.data.box_file import BoxFile, KeyList, number, whole
+from dali_vidaug.data.box_file import TURNED, BoxFile, KeyList, hull_of, number, whole
+from dali_vidaug.data.box_names import image_of_video
+from dali_vidaug.data.entry import name_some
 
 _SHAPES = ("polygon", "polyline", "points", "ellipse", "mask", "cuboid", "skeleton")  # which are no boxes
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
@@ -36,19 +34,6 @@ def read_cvat(path: Path) -> BoxFile:
     return reader.finish()
 
 
-def image_of_video(name: str) -> tuple[tuple[str, ...], int | None]:
-    """The video that an image is a frame of, by its folder, and the number in the image's name; without: (), None.
-
-    >>> image_of_video("train/v1/frame_000012.png"), image_of_video("v2/img1/000001.jpg"), image_of_video("12.jpg")
-    ((('train/v1',), 12), (('v2',), 1), ((), 12))
-    """
-    *folders, file = name.replace("\\", "/").split("/")
-    if folders and re.fullmatch(r"img1?|images?|frames?", folders[-1], re.IGNORECASE):
-        folders.pop()
-    found = re.search(r"(\d+)(?=\D*$)", file.rpartition(".")[0] or file)
-    return ("/".join(folders),) if folders else (), int(found[1]) if found else None
-
-
 class _Reader:
     """What expat calls."""
 
@@ -62,9 +47,7 @@ class _Reader:
         self._labels: set[str] = set()
         self._tracks = self._turned = 0
         self._skipped: Counter[str] = Counter()
-        self._sizes: dict[int, tuple[float, float]] = {}
-        self._images: dict[int, set[int]] = {}  # the frames of each video that images are of
-        self._unnamed = self._by_name = False
+        self._by_name = False  # frames are known by names of images
         self._where = (-1, -1, -1)  # video, frame or -1, track or -1 of the boxes that come
 
     def _place(self):
@@ -117,38 +100,32 @@ class _Reader:
         task = attributes.get("task_id")
         if task is None and len(self._tasks) > 1:
             raise ValueError(f"{self._place()}: task_id must say of which of {len(self._tasks)} tasks it is")
-        return next(iter(self._tasks.values()), {}) if task is None else self._tasks.get(task, {"task": task})
+        return next(iter(self._tasks.values()), {}) if task is None else self._tasks.get(task, {})
 
     def _video(self, attributes, names=()):
         """The index of the video that a track or an image is of."""
         facts = self._facts(attributes)
         names = (facts["source"],) if facts.get("source") else names
-        if not names:
-            self._unnamed = True
-            names = (self._path.stem, self._path.resolve().parent.name, *facts.get("task", ()))
-        video = self._found.video(*names)
+        task = [f"task {attributes['task_id']}"] if "task_id" in attributes else []
+        video = self._found.video(*names) if names else self._found.unnamed_video(self._path, *task)
         if facts.get("width") and facts.get("height"):
-            place = self._place()
-            self._sizes[video] = (number(place, "width", facts["width"]), number(place, "height", facts["height"]))
+            self._found.set_size(self._place(), video, facts["width"], facts["height"])
         return video
 
     def _begin_image(self, attributes):
         """An image is a frame of its task's video or, without one, of that which its name says."""
         name = self._value("image", attributes, "name")
-        names, frame = image_of_video(name)
+        names, frame, form = image_of_video(name)
         if self._facts(attributes).get("source"):
-            frame = whole(self._place(), "id", self._value("image", attributes, "id"))
+            frame, form = whole(self._place(), "id", self._value("image", attributes, "id")), None
         else:
             self._by_name = True
         if frame is None:
             raise ValueError(f"{self._place()}: the name of an image must have the number of its frame, got {name}")
         video = self._video(attributes, names)
         if "width" in attributes and "height" in attributes:
-            place = self._place()
-            size = (number(place, "width", attributes["width"]), number(place, "height", attributes["height"]))
-            if self._sizes.setdefault(video, size) != size:
-                raise ValueError(f"{self._place()}: images of one video must have one size, got {size}")
-        self._images.setdefault(video, set()).add(frame)
+            self._found.set_size(self._place(), video, attributes["width"], attributes["height"])
+        self._found.add_image(self._place(), video, frame, form)
         self._where = (video, frame, -1)
 
     def _add_box(self, attributes, parent):
@@ -160,30 +137,25 @@ class _Reader:
             raise ValueError(
                 f"{place}: label {label!r} is not among those of the file: {', '.join(sorted(self._labels))}"
             )
-        x1, y1, x2, y2 = (number(place, side, self._value("box", attributes, side)) for side in _CORNERS)
-        turn = math.radians(number(place, "rotation", attributes.get("rotation", 0)))
-        if turn:
-            self._turned += 1
-            width, height = x2 - x1, y2 - y1
-            dx = (width * abs(math.cos(turn)) + height * abs(math.sin(turn)) - width) / 2
-            dy = (width * abs(math.sin(turn)) + height * abs(math.cos(turn)) - height) / 2
-            x1, y1, x2, y2 = x1 - dx, y1 - dy, x2 + dx, y2 + dy
+        xyxy = [number(place, side, self._value("box", attributes, side)) for side in _CORNERS]
+        turn = number(place, "rotation", attributes.get("rotation", 0))
+        self._turned += turn != 0
         outside = attributes.get("outside", "0")
         if outside not in ("0", "1"):
             raise ValueError(f"{place}: outside must be 0 or 1, got {outside!r}")
         line = self._parser.CurrentLineNumber
-        self._found.add(line, video, frame, (x1, y1, x2, y2), self._found.label(label), track, outside == "1")
+        self._found.add(line, video, frame, hull_of(xyxy, turn), self._found.label(label), track, outside == "1")
 
     def finish(self) -> BoxFile:
         """What was found."""
-        for facts in self._tasks.values():
-            if facts.get("source"):
-                self._found.video(facts["source"])  # without boxes, too
+        sources = Counter(facts["source"] for facts in self._tasks.values() if facts.get("source"))
+        for source in sources:
+            self._found.video(source)  # without boxes, too
         notes = {f"shapes that are no boxes ({name}), left out": count for name, count in sorted(self._skipped.items())}
-        notes["rotated boxes, whose hulls are used"] = self._turned
-        frames = {video: np.array(sorted(some)) for video, some in self._images.items()}
-        return BoxFile(
-            str(self._path), "cvat", "line", self._found.videos, self._found.keys(), self._found.labels,
-            declared=bool(self._labels), named=not self._unnamed, sizes=self._sizes, frames=frames,
-            by_name=self._by_name, notes=notes,
-        )  # fmt: skip
+        notes[TURNED] = self._turned
+        shared = [source for source, count in sources.items() if count > 1]
+        notes[f"videos that several tasks have by name, taken for one each ({name_some(shared)})"] = len(shared)
+        first_frame = None if self._by_name else 0
+        return self._found.file(
+            self._path, "cvat", "line", declared=bool(self._labels), first_frame=first_frame, notes=notes
+        )

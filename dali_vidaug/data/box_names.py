@@ -1,13 +1,30 @@
-"""Which of a manifest's videos a file of boxes means."""
+"""Which videos a file of boxes means: by names, and by names of images."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 from dali_vidaug.data.box_file import BoxFile
 from dali_vidaug.data.entry import name_some
+from dali_vidaug.data.folder import is_video_name
+
+
+def image_of_video(name: str) -> tuple[tuple[str, ...], int | None, str | None]:
+    """The video that an image is a frame of, by its folder; the number in the image's name; the name without it.
+
+    >>> image_of_video("train/v1/frame_000012.png"), image_of_video("v2/img1/000001.jpg"), image_of_video("a.jpg")
+    ((('train/v1',), 12, 'frame_*'), (('v2',), 1, '*'), ((), None, 'a'))
+    """
+    *folders, file = name.replace("\\", "/").split("/")
+    if folders and re.fullmatch(r"img1?|images?|frames?", folders[-1], re.IGNORECASE):
+        folders.pop()
+    stem = file.rpartition(".")[0] or file
+    found = re.search(r"(\d+)(?=\D*$)", stem)
+    number, form = (int(found[1]), f"{stem[: found.start()]}*{stem[found.end() :]}") if found else (None, stem)
+    return ("/".join(folders),) if folders else (), number, form
 
 
 class VideoNames:
@@ -20,11 +37,10 @@ class VideoNames:
     def __init__(self, paths: Sequence[str]):
         self.paths = paths
         self.by_file_name: list[str] = []  # names that fit by their last part alone, with what they were taken for
-        self._of_stem: defaultdict[str, list[int]] = defaultdict(list)
+        self._called: defaultdict[str, list[int]] = defaultdict(list)
         for i, path in enumerate(paths):
-            self._of_stem[PurePosixPath(path).stem].append(i)
-            if "." in PurePosixPath(path).stem:
-                self._of_stem[PurePosixPath(path).name].append(i)
+            for name in _names_of(PurePosixPath(path).name):
+                self._called[name].append(i)
 
     def find(self, file: BoxFile, names: Sequence[str]) -> int | None:
         """The video that a file calls by one of some names, or None.
@@ -52,11 +68,16 @@ class VideoNames:
         return 0 if not file.named and len(self.paths) == len(file.videos) == 1 else None
 
     def _candidates(self, name):
-        """Videos whose file is called so, with an extension or without."""
-        return self._of_stem.get(name) or self._of_stem.get(PurePosixPath(name).stem) or []
+        """Videos whose file is called so, with the extension of a video, or with another or none."""
+        return sorted({i for called in _names_of(name) for i in self._called.get(called, ())})
 
     def _fits(self, i, parts):
         """Whether the folders of a name and of a path are the same, as far as both have them."""
         folders = PurePosixPath(self.paths[i]).parts[:-1]
         most = min(len(folders), len(parts) - 1)
         return most == 0 or folders[-most:] == parts[-1 - most : -1]
+
+
+def _names_of(name):
+    """The name of a file, and that without the extension, if it is that of a video: of clip.0002 nothing is cut off."""
+    return {name, PurePosixPath(name).stem} if is_video_name(name) else {name}

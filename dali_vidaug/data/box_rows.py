@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dali_vidaug.data.box_file import BoxFile, check_keys
+from dali_vidaug.data.box_file import BoxFile, Sayings, check_keys
 from dali_vidaug.data.box_names import VideoNames
 from dali_vidaug.data.box_sources import merge_labels, read_boxes
-from dali_vidaug.data.box_video import BoxOptions, Sayings, boxes_of_video
+from dali_vidaug.data.box_video import BoxOptions, boxes_of_video
 from dali_vidaug.data.boxes import KeyBoxes, pack
-from dali_vidaug.data.classes import Classes, read_given_classes
-from dali_vidaug.data.entry import name_some, plural
+from dali_vidaug.data.classes import read_given_classes
+from dali_vidaug.data.entry import Classes, name_some, plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import BOXES
@@ -124,7 +124,7 @@ def _find_videos(
         for number, called in enumerate(file.videos):
             rows, video = order[bounds[number] : bounds[number + 1]], names.find(file, called)
             if video is None:
-                unknown[called[0]] += len(rows)
+                unknown[called[0]] += int((~file.keys.outside[rows]).sum())
                 continue
             path = names.paths[video]
             if path in found:
@@ -153,7 +153,7 @@ def _with_classes(file: BoxFile, classes: Sequence[str], given: Classes | None) 
         ValueError: a label is not among the classes.
     """
     index = {name: i for i, name in enumerate(classes)}
-    numbers = {} if given is None else given.numbers
+    numbers = {i: i for i in range(len(classes))} if given is None else given.numbers
     if file.format == "ava" and given is not None and not given.numbered:
         numbers = {i + 1: i for i in numbers}  # AVA counts its actions from 1
     codes = [index.get(name, numbers.get(int(name), -1) if name.isdecimal() else -1) for name in file.labels]

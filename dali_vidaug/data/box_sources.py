@@ -116,19 +116,33 @@ def _is_number(text):
 def merge_labels(files: Iterable[BoxFile]) -> tuple[str, ...]:
     """The classes of all files: those that files declare, in their order, then all others, sorted.
 
-    Labels that are all whole numbers are the indices themselves.
+    If the labels of a file that declares none are all whole numbers, they are the indices themselves.
 
     Raises:
-        ValueError: such a number is too large.
+        ValueError: such a number is too large, or it is not known of which names they are indices.
     """
     files = list(files)
     declared = dict.fromkeys(label for file in files if file.declared for label in file.labels)
-    others = {label for file in files if not file.declared for label in file.labels} - set(declared)
-    if declared or not others or not all(label.isdecimal() for label in others):
+    others, numbers = set(), {}
+    for file in files:
+        if file.declared or set(file.labels) <= set(declared):
+            continue
+        if all(label.isdecimal() for label in file.labels):
+            numbers[file.path] = max(map(int, file.labels))
+        else:
+            others |= set(file.labels) - set(declared)
+    path, largest = max(numbers.items(), key=lambda item: item[1], default=("", -1))
+    if (declared or others) and numbers:
+        ava = [file.path for file in files if file.path in numbers and file.format == "ava"]
+        if ava or others or largest >= len(declared) or any(label.isdecimal() for label in declared):
+            raise ValueError(
+                f"boxes: labels of {(*ava, path)[0]} are numbers, up to {largest}, and others are names "
+                f"({name_some([*declared, *sorted(others)], 10)}); box_classes= says which are which"
+            )
+    if declared or others:
         return (*declared, *sorted(others))
-    largest = max(map(int, others))
     if largest >= _MOST_CLASSES:
         raise ValueError(
-            f"boxes: labels that are numbers are indices of classes, got {largest}; box_classes= names them"
+            f"{path}: labels that are numbers are indices of classes, got {largest}; box_classes= names them"
         )
     return tuple(map(str, range(largest + 1)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,13 +82,17 @@ def _read(header: Sequence[str], values: Sequence[Any], path: str, unit: str, pl
         return [math.nan if gone and value is None else number(place, name, value) for place, value, gone in rows]
 
     time = "seconds" if "seconds" in names else "frame"
-    paths, video = _codes(columns["path"])
+    paths, video = _codes(_text(value) for value in columns["path"])
     if -1 in video:
         raise ValueError(f"{at[video.index(-1)]}: path must be a video, got nothing")
     if None in columns[time]:
         raise ValueError(f"{at[columns[time].index(None)]}: {time} must be a number, got nothing")
-    classes, label = _codes(columns.get("label", [None] * len(at)), "-1")
-    names_of_tracks, track = _codes(columns.get("track", [None] * len(at)))
+    classes, label = _name_codes(columns.get("label", [None] * len(at)))
+    negative = next((i for i, name in enumerate(classes) if re.fullmatch(r"-\d+", name)), None)
+    if negative is not None:
+        where = at[label.index(negative)]
+        raise ValueError(f"{where}: label must be text, or a number from 0 on, or -1 for none, got {classes[negative]}")
+    names_of_tracks, track = _name_codes(columns.get("track", [None] * len(at)))
     ids = [*_track_ids(names_of_tracks), -1]
     xyxy = np.array([numbers(side) for side in CORNERS]).T.reshape(-1, 4)
     tracks = np.array([ids[code] for code in track], np.int64)
@@ -100,21 +104,33 @@ def _read(header: Sequence[str], values: Sequence[Any], path: str, unit: str, pl
     return BoxFile(path, "table", unit, videos, keys, tuple(classes), in_seconds=time == "seconds", notes=notes)
 
 
-def _codes(values: Sequence[Any], none: str = "") -> tuple[list[str], list[int]]:
-    """The values that occur, as text, and which of them each is: -1 for None, NaN, nothing and ``none``."""
+def _text(value: Any) -> str | None:
+    """A value as text; None for None, NaN and nothing."""
+    if value is None or value != value or value == "":
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _codes(values: Iterable[str | None]) -> tuple[list[str], list[int]]:
+    """The values that occur, and which of them each is: -1 for None."""
     found: dict[str, int] = {}
-    codes = []
-    for value in values:
-        missing = value is None or value != value or value == ""
-        text = str(int(value)) if isinstance(value, float) and not missing and value.is_integer() else str(value)
-        codes.append(-1 if missing or text == none else found.setdefault(text, len(found)))
+    codes = [-1 if value is None else found.setdefault(value, len(found)) for value in values]
     return list(found), codes
 
 
+def _name_codes(values: Sequence[Any]) -> tuple[list[str], list[int]]:
+    """The same of labels or tracks: whole numbers are written as such (7 for 7.0), and -1 is none."""
+    texts, codes = _codes(_text(value) for value in values)
+    if all(re.fullmatch(r"-?\d+(\.0+)?", text) for text in texts):
+        texts = [text.partition(".")[0] for text in texts]
+    names, code_of = _codes(None if text == "-1" else text for text in texts)
+    return names, [code_of[code] if code >= 0 else -1 for code in codes]
+
+
 def _track_ids(tracks: list[str]) -> list[int]:
-    """Whole numbers as they are, -1 being none; else numbers in the order of the names."""
-    if all(re.fullmatch(r"-?\d{1,18}", track) for track in tracks):
-        return [max(int(track), -1) for track in tracks]
+    """Whole numbers as they are; else numbers in the order of the names."""
+    if all(re.fullmatch(r"-?\d{1,18}", track) and str(int(track)) == track for track in tracks):
+        return [int(track) for track in tracks]
     order = {track: i for i, track in enumerate(sorted(tracks))}
     return [order[track] for track in tracks]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import csv
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,7 @@ def read_ava(path: Path) -> BoxFile:
         video = found.video(name)
         if not any(corners):
             empty += 1
+            found.add(line, video, seconds_at, (math.nan,) * 4, -1, outside=True)
             continue
         xyxy = [number(place, side, value) for side, value in zip(("x1", "y1", "x2", "y2"), corners, strict=True)]
         action, person = (row[6] if len(row) > 6 else ""), (row[7] if len(row) > 7 else "")
@@ -63,32 +65,33 @@ def read_ava(path: Path) -> BoxFile:
         "rows without a box": empty,
         "rows without an action, whose last value is taken for a score: no track": scored,
     }
-    return BoxFile(
-        str(path), "ava", "line", found.videos, found.keys(), found.labels, in_seconds=True, in_shares=True,
-        between="none", notes=notes,
-    )  # fmt: skip
+    return found.file(path, "ava", "line", in_seconds=True, in_shares=True, between="none", notes=notes)
 
 
 def read_mot(path: Path) -> BoxFile:
-    """Read a text file of MOT: frames and coordinates begin at 1. A labels.txt beside it names its classes.
+    """Read a text file of MOT: frames and coordinates begin at 1.
+
+    A labels.txt beside it names its classes. Such files are of CVAT, whose coordinates begin at 0.
 
     Raises:
         ValueError: it is something else; the line is named.
     """
     found, ignored, world = KeyList(), 0, 0
-    video = found.video(_name_of_sequence(path.resolve()))
+    video, found.named = found.video(_name_of_sequence(path.resolve())), False
     labels = path.parent / "labels.txt"
     declared = labels.is_file()
     classes = [name.strip() for name in labels.read_text(encoding="utf-8").split("\n")] if declared else _MOT_CLASSES
     for name in classes if declared else ():
         if name:
             found.label(name)
+    first = 0 if declared else 1
     for line, row in read_rows(path):
         place = f"{path}, line {line}"
         if not 6 <= len(row) <= 10:
             raise ValueError(f"{place}: a row of MOT has {MOT_FIELDS}, got {len(row)} values")
         frame, track = whole(place, "frame", row[0]), whole(place, "id", row[1])
-        x1, y1, x2, y2 = from_width(place, row[2:6])
+        found.frames[video].add(frame)
+        x1, y1, x2, y2 = (side - first for side in from_width(place, row[2:6]))
         if len(row) > 6 and number(place, "flag", row[6]) == 0:
             ignored += 1
             continue
@@ -100,16 +103,17 @@ def read_mot(path: Path) -> BoxFile:
         elif len(row) == 10:
             world += any(number(place, "x, y and z", value) != -1 for value in row[7:])
         label = found.label(None if kind == -1 else classes[kind - 1])
-        found.add(line, video, frame, (x1 - 1, y1 - 1, x2 - 1, y2 - 1), label, max(track, -1))
+        found.add(line, video, frame, (x1, y1, x2, y2), label, track)
     notes = {
         "rows whose flag is 0, left out": ignored,
         "rows whose values 8 to 10 are taken for a place in the world, not for a class": world,
+        "files with a labels.txt beside them, whose coordinates are taken to begin at 0, as CVAT writes them": declared,
     }
-    size = _size_of_sequence(path)
-    return BoxFile(
-        str(path), "mot", "line", found.videos, found.keys(), found.labels, declared, first_frame=1, named=False,
-        between="step", sizes={video: size} if size else {}, notes=notes,
-    )  # fmt: skip
+    if sequence := _sequence(path):
+        found.set_size(str(path), video, sequence["imWidth"], sequence["imHeight"])
+        if "seqLength" in sequence:
+            found.lengths[video] = whole(str(path), "seqLength of seqinfo.ini", sequence["seqLength"])
+    return found.file(path, "mot", "line", declared=declared, first_frame=1, between="step", notes=notes)
 
 
 def _name_of_sequence(path: Path) -> str:
@@ -120,15 +124,16 @@ def _name_of_sequence(path: Path) -> str:
     return folders[1] if folders[0] in ("gt", "det") else folders[0]
 
 
-def _size_of_sequence(path: Path) -> tuple[float, float] | None:
-    """(width, height) of the frames, where a seqinfo.ini above the file has them."""
+def _sequence(path: Path) -> configparser.SectionProxy | None:
+    """What a seqinfo.ini above the file says: imWidth and imHeight among others."""
     for folder in (path.parent, path.parent.parent):
         file = folder / "seqinfo.ini"
         if file.is_file():
             parser = configparser.ConfigParser(interpolation=None)
             try:
                 parser.read(file, encoding="utf-8")
-                return parser.getfloat("Sequence", "imWidth"), parser.getfloat("Sequence", "imHeight")
+                parser.getfloat("Sequence", "imWidth"), parser.getfloat("Sequence", "imHeight")
             except (configparser.Error, ValueError) as error:
                 raise ValueError(f"{file}: imWidth and imHeight must be numbers in [Sequence]: {error}") from error
+            return parser["Sequence"]
     return None

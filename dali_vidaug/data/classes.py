@@ -8,32 +8,18 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dali_vidaug.data.entry import Classes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.schema import is_manifest
 
 _NUMBERED = (re.compile(r"(\d+)[\s,;:]+(.+)"), re.compile(r"(.+)[,;\t]\s*(\d+)"))  # "3 name", "name,3"
+_NAMES = ("name", "class_name", "label_name", "display_name", "key", "class", "label", "category", "action")
+_IDS = ("id", "idx", "index", "number", "class_id", "label_id", "class_index", "class", "label")
 _HEADER = re.compile(r"\b(id|idx|index|number|label_id|class_id)\b", re.IGNORECASE)
-
-
-class Classes(NamedTuple):
-    """Names of classes by index.
-
-    Attributes:
-        names: in the order of their indices.
-        numbers: which class a label means that is a whole number; empty: labels are names only.
-        source: where they are from, for messages.
-        numbered: whether ``numbers`` were given, rather than counted from 0.
-    """
-
-    names: tuple[str, ...]
-    numbers: dict[int, int]
-    source: str
-    numbered: bool = False
 
 
 def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
@@ -52,9 +38,9 @@ def read_given_classes(
 
     Args:
         classes: names in the order of their indices; a manifest; or a file: a manifest's, or text with a name in each
-            line, or with a number and a name, or JSON with a list of names or an object of names and numbers. Numbers
-            begin at 0, or at 1: then class 1 has index 0, and labels that are numbers begin at 1 too. A label map
-            (.pbtxt) may leave numbers out.
+            line, or with a number and a name, or CSV with a header such as ``id,name``, or JSON with a list of names or
+            an object of names and numbers. Numbers begin at 0, or at 1: then class 1 has index 0, and labels that are
+            numbers begin at 1 too. A label map (.pbtxt) may leave numbers out.
         option: of ``scan``, for messages.
 
     Raises:
@@ -87,7 +73,7 @@ def _read_file(path: Path, option: str) -> Classes:
         text = path.read_text(encoding="utf-8-sig")
         read = {".json": _read_json, ".pbtxt": _read_label_map}.get(path.suffix.lower(), _read_lines)
         pairs = read(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as a list of classes: {error}") from error
     numbered = not all(number is None for number, _ in pairs)
     if not numbered:
@@ -130,6 +116,9 @@ def _read_label_map(text):
 
 def _read_lines(text):
     """(number or None, name) for each line that is not empty."""
+    table = _read_table(text)
+    if table:
+        return table
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     for form, (number, name) in zip(_NUMBERED, ((1, 2), (2, 1)), strict=True):
         found = [form.fullmatch(line) for line in lines]
@@ -137,8 +126,53 @@ def _read_lines(text):
             found = found[1:]
         matches = [match for match in found if match]
         if matches and len(matches) == len(found):
+            _refuse_several([match[name] for match in matches])
             return [(int(match[number]), _unquoted(match[name])) for match in matches]
+    _refuse_several(lines)
     return [(None, _unquoted(line)) for line in lines]
+
+
+def _read_table(text):
+    """(number or None, name) for each row below a header that names these columns; None if there is none.
+
+    Raises:
+        ValueError: a row is not as long as the header, or a number is none.
+    """
+    rows = [row for row in csv.reader(text.splitlines(), delimiter=_delimiter(text), skipinitialspace=True) if any(row)]
+    columns = [re.sub(r"\W+", "_", name.strip().lower()) for name in rows[0]] if rows else []
+    rows = [[value.strip() for value in row] for row in rows[1:]]
+    if len(columns) < 2 or not rows or any(name.isdecimal() for name in columns):
+        return None
+    wrong = next((row for row in rows if len(row) != len(columns)), None)
+    numeric = {i for i in range(len(columns)) if all(row[i : i + 1] and row[i].isdecimal() for row in rows)}
+    name = next(
+        (columns.index(word) for word in _NAMES if word in columns and columns.index(word) not in numeric), None
+    )
+    number = next((columns.index(word) for word in _IDS if word in columns and columns.index(word) in numeric), None)
+    if name is None or (wrong and len(columns) == 2):  # an unquoted name may have a comma
+        return None
+    if wrong:
+        raise ValueError(f"{len(wrong)} fields in {wrong}, but the header has {len(columns)}")
+    return [(None if number is None else int(row[number]), row[name]) for row in rows]
+
+
+def _delimiter(text):
+    header = text.lstrip().split("\n", 1)[0]
+    return next((mark for mark in ",\t;" if mark in header), ",")
+
+
+def _refuse_several(names):
+    """Refuse names all of which have the same separator in them: they are several columns.
+
+    Raises:
+        ValueError: they do.
+    """
+    for mark in ",;\t|":
+        if len(names) > 1 and all(mark in name and not name.startswith('"') for name in names):
+            raise ValueError(
+                f"each name has {mark!r} in it ({names[0]!r}): put a header such as id,name above the columns, or "
+                "quote the names"
+            )
 
 
 def _unquoted(text):

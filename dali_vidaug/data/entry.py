@@ -19,6 +19,7 @@ class Entry(NamedTuple):
         in_frames: start and end are frame numbers, counted from 0; else seconds after the first frame.
         may_be_cut: the file may hold this part alone; its duration tells.
         error: why it cannot be used, or None.
+        at: seconds that it is about, where several rows of a video differ in that alone.
     """
 
     path: str
@@ -28,6 +29,23 @@ class Entry(NamedTuple):
     in_frames: bool = False
     may_be_cut: bool = False
     error: str | None = None
+    at: float | None = None
+
+
+class Classes(NamedTuple):
+    """Names of classes by index.
+
+    Attributes:
+        names: in the order of their indices.
+        numbers: which class a label means that is a whole number; empty: labels are names only.
+        source: where they are from, for messages.
+        numbered: whether ``numbers`` were given, rather than counted from 0.
+    """
+
+    names: tuple[str, ...]
+    numbers: dict[int, int]
+    source: str
+    numbered: bool = False
 
 
 class Listing(NamedTuple):
@@ -42,6 +60,7 @@ class Listing(NamedTuple):
         from_folders: labels are names of folders.
         warnings: what may be wrong, sentences.
         notes: what was read and left out, sentences.
+        classes: those of the format of the list, in their official order, if it has any.
     """
 
     root: Path
@@ -52,6 +71,7 @@ class Listing(NamedTuple):
     from_folders: bool = False
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    classes: Classes | None = None
 
 
 def name_some(names: list[str], most: int = 3) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-KINETICS = ("label", "youtube_id", "time_start", "time_end")
+KINETICS = ("youtube_id", "time_start", "time_end")  # and label, which files for testing may lack
 _PATHS = "path video_path file_path filepath clip_path file file_name filename video video_file clip".split()
 _STARTS = (
     "start start_time time_start start_seconds start_second start_secs start_sec start_s t_start tstart starttime "
@@ -26,7 +26,10 @@ _LAST_FRAMES = (
 _TIME_PARTS = ("start", "begin", "stop", "time", "frame", "second", "duration", "onset", "offset", "segment", "moment")
 _TIME_WORDS = frozenset("end ends sec secs ms msec from to t0 t1 ts interval span tend first last".split())
 _LABEL_WORDS = frozenset(
-    "label labels class classes category categories action actions activity verb noun tag tags target targets".split()
+    (
+        "label labels class classes category categories action actions activity verb noun tag tags target targets "
+        "labelname classname categoryname actionname"
+    ).split()
 )
 
 
@@ -51,27 +54,32 @@ class Header(NamedTuple):
     @property
     def used(self) -> tuple[str, ...]:
         """All of these columns."""
-        return tuple(name for name in (self.path, *self.labels, self.start, self.end) if name)
+        path = self.path or KINETICS[0]
+        return tuple(name for name in (path, *self.labels, self.start, self.end) if name)
 
 
-def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str] | None = None) -> Header:
+def read_header(
+    place: str, columns: Sequence[str], label_columns: Sequence[str] | None = None, needs_path: bool = True
+) -> Header:
     """Find out which columns are which. Capitals, spaces and signs do not matter: ``Start (s)`` is ``start_s``.
 
     Args:
         place: the list, for messages.
         columns: its columns.
         label_columns: those with labels; None: ``label``.
+        needs_path: refuse columns none of which has paths or Kinetics' ids.
 
     Raises:
         ValueError: a column is there twice, there is none with paths, or ``label_columns`` are not there.
     """
     twice = sorted({name for name in columns if columns.count(name) > 1})
+    path = path_column(columns)
     if twice:
-        raise ValueError(f"{place}: the header has {', '.join(twice)} more than once")
-    path = _find(columns, _PATHS)
-    if path is None and not set(KINETICS) <= set(columns):
+        hint = "" if path else _header_hint(columns)
+        raise ValueError(f"{place}: the header has {', '.join(twice)} more than once{hint}")
+    if path is None and needs_path and not set(KINETICS) <= set(columns):
         raise ValueError(
-            f"{place}: the header must have path[, label, start, end] or {', '.join(KINETICS)}; it has "
+            f"{place}: the header must have path[, label, start, end] or label, {', '.join(KINETICS)}; it has "
             f"{', '.join(columns) or 'nothing'}{_header_hint(columns)}"
         )
     missing = [name for name in label_columns or () if name not in columns]
@@ -87,16 +95,25 @@ def read_header(place: str, columns: Sequence[str], label_columns: Sequence[str]
     return Header(path, labels, start, end, in_frames and bool(spelled), spelled == {"time_start", "time_end"})
 
 
+def path_column(columns: Iterable[str]) -> str | None:
+    """The column with paths, or None."""
+    return _find(list(columns), _PATHS)
+
+
 def _header_hint(columns: Sequence[str]) -> str:
     """What to do about a header without paths: a line of data, other separators than commas, other names."""
     words = [word for name in columns for word in re.split(r"[\s;|]+", name)]
     if any(re.search(r"[^/\\]\.\w{2,4}$", word) or "/" in word for word in words):
-        split = len(words) > len(columns)
+        split = ", and commas between values" if len(words) > len(columns) else ""
         return (
-            f". This looks like a row: put a line path,label above it{', and commas between values' if split else ''}"
+            f". This looks like a row: put a line path,label above it{split}, or say which list it is, such as "
+            "format='path_label'"
         )
     if len(columns) == 1 and len(words) > 1:
         return ". Values must be separated by commas"
+    ids = [name for name in columns if plain(name).split("_")[-1] == "id"]
+    if ids:
+        return f". {', '.join(ids)} may be ids, which are no paths: docs/lists.md, 'A list of paths', makes them paths"
     return ". Name the column with the paths path" if columns else ""
 
 

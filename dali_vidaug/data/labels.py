@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dali_vidaug.data.classes import Classes, read_classes
-from dali_vidaug.data.entry import Listing, first_difference, name_some, plural
+from dali_vidaug.data.classes import read_classes
+from dali_vidaug.data.entry import Classes, Entry, Listing, first_difference, name_some, plural
 
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _MISSING = frozenset(("", "nan", "null", "<na>"))
+_MISSING_NUMBERS = frozenset(("na", "n/a", "none"))  # among numbers; else they may be words
 
 
 class Labels(NamedTuple):
@@ -32,9 +36,30 @@ def whole_number(text: str) -> int | None:
     return int(value) if value.is_integer() else None
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a number, whole or not."""
+    return _NUMBER.fullmatch(text) is not None
+
+
 def is_missing(text: str | None) -> bool:
     """Whether a value of a column means that there is no label: empty, nan, null, -1."""
     return text is None or text.lower() in _MISSING or whole_number(text) == -1
+
+
+def is_number_or_missing(text: str) -> bool:
+    """Whether a label is a whole number, or stands for a missing one, as NA and None do among numbers."""
+    return is_missing(text) or text.lower() in _MISSING_NUMBERS or whole_number(text) is not None
+
+
+def _without_missing(labels: list[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], Iterable[str]]:
+    """Labels without those that stand for a missing number, where all others are whole numbers, and what is told."""
+    texts = {text for row in labels for text in row}
+    lacking = sorted(text for text in texts if text.lower() in _MISSING_NUMBERS)
+    if not lacking or len(lacking) == len(texts) or not all(map(is_number_or_missing, texts)):
+        return labels, ()
+    count = sum(text in lacking for row in labels for text in row)
+    told = f"labels that stand for none among numbers, such as {lacking[0]}, are taken as no label: {count}"
+    return [tuple(text for text in row if text not in lacking) for row in labels], (told,)
 
 
 def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
@@ -50,7 +75,9 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
     names: list[str] = [] if classes is None else list(classes.names)
     indices: list[tuple[int, ...]] = [()] * len(listing.entries)
     warnings = list(_suspect_separators(listing))
-    for group, labels in listing.labels.items():
+    for group, every in listing.labels.items():
+        labels, told = (every, ()) if listing.from_folders else _without_missing(every)
+        warnings += told
         place_of: dict[str, str] = {}  # the first
         for entry, row in zip(listing.entries, labels, strict=True):
             for text in row:
@@ -62,13 +89,29 @@ def index_labels(listing: Listing, classes: Classes | None = None) -> Labels:
             warnings += problems
         else:
             index_of = _look_up(place_of, group, classes)
+            warnings += _numbers_from_1(index_of, classes)
         indices = [
             (*before, *dict.fromkeys(index_of[text] for text in row))
             for before, row in zip(indices, labels, strict=True)
         ]
     if classes is not None and not any(indices):
         warnings.append("no sample has a label, although classes are given")
+    warnings += _alike(names)
     return Labels(tuple(names), indices, tuple(warnings))
+
+
+def tell_unlabelled(listing: Listing) -> Listing:
+    """The listing with a sentence on its samples without a label: a note where it may well be so, else a warning."""
+    without = [entry.place for entry, *rows in zip(listing.entries, *listing.labels.values(), strict=True)
+               if not any(rows)]  # fmt: skip
+    if not without or listing.from_folders:
+        return listing
+    if len(without) == len(listing.entries):
+        return listing._replace(notes=(*listing.notes, "no sample has a label"))
+    told = f"samples without a label: {len(without)} of {len(listing.entries)} ({name_some(without)})"
+    if listing.several:
+        return listing._replace(notes=(*listing.notes, told))
+    return listing._replace(warnings=(*listing.warnings, told))
 
 
 def _index_group(place_of: Mapping[str, str], group: str, from_folders: bool):
@@ -90,6 +133,9 @@ def _index_group(place_of: Mapping[str, str], group: str, from_folders: bool):
         largest = max(numbers.values())
         few = largest + 1 > max(100, 10 * len(set(numbers.values())))
         warnings = [f"{what} go to {largest}, but only {len(set(numbers.values()))} of them occur"] if few else []
+        if from_folders and len(set(numbers.values())) < len(numbers):
+            twice = [text for text in by_name if list(numbers.values()).count(numbers[text]) > 1]
+            warnings.append(f"folders whose names are the same number are one class: {name_some(twice)}")
         return [str(i) for i in range(largest + 1)], numbers, warnings
     if not from_folders:
         raise ValueError(problem)
@@ -133,6 +179,26 @@ def _look_up(place_of, group, classes: Classes) -> dict[str, int]:
             )
         found[text] = index
     return found
+
+
+def _alike(names: Sequence[str]) -> Iterable[str]:
+    """A sentence on classes whose names differ by capitals, underscores or the encoding of their letters alone."""
+    same: dict[str, list[str]] = {}
+    for name in names:
+        plain = " ".join(name.replace("_", " ").split()).casefold()
+        same.setdefault(unicodedata.normalize("NFC", plain), []).append(name)
+    found = [group for group in same.values() if len(group) > 1]
+    if found:
+        told = name_some([" and ".join(map(ascii, group)) for group in found])
+        yield f"classes whose names differ by capitals, spaces or the encoding of letters alone: {told}"
+
+
+def _numbers_from_1(index_of: Mapping[str, int], classes: Classes) -> Iterable[str]:
+    """A sentence on labels that are numbers of classes counted from 1."""
+    if classes.numbers and min(classes.numbers) == 1:
+        shown = next((text for text, index in index_of.items() if whole_number(text) == index + 1), None)
+        if shown is not None and classes.names[index_of[shown]] != shown:
+            yield f"numbers of {classes.source} begin at 1: label {shown} is class {classes.names[index_of[shown]]!r}"
 
 
 def _suspect_separators(listing: Listing) -> Iterable[str]:
@@ -183,17 +249,38 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
         )
 
 
-def find_repeated(rows: Sequence[Mapping[str, Any]], places: Sequence[str]) -> Iterable[str]:
-    """Sentences on rows whose frames an earlier row has, with the same label or another."""
+def find_repeated(root: Path, rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Iterable[str]:
+    """Sentences on rows whose frames an earlier row has, with the same label or another.
+
+    Args:
+        root: of the entries.
+        rows: of the manifest.
+        entries: theirs.
+    """
     seen: dict[tuple, Any] = {}
     same: list[str] = []
     other: list[str] = []
-    for row, place in zip(rows, places, strict=True):
+    alike = _same_files(root, rows, entries)
+    for row, entry in zip(rows, entries, strict=True):
         label = row["label"] if row["labels"] is None else sorted(row["labels"])
-        first = seen.setdefault((row["path"], row["first_frame"], row["last_frame"]), (label, row))
+        key = (alike.get(entry.path, entry.path), row["first_frame"], row["last_frame"], entry.at)
+        first = seen.setdefault(key, (label, row))
         if first[1] is not row:
-            (same if first[0] == label else other).append(place)
+            (same if first[0] == label else other).append(entry.place)
     if other:
         yield f"rows with the frames of an earlier row, but another label: {len(other)} ({name_some(other)})"
     if same:
         yield f"rows with the frames and label of an earlier row, which count again: {len(same)} ({name_some(same)})"
+
+
+def _same_files(root, rows, entries) -> dict[str, tuple[int, int]]:
+    """What tells files apart, of paths that may lead to one: those whose files have the same size and date."""
+    paths: defaultdict[tuple, set[str]] = defaultdict(set)
+    for row, entry in zip(rows, entries, strict=True):
+        paths[row["bytes"], row["mtime_ns"]].add(entry.path)
+    found = {}
+    for path in (path for several in paths.values() if len(several) > 1 for path in several):
+        with suppress(OSError):
+            status = (root / path).stat()
+            found[path] = (status.st_dev, status.st_ino)
+    return found

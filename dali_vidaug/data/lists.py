@@ -1,57 +1,31 @@
-"""Lists of videos, as people have them: folders, CSV and Parquet files. Each becomes entries that ``scan`` measures."""
+"""Tables of videos, in CSV and Parquet files: from columns to entries that ``scan`` measures."""
 
 from __future__ import annotations
 
-import csv
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dali_vidaug.data.entry import Entry, Listing, name_some, no_columns
-from dali_vidaug.data.folder import is_video_name, list_folder
+from dali_vidaug.data.entry import Entry, Listing, name_some
 from dali_vidaug.data.header import (
-    KINETICS,
     Header,
     label_groups,
     looks_like_label,
     looks_like_time,
     read_header,
 )
-from dali_vidaug.data.labels import is_missing
-from dali_vidaug.data.names import is_utf8, restore_name, store_name
-from dali_vidaug.data.schema import BOXES, EXTENSIONS, SCHEMA, is_manifest
+from dali_vidaug.data.labels import is_missing, whole_number
+from dali_vidaug.data.list_text import Text
+from dali_vidaug.data.names import restore_name, store_name
+from dali_vidaug.data.schema import BOXES, SCHEMA, is_manifest
 from dali_vidaug.data.segments import read_frame, read_seconds
-from dali_vidaug.media.first_bytes import what_it_is
 
 _ROWS_LOOKED_AT = 1000  # for what is in a column
-_KINETICS_EXTENSIONS = (".mp4", ".mkv", ".webm", ".avi", ".mov")
-
-
-def list_videos(
-    path: Path, root: Path | None = None, multi_label: str | None = None, label_columns: Sequence[str] | None = None
-) -> Listing:
-    """Read a folder, a list file, or one video. Arguments and errors as of ``scan``."""
-    if not path.is_dir() and not path.is_file():
-        raise FileNotFoundError(f"scan: no folder or file {path}")
-    if path.is_dir() or is_video_name(path.name):
-        if multi_label is not None or label_columns is not None:
-            raise ValueError(f"scan: multi_label and label_columns are for list files, but {path} is none")
-        if path.is_dir():
-            return list_folder(path)
-        return Listing(path.resolve().parent, [Entry(path.name, path.name)], {"": [()]}, no_columns(1))
-    folder = path.resolve().parent if root is None else root.resolve()
-    what = what_it_is(path)
-    if what not in (None, "empty", "text", "a Parquet file"):
-        raise ValueError(
-            f"{path} cannot be read as a list: the file is {what}; a list is CSV or Parquet, or paths with labels= in "
-            "a program"
-        )
-    rows = read_parquet(path) if what == "a Parquet file" or path.suffix.lower() in EXTENSIONS else read_csv(path)
-    return list_rows(path, folder, rows, multi_label, label_columns)
 
 
 class Rows(NamedTuple):
@@ -61,32 +35,25 @@ class Rows(NamedTuple):
     places: list[str]
 
 
-def read_csv(path: Path) -> Rows:
-    """Read a CSV file with a header; all values are text, file names as ``store_name`` stores them.
+def read_csv(text: Text, delimiter: str = ",") -> Rows:
+    """Read CSV with a header; all values are text, file names as ``store_name`` stores them.
 
     Raises:
         ValueError: it cannot be read, or a row is not as long as the header.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            columns = [name.strip() or f"column {i + 1}" for i, name in enumerate(next(reader, []))]
-            if not is_utf8("".join(columns)):
-                raise ValueError(f"{path} cannot be read as CSV: its header is not UTF-8 text; save it as UTF-8")
-            names_files = read_header(str(path), columns).path
-            rows, places = [], []
-            for row in reader:
-                if not row:
-                    continue
-                places.append(f"{path}, line {reader.line_num}")
-                if len(row) != len(columns):
-                    raise ValueError(f"{places[-1]}: {len(row)} fields, but the header has {len(columns)}")
-                for name, value in zip(columns, row, strict=True):
-                    if name != names_files and not is_utf8(value):
-                        raise ValueError(f"{places[-1]}: {name} is not UTF-8 text; save it as UTF-8")
-                rows.append([store_name(value) for value in row])
-    except csv.Error as error:
-        raise ValueError(f"{path} cannot be read as CSV: {error}") from error
+    read = text.rows(delimiter)
+    columns = [name.strip() or f"column {i + 1}" for i, name in enumerate(next(read, (0, []))[1])]
+    text.check_utf8(1, "the header", "".join(columns))
+    names_files = read_header(str(text.path), columns, needs_path=False).path
+    rows, places = [], []
+    for line, row in read:
+        places.append(text.place(line))
+        if len(row) != len(columns):
+            raise ValueError(f"{places[-1]}: {len(row)} fields, but the header has {len(columns)}")
+        for name, value in zip(columns, row, strict=True):
+            if name != names_files:
+                text.check_utf8(line, name, value)
+        rows.append([store_name(value) for value in row])
     values = zip(*rows, strict=True) if rows else [()] * len(columns)
     return Rows(pa.table([pa.array(column, pa.string()) for column in values], names=columns), places)
 
@@ -99,7 +66,8 @@ def read_parquet(path: Path) -> Rows:
     """
     try:
         table = pq.ParquetFile(path).read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+        table.validate(full=True)  # text that is not UTF-8
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as Parquet: {error}") from error
     if is_manifest(path):
         raise ValueError(
@@ -110,9 +78,10 @@ def read_parquet(path: Path) -> Rows:
 
 
 def list_rows(
-    path: Path, root: Path, rows: Rows, multi_label: str | None = None, label_columns: Sequence[str] | None = None
-) -> Listing:
-    """Turn the rows of a list file into entries.
+    path: Path, root: Path, rows: Rows, multi_label: str | None = None, label_columns: Sequence[str] | None = None,
+    split: str | None = None,
+) -> Listing:  # fmt: skip
+    """Turn the rows of a list file into entries, whichever split they are of; ``split`` is the column that says it.
 
     Raises:
         ValueError: a value cannot be used; the message names its place.
@@ -121,37 +90,69 @@ def list_rows(
     header = read_header(str(path), table.column_names, label_columns)
     if not len(table):
         raise ValueError(f"{path} has a header, but no rows")
-    entries = _entries(header, table, places, root)
+    table = _with_paths(path, table, header.path)
+    names = [name for name in (header.path, header.start, header.end) if name]
+    entries = [_entry(place, row, header) for place, row in zip(places, used_values(table, names), strict=True)]
     labels = {
-        group: _labels(path, table, columns, multi_label) for group, columns in label_groups(header.labels).items()
+        group: read_labels(path, table, columns, multi_label) for group, columns in label_groups(header.labels).items()
     }
-    own = table.drop_columns([name for name in (header.path, *header.labels) if name in table.column_names])
-    for name, field in ((header.start, "start"), (header.end, "end")) if header.path else ():
+    own = table.drop_columns([header.path, *header.labels])
+    for name, field in ((header.start, "start"), (header.end, "end")):
         if name is not None:
             values = pa.array([getattr(entry, field) for entry in entries], pa.float64())
             own = own.set_column(own.column_names.index(name), name, values)
-    warnings = [*_suspect_columns(header, table), *_suspect_segments(header, entries)]
+    warnings = [*suspect_columns(header, table), *_suspect_segments(header, entries)]
+    warnings += _suspect_missing(header, table, multi_label)
     if multi_label is not None:
         warnings += _suspect_multi_label(header, table, multi_label)
-    names = _own_names(path, own.column_names, warnings)
-    used = header.used if header.path else KINETICS
-    notes = [f"columns used: {', '.join(used)}"]
-    others = [name for name in own.column_names if name not in used]
-    if others:
-        notes.append(f"columns kept with their rows, not used: {name_some(others, 20)}")
+    notes = [f"columns used: {', '.join((*header.used, *([split] if split else [])))}"]
     several = multi_label is not None or len(header.labels) > 1
-    return Listing(root, entries, labels, own.rename_columns(names), several, False, tuple(warnings), tuple(notes))
+    listing = Listing(root, entries, labels, own, several, False, tuple(warnings), tuple(notes))
+    return with_own_columns(path, listing, (*header.used, *([split] if split else [])))
 
 
-def _own_names(path, names, warnings):
-    """The names of the list's own columns in the manifest, which has names of its own."""
+def _with_paths(path: Path, table: pa.Table, name: str | None) -> pa.Table:
+    """The table with paths for Hugging Face's videos, which are the bytes of a file or its path.
+
+    Raises:
+        ValueError: they are bytes, or something else than text.
+    """
+    kind = None if name is None else table[name].type
+    if kind is None or not pa.types.is_nested(kind):
+        return table
+    if not pa.types.is_struct(kind) or not {"bytes", "path"} >= {field.name for field in kind} >= {"path"}:
+        raise ValueError(f"{path}: column {name} must have paths, got values of {kind}")
+    values = table[name].to_pylist()
+    inside = sum(bool(value and value.get("bytes")) for value in values)
+    if inside:
+        raise ValueError(f"{path}: {inside} videos are in the list itself, in column {name}; write them to files first")
+    paths = pa.array([value and value["path"] for value in values], pa.string())
+    return table.set_column(table.column_names.index(name), name, paths)
+
+
+def with_own_columns(path: Path, listing: Listing, used: Sequence[str] = ()) -> Listing:
+    """The listing with its own columns named so that manifests can have them.
+
+    Args:
+        path: the list, for messages.
+        listing: its own columns are named as in the list.
+        used: names of columns that are used, besides being kept.
+
+    Raises:
+        ValueError: two columns would have one name.
+    """
+    names = listing.own.column_names
     kept = [f"list_{name}" if name in (*SCHEMA.names, BOXES.name) else name for name in names]
+    warnings, notes = list(listing.warnings), list(listing.notes)
     for name, new in zip(names, kept, strict=True):
         if kept.count(new) > 1:
             raise ValueError(f"{path}: the header has {name} and {new}; rename one of them")
         if new != name:
             warnings.append(f"column {name} is kept as {new}, because {name} is a column of manifests")
-    return kept
+    others = [name for name in names if name not in used]
+    if others:
+        notes.append(f"columns kept with their rows, not used: {name_some(others, 20)}")
+    return listing._replace(own=listing.own.rename_columns(kept), warnings=tuple(warnings), notes=tuple(notes))
 
 
 def _stripped(value: Any) -> str | None:
@@ -161,7 +162,7 @@ def _stripped(value: Any) -> str | None:
     return (os.fsdecode(value) if isinstance(value, bytes) else str(value)).strip() or None
 
 
-def _labels(path, table, columns, multi_label):
+def read_labels(path: Path, table: pa.Table, columns: Sequence[str], multi_label: str | None) -> list[tuple[str, ...]]:
     """The labels of each row in columns that share their classes."""
     rows: list[tuple[str, ...]] = [()] * len(table)
     for name in columns:
@@ -181,17 +182,10 @@ def _labels(path, table, columns, multi_label):
     return [tuple(dict.fromkeys(row)) for row in rows]
 
 
-def _entries(header: Header, table, places, root):
-    """The entries of a list's rows."""
-    used = [name for name in (header.path, header.start, header.end) if name] if header.path else KINETICS
-    columns = {
-        name: [_stripped(value) for value in table[name].to_pylist()] if name in table.column_names else []
-        for name in used
-    }
-    values = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    if header.path is None:
-        return [_kinetics_entry(place, row, root) for place, row in zip(places, values, strict=True)]
-    return [_entry(place, row, header) for place, row in zip(places, values, strict=True)]
+def used_values(table: pa.Table, names: Sequence[str]) -> list[dict[str, str | None]]:
+    """For each row the text in some columns, by their names."""
+    columns = [[_stripped(value) for value in table[name].to_pylist()] for name in names]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _entry(place, row, header):
@@ -216,37 +210,14 @@ def _entry(place, row, header):
     return Entry(name, place, start, end, header.in_frames, header.kinetics)
 
 
-def _kinetics_entry(place, row, root):
-    """Find the file of a row of Kinetics' annotations: ID_SSSSSS_EEEEEE.* or ID.*, in the root or a label folder."""
-    label, video = row["label"], row["youtube_id"]
-    if video is None:
-        raise ValueError(f"{place}: youtube_id is empty")
-    try:
-        start, end = (read_seconds(row[name] or "") or 0.0 for name in ("time_start", "time_end"))
-    except ValueError as error:
-        raise ValueError(f"{place}: time_start and time_end must be seconds ({error})") from error
-    stem = f"{video}_{int(start):06d}_{int(end):06d}"
-    folders = [root, *((root / label, root / label.replace(" ", "_")) if label else ())]
-    for name in (stem, video):
-        for folder in folders:
-            for extension in _KINETICS_EXTENSIONS:
-                if (folder / f"{name}{extension}").is_file():
-                    found = str((folder / f"{name}{extension}").relative_to(root))
-                    # ID.* may be the whole video, or hold this part alone.
-                    return Entry(found, place) if name == stem else Entry(found, place, start, end, may_be_cut=True)
-    return Entry(f"{stem}.mp4", place, error=f"not found as {stem}.* or {video}.* in {root}")
-
-
-def _suspect_columns(header: Header, table):
+def suspect_columns(header: Header, table: pa.Table) -> Iterator[str]:
     """Warnings of columns that look like times or labels, but are not used."""
-    used = header.used if header.path else KINETICS
+    used = header.used
     others = [name for name in table.column_names if name not in used]
     times = [name for name in others if looks_like_time(name) and _has_digits(table[name])]
     if times:
         bounds = (header.start or "the beginning", header.end or "the end")
         now = f"from {bounds[0]} to {bounds[1]}" if header.start or header.end else "from whole videos"
-        if header.path is None:
-            now = "from time_start to time_end"
         yield (
             f"columns that look like times are not used: {', '.join(times)}; clips are drawn {now}. Columns named "
             "start and end are used, in seconds, or start_frame and end_frame"
@@ -259,6 +230,22 @@ def _suspect_columns(header: Header, table):
 
 def _has_digits(column):
     return any(any(map(str.isdigit, str(value))) for value in column.slice(0, _ROWS_LOOKED_AT).to_pylist())
+
+
+def _suspect_missing(header: Header, table: pa.Table, separator: str | None) -> Iterator[str]:
+    """Warnings of texts that mean no label, which may be names of classes."""
+    for name in header.labels:
+        texts = [_stripped(value) or "" for value in table[name].to_pylist() if not isinstance(value, list)]
+        parts = [part.strip() for text in texts for part in ([text] if separator is None else text.split(separator))]
+        missing = Counter(part for part in parts if part and is_missing(part))
+        if {whole_number(part) for part in parts if part} == {1, -1}:
+            yield (
+                f"{name} has 1 and -1 alone, which may mean that a row shows its class or does not: they are read as "
+                "class 1 and no label"
+            )
+        elif missing:
+            told = name_some([f"{text!r} ({count})" for text, count in missing.items()])
+            yield f"values of {name} that are read as no label: {told}"
 
 
 def _suspect_segments(header: Header, entries):

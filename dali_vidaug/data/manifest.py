@@ -65,8 +65,10 @@ class Manifest:
         self.root = str(root)
         self.broken = tuple(broken)
         self.remarks = tuple(remarks)
-        names = ("label", "first_frame", "last_frame", "orientation", "height", "width")
-        self._labels, self._first, self._last, *self._stored = (self.table[name].to_numpy() for name in names)
+        names = ("label", "first_frame", "last_frame", "fps", "orientation", "height", "width")
+        self._labels, self._first, self._last, self._fps, *self._stored = (
+            self.table[name].to_numpy() for name in names
+        )
         self.multi_label = self.table["labels"].null_count < len(self)
         self._shared: Shared | None = None
         self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
@@ -137,7 +139,8 @@ class Manifest:
         """What a sampler may know of some samples."""
         if self._shared is not None:
             self._shared.count(np.size(samples))
-        return videos_of(self, samples)
+        rows = np.asarray(samples, np.int64)
+        return videos_of(self, rows, self._first[rows], self._last[rows], self._fps[rows])
 
     def frame_sizes(self, samples: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """Heights and widths as shown, orientation applied: two (B,) int32 arrays."""

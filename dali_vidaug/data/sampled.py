@@ -37,14 +37,15 @@ def video_of(manifest: Manifest, columns: Mapping[str, pa.ChunkedArray], sample:
     return Video(path=manifest.path(sample), **row)
 
 
-def videos_of(manifest: Manifest, samples: ArrayLike) -> Videos:
+def videos_of(manifest: Manifest, samples: np.ndarray, first: np.ndarray, last: np.ndarray, fps: np.ndarray) -> Videos:
     """What samplers are told of some rows. Times and key frames are read when they are asked for, once for each video.
 
     Args:
         manifest: has the rows.
-        samples: (B,) int, may have a row more than once.
+        samples: (B,) int64, may have a row more than once.
+        first, last, fps: (B,), of these rows.
     """
-    table, samples = manifest.table, np.asarray(samples, np.int64)
+    table = manifest.table
 
     def once(read: Callable[[int], np.ndarray]) -> Callable[[int], np.ndarray]:
         found: dict[int, np.ndarray] = {}
@@ -68,8 +69,6 @@ def videos_of(manifest: Manifest, samples: ArrayLike) -> Videos:
     def column(name: str) -> np.ndarray:
         return manifest.rows(name, samples)
 
-    first, last = (take(table[name], samples).to_numpy() for name in ("first_frame", "last_frame"))
-    fps = take(table["fps"], samples).to_numpy()
     return Videos(
         first.astype(np.int64), last.astype(np.int64), fps, once(times), once(keyframes), column,
         lambda i: manifest.path(int(samples[i])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -14,18 +15,20 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from dali_vidaug.data.box_rows import GivenBoxes, add_boxes, given_boxes
-from dali_vidaug.data.classes import Classes, read_given_classes
-from dali_vidaug.data.entry import Listing, name_some, plural
+from dali_vidaug.data.classes import read_given_classes
+from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, plural
 from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.known import Known
-from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels
-from dali_vidaug.data.lists import list_videos
+from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels, tell_unlabelled
+from dali_vidaug.data.list_formats import list_videos
+from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root, store_name
 from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, is_manifest
 from dali_vidaug.data.segments import WHOLE, find_segment
+from dali_vidaug.device.cores import own_cores
 from dali_vidaug.errors import printable
 from dali_vidaug.media.first_bytes import what_it_is
 from dali_vidaug.media.measure import measure
@@ -36,42 +39,42 @@ log = logging.getLogger("dali_vidaug")
 
 
 def scan(
-    path: _Path | Iterable[_Path], *, root: _Path | None = None, output: _Path | None = None,
-    labels: Iterable[Any] | None = None, columns: Mapping[str, Iterable[Any]] | None = None,
-    classes: Iterable[object] | _Path | Manifest | None = None, like: _Path | Manifest | None = None,
-    multi_label: str | None = None, label_columns: Iterable[str] | None = None, stream: int | None = None,
-    deep: bool = False, index: bool = True, num_threads: int | None = None, progress: bool = True,
-    boxes: Any = None, boxes_format: str | None = None, boxes_first_frame: int | None = None, boxes_hold: float = 0.0,
-    box_classes: Iterable[object] | _Path | None = None,
+    path: _Path | Iterable[_Path], *, format: str | None = None, split: str | None = None, encoding: str | None = None,
+    root: _Path | None = None, output: _Path | None = None, labels: Iterable[Any] | None = None,
+    columns: Mapping[str, Iterable[Any]] | None = None, classes: Iterable[object] | _Path | Manifest | None = None,
+    like: _Path | Manifest | None = None, multi_label: str | None = None, label_columns: Iterable[str] | None = None,
+    stream: int | None = None, deep: bool = False, index: bool = True, num_threads: int | None = None,
+    progress: bool = True, boxes: Any = None, boxes_format: str | None = None, boxes_first_frame: int | None = None,
+    boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None,
 ) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder, a list in a CSV or Parquet file, one video, or several: a list of paths. In a folder each
-            sub-folder is a class and every video below it one of its samples; a folder that contains videos directly
-            and no class folders gives samples without labels. A list file has a column with paths and, if wanted,
-            ``label``, ``start``, ``end``: docs/lists.md.
-        root: folder that relative paths of a list are in; default: the folder of the list file. For a list of paths:
-            the working folder, and the manifest's root is the deepest folder that holds all of them.
-        output: Parquet file to write. Files that it already has and that did not change (path, size, modification time)
-            are not measured again, and an interrupted scan continues where it stopped.
-        labels: with a list of paths, one for each: text, a whole number, None; or a list of them, for several labels.
-        columns: with a list of paths, columns of your own by name, a value for each path.
+        path: a folder, a list file, one video, or several: a list of paths. In a folder each sub-folder is a class and
+            every video below it one of its samples; a folder that contains videos directly and no class folders gives
+            samples without labels. The list files that are read are in docs/lists.md.
+        format: of a list, such as "kinetics"; default: what it is found to be.
+        split: which part to take of a list that has several, such as "train".
+        encoding: what a list is written in, such as "latin-1"; default: UTF-8, or UTF-16 with a mark that says so.
+        root: folder that the paths of a list are in; default: that of the list file. For a list of paths: the working
+            folder, and the manifest's root is the deepest folder that holds all of them.
+        output: Parquet file to write. Files that it has and that did not change are not measured again, and an
+            interrupted scan continues where it stopped.
+        labels, columns: with a list of paths, a label for each (text, a whole number, None, or a list of them), and
+            columns of your own by name.
         classes: names of the classes in the order of their indices, a file of them, or a manifest. Default: the labels
             that occur, sorted; labels that are all whole numbers are the indices themselves.
-        like: a manifest that this one is to agree with, as the one for validation with the one for training: its
-            classes, and whether samples may have several labels.
+        like: a manifest to agree with, as validation with training: its classes, one label a sample or several.
         multi_label: what separates the labels of a sample in a list, such as ";". Targets are then multi-hot.
         label_columns: columns of a list with labels. Several give several labels to a sample; default: ``label``.
-        stream: which stream of each file, as FFmpeg counts them; default: the video stream that FFmpeg would play.
+        stream: which stream of each file, as FFmpeg counts them; default: the video that FFmpeg would play.
         deep: decode every frame of every video, rather than its first and last GOP.
-        index: keep where each packet of a file lies, so that clips are read without opening its container: see
-            docs/decoding.md. In a file beside ``output``.
-        num_threads: videos measured at the same time; default: the cores of this process.
-        progress: show a progress bar.
+        index: keep, beside ``output``, where each packet lies, so that no container is opened: docs/decoding.md.
+        num_threads, progress: videos measured at the same time, default: the cores; show a progress bar.
         boxes: boxes in the frames: a file, several, a folder, or a table: docs/boxes.md.
         boxes_format: "ava", "cvat", "mot", "coco" or "table"; default: what each file is found to be.
-        boxes_first_frame: number of a video's first frame in the files; default: 1 in MOT, else 0.
+        boxes_first_frame: number of a video's first frame in the files; default: 1 in MOT, of images what they tell,
+            else 0.
         boxes_hold: seconds before and after its frame that a box without a track, or of AVA, is there too.
         box_classes: as ``classes``, of the boxes. Default: those of ``like``, else their labels.
 
@@ -80,16 +83,18 @@ def scan(
 
     Raises:
         FileNotFoundError: no such folder or file.
-        ValueError: there are no videos, the list or boxes cannot be read, a label is not among the classes, or
-            ``output`` is there and is not a manifest, or is not named as a Parquet file.
+        ValueError: there are no videos, what is given cannot be read, a label is not among the classes, or ``output``
+            is there and is not a manifest.
     """
     _check_output(output)
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
-    listing = _list(path, None if root is None else Path(root), labels, columns, multi_label, label_columns)
-    _check_several(listing, several)
+    names = _check_label_options(multi_label, label_columns)
+    options = Options(format, split, encoding, multi_label, names, given is not None)
+    listing = tell_unlabelled(_list(path, root, labels, columns, options, several))
     found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
-    return _scan(listing, index_labels(listing, given), found, output, (deep, stream, index), num_threads, progress)
+    indices = index_labels(listing, given or listing.classes)
+    return _scan(listing, indices, found, output, (deep, stream, index), num_threads, progress)
 
 
 def _scan(
@@ -99,7 +104,7 @@ def _scan(
     """Measure what is listed; ``options`` of ``measure``, the rest of ``scan``."""
     known = Known(output, listing.root, *options)
     try:
-        rows = _measure(listing, known, options, num_threads or len(os.sched_getaffinity(0)), progress)
+        rows = _measure(listing, known, options, num_threads or own_cores(), progress)
     finally:
         known.close()
     manifest = add_boxes(_assemble(listing, labels, rows, output), boxes, output)
@@ -109,22 +114,34 @@ def _scan(
     return manifest
 
 
-def _list(path, root, labels, columns, multi_label, label_columns) -> Listing:
-    """What is to be measured."""
+def _list(path, root, labels, columns, options: Options, several: bool | None) -> Listing:
+    """What is to be measured; ``several`` as of ``_read_agreement``."""
+    listing = _read_list(path, None if root is None else Path(root), labels, columns, options)
+    if several is not None and several != listing.several:
+        raise ValueError(
+            f"scan: like= has {'several labels' if several else 'one label'} a sample, so multi_label= or several "
+            f"label_columns= must {'' if several else 'not '}be given"
+        )
+    return listing
+
+
+def _read_list(path, root, labels, columns, options) -> Listing:
     if isinstance(path, Manifest):
         raise ValueError("scan: got a Manifest, which is scanned already; manifest.select and split make parts of it")
     if root is not None and not root.is_dir():
         raise FileNotFoundError(f"scan: root must be a folder, there is no folder {root}")
-    names = _check_label_options(multi_label, label_columns)
     if isinstance(path, (str, os.PathLike)):
         if labels is not None or columns is not None:
             raise ValueError(f"scan: labels and columns are for a list of paths, but {path} is one path")
-        return list_videos(Path(path), root, multi_label, names)
+        return list_videos(Path(path), root, options)
     if not isinstance(path, Iterable):
         raise ValueError(f"scan: path must be a folder, a list, a video, or a list of paths, got {path!r}")
-    if names is not None:
+    if options.label_columns is not None:
         raise ValueError("scan: label_columns is for list files; a list of paths has labels=")
-    return list_files(path, root, labels, columns, multi_label)
+    for name in ("format", "split", "encoding"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"scan: {name} is for list files, got {getattr(options, name)!r} for a list of paths")
+    return list_files(path, root, labels, columns, options.multi_label)
 
 
 def _read_agreement(classes, like, manifest) -> tuple[Classes | None, bool | None]:
@@ -135,14 +152,6 @@ def _read_agreement(classes, like, manifest) -> tuple[Classes | None, bool | Non
         return (None if classes is None else read_given_classes(classes)), None
     given = read_given_classes(manifest)
     return given._replace(source=given.source if like is manifest else str(like)), manifest.multi_label
-
-
-def _check_several(listing, several):
-    if several is not None and several != listing.several:
-        raise ValueError(
-            f"scan: like= has {'several labels' if several else 'one label'} a sample, so multi_label= or several "
-            f"label_columns= must {'' if several else 'not '}be given"
-        )
 
 
 def _check_label_options(multi_label, label_columns) -> tuple[str, ...] | None:
@@ -178,8 +187,10 @@ def _measure(
         missing = [name for name in names if rows[name] is None]
         jobs = {pool.submit(measure, listing.root / name, *options): name for name in missing}
         done = as_completed(jobs)
+        often = 0.1 if sys.stderr.isatty() else 60.0  # a log wants a line a minute
+        shown = tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs, mininterval=often)
         try:
-            for job in tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs):
+            for job in shown:
                 rows[jobs[job]] = job.result()
                 known.add(jobs[job], job.result())
         except BaseException:
@@ -212,6 +223,7 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
         positions.append(i)
     missing = [*_missing(listing, {entry.path for entry in entries if "error" in rows.get(entry.path, ())})]
     if not good:
+        missing += [text for text in listing.warnings if text.startswith("rows whose video is")]
         raise ValueError(
             f"scan: none of {plural(len(entries), 'video')} can be used; the first: {printable(broken[0].path)}: "
             f"{broken[0].reason}{''.join(f'; {printable(text)}' for text in missing)}"
@@ -229,16 +241,26 @@ def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _P
     expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
     without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
     expected += [without] if without else []
-    repeated = [*find_repeated(good, [entries[i].place for i in positions])]
+    repeated = [*find_repeated(root, good, [entries[i] for i in positions])]
+    repeated += _late(good, [entries[i] for i in positions])
     others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
-    warnings = [
-        printable(text)
-        for text in (*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others)
-    ]
+    said_once = dict.fromkeys((*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others))
+    warnings = [*map(printable, said_once)]
     for text in warnings:
         log.warning("scan: %s", text)
     remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
     return Manifest(table, labels.classes, root, broken, remarks, packets)
+
+
+def _late(rows: list[dict[str, Any]], entries: list[Entry]) -> Iterator[str]:
+    """A sentence on entries that are about a time after the end of their video."""
+    timed = [(row, entry) for row, entry in zip(rows, entries, strict=True) if entry.at is not None]
+    late = [entry.place for row, entry in timed if row["duration_seconds"] and entry.at > row["duration_seconds"]]
+    if late:
+        yield (
+            f"times that are after the end of their video: {len(late)} of {len(timed)} ({name_some(late)}); "
+            "KeyframeClip(offset=900) is for videos that were cut from minute 15 on"
+        )
 
 
 def _gather_indices(rows):

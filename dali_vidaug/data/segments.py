@@ -8,13 +8,14 @@ that meet share no frame and lose none. Seconds count from the video's first fra
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dali_vidaug.data.entry import Entry
-from dali_vidaug.media.video import frame_times
+from dali_vidaug.media.video import frame_times, shown_for
 
 # What is said of rows of a list, with how many there are.
 CLIPPED = "rows that end after their video does, and are cut short"
@@ -50,7 +51,9 @@ def read_seconds(text: str | None) -> float | None:
     try:
         value = float(seconds)
     except ValueError:
-        raise ValueError(f"got {text}") from None
+        decimal = seconds.replace(",", ".", 1)
+        hint = f"; write {decimal}" if re.fullmatch(r"\s*\d+,\d+\s*", seconds) else ""
+        raise ValueError(f"got {text}{hint}") from None
     if not math.isfinite(value):
         raise ValueError(f"got {text}")
     for i, part in enumerate(reversed(larger)):
@@ -109,7 +112,7 @@ def _listed_segment(row, entry):
         times = frame_times(row)
         if np.isnan(times).any():
             raise ValueError("start and end cannot be found: neither its time stamps nor its frame rate are known")
-        shown = _shown_for(times, row["fps"])
+        shown = shown_for(times, row["fps"])
         length, slack = float(times[-1] + shown[-1]), float(shown[-1])
         if entry.may_be_cut and _is_cut(length, start, end):
             return Segment(0, num_frames, CUT)
@@ -120,14 +123,6 @@ def _listed_segment(row, entry):
     if end > length + slack and end != math.inf:
         return Segment(first, last, CLIPPED)
     return Segment(first, last, EARLY if start < -slack else WHOLE if entry.may_be_cut else None)
-
-
-def _shown_for(times, fps):
-    """How long each frame is shown: (F,) seconds. The last one is shown as long as the one before."""
-    if len(times) == 1:
-        return np.array([1 / fps if fps else 0.0])
-    shown = np.diff(times)
-    return np.append(shown, shown[-1])
 
 
 def _is_cut(length, start, end):

@@ -33,7 +33,7 @@ class Converter:
         self._graphs: dict[tuple, Any] = {}  # by pixel format, range and matrix, which may change within a file
         height, width = video.shown_size
         self._filters: list[tuple[str, str]] = []  # with the matrix left open
-        self._mirrored = any("mirrored" in (row.dtype.fields or ()) and row["mirrored"] for row in crops)
+        self._mirrored = any("top" not in (row.dtype.names or ()) and row["mirrored"] for row in crops)
         shrinks = []  # for each scaling, whether it leaves out a tenth of the stored rows or more
         for crop in crops:
             if "top" not in (crop.dtype.fields or ()):

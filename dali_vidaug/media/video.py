@@ -91,3 +91,16 @@ def frame_times(row: Mapping[str, Any]) -> np.ndarray:
     if row["pts_step"] is not None:
         return np.arange(row["num_frames"]) * (row["pts_step"] * row["time_base"])
     return np.arange(row["num_frames"]) / (row["fps"] or np.nan)
+
+
+def shown_for(times: np.ndarray, fps: float | None) -> np.ndarray:
+    """How long each frame is shown: (F,) seconds. The last one is shown as long as the one before.
+
+    Args:
+        times: (F,) seconds, of ``frame_times``.
+        fps: frames per second, or None.
+    """
+    if len(times) == 1:
+        return np.array([1 / fps if fps else 0.0])
+    shown = np.diff(times)
+    return np.append(shown, shown[-1])

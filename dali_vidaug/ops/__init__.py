@@ -12,9 +12,10 @@ An op is a frozen dataclass. It must have ``draw``, and ``run`` or ``build``:
 
 ``run(clips, rows, num_threads)``
     Change arrays: B clips (F, H, W, 3) uint8, contiguous, and their rows of the arguments, (B,), or None. Returns B
-    clips, new arrays or, where nothing changes, the same; it must not change those that it is given. On the CPU, NumPy;
-    the rows are not changed either. On a GPU, CuPy arrays, with B arrays of the rows' bytes: ``kernels.launch`` takes
-    both. At the end of a recipe it is called directly on the CPU, elsewhere as an operator of DALI's graph.
+    clips, new arrays or, where nothing changes, the same; it must not change those that it is given, nor keep them:
+    their memory is used again. On the CPU, NumPy; the rows are not changed either. On a GPU, CuPy arrays, with B arrays
+    of the rows' bytes: ``kernels.launch`` takes both. At the end of a recipe it is called directly on the CPU,
+    elsewhere as an operator of DALI's graph; ``op.run`` is looked up once for each graph.
 
 ``build(fn, clips, args)``
     Extend DALI's graph. ``fn`` is nvidia.dali.fn, ``clips`` a node (F, H, W, 3) uint8; returns such a node. ``args``
@@ -33,6 +34,10 @@ It may have:
     For ops that mix pairs of clips: for each clip the position of its partner in the batch, (B,) int, and the share of
     its own label, (B,) float in [0, 1]. This becomes ``batch.mix``. The arguments have the position of the partner, or
     -1, in a field ``partner``: a loader with ``repeats`` draws each repeat by itself, and moves these positions.
+``partner_share(args, clip, frame, boxes)``
+    For ops that mix, with boxes: which share of each box shows the partner of its clip, (N,) float in [0, 1]. ``clip``
+    and ``frame`` are (N,) int, ``boxes`` (N, 4) float, x1, y1, x2, y2 in pixels of the clip that the op makes. A recipe
+    with boxes needs this of each op that has ``mixed_with``.
 ``check(args, frames, height, width)``
     Raise a ``ValueError`` when arguments contradict each other or the sizes of the clips, which are as in ``draw``.
     Called for what is drawn, and for plans that a user has edited, before any pixel is touched.

@@ -10,7 +10,7 @@ import numpy as np
 
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_probability, is_number, make_plain
-from dali_vidaug.ops.operator import frames_of, structured
+from dali_vidaug.ops.operator import check_frame_values, frames_of, structured
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps
 from dali_vidaug.rng import Draws
 
@@ -125,13 +125,8 @@ class GaussianBlur:
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse arguments, such as those of an edited plan, that the kernel cannot apply."""
-        most = int(frames.max(initial=0))
-        num_values = args["sigma"].shape[-1] if "sigma" in (args.dtype.names or ()) else 0
-        if args.dtype != blur_args(num_values) or num_values < most:
-            raise ValueError(f"GaussianBlur: arguments must have a sigma for each of {most} frames")
+        check_frame_values("GaussianBlur", "sigma", "a sigma for each of", args, frames, blur_args)
         for i, row in enumerate(args):
-            if row["num_values"] != num_values:
-                raise ValueError(f"GaussianBlur: num_values of row {i} must be {num_values}, got {row['num_values']}")
             if not 0 <= row["radius"] <= RADIUS_MAX:
                 raise ValueError(f"GaussianBlur: radius of row {i} must be in [0, {RADIUS_MAX}], got {row['radius']}")
             good = (row["sigma"] >= 0) & (row["sigma"] <= _SIGMA_MAX)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, is_number
 from dali_vidaug.ops.names import name_of
-from dali_vidaug.ops.operator import frames_of, structured
+from dali_vidaug.ops.operator import check_frame_values, frames_of, structured
 from dali_vidaug.ops.ramp import RAMPED_MAX, draw_ramps
 from dali_vidaug.rng import Draws
 
@@ -27,6 +27,7 @@ _HIGHEST = np.array([0, *[FACTOR_MAX + 1] * 3, 0.5, 1, 255], np.float32)
 _LOWEST = np.array([0, 0, 0, 0, -0.5, 0, 0], np.float32)
 
 
+@cache
 def color_args(num_ops: int, frames: int) -> np.dtype:
     """The dtype of a row: ``num_ops`` ops, a value of each for ``frames`` frames. Zeros do not change the clip."""
     return np.dtype(
@@ -68,7 +69,8 @@ def color(clips: Sequence[Any], rows: Any, num_ops: int, num_threads: int | None
         return []
     dtype = color_args(num_ops, frames_of("color", rows, partial(color_args, num_ops), clips))
     rows = structured(rows, dtype)
-    skip = np.flatnonzero(is_neutral(rows)).tolist() if isinstance(rows, np.ndarray) else []
+    neutral = is_neutral(rows).tolist() if isinstance(rows, np.ndarray) else []
+    skip = [i for i, unchanged in enumerate(neutral) if unchanged]
     return launch(
         "color", clips, rows, dtype, entries=("color_measure", "color_mean", "color_pixels"), skip=skip,
         work_bytes=lambda frames, height, width: frames * FRAME_BYTES, num_threads=num_threads,
@@ -138,14 +140,10 @@ def run(self: Any, clips: Sequence[Any], rows: Any, num_threads: int | None = No
 def check(self: Any, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
     """Refuse arguments, such as those of an edited plan, that the kernel cannot apply."""
     name, num_ops = name_of(self), self.NUM_OPS
-    most = int(frames.max(initial=0))
-    num_values = args["value"].shape[-1] if "value" in (args.dtype.names or ()) else 0
-    if args.dtype != color_args(num_ops, num_values) or num_values < most:
-        raise ValueError(f"{name}: arguments must have {num_ops} ops with values for {most} frames")
+    what = f"{num_ops} ops with values for"
+    check_frame_values(name, "value", what, args, frames, partial(color_args, num_ops))
     for i, row in enumerate(args):
         codes = row["op"].tolist()
-        if row["num_values"] != num_values:
-            raise ValueError(f"{name}: num_values of row {i} must be {num_values}, got {row['num_values']}")
         if any(codes[num_ops:]) or max(codes) >= len(CODES) or codes.count(CODES.index("contrast")) > 1:
             raise ValueError(
                 f"{name}: op of row {i} must be {num_ops} of [0, {len(CODES)}), contrast ({CODES.index('contrast')}) "

@@ -84,7 +84,7 @@ class Module:
         return made
 
     def _check_values(self, made, place):
-        low, high = (float(value) for value in made.aminmax())
+        low, high = torch.stack(made.aminmax()).tolist()
         if not (low >= LOWEST and high <= HIGHEST):  # NaN is neither
             wrong = ~((made >= LOWEST) & (made <= HIGHEST))
             at = wrong.nonzero()[0].tolist()

@@ -10,7 +10,7 @@ import numpy as np
 
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import check_choice, check_probability, check_share, make_plain
-from dali_vidaug.ops.operator import frames_of, structured
+from dali_vidaug.ops.operator import check_frame_values, frames_of, structured
 from dali_vidaug.ops.ramp import RAMPED_MAX, RAMPS, draw_ramps, draw_strengths
 from dali_vidaug.rng import Draws
 
@@ -138,13 +138,8 @@ class MotionBlur:
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse windows, such as those of an edited plan, that the kernel does not have."""
-        most = int(frames.max(initial=0))
-        num_values = args["window"].shape[-1] if "window" in (args.dtype.names or ()) else 0
-        if args.dtype != motion_args(num_values) or num_values < most:
-            raise ValueError(f"MotionBlur: arguments must have a window for each of {most} frames")
+        check_frame_values("MotionBlur", "window", "a window for each of", args, frames, motion_args)
         for i, row in enumerate(args):
-            if row["num_values"] != num_values:
-                raise ValueError(f"MotionBlur: num_values of row {i} must be {num_values}, got {row['num_values']}")
             good = (row["window"] >= 0) & (row["window"] <= WINDOW_MAX)
             if not good.all():
                 wrong = row["window"][~good][0]
@@ -212,13 +207,8 @@ class BackgroundMix:
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse arguments, such as those of an edited plan, that the kernel cannot apply."""
-        most = int(frames.max(initial=0))
-        num_values = args["weight"].shape[-1] if "weight" in (args.dtype.names or ()) else 0
-        if args.dtype != background_args(num_values) or num_values < most:
-            raise ValueError(f"BackgroundMix: arguments must have a weight for each of {most} frames")
+        check_frame_values("BackgroundMix", "weight", "a weight for each of", args, frames, background_args)
         for i, (row, count) in enumerate(zip(args, frames, strict=True)):
-            if row["num_values"] != num_values:
-                raise ValueError(f"BackgroundMix: num_values of row {i} must be {num_values}, got {row['num_values']}")
             if not 0 <= row["frame"] < count:
                 raise ValueError(f"BackgroundMix: frame of row {i} must be in [0, {count}), got {row['frame']}")
             good = (row["weight"] >= 0) & (row["weight"] <= 1)

@@ -22,6 +22,23 @@ def read_only(array: np.ndarray) -> np.ndarray:
     return view
 
 
+def checked_clips(made: Any, given: Sequence[Any]) -> list[Any]:
+    """What the ``run`` of an op returned for some clips, as a list.
+
+    Raises:
+        TypeError: it is not as many arrays (F, H, W, 3) uint8 of the same kind.
+    """
+    found = list(made) if isinstance(made, Sequence) else [made]
+    if len(found) == len(given) and all(isinstance(clip, type(given[0])) for clip in found):
+        wrong = [clip for clip in found if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3]
+        if not wrong:
+            return found
+        what = f"{wrong[0].shape} {wrong[0].dtype}"
+    else:
+        what = f"{len(found)} {', '.join(sorted({type(clip).__name__ for clip in found}))}"
+    raise TypeError(f"it must return {len(given)} arrays (F, H, W, 3) uint8, got {what}")
+
+
 def frames_of(name: str, rows: Any, dtype_of: Callable[[int], np.dtype], clips: Sequence[Any]) -> int:
     """For how many frames the rows of a kernel have values, ``dtype_of`` that number being their dtype.
 
@@ -34,6 +51,30 @@ def frames_of(name: str, rows: Any, dtype_of: Callable[[int], np.dtype], clips: 
     if longest > frames:
         raise ValueError(f"{name}: the plan has values for {frames} frames, but a clip has {longest}")
     return frames
+
+
+def check_frame_values(
+    name: str, field: str, what: str, args: np.ndarray, frames: np.ndarray, dtype_of: Callable[[int], np.dtype]
+) -> None:
+    """Refuse arguments, such as those of an edited plan, that do not have a value for each frame.
+
+    Args:
+        name: of the op.
+        field: with the values, its last axis the frames; ``num_values`` says how many there are.
+        what: they must have, in words before the number of frames.
+        args: (B,), which must be of dtype ``dtype_of(number of values)``.
+        frames: (B,), of the clips.
+
+    Raises:
+        ValueError: they do not.
+    """
+    most = int(frames.max(initial=0))
+    num_values = args[field].shape[-1] if field in (args.dtype.names or ()) else 0
+    if args.dtype != dtype_of(num_values) or num_values < most:
+        raise ValueError(f"{name}: arguments must have {what} {most} frames")
+    if (wrong := args["num_values"] != num_values).any():
+        i = int(wrong.argmax())
+        raise ValueError(f"{name}: num_values of row {i} must be {num_values}, got {args['num_values'][i]}")
 
 
 def extend_graph(fn: Any, op: Any, clips: Any, args: Any) -> Any:
@@ -62,7 +103,7 @@ def as_operator(fn: Any, function: Callable, clips: Any, args: Any) -> Any:
             clips = [read_only(clip) for clip in clips]
             rows = None if rows is None else read_only(structured(rows, args.fields))
         try:
-            return function(clips, rows, num_threads=args.num_threads)
+            return checked_clips(function(clips, rows, num_threads=args.num_threads), clips)
         except Exception as error:
             args.fail(error)  # the graph tells it in place of DALI's text
             raise

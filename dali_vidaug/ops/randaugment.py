@@ -17,7 +17,7 @@ import numpy as np
 from dali_vidaug import geometry
 from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
-from dali_vidaug.ops.operator import frames_of
+from dali_vidaug.ops.operator import check_frame_values, frames_of
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
 from dali_vidaug.ops.suites import CODES, NAMES, RANGES, SUITES, UNITS, WITHOUT_VALUE
 from dali_vidaug.rng import Draws
@@ -215,13 +215,9 @@ class RandAugmentT:
 
     def check(self, args: np.ndarray, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Refuse arguments, such as those of an edited plan, for which the kernel would read past the end of a row."""
-        most = int(frames.max(initial=0))
-        num_values = args["value"].shape[-1] if "value" in (args.dtype.names or ()) else 0
-        if args.dtype != args_dtype(self.num_ops, num_values) or num_values < most:
-            raise ValueError(f"RandAugmentT: arguments must have {self.num_ops} ops with values for {most} frames")
+        what = f"{self.num_ops} ops with values for"
+        check_frame_values("RandAugmentT", "value", what, args, frames, partial(args_dtype, self.num_ops))
         for i, row in enumerate(args):
-            if row["num_values"] != num_values:
-                raise ValueError(f"RandAugmentT: num_values of row {i} must be {num_values}, got {row['num_values']}")
             if row["op"][self.num_ops :].any() or row["op"].max() >= len(CODES):
                 codes = row["op"].tolist()
                 raise ValueError(

@@ -12,9 +12,9 @@ from dali_vidaug.ops.check import check_probability, make_plain
 from dali_vidaug.ops.color_jitter import ColorJitter
 from dali_vidaug.ops.names import is_on_pixels, is_on_time, name_of
 from dali_vidaug.ops.operator import extend_graph
+from dali_vidaug.ops.sizes import SIZE_FIELDS
 from dali_vidaug.rng import Draws
 
-_SIZE_FIELDS = ("out_frames", "out_height", "out_width")
 _FLAG = np.dtype("i4")
 _SIZES = "it changes the size of clips, and those of a batch must be equal"
 
@@ -61,7 +61,7 @@ class RandomApply:
         drawn = self.op.draw(draws.named(f"{draws.prefix}.{name_of(self.op)}"), frames, height, width)
         kind = np.dtype([]) if drawn is None else drawn.dtype
         names = kind.names or ()
-        if any(name in names for name in _SIZE_FIELDS):
+        if any(name in names for name in SIZE_FIELDS):
             raise ValueError(f"RandomApply: op must be one that some clips can do without, got {self.op!r}: {_SIZES}")
         flag = "applied"
         while flag in names:  # of a RandomApply in this one
@@ -87,6 +87,11 @@ class RandomApply:
         part = _Part(fn, args)
         changed, others = fn._conditional.split(clips, predicate=part.predicate)
         return fn._conditional.merge(extend_graph(fn, self.op, changed, part), others, predicate=part.predicate)
+
+    @property
+    def fingerprint(self) -> Any:
+        """The method of the op, if it has it."""
+        return self.op.fingerprint
 
     @property
     def run(self) -> Any:

@@ -70,6 +70,11 @@ def kind_of(module: object) -> str:
     return getattr(module, "__qualname__", type(module).__qualname__)
 
 
+def _extra_states(module):
+    """What parts of a network keep besides tensors (``get_extra_state``), by name."""
+    return [(key, value) for key, value in module.state_dict().items() if key.endswith("_extra_state")]
+
+
 def fingerprint_of(op: str, name: str) -> str:
     """A text that another network, or other weights, would not have.
 
@@ -83,10 +88,13 @@ def fingerprint_of(op: str, name: str) -> str:
         return kind_of(module)
     digest, torch = hashlib.blake2b(digest_size=8), sys.modules["torch"]
     try:
-        for key, value in module.state_dict().items():
+        # also what a state of the network leaves out
+        for key, value in [*module.named_parameters(), *module.named_buffers(), *_extra_states(module)]:
             digest.update(f"{key} {getattr(value, 'dtype', '')} {tuple(getattr(value, 'shape', ()))}".encode())
             if isinstance(value, torch.Tensor):
                 digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+            else:
+                digest.update(repr(value).encode())
     except RuntimeError as error:  # as of layers that get their weights in the first call
         raise ValueError(f"{op}: the weights of module {name!r} ({kind_of(module)}) cannot be read: {error}") from error
     return f"{kind_of(module)} {digest.hexdigest()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from dali_vidaug.errors import naming
 from dali_vidaug.ops.crop import check_crops
 
-_SIDES = {"out_frames": 0, "out_height": 1, "out_width": 2}
+SIZE_FIELDS = ("out_frames", "out_height", "out_width")  # of arguments: the sizes of the clips after the op
 _SIDE_MAX = 2**15
 
 
@@ -39,9 +40,9 @@ def sizes_after(name: str, op: Any, args: Any, sizes: np.ndarray) -> np.ndarray:
     if getattr(op, "in_decoder", False):
         check_crops(name, args, sizes)
     if hasattr(op, "check"):
-        with naming(name, op, "check", sizes_text(sizes)):
+        with naming(name, op, "check", partial(sizes_text, sizes)):
             op.check(args, *sizes.T)
-    fields = [field for field in _SIDES if field in args.dtype.names]
+    fields = [field for field in SIZE_FIELDS if field in args.dtype.names]
     if ("out_height" in fields) != ("out_width" in fields):
         raise TypeError(f"{name}: arguments have out_height and out_width both, or neither; got {args.dtype.names}")
     after = sizes.copy()
@@ -51,7 +52,7 @@ def sizes_after(name: str, op: Any, args: Any, sizes: np.ndarray) -> np.ndarray:
             raise TypeError(f"{name}: {field} must be one integer for each clip, got {args.dtype[field]}")
         if not (sides.min(initial=1) >= 1 and sides.max(initial=1) <= _SIDE_MAX):
             raise ValueError(f"{name}: {field} must be in [1, {_SIDE_MAX}], got {sides.min()} to {sides.max()}")
-        after[:, _SIDES[field]] = sides
+        after[:, SIZE_FIELDS.index(field)] = sides
     return after
 
 

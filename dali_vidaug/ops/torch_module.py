@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from dali_vidaug.ops.check import are_numbers, check_choice, check_probability, make_plain
 from dali_vidaug.ops.mix import partners
-from dali_vidaug.ops.operator import as_operator
 from dali_vidaug.ops.ramp import RAMPS, draw_strengths
 from dali_vidaug.ops.registry import check_module_name, fingerprint_of
 from dali_vidaug.rng import Draws
@@ -112,17 +109,10 @@ class TorchModule:
         fields += [("value", "f4", (len(self.arguments), frames))] * bool(self.arguments)
         return np.dtype(fields)
 
-    def build(self, fn: Any, clips: Any, args: Any) -> Any:
-        """The module as an operator of DALI's graph, which keeps it on the device of the clips."""
-        from dali_vidaug.ops.module_call import Module, run_module
-
-        return as_operator(fn, partial(run_module, self, Module("TorchModule", self.name)), clips, args)
-
-    def run(self, clips: Sequence[Any], rows: Any, num_threads: int | None = None) -> list[Any]:
-        """The module on arrays: B arrays (F, H, W, 3) uint8."""
-        from dali_vidaug.ops.module_call import Module, run_module
-
-        return run_module(self, Module("TorchModule", self.name), clips, rows, num_threads or 1)
+    @property
+    def run(self) -> Any:
+        """The module on arrays. Whoever keeps this keeps the module that is registered at the first call."""
+        return _Call(self)
 
     def fingerprint(self) -> str:
         """The module and its weights, as text; a ``ValueError`` where the module is not registered."""
@@ -178,6 +168,19 @@ class TorchModule:
     def applied(self, args: np.ndarray) -> np.ndarray:
         """(B,) bool: the module gets the clip."""
         return args["applied"] != 0
+
+
+class _Call:
+    """``run`` of an op: looks its module up once, when it is first called. Plans are drawn without torch."""
+
+    def __init__(self, op):
+        self._op, self._module = op, None
+
+    def __call__(self, clips, rows, num_threads=None):
+        from dali_vidaug.ops.module_call import Module, run_module
+
+        self._module = self._module or Module("TorchModule", self._op.name)
+        return run_module(self._op, self._module, clips, rows, num_threads or 1)
 
 
 def _check_arguments(arguments, ramp):

@@ -173,10 +173,10 @@ class PhaseBased(nn.Module):
         super().__init__()
         self.directions, self.border = directions, border
 
-    def filters(self, height, width):
+    def filters(self, height, width, device):
         """By frequency: of each level, from coarse to fine, (directions, H, W); and the share of the rest."""
         levels = max(int(math.log2(min(height, width))) - 2, 1)
-        y, x = torch.meshgrid(2 * torch.fft.fftfreq(height), 2 * torch.fft.fftfreq(width), indexing="ij")
+        y, x = torch.meshgrid(*(2 * torch.fft.fftfreq(n, device=device) for n in (height, width)), indexing="ij")
         radius, angle = torch.hypot(x, y), torch.atan2(y, x)
         octave = torch.log2(radius.clamp(1e-9, 1.0))  # 0 at the highest frequency
         n = self.directions
@@ -192,7 +192,7 @@ class PhaseBased(nn.Module):
         """(T, 3, H, W), of one pair of frames."""
         height, width = first.shape[-2:]
         pair = F.pad(torch.cat([first, last]), (self.border,) * 4, "replicate")
-        bands, rest = self.filters(*pair.shape[-2:])
+        bands, rest = self.filters(*pair.shape[-2:], pair.device)
         spectrum = torch.fft.fft2(pair)
         blended = [(1 - t) * spectrum[0] + t * spectrum[1] for t in times.tolist()]
         made, change = [part * rest for part in blended], None
