@@ -16,7 +16,7 @@ INSTALLED := $(VENV)/installed-$(EXTRA)
 
 help:
 	@echo "make demo       make a small data set, stream it, draw demo.png (without a GPU: EXTRA=cpu)"
-	@echo "make test       linters, types and the tests (under six minutes)"
+	@echo "make test       linters, types and the tests but the long ones (about ten minutes on two cores)"
 	@echo "make test-slow  the long tests"
 	@echo "make bench      the loader compared with decoding alone (VIDEOS=folder of class folders)"
 	@echo "make setup      only install into .venv; EXTRA=cuda13 (default), cuda12 or cpu"
