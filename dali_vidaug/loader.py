@@ -215,7 +215,7 @@ class VideoLoader:
 
         The state is the same for all shards. It contains a fingerprint of the manifest's paths, labels and ranges.
         """
-        epoch, batch = self._position.next
+        epoch, batch = self._position.reached(self.schedule)
         return {"epoch": epoch, "batch": batch, "offset": self.schedule.given_before(epoch), **self._identity()}
 
     def _change_schedule(self, schedule):

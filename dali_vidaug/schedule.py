@@ -146,6 +146,11 @@ class Schedule:
         """Batches of an epoch: ``num_batches``, or fewer, perhaps none, of the one that was ``cut``."""
         return self._count(self.num_samples - self.given_before(epoch))
 
+    def steps_in(self, epoch: int) -> int:
+        """Steps of an epoch, in which this shard may have no part: ``batches_in`` of the shard with the most."""
+        full, rest = divmod(self.num_samples - self.given_before(epoch), self.step)
+        return full + (rest > 0 and not self.drop_last)
+
     def given_before(self, epoch: int) -> int:
         """How many samples of an epoch were given before its first batch."""
         return self.cut[1] if epoch == self.cut[0] else 0

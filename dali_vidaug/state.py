@@ -96,6 +96,13 @@ class Position:
         self._resumed, self.next = None, (self.next[0] + 1, 0)
         return False
 
+    def reached(self, schedule: Schedule) -> tuple[int, int]:
+        """The step that comes next for all shards, which may be one of the epoch in which this one has no part."""
+        epoch = self._start[0]
+        done = schedule.batches_in(epoch)
+        inside = self._taken and not self._finished and self.next == (epoch + 1, 0)
+        return (epoch, done) if inside and done < schedule.steps_in(epoch) else self.next
+
     def take(self, following: tuple[int, int]) -> None:
         """The next batch was given to the loop; ``following`` comes after it."""
         self._taken += 1

@@ -15,7 +15,7 @@ import stand_in_driver
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug import geometry
+from dali_vidaug import geometry, kernels
 from dali_vidaug.commands.checks import numbered as numbered_videos
 from dali_vidaug.commands.checks.numbered import read_number as read_number
 from dali_vidaug.data.manifest import Manifest
@@ -424,6 +424,15 @@ def numbered(tmp_path_factory):
     for i in range(12):
         write_numbered(folder / ("even", "odd")[i % 2] / f"{i:02d}.mp4", 40 + 2 * i)
     return folder
+
+
+@pytest.fixture
+def libraries():
+    """The kernels for any CPU, and those for CPUs with AVX2."""
+    found = [kernels._load("baseline")]
+    if not found[0].has_avx2():
+        pytest.skip("no AVX2")
+    return [*found, kernels._load("avx2")]
 
 
 @pytest.fixture(scope="session")

@@ -54,11 +54,7 @@ def test_all_pairs_of_values_and_many_weights(device):
 
 
 @pytest.mark.parametrize("erased", [False, True])
-def test_noise_and_weights_do_not_depend_on_the_cpu(erased, monkeypatch):
-    libraries = [kernels._load("baseline")]
-    if not libraries[0].has_avx2():
-        pytest.skip("no AVX2")
-    libraries.append(kernels._load("avx2"))
+def test_noise_and_weights_do_not_depend_on_the_cpu(libraries, erased, monkeypatch):
     clips, rows = extreme_clips((4, 37, 43), 40), blend_rows((4, 37, 43), 40, 3, erased)
     results = []
     for library in libraries:

@@ -118,11 +118,7 @@ def test_impossible_windows_write_nothing_else(device):
         assert_pixels(out, run([clip], blur_rows([given], [15.0], 2), device)[0])
 
 
-def test_both_libraries_and_any_threads_give_the_same(monkeypatch):
-    libraries = [kernels._load("baseline")]
-    if not libraries[0].has_avx2():
-        pytest.skip("no AVX2")
-    libraries.append(kernels._load("avx2"))
+def test_both_libraries_and_any_threads_give_the_same(libraries, monkeypatch):
     rng = np.random.default_rng(3)
     clips = [patterned_clip((4, 19, 43), i) for i in range(20)]
     before = [clip.copy() for clip in clips]

@@ -179,11 +179,7 @@ def test_rows_that_change_nothing(functional):
     assert (outputs[1][:2] == clip[:2]).all()
 
 
-def test_both_libraries_and_any_threads_give_the_same(monkeypatch):
-    libraries = [kernels._load("baseline")]
-    if not libraries[0].has_avx2():
-        pytest.skip("no AVX2")
-    libraries.append(kernels._load("avx2"))
+def test_both_libraries_and_any_threads_give_the_same(libraries, monkeypatch):
     rng = np.random.default_rng(3)
     clips = [patterned_clip((4, 19, 43), i) for i in range(40)]
     rows = color_rows([random_pairs(rng, rng.permutation([*NAMES, "noise"])[:4]) for _ in clips], 4, per_clip=True)

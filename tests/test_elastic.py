@@ -144,13 +144,19 @@ def test_a_loop_over_what_is_left_may_be_empty(numbered_manifest):
 
 
 def test_a_rank_without_a_part_goes_through_the_same_epochs(numbered_manifest):
-    """Of 11 samples one is left for two ranks, and even=False: it comes once, to one of them."""
+    """Of 11 samples one is left for two ranks, and even=False: it comes once, whichever rank's state is loaded."""
     part, options = numbered_manifest.select(range(11)), {"drop_last": False, "even": False}
-    first = loaders(part, 2, 10, **options)
-    together(first, 1)
-    seen = {}
-    for loader in loaders(part, 2, 10, **options):
-        loader.load_state_dict(first[-1].state_dict())  # the last rank has a part in every step
+    first, loops, seen = loaders(part, 2, 10, **options), [], {}
+    for rank in first:  # in the middle of their loops
+        loops.append(iter(rank))
+        assert len(next(loops[-1])) == 5
+    states = [rank.state_dict() for rank in first]
+    assert states[0] == states[1] and (states[0]["epoch"], states[0]["batch"]) == (0, 1)
+    for rank, loop in zip(first, loops, strict=True):
+        assert len(list(loop)) == (rank is first[1])
+        assert (rank.state_dict()["epoch"], rank.state_dict()["batch"]) == (1, 0)
+    for rank, loader in enumerate(loaders(part, 2, 10, **options)):
+        loader.load_state_dict(states[rank])
         for epoch in range(loader.epoch, 2):
             loader.set_epoch(epoch)
             seen.setdefault(epoch, []).append([batch.samples.tolist() for batch in loader])

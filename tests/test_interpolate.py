@@ -72,11 +72,7 @@ def test_all_pairs_of_values_and_many_weights(device):
         assert np.abs(out[0] - exact).max() <= 0.51
 
 
-def test_both_builds_for_the_cpu_give_the_same(monkeypatch):
-    libraries = [kernels._load("baseline")]
-    if not libraries[0].has_avx2():
-        pytest.skip("no AVX2")
-    libraries.append(kernels._load("avx2"))
+def test_both_builds_for_the_cpu_give_the_same(libraries, monkeypatch):
     clips, frames = extreme_clips((9, 37, 43), 6), positions_in(9, 6, 12)
     taken, results = [clip[decoded_frames(p)] for clip, p in zip(clips, frames, strict=True)], []
     for library in libraries:

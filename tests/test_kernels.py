@@ -170,11 +170,7 @@ def test_threads_do_not_matter(monkeypatch):
     assert asked == [4]  # one thread needs no pool
 
 
-def test_both_libraries_give_the_same(monkeypatch):
-    libraries = [kernels._load("baseline")]
-    if not libraries[0].has_avx2():
-        pytest.skip("no AVX2")
-    libraries.append(kernels._load("avx2"))
+def test_both_libraries_give_the_same(libraries, monkeypatch):
     clips = [patterned_clip((4, 37, 43), i) for i in range(64)]
     rows = randaugment_rows(random_chains(64, 2, 2), 4, bilinear=True)
     results = []

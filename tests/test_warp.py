@@ -95,11 +95,7 @@ def test_the_gpu_gives_the_bytes_of_the_cpu(device):
                 assert_pixels(run([clip], rows, device)[0], run([clip], rows)[0])
 
 
-def test_both_libraries_and_any_threads_give_the_same(monkeypatch):
-    libraries = [kernels._load("baseline")]
-    if not libraries[0].has_avx2():
-        pytest.skip("no AVX2")
-    libraries.append(kernels._load("avx2"))
+def test_both_libraries_and_any_threads_give_the_same(libraries, monkeypatch):
     shapes = [(2, 37, 43), (2, 70, 150)] * 20
     clips, results = [patterned_clip(shape, i) for i, shape in enumerate(shapes)], []
     every = [
@@ -116,12 +112,8 @@ def test_both_libraries_and_any_threads_give_the_same(monkeypatch):
             assert_pixels(a, b)
 
 
-def test_pixels_in_groups_are_those_one_by_one(monkeypatch):
+def test_pixels_in_groups_are_those_one_by_one(libraries, monkeypatch):
     """Frames of all widths around those of groups of pixels, and each way to treat the edge, in both libraries."""
-    libraries = [kernels._load("baseline")]
-    if not libraries[0].has_avx2():
-        pytest.skip("no AVX2")
-    libraries.append(kernels._load("avx2"))
     rng = np.random.default_rng(0)
     for i, width in enumerate([*range(1, 35), 63, 64, 65, 71, 72, 73, 127, 129, 200]):
         shape = (3, int(rng.integers(1, 30)), width)
