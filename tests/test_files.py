@@ -151,7 +151,7 @@ def test_labels_are_for_lists_of_paths(videos):
 def test_a_list_of_paths_is_scanned_again(videos, tmp_path, monkeypatch):
     output = tmp_path / "m.parquet"
     first = scan(videos, output=output, labels=range(6))
-    monkeypatch.setattr("dali_vidaug.data.scan.measure", lambda *a: pytest.fail("measured again"))
+    monkeypatch.setattr("dali_vidaug.data.measuring.measure", lambda *a: pytest.fail("measured again"))
     again = scan(videos, output=output, labels=range(6))
     assert again.table.equals(first.table) and Manifest.read(output).table.equals(first.table)
 

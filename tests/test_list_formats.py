@@ -562,7 +562,7 @@ def test_a_scan_of_segments_measures_each_video_once(numbered, tmp_path, monkeyp
     )
     write(tmp_path, {"epic.csv": text})
     measured = []
-    scan = importlib.import_module("dali_vidaug.data.scan")
+    scan = importlib.import_module("dali_vidaug.data.measuring")
     real = scan.measure
     monkeypatch.setattr(scan, "measure", lambda path, *options: (measured.append(path.name), real(path, *options))[1])
     manifest = dv.scan(tmp_path / "epic.csv", root=numbered, progress=False)

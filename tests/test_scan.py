@@ -10,7 +10,7 @@ import pytest
 from conftest import HEIGHT, WIDTH, numbered_frame, write_broken_files, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug.data import scan as scan_module
+from dali_vidaug.data import measuring
 from dali_vidaug.media.measure import measure
 
 
@@ -87,8 +87,8 @@ def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch)
     shutil.copytree(numbered, tmp_path / "v")
     first = scan(tmp_path / "v", output=tmp_path / "m.parquet")
     measured = []
-    real = scan_module.measure
-    monkeypatch.setattr(scan_module, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
+    real = measuring.measure
+    monkeypatch.setattr(measuring, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
     assert scan(tmp_path / "v", output=tmp_path / "m.parquet").table.equals(first.table) and not measured
     write_numbered(tmp_path / "v" / "even" / "02.mp4", 31)  # changed
     write_numbered(tmp_path / "v" / "even" / "new.mp4", 33)
@@ -100,7 +100,7 @@ def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch)
 
 
 def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
-    real, measured = scan_module.measure, []
+    real, measured = measuring.measure, []
 
     def stops(path, *how):
         measured.append(path.name)
@@ -108,7 +108,7 @@ def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(path, *how)
 
-    monkeypatch.setattr(scan_module, "measure", stops)
+    monkeypatch.setattr(measuring, "measure", stops)
     with pytest.raises(KeyboardInterrupt):
         scan(numbered, output=tmp_path / "m.parquet", num_threads=1)
     assert not (tmp_path / "m.parquet").exists()
@@ -117,7 +117,7 @@ def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
     with (tmp_path / "m.parquet.partial").open("a") as file:
         file.write('["even/08.mp4", {"num_fr')  # killed while writing
     measured.clear()
-    monkeypatch.setattr(scan_module, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
+    monkeypatch.setattr(measuring, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
     manifest = scan(numbered, output=tmp_path / "m.parquet")
     assert len(manifest) == 12 and len(measured) == 12 - len(done)
     assert not (tmp_path / "m.parquet.partial").exists()

@@ -2,40 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-from tqdm import tqdm
-
+from dali_vidaug.data.assemble import assemble
 from dali_vidaug.data.box_rows import GivenBoxes, add_boxes, given_boxes
 from dali_vidaug.data.classes import read_given_classes
-from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, plural
+from dali_vidaug.data.entry import Classes, Listing
 from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
-from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.known import Known
-from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated, index_labels, tell_unlabelled
+from dali_vidaug.data.labels import Labels, index_labels, tell_unlabelled
 from dali_vidaug.data.list_formats import list_videos
 from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.names import find_root, store_name
-from dali_vidaug.data.schema import SCHEMA, Broken, check_file_name, is_manifest
-from dali_vidaug.data.segments import WHOLE, find_segment
+from dali_vidaug.data.measuring import measure_files
+from dali_vidaug.data.schema import check_file_name, is_manifest
 from dali_vidaug.device.cores import own_cores
-from dali_vidaug.errors import printable
-from dali_vidaug.media.first_bytes import what_it_is
-from dali_vidaug.media.measure import measure
 
 _Path = str | os.PathLike[str]
-
-log = logging.getLogger("dali_vidaug")
 
 
 def scan(
@@ -104,10 +91,10 @@ def _scan(
     """Measure what is listed; ``options`` of ``measure``, the rest of ``scan``."""
     known = Known(output, listing.root, *options)
     try:
-        rows = _measure(listing, known, options, num_threads or own_cores(), progress)
+        rows = measure_files(listing, known, options, num_threads or own_cores(), progress)
     finally:
         known.close()
-    manifest = add_boxes(_assemble(listing, labels, rows, output), boxes, output)
+    manifest = add_boxes(assemble(listing, labels, rows, output), boxes, output)
     if output is not None:
         manifest.write(output)
         known.forget()
@@ -175,116 +162,3 @@ def _check_output(output):
     check_file_name(output, "scan: output")
     if not output.resolve().parent.is_dir():
         raise ValueError(f"scan: there is no folder {output.resolve().parent} for the output")
-
-
-def _measure(
-    listing: Listing, known: Known, options: tuple[Any, ...], num_threads: int, progress: bool
-) -> dict[str, Any]:
-    """What is measured of each file, by path; ``options`` of ``measure``."""
-    names = sorted({entry.path for entry in listing.entries if entry.error is None})
-    with ThreadPoolExecutor(num_threads, "scan") as pool:
-        rows = dict(zip(names, pool.map(known.get, names), strict=True))
-        missing = [name for name in names if rows[name] is None]
-        jobs = {pool.submit(measure, listing.root / name, *options): name for name in missing}
-        done = as_completed(jobs)
-        often = 0.1 if sys.stderr.isatty() else 60.0  # a log wants a line a minute
-        shown = tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs, mininterval=often)
-        try:
-            for job in shown:
-                rows[jobs[job]] = job.result()
-                known.add(jobs[job], job.result())
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return rows
-
-
-def _assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: _Path | None) -> Manifest:
-    """The manifest of a list whose files are measured: ``rows`` by path."""
-    root, entries = listing.root, listing.entries
-    good, positions, broken = [], [], []
-    said: dict[str, list[str]] = defaultdict(list)
-    for i, (entry, indices) in enumerate(zip(entries, labels.indices, strict=True)):
-        row = rows.get(entry.path, {})
-        error = entry.error or _reason(root / entry.path, row)
-        if error is None:
-            try:
-                first, last, remark = find_segment(row, entry)
-            except ValueError as problem:
-                error = str(problem)
-        if error is not None:
-            broken.append(Broken(str(root / entry.path), error))
-            continue
-        if remark:
-            said[remark].append(entry.place)
-        label, several = (-1, list(indices)) if listing.several else (indices[0] if indices else -1, None)
-        part = {"label": label, "labels": several, "first_frame": first, "last_frame": last}
-        good.append({**row, "path": store_name(entry.path), **part})
-        positions.append(i)
-    missing = [*_missing(listing, {entry.path for entry in entries if "error" in rows.get(entry.path, ())})]
-    if not good:
-        missing += [text for text in listing.warnings if text.startswith("rows whose video is")]
-        raise ValueError(
-            f"scan: none of {plural(len(entries), 'video')} can be used; the first: {printable(broken[0].path)}: "
-            f"{broken[0].reason}{''.join(f'; {printable(text)}' for text in missing)}"
-        )
-    table = pa.Table.from_pylist(good, SCHEMA)
-    own = listing.own.take(pa.array(positions, pa.int64()))
-    numbers, packets = _gather_indices(good)
-    at = table.column_names.index("packet_index")
-    table = table.set_column(at, "packet_index", pa.array(numbers, pa.int32()))
-    for name in own.column_names:
-        table = table.append_column(own.schema.field(name), own[name])
-    sayings = {remark: f"{remark}: {len(places)} ({name_some(places)})" for remark, places in said.items()}
-    expected = [sayings.pop(WHOLE)] if WHOLE in sayings else []
-    odd = [f"{entries[i].path}: {row['notes']}" for i, row in zip(positions, good, strict=True) if row["notes"]]
-    expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
-    without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
-    expected += [without] if without else []
-    repeated = [*find_repeated(root, good, [entries[i] for i in positions])]
-    repeated += _late(good, [entries[i] for i in positions])
-    others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
-    said_once = dict.fromkeys((*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others))
-    warnings = [*map(printable, said_once)]
-    for text in warnings:
-        log.warning("scan: %s", text)
-    remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
-    return Manifest(table, labels.classes, root, broken, remarks, packets)
-
-
-def _late(rows: list[dict[str, Any]], entries: list[Entry]) -> Iterator[str]:
-    """A sentence on entries that are about a time after the end of their video."""
-    timed = [(row, entry) for row, entry in zip(rows, entries, strict=True) if entry.at is not None]
-    late = [entry.place for row, entry in timed if row["duration_seconds"] and entry.at > row["duration_seconds"]]
-    if late:
-        yield (
-            f"times that are after the end of their video: {len(late)} of {len(timed)} ({name_some(late)}); "
-            "KeyframeClip(offset=900) is for videos that were cut from minute 15 on"
-        )
-
-
-def _gather_indices(rows):
-    """For each row the number of its file's packet index or None; and the packet indices, each once."""
-    indices = {row["path"]: row["index"] for row in rows if row["index"] is not None}
-    number_of = {path: number for number, path in enumerate(indices)}
-    return [number_of.get(row["path"]) for row in rows], IndexTable.of(list(indices.values()))
-
-
-def _missing(listing: Listing, names: set[str]) -> Iterator[str]:
-    """A sentence on files of a list that do not exist: where they were looked for, and where the first one is."""
-    root, missing = listing.root, sorted(name for name in names if not (listing.root / name).exists())
-    if not missing or listing.from_folders:
-        return
-    first = missing[0]
-    found = find_root(root, first)
-    hint = f"; {first} is in {found}: root={str(found)!r}" if found else ""
-    yield f"files that do not exist in the root {root}: {len(missing)} ({name_some(missing)}){hint}"
-
-
-def _reason(path: Path, row: dict[str, Any]) -> str | None:
-    """Why a file cannot be used, with what its first bytes say; None if it can."""
-    error = row.get("error")
-    if error is None:
-        return None
-    what = what_it_is(path)
-    return error if what is None or what in error else f"{error} (the file is {what})"
