@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import weakref
 from collections.abc import Iterator, Mapping
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from dali_vidaug.batch import Batch, as_tensor, make_batch, no_clips
 from dali_vidaug.boxes import BoxRules
+from dali_vidaug.course import Course
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.fingerprint import fingerprint
-from dali_vidaug.make import Maker
 from dali_vidaug.plan import Plan
-from dali_vidaug.producer import Background, Produced, Producer
-from dali_vidaug.ranks import check_shard, find_shard
+from dali_vidaug.producer import Background
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report, RunningReport
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
-from dali_vidaug.state import Position, go_on, identity
 from dali_vidaug.suitability import check_recipe, choose_file_check, warn_of_short_videos
-from dali_vidaug.threads import name_pool_errors
 
 log = logging.getLogger("dali_vidaug")
 
@@ -94,8 +90,6 @@ class VideoLoader:
         manifest = open_manifest(manifest, "VideoLoader")
         if not len(manifest):
             raise ValueError("VideoLoader: the manifest has no videos")
-        if even not in (None, True, False):
-            raise ValueError(f"VideoLoader: even must be True, False or None, got {even!r}")
         options: dict[str, Any] = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files),
@@ -103,20 +97,16 @@ class VideoLoader:
         )  # fmt: skip
         order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
         order |= dict(repeats=repeats, mix_group=mix_group)
-        self.manifest, self.recipe = manifest, recipe
-        self._arguments = {**options, **order, "num_shards": num_shards, "shard_index": shard_index, "even": even}
-        self._schedule: Schedule | None = None
-        self._shard: Any = None  # once it is found
-        self._order = Schedule(len(manifest), **order, num_clips=recipe.num_clips)  # of a single shard
-        self._given = num_shards is not None or shard_index is not None  # else it finds its own shard
-        if self._given:
-            self._find_schedule()
-        self._shape, self._shared = check_recipe(manifest, recipe, self._order)
+        shard = dict[str, Any](num_shards=num_shards, shard_index=shard_index, even=even)
+        self.manifest, self.recipe, self._arguments = manifest, recipe, {**options, **order, **shard}
+        self._course = Course(Schedule(len(manifest), **order, num_clips=recipe.num_clips), **shard)
+        self._shape, self._shared = check_recipe(manifest, recipe, self._course.order)
         self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
         self._made_settings = self.settings
         warn_of_short_videos(manifest, recipe, seed)
         self._fingerprint: dict[str, str] | None = None
-        self._report, self._background, self._position = RunningReport(), Background(), Position()
+        self._report = RunningReport()
+        self._background = Background(self._report)
         weakref.finalize(self, self._background.close)
 
     @property
@@ -127,19 +117,12 @@ class VideoLoader:
     @property
     def schedule(self) -> Schedule:
         """Which samples make up which batch; finds the shard, if it was not given or found before."""
-        return self._schedule or self._find_schedule()
-
-    def _find_schedule(self) -> Schedule:
-        self._shard = find_shard(self._arguments["num_shards"], self._arguments["shard_index"])
-        number, mine, _ = self._shard
-        even = number > 1 if self._arguments["even"] is None else self._arguments["even"]
-        self._schedule = replace(self._order, num_shards=number, shard_index=mine, even=even)
-        return self._schedule
+        return self._course.schedule
 
     @property
     def epoch(self) -> int:
         """The epoch of the next batch; after a loop over all of an epoch, the one after it."""
-        return self._position.next[0]
+        return self._course.epoch
 
     def __len__(self) -> int:
         """Batches per epoch of this shard, all of them, also after resuming; finds the shard (see ``num_shards``)."""
@@ -153,43 +136,30 @@ class VideoLoader:
         )
 
     def __iter__(self) -> Iterator[Batch]:
-        num_batches = len(self)
-        check_shard(self._shard)
-        loop = self._position.begin(num_batches)
-        epoch, missing = self._position.next[0], 0
-        more = self._position.enter(self.schedule.batches_in(epoch))
+        course, position = self._course, self._course.position
+        loop = course.begin()
+        epoch, missing = course.epoch, 0
+        more = course.enter()
         while more:
             batch = self._next()
-            more = self._position.next[0] == epoch
+            more = course.epoch == epoch
             missing += len(batch.skipped)
             with self._report.timed("loop"):
                 yield batch
-            if more and self._position.loop != loop:
+            if more and position.loop != loop:
                 raise RuntimeError(
                     f"VideoLoader: this loop over epoch {epoch} was overtaken, by another loop, set_epoch or "
                     "load_state_dict. A loader has one loop at a time; copy.deepcopy(loader) makes another loader"
                 )
-        if self._position.loop == loop:
-            self._position.finish()
+        if position.loop == loop:
+            position.finish()
         if missing:
             log.warning("epoch %d: %d clips were left out; report().bad names their videos", epoch, missing)
 
     def _next(self):
-        self._report.start(self.settings.workers or self.settings.num_threads)
-        producer = self._background.producer
-        if producer is None or producer.next_position != self._position.next:
-            self._background.stop_producer()
-            size = self.schedule.batch_size * self.schedule.clips_per_sample
-            pool = self._background.open_pool(self.settings)
-            maker = Maker(self.manifest, self.recipe, self.settings, size, self._report, pool)
-            producer = Producer(maker, self.schedule, self.settings, *self._position.next)
-            self._background.producer = producer
-        try:
-            made = producer.next()
-        except BaseException:
-            self.close()
-            raise
-        self._position.take(producer.next_position)
+        order = self.schedule, self._course.position.next
+        made = self._background.next(self.manifest, self.recipe, self.settings, *order)
+        self._course.position.take(self.schedule.following(made.epoch, made.batch_index))
         return self._batch(made)
 
     def _batch(self, made):
@@ -207,24 +177,18 @@ class VideoLoader:
         Raises:
             ValueError: epoch is not a whole number in [0, 2**24).
         """
-        if self._position.set_epoch(epoch) and self._schedule and self._schedule.cut[1]:
-            self._change_schedule(replace(self._schedule, cut=(0, 0)))
+        self._course.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is: what ``load_state_dict`` needs to continue with the next batch, exactly.
 
         The state is the same for all shards. It contains a fingerprint of the manifest's paths, labels and ranges.
         """
-        epoch, batch = self._position.reached(self.schedule)
-        return {"epoch": epoch, "batch": batch, "offset": self.schedule.given_before(epoch), **self._identity()}
+        return self._course.state(self.recipe, self._find_fingerprint())
 
-    def _change_schedule(self, schedule):
-        self._background.stop_producer()
-        self._schedule, self._order = schedule, replace(self._order, mix_group=schedule.mix_group)
-
-    def _identity(self):
+    def _find_fingerprint(self):
         self._fingerprint = self._fingerprint or fingerprint(self.manifest)
-        return identity(self.schedule, self.recipe, self._fingerprint)
+        return self._fingerprint
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue where ``state`` was taken: the next loop gives the rest of its epoch.
@@ -235,10 +199,7 @@ class VideoLoader:
         Raises:
             ValueError: the state is of a loader with other options or another manifest, which would give other batches.
         """
-        given = self._arguments["mix_group"], self._shared
-        schedule, epoch, index = go_on(state, self._identity(), self.schedule, *given)
-        self._change_schedule(schedule)
-        self._position.resume(epoch, index, index > 0 or schedule.given_before(epoch) > 0)
+        self._course.go_on(state, self.recipe, self._find_fingerprint(), self._shared)
 
     def report(self) -> Report:
         """What was done so far: counts, time by stage, and every clip that was replaced."""
@@ -255,18 +216,7 @@ class VideoLoader:
             RuntimeError: a decoding process died, or the loader was closed meanwhile.
             TypeError, ValueError: the plan does not suit the manifest, or contradicts itself.
         """
-        self._report.start(self.settings.workers or self.settings.num_threads)
-        settings = replace(self.settings, on_error="raise")
-        pool = self._background.open_pool(self.settings)
-        maker = Maker(self.manifest, plan.recipe, settings, len(plan), self._report, pool)
-        try:
-            with name_pool_errors():
-                plan, clips = maker.finish(maker.start(plan), settings.stream())
-        except RuntimeError as error:
-            if isinstance(error.__cause__, BrokenProcessPool):
-                self.close()  # the next batch starts new processes
-            raise
-        return self._batch(Produced(plan.epoch, -1, plan, clips, boxes=maker.boxes(plan)))
+        return self._batch(self._background.make(self.manifest, self.settings, plan))
 
     def close(self) -> None:
         """Stop the background threads. The loader can be used again: it continues where it is."""
@@ -277,10 +227,7 @@ class VideoLoader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         replaced = None if self.settings is self._made_settings else self.settings
-        middle = bool(self._position.next[1] or (self._schedule and self._schedule.given_before(self.epoch)))
-        shard = (self._shard, self._schedule) if middle or self._given else None  # between epochs, a copy finds its own
-        position = *self._position.next, middle
-        return _copy, (self.manifest, self.recipe, self._arguments, replaced, position, shard, self._order)
+        return _copy, (self.manifest, self.recipe, self._arguments, replaced, copy.copy(self._course))
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -289,11 +236,8 @@ class VideoLoader:
         self.close()
 
 
-def _copy(manifest, recipe, arguments, settings, position, shard, order):
-    """A loader as another one was made, at the same position."""
+def _copy(manifest, recipe, arguments, settings, course):
+    """A loader as another one was made, at the same place."""
     loader = VideoLoader(manifest, recipe, **arguments)
-    loader.settings, loader._order = settings or loader.settings, order
-    if shard is not None:
-        loader._shard, loader._schedule = shard
-    loader._position.resume(*position)
+    loader.settings, loader._course = settings or loader.settings, course
     return loader

@@ -8,7 +8,7 @@ import pytest
 from conftest import RECIPE, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import make
+from dali_vidaug.media import load
 from dali_vidaug.report import Report, RunningReport, frames_with_gops
 
 
@@ -74,13 +74,13 @@ def test_a_slow_op_is_the_limit(numbered_manifest):
 
 def test_slow_storage_is_the_limit(numbered_manifest, monkeypatch):
     """The threads wait, and do not compute."""
-    real = make.decode_clips
+    real = load.decode_clips
 
     def wait_for_storage(*args):
         time.sleep(0.2)
         return real(*args)
 
-    monkeypatch.setattr(make, "decode_clips", wait_for_storage)
+    monkeypatch.setattr(load, "decode_clips", wait_for_storage)
     report = report_of(numbered_manifest, num_threads=2)
     found = re.search(r"these 2 threads computed for (\d+)% of the time only: they waited for storage", report.verdict)
     assert found and int(found[1]) < 40, report.verdict
