@@ -24,6 +24,7 @@ from dali_vidaug.report import Report, RunningReport
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
 from dali_vidaug.suitability import check_recipe, choose_file_check, warn_of_short_videos
+from dali_vidaug.targets import check_index_targets, targets_of
 
 log = logging.getLogger("dali_vidaug")
 
@@ -68,6 +69,8 @@ class VideoLoader:
         mix_group: ops mix clips within groups of so many samples, a divisor of ``batch_size``; default: all of a batch.
             With the same groups, any number of ranks makes the same clips.
         box_rules: which boxes stay where only a part is in the frame; default: ``dv.BoxRules()``.
+        targets: "soft", (B, K) floats, mixed as the clips are; or "index", (B,) labels and in ``batch.mix`` whom each
+            clip is mixed with, for any number of classes: docs/mixing.md has the loss.
 
     Attributes:
         manifest, recipe: as given.
@@ -84,6 +87,7 @@ class VideoLoader:
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
         repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
+        targets: str = "soft",
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -94,6 +98,7 @@ class VideoLoader:
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files),
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout,
+            targets=targets,
         )  # fmt: skip
         order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
         order |= dict(repeats=repeats, mix_group=mix_group)
@@ -103,6 +108,8 @@ class VideoLoader:
         self._shape, self._shared = check_recipe(manifest, recipe, self._course.order)
         self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
         self._made_settings = self.settings
+        if targets == "index":
+            check_index_targets("VideoLoader", recipe, manifest.multi_label)
         warn_of_short_videos(manifest, recipe, seed)
         self._fingerprint: dict[str, str] | None = None
         self._report = RunningReport()
@@ -165,7 +172,7 @@ class VideoLoader:
     def _batch(self, made):
         dtype, gpu = self.settings.dtype, self.settings.device_id
         clips = no_clips(self.recipe, self._shape, dtype, gpu) if made.clips is None else as_tensor(made.clips, dtype)
-        targets = self.manifest.targets(made.plan.samples)
+        targets = targets_of(self.manifest, made.plan.samples, self.settings.targets)
         return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, *made[4:])  # repeated and so on
 
     def set_epoch(self, epoch: int) -> None:

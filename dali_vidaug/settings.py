@@ -19,6 +19,7 @@ from dali_vidaug.media.colors import COLORS
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.check import is_number
 from dali_vidaug.report import warn_once
+from dali_vidaug.targets import KINDS
 
 _DTYPES = ("float32", "float16", "bfloat16")
 
@@ -31,7 +32,7 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout: as in
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout, targets: as in
             ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
@@ -50,6 +51,7 @@ class Settings:
     color: str = "bt601"
     box_rules: BoxRules = field(default_factory=BoxRules)
     timeout: float | None = None
+    targets: str = "soft"
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -82,6 +84,7 @@ def make_settings(
     color: str = "bt601",
     box_rules: BoxRules | None = None,
     timeout: float | None = None,
+    targets: str = "soft",
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -101,6 +104,7 @@ def make_settings(
         ("on_error", on_error, ("replace", "skip", "raise")),
         ("check_files", check_files, ("auto", "size_and_time", "size", "off")),
         ("color", color, COLORS),
+        ("targets", targets, KINDS),
     ):
         if value not in known:
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
@@ -126,7 +130,8 @@ def make_settings(
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
-        box_rules=box_rules or BoxRules(), timeout=timeout, refused=refused,
+        box_rules=box_rules or BoxRules(), timeout=timeout, targets=targets,
+        refused=refused,
     )  # fmt: skip
 
 

@@ -31,8 +31,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.list_text data.lists data.found data.list_source data.list_splits data.list_lines data.list_paths "
     "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
     "data.list_formats data.files data.known data.measuring data.assemble data.scan",
-    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
-    "planes direct graph",
+    "plan": "recipe repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
+    "results planes direct graph",
     "make": "pending make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
