@@ -54,7 +54,7 @@ class VideoLoader:
         even: with ``drop_last=False``, all ranks have as many batches, of the same sizes, by repeating up to
             ``num_shards - 1`` samples of the beginning of the epoch (``batch.repeated``). Default: with several shards.
         num_threads: of decoding, DALI and the kernels on the CPU; default: the cores of this process: docs/tuning.md.
-        workers: processes that read and decode; 0: the threads of this one.
+        workers: processes over which the threads that decode are spread, one in each at least; 0: they are of this one.
         prefetch: batches made ahead, >= 1.
         dtype: of normalised clips: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``, or "float32" and so on.
         on_error: a clip that cannot be decoded is replaced by another ("replace"), left out of its batch, which may
@@ -220,7 +220,7 @@ class VideoLoader:
 
         Raises:
             ClipError: a clip cannot be decoded.
-            RuntimeError: a decoding process died, or the loader was closed meanwhile.
+            RuntimeError: a decoding process cannot be started, or the loader was closed meanwhile.
             TypeError, ValueError: the plan does not suit the manifest, or contradicts itself.
         """
         return self._batch(self._background.make(self.manifest, self.settings, plan))

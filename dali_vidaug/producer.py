@@ -6,7 +6,6 @@ import queue
 import threading
 import time
 from collections import deque
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -23,7 +22,7 @@ from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import RunningReport
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
-from dali_vidaug.threads import ProcessPool, ThreadPool, name_pool_errors, open_pool
+from dali_vidaug.threads import ThreadPool, name_pool_errors, open_pool
 
 
 class Produced(NamedTuple):
@@ -83,7 +82,7 @@ class Producer:
 
         Raises:
             ClipError: a clip is bad and ``on_error`` is "raise", or too many replacements are bad too.
-            RuntimeError: a decoding process died.
+            RuntimeError: a decoding process cannot be started.
         """
         before = time.perf_counter()
         item = self._ready.get()
@@ -159,7 +158,7 @@ class Background:
 
     def __init__(self, report: RunningReport):
         self._report, self._lock = report, threading.Lock()
-        self._pool: ThreadPool | ProcessPool | None = None
+        self._pool: ThreadPool | None = None
         self._producer: Producer | None = None
 
     def next(
@@ -189,19 +188,15 @@ class Background:
             ClipError, RuntimeError, TypeError, ValueError: as ``VideoLoader.apply``.
         """
         maker = self._maker(manifest, plan.recipe, replace(settings, on_error="raise"), len(plan))
-        try:
-            with name_pool_errors():
-                plan, clips = maker.finish(maker.start(plan), settings.stream())
-        except RuntimeError as error:
-            if isinstance(error.__cause__, BrokenProcessPool):
-                self.close()  # the next batch starts new processes
-            raise
+        with name_pool_errors():
+            plan, clips = maker.finish(maker.start(plan), settings.stream())
         return Produced(plan.epoch, -1, plan, clips, boxes=maker.boxes(plan))
 
     def _maker(self, manifest, recipe, settings, size):
-        self._report.start(settings.workers or settings.num_threads)
+        options = settings.num_threads, settings.workers, settings.timeout
         with self._lock:
-            pool = self._pool = self._pool or open_pool(settings.num_threads, settings.workers, settings.timeout)
+            pool = self._pool = self._pool or open_pool(*options, self._report.add_died)
+            self._report.start(pool.num_threads)
             return Maker(manifest, recipe, settings, size, self._report, pool)
 
     def _stop_producer(self):

@@ -75,7 +75,8 @@ class Report:
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
         frames_with_short_gops: about how many would have been decoded if every 16th were a key frame.
-        num_threads: threads, or processes, that load clips.
+        workers_died: processes that loaded clips, died and were replaced.
+        num_threads: threads that load clips.
         elapsed_seconds: since the loader began its first batch.
     """
 
@@ -95,6 +96,7 @@ class Report:
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
     frames_with_short_gops: float = 0.0
+    workers_died: int = 0
     num_threads: int = 1
     elapsed_seconds: float = 0.0
 
@@ -168,6 +170,8 @@ class Report:
             )
         if self.untimed:
             lines.append(f"videos without usable time stamps, sampled by their average frame rate: {self.untimed}")
+        if self.workers_died:
+            lines.append(f"decoding processes that died and were replaced: {self.workers_died}")
         if self.repeated:
             lines.append(f"clips that came again to make the ranks even: {self.repeated}")
         if self.boxes or self.boxes_dropped or self.boxes_covered:
@@ -233,6 +237,11 @@ class RunningReport:
         with self._lock:
             self._untimed.update(samples)
             self._report.untimed = len(self._untimed)
+
+    def add_died(self) -> None:
+        """Count a process that died."""
+        with self._lock:
+            self._report.workers_died += 1
 
     def add_repeated(self, num_clips: int) -> None:
         """Count clips that come again to make the ranks even."""

@@ -97,7 +97,7 @@ def make_settings(
     Raises:
         ValueError: an option is out of range, or asks for what this machine does not have.
     """
-    where, device_id = _read_device(device, caller)
+    asked, device_id = _read_device(device, caller)
     dtype = _read_dtype(dtype, caller)
     for name, value, known in (
         ("decoder", decoder, ("auto", "dali", "pyav", "hybrid")),
@@ -116,15 +116,7 @@ def make_settings(
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
     if not (timeout is None or is_number(timeout, 1e-3, 1e6)):
         raise ValueError(f"{caller}: timeout must be None or seconds in [0.001, 1e6], got {timeout!r}")
-    problem = None if where == "cpu" else gpu.problem(device_id)
-    if problem and where == "gpu":
-        raise ValueError(
-            f"{caller}: device is {str(device)!r}, but {problem}; see dali-vidaug doctor. device='auto' takes the CPU "
-            "where there is no GPU"
-        )
-    if problem and _speaks():
-        warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' avoids this message")
-    where = "cpu" if problem or where == "cpu" else "gpu"
+    where = _find_device(device, asked, device_id, caller)
     device_id = torch.cuda.current_device() if where == "gpu" and device_id is None else device_id
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
@@ -133,6 +125,19 @@ def make_settings(
         box_rules=box_rules or BoxRules(), timeout=timeout, targets=targets,
         refused=refused,
     )  # fmt: skip
+
+
+def _find_device(device: Any, asked: str, device_id: int | None, caller: str) -> str:
+    """ "cpu" or "gpu", of what ``_read_device`` read."""
+    problem = None if asked == "cpu" else gpu.problem(device_id)
+    if problem and asked == "gpu":
+        raise ValueError(
+            f"{caller}: device is {str(device)!r}, but {problem}; see dali-vidaug doctor. device='auto' takes the CPU "
+            "where there is no GPU"
+        )
+    if problem and _speaks():
+        warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' avoids this message")
+    return "cpu" if problem or asked == "cpu" else "gpu"
 
 
 def _read_device(device: Any, caller: str) -> tuple[str, int | None]:

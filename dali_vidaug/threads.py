@@ -1,31 +1,19 @@
-"""A pool of threads, or of processes, that loads clips."""
+"""A pool of threads that load clips, or have processes do it."""
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
+from dali_vidaug.recycled import keep_freed_memory
+from dali_vidaug.workers import Workers
 
 _LOOK = 1.0  # seconds after which to look again how long jobs have been running
-
-
-def keep_freed_memory() -> None:
-    """Have malloc keep more of the memory that is freed: up to 62 MiB at the end of each of its heaps.
-
-    Decoders take megabytes for each clip and free them after it. By default glibc gives them back each time, and fresh
-    pages, which the kernel must clear, cost a tenth of a clip's processor time. It learns how much to keep from the
-    largest block, of 32 MiB at most, that a program frees (mallopt(3), M_MMAP_THRESHOLD), so one is freed here. Without
-    effect where the environment sets these limits, and on another malloc.
-    """
-    np.empty(31 << 20, np.uint8)
 
 
 class _Job(Future):
@@ -52,9 +40,15 @@ class ThreadPool:
         num_threads: how many.
         timeout: seconds that a job may take; None: no limit. No thread can be stopped that waits for a disk or a server
             that does not answer, so another one takes its place, and it ends when its job does.
+        workers: processes that do the jobs, which the pool stops when it is shut down; None: the threads do them.
+
+    Attributes:
+        num_threads: as given.
+        workers: as given.
     """
 
-    def __init__(self, num_threads: int, timeout: float | None = None):
+    def __init__(self, num_threads: int, timeout: float | None = None, workers: Workers | None = None):
+        self.num_threads, self.workers, self._num_begun = num_threads, workers, 0
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._lock, self._closed = threading.Lock(), False
         self._timeout, self._looked = timeout, time.monotonic()
@@ -64,8 +58,10 @@ class ThreadPool:
             self._add_thread()
 
     def _add_thread(self):
-        name = f"dali_vidaug-decode-{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        name, number = f"dali_vidaug-decode-{len(self._threads)}", self._num_begun
+        self._num_begun += 1
+        lane = None if self.workers is None else self.workers.lane(number)
+        thread = threading.Thread(target=self._work, args=(lane,), name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 
@@ -113,7 +109,14 @@ class ThreadPool:
                         self._add_thread()
             return min([_LOOK, *(max(self._timeout - job.ran, 0.001) for job in self._running.values())])
 
-    def _work(self):
+    def _work(self, lane):
+        try:
+            self._work_through(lane or _call)
+        finally:
+            if lane is not None:
+                lane.close()
+
+    def _work_through(self, call):
         me = threading.current_thread()
         while (job := self._jobs.get()) is not None:
             future, function, arguments = job
@@ -121,7 +124,7 @@ class ThreadPool:
                 with self._lock:
                     future.began, self._running[me] = time.monotonic(), future
                 try:
-                    future.set_result(function(*arguments))
+                    future.set_result(call(function, *arguments))
                 except BaseException as error:
                     future.set_exception(error)
                 with self._lock:
@@ -131,7 +134,10 @@ class ThreadPool:
             del job, future, arguments  # do not hold the result until the next job arrives
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits no longer than the timeout."""
+        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits no longer than the timeout.
+
+        Jobs that processes are doing are given up.
+        """
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -142,37 +148,15 @@ class ThreadPool:
                         break
                 for _ in self._threads:
                     self._jobs.put(None)
+        if self.workers is not None:
+            self.workers.close()
         end = None if self._timeout is None else time.monotonic() + self._timeout
         for thread in list(self._threads) if wait else ():
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
 
-class ProcessPool(ProcessPoolExecutor):
-    """Processes that load clips; ``timeout`` as of ``ThreadPool``, which each of them has for its jobs."""
-
-    def __init__(self, workers: int, timeout: float | None):
-        super().__init__(workers, multiprocessing.get_context("forkserver"), _begin_worker, (timeout,))
-
-    def submit(self, function: Callable, /, *arguments: Any) -> Future:  # type: ignore[override]
-        """As of ``ThreadPool``."""
-        return super().submit(_in_worker, function, *arguments)
-
-    def result(self, future: Future) -> Any:
-        """As of ``ThreadPool``."""
-        return future.result()
-
-
-_of_worker: list[ThreadPool] = []  # in a process of a ``ProcessPool``: the pool, of one thread, that does its jobs
-
-
-def _begin_worker(timeout):
-    keep_freed_memory()
-    _of_worker.append(ThreadPool(1, timeout))
-
-
-def _in_worker(function, *arguments):
-    (pool,) = _of_worker
-    return pool.result(pool.submit(function, *arguments))
+def _call(function, *arguments):
+    return function(*arguments)
 
 
 @contextmanager
@@ -180,18 +164,20 @@ def name_pool_errors() -> Iterator[None]:
     """Turn the errors of a pool that has gone into a ``RuntimeError`` that says what happened."""
     try:
         yield
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a decoding process died. If that was at once: programs that use workers > 0 must start under "
-            "if __name__ == '__main__':"
-        ) from error
     except CancelledError as error:
         raise RuntimeError("the loader was closed while clips were being loaded") from error
 
 
-def open_pool(num_threads: int, workers: int, timeout: float | None) -> ThreadPool | ProcessPool:
-    """Start a pool: ``num_threads`` threads, or, when ``workers`` is not 0, so many processes instead."""
+def open_pool(num_threads: int, workers: int, timeout: float | None, died: Callable[[], None]) -> ThreadPool:
+    """Start a pool of threads that load clips.
+
+    Args:
+        num_threads: how many.
+        workers: processes over which they are spread, at least one in each; 0: they are of this one.
+        timeout: as of ``ThreadPool``.
+        died: called when a process has died.
+    """
     if workers:
-        return ProcessPool(workers, timeout)
+        return ThreadPool(max(num_threads, workers), timeout, Workers(workers, died))
     keep_freed_memory()
     return ThreadPool(num_threads, timeout)
