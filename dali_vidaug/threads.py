@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from dali_vidaug.recycled import keep_freed_memory
@@ -103,7 +104,8 @@ class ThreadPool:
                 job.ran += min(passed, now - job.began)
                 if job.ran >= self._timeout and not job.done():
                     job.given_up = True
-                    self._threads.remove(thread)
+                    if self.workers is None:  # else it ends when these are stopped
+                        self._threads.remove(thread)
                     del self._running[thread]
                     if not self._closed:
                         self._add_thread()
@@ -121,17 +123,26 @@ class ThreadPool:
         while (job := self._jobs.get()) is not None:
             future, function, arguments = job
             if future.set_running_or_notify_cancel():
-                with self._lock:
-                    future.began, self._running[me] = time.monotonic(), future
                 try:
-                    future.set_result(call(function, *arguments))
+                    future.set_result(call(partial(self._timed, me, future), function, *arguments))
                 except BaseException as error:
                     future.set_exception(error)
-                with self._lock:
-                    if future.given_up:  # another thread has taken this one's place
-                        return
-                    del self._running[me]
+                if future.given_up:  # another thread has taken this one's place
+                    return
             del job, future, arguments  # do not hold the result until the next job arrives
+
+    @contextmanager
+    def _timed(self, thread, future):
+        """In this the time of a job passes; not while a process is started for it."""
+        with self._lock:
+            if future.given_up:
+                raise CancelledError
+            future.began, future.ran, self._running[thread] = time.monotonic(), 0.0, future
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.pop(thread, None)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits no longer than the timeout.
@@ -155,8 +166,9 @@ class ThreadPool:
             thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
 
-def _call(function, *arguments):
-    return function(*arguments)
+def _call(timed, function, *arguments):
+    with timed():
+        return function(*arguments)
 
 
 @contextmanager

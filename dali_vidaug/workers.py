@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import AbstractContextManager
 from multiprocessing.spawn import get_executable
 from typing import Any
 
@@ -31,6 +32,9 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # 
 _END_SECONDS = 5  # for a process to end by itself
 
 log = logging.getLogger("dali_vidaug")
+
+
+Timed = Callable[[], AbstractContextManager[None]]
 
 
 class DiedError(Exception):
@@ -127,8 +131,11 @@ class Workers:
                 self._died()
                 self._workers[number] = _Worker()
 
-    def do_alone(self, function: Callable, arguments: tuple[Any, ...]) -> Any:
+    def do_alone(self, timed: Timed, function: Callable, arguments: tuple[Any, ...]) -> Any:
         """Do a job in a process that does nothing else: if this one dies too, it is because of the job.
+
+        Args:
+            timed, function, arguments: as of a lane.
 
         Raises:
             ChildProcessError: it died.
@@ -139,7 +146,7 @@ class Workers:
             self._alone.add(worker)
         try:
             sock, memory = worker.open()
-            with sock:
+            with sock, timed():
                 return _call(worker, sock, memory, function, arguments)
         except DiedError as error:
             self.check_open()
@@ -171,8 +178,12 @@ class Lane:
         self._worker: _Worker | None = None
         self._way: tuple[socket.socket, Mapped] | None = None
 
-    def __call__(self, function: Callable, *arguments: Any) -> Any:
+    def __call__(self, timed: Timed, function: Callable, *arguments: Any) -> Any:
         """What a function returns, which can be pickled as its arguments can; or raises.
+
+        Args:
+            timed: makes contexts in which the function is called; a process is started before.
+            function, arguments: what to do.
 
         Raises:
             CancelledError: the processes were stopped meanwhile.
@@ -184,11 +195,12 @@ class Lane:
             if self._way is None or self._worker is not worker:
                 self.close()
                 self._worker, self._way = worker, worker.open()
-            return _call(worker, *self._way, function, arguments)
+            with timed():
+                return _call(worker, *self._way, function, arguments)
         except DiedError as error:
             self.close()
             self._workers.replace(self._number, worker, str(error))
-        return self._workers.do_alone(function, arguments)
+        return self._workers.do_alone(timed, function, arguments)
 
     def close(self) -> None:
         """End it."""

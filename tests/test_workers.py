@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import deadly
@@ -62,6 +63,14 @@ def test_clips_are_decoded_into_memory_that_is_shared(pool, numbered_manifest):
         for one, other in zip(made.clips, expected.clips, strict=True):
             assert (one == other).all() and is_shared(one) and not is_shared(other)
             assert one.flags.writeable and one.flags.c_contiguous
+
+
+def test_clips_are_decoded_where_they_are_handed_over(pool):
+    """Not copied there: what decoding takes its arrays from is shared memory."""
+    module = "__import__('dali_vidaug.media.decode').media.decode"
+    (pid,) = pool.workers.pids()
+    at = in_worker(pool, f"{module}._clips.take((40000,), 'u1').__array_interface__['data'][0]")
+    assert any(first <= at < last for first, last in shared_memory(pid))
 
 
 def test_blocks_are_used_again_when_nothing_of_an_array_is_left(pool):
@@ -183,15 +192,20 @@ def test_processes_that_are_killed_change_nothing(eight, caplog):
     assert not list(Path("/dev/shm").glob("*dali_vidaug*"))
 
 
+def open_files():
+    """What this process has open together with others: how often of each kind."""
+    names = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return Counter(re.sub(r"\d+", "", name) for name in names if name.startswith(("socket:", "/memfd:dali_vidaug")))
+
+
 def test_nothing_is_left_after_closing(eight):
     """Descriptors, processes and mappings; twice, because the first loader opens what stays."""
     for _ in range(2):
-        before = list(Path("/proc/self/fd").iterdir())
+        before = open_files()
         with make_loader(eight, workers=2) as loader:
             next(iter(loader))
             pids = loader._background._pool.workers.pids()
-        after = list(Path("/proc/self/fd").iterdir())
-    assert len(after) <= len(before)
+    assert open_files() - before == Counter()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
