@@ -182,6 +182,10 @@ class Mapped:
         for number in numbers:
             del self._maps[number]
 
+    def close(self) -> None:
+        """Forget all files; arrays stay."""
+        self._maps.clear()
+
     def array(self, place: Place) -> np.ndarray:
         """The bytes of a block that was lent: (size,) uint8. It is given back when nothing of the array is left."""
         file, block, start, size = place

@@ -16,7 +16,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from multiprocessing.spawn import get_executable
 from typing import Any
 
@@ -146,7 +146,7 @@ class Workers:
             self._alone.add(worker)
         try:
             sock, memory = worker.open()
-            with sock, timed():
+            with sock, closing(memory), timed():
                 return _call(worker, sock, memory, function, arguments)
         except DiedError as error:
             self.check_open()
@@ -206,7 +206,8 @@ class Lane:
         """End it."""
         way, self._way, self._worker = self._way, None, None
         if way is not None:
-            way[0].close()
+            for end in way:
+                end.close()
 
 
 def _call(worker, sock, memory, function, arguments):
