@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -511,7 +512,9 @@ MUTATIONS = [
      "test_boxes_in_batches.py::test_between_two_frames_boxes_are_between_those_of_both"),
     ("batch.py", "other.boxes = self.boxes and Boxes(*map(function, self.boxes))", "pass", "test_moved_boxes.py::test_boxes_move_with_their_batch"),
 ]  # fmt: skip
-EVERY = int(os.environ.get("DALI_VIDAUG_EVERY_FAULT", "3"))  # 1: all are planted, which takes three times as long
+# One in so many is planted, chosen by its text: others that come and go do not change which. 1: all of them.
+EVERY = int(os.environ.get("DALI_VIDAUG_EVERY_FAULT", "6"))
+CHOSEN = [fault for fault in MUTATIONS if zlib.crc32(f"{fault[0]} {fault[1]}".encode()) % EVERY == 0]
 COPIED = (
     "dali_vidaug",
     "kernels",
@@ -600,7 +603,7 @@ def test_without_a_fault_the_tests_pass(tests, runs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file, old, new, tests", MUTATIONS[::EVERY], ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize("file, old, new, tests", CHOSEN, ids=lambda x: str(x)[:40])
 def test_a_planted_fault_is_noticed(file, old, new, tests, runs):
     code, printed = runs[file, old, new, tests].result()
     assert code == 1, f"no test noticed:\n{printed[-2000:]}"
