@@ -59,7 +59,7 @@ def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = (), colo
         frames: (F,) int, frame indices in any order, repeats allowed.
         crops: crops and scalings, done together with the conversion to RGB: rows of ``ops.CROP`` that apply one after
             the other to the frames as shown; the last may say, in a field ``mirrored``, that left and right are swapped
-            in the end. Scaling is libswscale's bilinear, which averages when it scales down.
+            in the end. Scaling is bilinear, and averages when it scales down: docs/decoding.md.
         color: "bt601": colours are converted by BT.601 whatever the file says, as DALI does; "file": by what it says.
 
     Returns:
