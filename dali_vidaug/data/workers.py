@@ -14,7 +14,7 @@ import pickle
 import queue
 import time
 import traceback
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, wait
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ _QUEUED_BY_RAY = 4  # for each core
 _LEAST_QUEUED = 16
 _LOOK = 1.0  # seconds after which to look again at clocks
 _LOOK_AT_CLUSTER = 10.0
+_PATIENCE = 5.0  # seconds for what is being done when the rest is given up
 
 
 class Failed(NamedTuple):
@@ -133,10 +134,10 @@ class Executor:
 
     def close(self) -> None:
         """See above."""
-        for future in self._futures.values():
-            future.cancel()
+        running = [future for future in self._futures.values() if not future.cancel()]
         if self._own:
-            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor.shutdown(wait=False)
+            wait(running, _PATIENCE)
 
 
 def import_ray() -> Any:
