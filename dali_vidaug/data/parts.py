@@ -27,6 +27,7 @@ from dali_vidaug.data.schema import MANIFEST_VERSION, check_output, read_file
 
 _Path = str | os.PathLike[str]
 _STEP = 1 << 14  # rows looked at together
+_BESIDE = (".packets", ".partial")  # what ends the names of files that lie beside a part
 
 
 class Part(NamedTuple):
@@ -147,7 +148,7 @@ def merge(
     """Put the parts of a scan together. The manifest is that of one scan of the whole list, row by row.
 
     Args:
-        parts: the files that ``scan(part=(i, n))`` wrote, in any order.
+        parts: the files that ``scan(part=(i, n))`` wrote, in any order; those that lie beside them may be among them.
         output: Parquet file to write.
         boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes: as of ``scan``.
 
@@ -157,6 +158,7 @@ def merge(
             and is not a manifest.
     """
     paths = [parts] if isinstance(parts, (str, os.PathLike)) else list(parts)
+    paths = [path for path in paths if not str(path).endswith(_BESIDE)]  # of the shell's train.part-*
     if not paths:
         raise ValueError("merge: there are no parts")
     check_output(output, "merge")
