@@ -159,6 +159,7 @@ class Known:
         """Close the files. What was measured stays in that of the scan."""
         self._log.close()
         self._earlier.clear()
+        self._number_of.clear()
 
     def forget(self) -> None:
         """Remove the file of the scan."""

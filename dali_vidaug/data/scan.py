@@ -99,15 +99,18 @@ def _scan(
     to = output if part is None or output is None else part_path(output, part)
     folder = None if to is None else Path(to).resolve().parent
     facts = facts_of(listing, labels)
+    same = {} if part is None else what_is_the_same(listing, labels, options)
     known = Known(to, mine, listing.root, options, [path for path in dict.fromkeys((output, to)) if path])
     try:
         measure_files(listing.root, mine, known, options, how)
         found = find(listing, labels, known, positions, files, folder)
     finally:
         known.close()
+    listing.entries.clear()  # of a million rows: the manifest can have their memory
+    labels.indices.clear()
     if part is not None and to is not None:
         manifest = conclude(found, facts, None, f"part {part.number} of a scan in {part.total} parts")
-        write_part(to, part, what_is_the_same(listing, labels, options), facts, found)
+        write_part(to, part, same, facts, found)
     else:
         manifest = add_boxes(conclude(found, facts, output), boxes, output)
         if output is not None:
