@@ -201,6 +201,9 @@ class Ray:
             return self._ray.get(task)
         except self._deaths as error:
             return Died(one_line(error))
+        except self._ray.exceptions.RayTaskError as error:  # what the function raises is no exception by here
+            last = str(error).strip().splitlines()[-1]
+            raise RuntimeError(f"engine='ray': a node cannot run the task, is the package there? {last}") from error
 
     def close(self) -> None:
         """See above."""
