@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import dali_vidaug as dv
+from dali_vidaug.commands.merge import add_merge
 from dali_vidaug.commands.options import (
     CLIPS,
     EPOCHS,
@@ -24,6 +25,7 @@ from dali_vidaug.commands.options import (
     OptionError,
     add_boxes,
     add_common,
+    add_engine,
     add_lists,
     check_picture,
     open_videos,
@@ -31,7 +33,9 @@ from dali_vidaug.commands.options import (
 )
 from dali_vidaug.commands.preview import add_preview
 from dali_vidaug.commands.summary import summary
+from dali_vidaug.data.engine import check_engine
 from dali_vidaug.data.entry import name_some
+from dali_vidaug.data.parts import part_path
 from dali_vidaug.data.schema import check_file_name
 
 _LISTS = (".csv", ".tsv", ".txt", ".list", ".json", ".jsonl", ".parquet", ".pq")
@@ -40,6 +44,7 @@ EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
   dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
   dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
+  dali-vidaug merge train.part-* -o train.parquet  put the parts of a scan together
   dali-vidaug preview train.parquet              draw samples, with file, class and frames
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug preview --mix all                  draw what the ops that mix and erase do
@@ -61,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_scan(commands)
+    add_merge(commands)
     add_preview(commands)
     doctor = commands.add_parser(
         "doctor",
@@ -165,11 +171,13 @@ def _add_scan(commands: Any) -> None:
         "--stream", type=STREAM, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
     )
     scan.add_argument("--num-threads", type=THREADS, help="videos measured at the same time (default: all cores)")
+    add_engine(scan)
     scan.set_defaults(run=run_scan, check=check_scan)
 
 
 def check_scan(args: argparse.Namespace) -> None:
     """Refuse an output that could not be written, and several arguments that are not all videos."""
+    check_engine(args.engine)
     check_file_name(args.output, "--output")
     folder = Path(args.output).resolve().parent
     if not folder.is_dir():
@@ -184,6 +192,7 @@ def check_scan(args: argparse.Namespace) -> None:
 
 def run_scan(args: argparse.Namespace) -> int:
     """dali-vidaug scan."""
+    output = args.output if args.part is None else part_path(args.output, args.part)
     try:
         with remarks_not_logged():
             manifest = dv.scan(
@@ -193,15 +202,16 @@ def run_scan(args: argparse.Namespace) -> int:
                 stream=args.stream, deep=args.deep, index=not args.no_index,
                 num_threads=args.num_threads, boxes=args.boxes, boxes_format=args.boxes_format,
                 boxes_first_frame=args.boxes_first_frame, boxes_hold=args.boxes_hold, box_classes=args.box_classes,
+                engine=args.engine, part=args.part, timeout=args.timeout or None,
             )  # fmt: skip
     except KeyboardInterrupt:
-        kept = Path(f"{args.output}.partial")
+        kept = Path(f"{output}.partial")
         if not kept.is_file():
             raise
         print(f"dali-vidaug scan: interrupted; the same command goes on from here, with {kept}", file=sys.stderr)
         return 130
     print(summary(manifest))
-    print(f"wrote {args.output}")
+    print(f"wrote {output}")
     return 0
 
 

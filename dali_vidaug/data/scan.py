@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dali_vidaug.data.assemble import assemble
+from dali_vidaug.data.assemble import conclude, facts_of, find
 from dali_vidaug.data.box_rows import GivenBoxes, add_boxes, given_boxes
 from dali_vidaug.data.classes import read_given_classes
+from dali_vidaug.data.engine import check_engine
 from dali_vidaug.data.entry import Classes, Listing
 from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
@@ -18,9 +19,9 @@ from dali_vidaug.data.labels import Labels, index_labels, tell_unlabelled
 from dali_vidaug.data.list_formats import list_videos
 from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.measuring import measure_files
-from dali_vidaug.data.schema import check_file_name, is_manifest
-from dali_vidaug.device.cores import own_cores
+from dali_vidaug.data.measuring import TIMEOUT, How, measure_files
+from dali_vidaug.data.parts import Part, as_part, part_path, share_of, what_is_the_same, write_part
+from dali_vidaug.data.schema import check_output
 
 _Path = str | os.PathLike[str]
 
@@ -32,21 +33,20 @@ def scan(
     like: _Path | Manifest | None = None, multi_label: str | None = None, label_columns: Iterable[str] | None = None,
     stream: int | None = None, deep: bool = False, index: bool = True, num_threads: int | None = None,
     progress: bool = True, boxes: Any = None, boxes_format: str | None = None, boxes_first_frame: int | None = None,
-    boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None,
+    boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None, engine: Any = "threads",
+    part: tuple[int, int] | str | None = None, timeout: float | None = TIMEOUT,
 ) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
     Args:
         path: a folder, a list file, one video, or several: a list of paths. In a folder each sub-folder is a class and
-            every video below it one of its samples; a folder that contains videos directly and no class folders gives
-            samples without labels. The list files that are read are in docs/lists.md.
+            every video below it one of its samples; without sub-folders there are no labels. Lists: docs/lists.md.
         format: of a list, such as "kinetics"; default: what it is found to be.
         split: which part to take of a list that has several, such as "train".
         encoding: what a list is written in, such as "latin-1"; default: UTF-8, or UTF-16 with a mark that says so.
         root: folder that the paths of a list are in; default: that of the list file. For a list of paths: the working
             folder, and the manifest's root is the deepest folder that holds all of them.
-        output: Parquet file to write. Files that it has and that did not change are not measured again, and an
-            interrupted scan continues where it stopped.
+        output: Parquet file to write. What it has unchanged is not measured again; an interrupted scan continues.
         labels, columns: with a list of paths, a label for each (text, a whole number, None, or a list of them), and
             columns of your own by name.
         classes: names of the classes in the order of their indices, a file of them, or a manifest. Default: the labels
@@ -60,10 +60,12 @@ def scan(
         num_threads, progress: videos measured at the same time, default: the cores; show a progress bar.
         boxes: boxes in the frames: a file, several, a folder, or a table: docs/boxes.md.
         boxes_format: "ava", "cvat", "mot", "coco" or "table"; default: what each file is found to be.
-        boxes_first_frame: number of a video's first frame in the files; default: 1 in MOT, of images what they tell,
-            else 0.
+        boxes_first_frame: number of a video's first frame in the files; default: docs/boxes.md.
         boxes_hold: seconds before and after its frame that a box without a track, or of AVA, is there too.
         box_classes: as ``classes``, of the boxes. Default: those of ``like``, else their labels.
+        engine: "threads", "processes", "ray", or an executor with ``submit``, which measure: docs/scanning.md.
+        part: (i, n): measure part i, from 0 on, of n, to a file of its own beside ``output``, for ``merge``.
+        timeout: seconds that a file may take before it is broken; None: no limit.
 
     Returns:
         The manifest. Files that cannot be used are in ``manifest.broken`` with the reason.
@@ -73,32 +75,64 @@ def scan(
         ValueError: there are no videos, what is given cannot be read, a label is not among the classes, or ``output``
             is there and is not a manifest.
     """
-    _check_output(output)
+    check_output(output, "scan")
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
+    which = _check_engine(engine, part, timeout, output, boxes)
     options = Options(format, split, encoding, multi_label, names, given is not None)
     listing = tell_unlabelled(_list(path, root, labels, columns, options, several))
     found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
     indices = index_labels(listing, given or listing.classes)
-    return _scan(listing, indices, found, output, (deep, stream, index), num_threads, progress)
+    how = How(engine, num_threads, timeout, progress)
+    return _scan(listing, indices, found, output, which, (deep, stream, index), how)
 
 
 def _scan(
-    listing: Listing, labels: Labels, boxes: GivenBoxes | None, output: _Path | None, options: tuple[Any, ...],
-    num_threads: int | None, progress: bool,
+    listing: Listing, labels: Labels, boxes: GivenBoxes | None, output: _Path | None, part: Part | None,
+    options: tuple[bool, int | None, bool], how: How,
 ) -> Manifest:  # fmt: skip
     """Measure what is listed; ``options`` of ``measure``, the rest of ``scan``."""
-    known = Known(output, listing.root, *options)
+    names = sorted({entry.path for entry in listing.entries if entry.error is None})
+    positions, files = share_of(listing, names, part or Part(0, 1))
+    mine = [names[number] for number in files.tolist()]
+    to = output if part is None or output is None else part_path(output, part)
+    folder = None if to is None else Path(to).resolve().parent
+    facts = facts_of(listing, labels)
+    same = {} if part is None else what_is_the_same(listing, labels, options)
+    known = Known(to, mine, listing.root, options, [path for path in dict.fromkeys((output, to)) if path])
     try:
-        rows = measure_files(listing, known, options, num_threads or own_cores(), progress)
+        measure_files(listing.root, mine, known, options, how)
+        found = find(listing, labels, known, positions, files, folder)
     finally:
         known.close()
-    manifest = add_boxes(assemble(listing, labels, rows, output), boxes, output)
-    if output is not None:
-        manifest.write(output)
-        known.forget()
+    listing.entries.clear()  # of a million rows: the manifest can have their memory
+    labels.indices.clear()
+    if part is not None and to is not None:
+        manifest = conclude(found, facts, None, f"part {part.number} of a scan in {part.total} parts")
+        write_part(to, part, same, facts, found)
+    else:
+        manifest = add_boxes(conclude(found, facts, output), boxes, output)
+        if output is not None:
+            manifest.write(output)
+    known.forget()
     return manifest
+
+
+def _check_engine(engine, part, timeout, output, boxes) -> Part | None:
+    """Refuse what cannot be done before anything is read; returns the part."""
+    check_engine(engine)
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
+        raise ValueError(f"scan: timeout must be seconds, more than 0, or None, got {timeout!r}")
+    if part is None:
+        return None
+    which = as_part(part)
+    if output is None:
+        raise ValueError(f"scan: part={part!r} needs output=, beside which its file is written")
+    if boxes is not None:
+        raise ValueError("scan: boxes are given when the parts are put together, to merge, not to scan with part=")
+    check_output(part_path(output, which), "scan")
+    return which
 
 
 def _list(path, root, labels, columns, options: Options, several: bool | None) -> Listing:
@@ -150,15 +184,3 @@ def _check_label_options(multi_label, label_columns) -> tuple[str, ...] | None:
     if not columns or len(set(columns)) < len(columns):
         raise ValueError(f"scan: label_columns must be a tuple of names that differ, got {label_columns!r}")
     return columns
-
-
-def _check_output(output):
-    """Nothing that is not a manifest is overwritten, and no time is spent on what cannot be written."""
-    if output is None:
-        return
-    output = Path(output)
-    if output.exists() and not is_manifest(output):
-        raise ValueError(f"scan: the output {output} is there already, and is not a manifest; choose another name")
-    check_file_name(output, "scan: output")
-    if not output.resolve().parent.is_dir():
-        raise ValueError(f"scan: there is no folder {output.resolve().parent} for the output")

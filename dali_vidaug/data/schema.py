@@ -118,6 +118,22 @@ def check_file_name(path: str | os.PathLike[str], caller: str) -> None:
         )
 
 
+def check_output(output: str | os.PathLike[str] | None, caller: str) -> None:
+    """See to it that nothing that is not a manifest is overwritten, and no time is spent on what cannot be written.
+
+    Raises:
+        ValueError: there is a file of that name that is none, no such folder, or the name is not that of a manifest.
+    """
+    if output is None:
+        return
+    output = Path(output)
+    if output.exists() and not is_manifest(output):
+        raise ValueError(f"{caller}: the output {output} is there already, and is not a manifest; choose another name")
+    check_file_name(output, f"{caller}: output")
+    if not output.resolve().parent.is_dir():
+        raise ValueError(f"{caller}: there is no folder {output.resolve().parent} for the output")
+
+
 def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, Any]) -> None:
     """Write a manifest's file, whole or not at all, and of a large one the copy that is mapped."""
     header = {"version": MANIFEST_VERSION, **header}
@@ -129,12 +145,15 @@ def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, 
             Path(copy_path(path)).unlink(missing_ok=True)
 
 
-def read_file(path: str | os.PathLike[str], key: str | None = None) -> tuple[pa.Table, dict[str, Any], Shared | None]:
+def read_file(
+    path: str | os.PathLike[str], key: str | None = None, parts: bool = False
+) -> tuple[pa.Table, dict[str, Any], Shared | None]:
     """Read a manifest's file: the table, what ``write_file`` was given as header, and the mapped copy of a large one.
 
     Args:
         path: the file.
         key: from ``key_of``: what the file must be, if given.
+        parts: the file may be a part of a scan too.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -153,7 +172,13 @@ def read_file(path: str | os.PathLike[str], key: str | None = None) -> tuple[pa.
                 raise OtherVersionError(
                     f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
                 )
-            shared = share(file, parquet)
+            if "part" in header and not parts:
+                index, count = header["part"]
+                raise ValueError(
+                    f"{path} is part {index} of a scan in {count} parts: dali-vidaug merge, or dv.merge, makes a "
+                    "manifest of all of them"
+                )
+            shared = None if "part" in header else share(file, parquet)
             table = parquet.read(use_threads=False) if shared is None else shared.table
             check_unchanged(file, stamp)
     except FileNotFoundError as error:
