@@ -16,7 +16,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "kernels pixel_order report",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.video "
-    "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert "
+    "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert media.image_names media.images media.frame_folder "
     "media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places "
     "media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
@@ -25,7 +25,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.conform "
     "data.split data.join data.sampled data.boxes data.manifest data.given data.segments data.header data.folder "
-    "data.classes data.labels data.box_file data.box_names data.box_text data.box_cvat data.box_coco "
+    "data.rates data.classes data.labels data.box_file data.box_names data.box_text data.box_cvat data.box_coco "
     "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
     "data.list_text data.lists data.found data.list_source data.list_splits data.list_lines data.list_paths "
     "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "

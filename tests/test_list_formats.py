@@ -79,6 +79,7 @@ def test_other_formats_refuse_it_or_say_the_same(name, tmp_path):
 
 
 PATH_LABEL = "expected PATH LABEL"
+SLOWFAST = "original_vido_id video_id frame_id path labels\n"
 UCF = "Apply/v_Apply_g08_c01.avi 1\n"
 EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb_class,noun_class\n"
 
@@ -135,17 +136,13 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         ({"x.txt": "b.mp4\na.mp4 1\n"}, {}, rf"line 2: {PATH_LABEL} in each line or in none; line 1 has no label"),
         ({"x.txt": "a.mp4 1\n" * 60 + "what\n"}, {}, rf"line 61: {PATH_LABEL}, separated by ' ' as above, got 'what'"),
         ({"x.txt": "a.mp4 1\n" * 9 + "b.dat 1\n"}, {}, "line 10: expected a path that ends like a video, as in other"),
-        (
-            {"x.txt": "a/b 120 3\n"},
-            {},
-            r"line 1: this lists folders of frames \(a/b, 120 frames, label 3\); frames in files",
-        ),
-        ({"x.txt": "a/b 0 120\n"}, {}, r"line 1: this lists folders of frames \(a/b, 120 frames, label none\)"),
-        (
-            {"x.txt": 'original_vido_id video_id frame_id path labels\nA 0 0 A/A-1.jpg "1"\n'},
-            {},
-            "this is SlowFast's list of frames",
-        ),
+        ({"x.txt": "a/b 5 120 3\nc 0 7 1\n"}, {}, "line 1: expected FOLDER TOTAL LABEL ... or FOLDER START TOTAL"),
+        ({"x.txt": "a/b 0 120 3\n"}, {"format": "frames"}, "line 1: .* with at least one frame, got 'a/b 0 120 3'"),
+        ({"x.txt": "a/b 9 2 2\n"}, {"format": "frames"}, "line 1: .* each label once"),
+        ({"x.txt": "a/b 9 2\nc 1\n"}, {}, "line 2: expected FOLDER TOTAL LABEL"),
+        ({"x.txt": SLOWFAST + 'A 0 1 A/A-1.jpg "1"\n'}, {}, "line 2: expected frame_id 0, the next one of A"),
+        ({"x.txt": SLOWFAST + 'A 0 0 A/A-1.jpg "x"\n'}, {}, "line 2: expected labels that are whole numbers"),
+        ({"x.txt": SLOWFAST + "A 0 0\n"}, {}, "line 2: expected original_vido_id video_id frame_id path labels"),
         (
             {"x.txt": "a.mp4 0 -1\nb.mp4 0 7\n"},
             {"format": "videomae"},
@@ -706,12 +703,11 @@ def test_videos_that_metadata_does_not_name_are_told(tmp_path):
 
 
 def test_folders_of_frames_are_understood(tmp_path):
-    """They are refused today; what a list says of them is known."""
     write(tmp_path, {"t.txt": "a/b 120 3 5\nc 7 -1\n", "v.txt": "a/b 0 120\n"})
     sources = [Source(path, tmp_path, text=read_text(path)) for path in (tmp_path / "t.txt", tmp_path / "v.txt")]
     places = [f"{tmp_path}/t.txt, line 1", f"{tmp_path}/t.txt, line 2", f"{tmp_path}/v.txt, line 1"]
-    assert frame_folders(sources[0]) == [("a/b", 0, 120, ("3", "5"), places[0]), ("c", 0, 7, (), places[1])]
-    assert frame_folders(sources[1], with_start=True) == [("a/b", 0, 120, (), places[2])]
+    assert frame_folders(sources[0]) == [("a/b", 0, 120, ("3", "5"), places[0], None), ("c", 0, 7, (), places[1], None)]
+    assert frame_folders(sources[1], with_start=True) == [("a/b", 0, 120, (), places[2], None)]
 
 
 def test_key_frames_of_ava(numbered, tmp_path):

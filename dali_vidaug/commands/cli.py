@@ -164,6 +164,12 @@ def _add_scan(commands: Any) -> None:
     scan.add_argument(
         "--stream", type=STREAM, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
     )
+    scan.add_argument(
+        "--fps", type=float, help="frames per second of folders of images; default: a column fps, or none"
+    )
+    scan.add_argument(
+        "--frame-names", metavar="PATTERN", help="which images of a folder are frames, such as 'img_*.jpg'"
+    )
     scan.add_argument("--num-threads", type=THREADS, help="videos measured at the same time (default: all cores)")
     scan.set_defaults(run=run_scan, check=check_scan)
 
@@ -193,6 +199,7 @@ def run_scan(args: argparse.Namespace) -> int:
                 stream=args.stream, deep=args.deep, index=not args.no_index,
                 num_threads=args.num_threads, boxes=args.boxes, boxes_format=args.boxes_format,
                 boxes_first_frame=args.boxes_first_frame, boxes_hold=args.boxes_hold, box_classes=args.box_classes,
+                fps=args.fps, frame_names=args.frame_names,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = Path(f"{args.output}.partial")

@@ -16,6 +16,7 @@ from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root, store_name
+from dali_vidaug.data.rates import fit_images, starts_differ
 from dali_vidaug.data.schema import SCHEMA, Broken
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
@@ -34,6 +35,7 @@ def assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: str
         error = entry.error or _reason(root / entry.path, row)
         if error is None:
             try:
+                row = fit_images(row, entry)
                 first, last, remark = find_segment(row, entry)
             except ValueError as problem:
                 error = str(problem)
@@ -67,7 +69,7 @@ def assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: str
     without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
     expected += [without] if without else []
     repeated = [*find_repeated(root, good, [entries[i] for i in positions])]
-    repeated += _late(good, [entries[i] for i in positions])
+    repeated += [*_late(good, [entries[i] for i in positions]), *starts_differ(good)]
     others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
     said_once = dict.fromkeys((*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others))
     warnings = [*map(printable, said_once)]

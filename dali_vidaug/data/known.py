@@ -12,8 +12,10 @@ from dali_vidaug.data.index_table import index_from_text, index_to_text
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import SCHEMA, OtherVersionError
+from dali_vidaug.media.frame_folder import list_images, state_of
 from dali_vidaug.media.measure import SEVERAL
 from dali_vidaug.media.unchanged import OPEN_FLAGS, content_digest
+from dali_vidaug.media.video import IMAGES
 
 MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
 
@@ -24,14 +26,17 @@ class Known:
     Args:
         output: the manifest's file, or None.
         root: folder of the files.
-        deep, stream, index: of ``measure``; what was measured otherwise is not known.
+        deep, stream, index, frame_names: of ``measure``; what was measured otherwise is not known.
     """
 
-    def __init__(self, output: str | os.PathLike[str] | None, root: Path, deep: bool, stream: int | None, index: bool):
+    def __init__(
+        self, output: str | os.PathLike[str] | None, root: Path, deep: bool, stream: int | None, index: bool,
+        frame_names: str | None = None,
+    ):  # fmt: skip
         self._root: Path = root
         self._log: Any = None
         self._rows: dict[str, dict[str, Any]] = {}
-        self._deep, self._stream, self._index = deep, stream, index
+        self._deep, self._stream, self._index, self._frame_names = deep, stream, index, frame_names
         if output is None:
             return
         self._file = Path(f"{output}.partial")
@@ -58,6 +63,9 @@ class Known:
         row = self._rows.get(name)
         if row is None or not row.keys() >= set(MEASURED) or not self._is_of_stream(row):
             return None
+        if row["codec"] == IMAGES:
+            is_known = row["index"] is not None and _has_images(self._root / name, row, self._frame_names)
+            return row if is_known else None
         if not self._index:
             row |= {"index": None, "packet_index": None, "no_packet_index": None}
         elif row["index"] is None and row["no_packet_index"] is None:  # a scan without
@@ -84,6 +92,15 @@ class Known:
     def forget(self) -> None:
         """Remove that file."""
         self._file.unlink(missing_ok=True)
+
+
+def _has_images(folder: Path, row: dict[str, Any], frame_names: str | None) -> bool:
+    """Whether a folder has the images that its row is of, of the same sizes and times of change."""
+    try:
+        state = state_of(folder, list_images(folder, frame_names).names)
+    except (OSError, ValueError):
+        return False
+    return all(row[name] == value for name, value in state._asdict().items())
 
 
 def _is_as_measured(path: Path, row: dict[str, Any]) -> bool:

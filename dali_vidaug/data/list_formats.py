@@ -37,7 +37,12 @@ FORMATS = {
         Format("multi_label", "lines PATH LABEL LABEL ...", list_paths.fits_multi_label, list_paths.read_multi_label),
         Format("slowfast", "lines PATH NUMBER LABEL", list_paths.fits_slowfast, list_paths.read_slowfast),
         Format("videomae", "lines PATH START TOTAL of VideoMAE V2", list_paths.fits_videomae, list_paths.read_videomae),
-        Format("frames", "folders of frames", list_frames.fits_frames, list_frames.read_frames),
+        Format("frames", "lines FOLDER TOTAL LABEL, folders of images", list_frames.fits_frames,
+               list_frames.read_frames),
+        Format("frames_start", "lines FOLDER START TOTAL LABEL, folders of images", lambda source: False,
+               list_frames.read_frames_start),
+        Format("slowfast_frames", "SlowFast's list of frames", list_frames.fits_slowfast_frames,
+               list_frames.read_slowfast_frames),
         Format("kinetics", "Kinetics' annotations", list_kinetics.fits_kinetics, list_kinetics.read_kinetics),
         Format("moments", "Moments in Time", list_kinetics.fits_moments, list_kinetics.read_moments),
         Format("multi_moments", "Multi-Moments in Time", list_paths.fits_multi_moments, list_paths.read_multi_label),
@@ -162,7 +167,11 @@ def _choose(source: Source) -> Format | None:
 
 def _is_variant(wanted: str, alike: list[str]) -> bool:
     """Whether a format is another way to read a list that is recognised as something else."""
-    return wanted == "folder" or (wanted, *alike) in (("charades_segments", "charades"), ("multi_label", "path_label"))
+    return wanted == "folder" or (wanted, *alike) in (
+        ("charades_segments", "charades"),
+        ("multi_label", "path_label"),
+        ("frames_start", "frames"),
+    )
 
 
 def _agreed(source: Source, forms: list[Format]) -> Format:

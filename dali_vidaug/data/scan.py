@@ -19,6 +19,7 @@ from dali_vidaug.data.list_formats import list_videos
 from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.measuring import measure_files
+from dali_vidaug.data.rates import set_rates
 from dali_vidaug.data.schema import check_file_name, is_manifest
 from dali_vidaug.device.cores import own_cores
 
@@ -32,14 +33,15 @@ def scan(
     like: _Path | Manifest | None = None, multi_label: str | None = None, label_columns: Iterable[str] | None = None,
     stream: int | None = None, deep: bool = False, index: bool = True, num_threads: int | None = None,
     progress: bool = True, boxes: Any = None, boxes_format: str | None = None, boxes_first_frame: int | None = None,
-    boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None,
+    boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None, fps: float | None = None,
+    frame_names: str | None = None,
 ) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
     Args:
         path: a folder, a list file, one video, or several: a list of paths. In a folder each sub-folder is a class and
-            every video below it one of its samples; a folder that contains videos directly and no class folders gives
-            samples without labels. The list files that are read are in docs/lists.md.
+            every video below it one of its samples; without class folders, samples have no labels. docs/lists.md has
+            the lists that are read.
         format: of a list, such as "kinetics"; default: what it is found to be.
         split: which part to take of a list that has several, such as "train".
         encoding: what a list is written in, such as "latin-1"; default: UTF-8, or UTF-16 with a mark that says so.
@@ -47,8 +49,7 @@ def scan(
             folder, and the manifest's root is the deepest folder that holds all of them.
         output: Parquet file to write. Files that it has and that did not change are not measured again, and an
             interrupted scan continues where it stopped.
-        labels, columns: with a list of paths, a label for each (text, a whole number, None, or a list of them), and
-            columns of your own by name.
+        labels, columns: with a list of paths, a label for each (text, whole number, None, or a list), and own columns.
         classes: names of the classes in the order of their indices, a file of them, or a manifest. Default: the labels
             that occur, sorted; labels that are all whole numbers are the indices themselves.
         like: a manifest to agree with, as validation with training: its classes, one label a sample or several.
@@ -64,6 +65,8 @@ def scan(
             else 0.
         boxes_hold: seconds before and after its frame that a box without a track, or of AVA, is there too.
         box_classes: as ``classes``, of the boxes. Default: those of ``like``, else their labels.
+        fps: frames per second of folders of images; default: a column ``fps`` of the list, else not known.
+        frame_names: which images of such a folder are frames, as ``img_*.jpg``; default: those whose names count.
 
     Returns:
         The manifest. Files that cannot be used are in ``manifest.broken`` with the reason.
@@ -78,10 +81,10 @@ def scan(
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
     options = Options(format, split, encoding, multi_label, names, given is not None)
-    listing = tell_unlabelled(_list(path, root, labels, columns, options, several))
+    listing = set_rates(tell_unlabelled(_list(path, root, labels, columns, options, several)), fps, frame_names)
     found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
     indices = index_labels(listing, given or listing.classes)
-    return _scan(listing, indices, found, output, (deep, stream, index), num_threads, progress)
+    return _scan(listing, indices, found, output, (deep, stream, index, frame_names), num_threads, progress)
 
 
 def _scan(
