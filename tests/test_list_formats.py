@@ -139,7 +139,7 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         ({"x.txt": "a/b 5 120 3\nc 0 7 1\n"}, {}, "line 1: expected FOLDER TOTAL LABEL ... or FOLDER START TOTAL"),
         ({"x.txt": "a/b 0 120 3\n"}, {"format": "frames"}, "line 1: .* with at least one frame, got 'a/b 0 120 3'"),
         ({"x.txt": "a/b 9 2 2\n"}, {"format": "frames"}, "line 1: .* each label once"),
-        ({"x.txt": "a/b 9 2\nc 1\n"}, {}, "line 2: expected FOLDER TOTAL LABEL"),
+        ({"x.txt": "a/b 9 2\n" * 60 + "c 1\n"}, {}, "line 61: expected FOLDER TOTAL LABEL"),
         ({"x.txt": SLOWFAST + 'A 0 1 A/A-1.jpg "1"\n'}, {}, "line 2: expected frame_id 0, the next one of A"),
         ({"x.txt": SLOWFAST + 'A 0 0 A/A-1.jpg "x"\n'}, {}, "line 2: expected labels that are whole numbers"),
         ({"x.txt": SLOWFAST + "A 0 0\n"}, {}, "line 2: expected original_vido_id video_id frame_id path labels"),

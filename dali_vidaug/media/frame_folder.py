@@ -98,9 +98,8 @@ def measure_folder(folder: Path, deep: bool = False, pattern: str | None = None)
         raise ValueError(f"most frames cannot be used ({'; '.join(notes)})")
     if state_of(folder, list_images(folder, pattern).names) != before:
         raise ValueError("it was changed while it was scanned; scan again")
-    usable = np.zeros(found.num_frames + 2, bool)
-    usable[[0, -1]] = True
-    usable[[1 + index for index, name in _by_index(found) if name in same]] = True
+    sizes[[index for index, name in _by_index(found) if name not in same]] = 0
+    usable = np.concatenate([[True], sizes > 0, [True]])
     damaged = np.flatnonzero(usable[1:] != usable[:-1]).tolist()
     return {
         "width": size[0], "height": size[1], "orientation": size[2], "codec": IMAGES, "pixel_format": "rgb24",

@@ -66,6 +66,8 @@ def open_image(data: Any) -> Any:
 def _unreadable(data, error):
     if not bytes(data[:4096]).strip(b"\0"):
         return "zeros at its beginning: a download or copy that was not finished"
+    if data[8:12] == b"WEBP" and _is_cut_off("WEBP", data):
+        return "it is cut off"
     return f"it cannot be read as {', '.join(_FORMATS)}" if isinstance(error, OSError) else f"it is damaged: {error}"
 
 
