@@ -395,7 +395,8 @@ def test_lists_with_a_start(folders):
 def test_steps_in_a_list_that_counts_images_one_by_one(tmp_path):
     save(tmp_path / "v", range(5, 60, 5))
     assert "in steps of 5: each is the frame after the one before" in row(scan(tmp_path / "v"), "notes")[0][0]
-    assert len(listed(tmp_path, "v 11 0\n")) == 1
+    video = listed(tmp_path, "v 11 0\n").video(0)
+    assert_pixels(decode(video, np.array([6])).pixels[0], pillow(tmp_path / "v" / "img_00035.jpg"))
     with pytest.raises(ValueError, match="numbers 5 to 55 in steps of 5, but the list counts 55 one by one"):
         listed(tmp_path, "v 55 0\n")
 

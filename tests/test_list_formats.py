@@ -13,7 +13,7 @@ from list_examples import EXAMPLES
 
 import dali_vidaug as dv
 from dali_vidaug.commands.cli import main
-from dali_vidaug.data.labels import index_labels
+from dali_vidaug.data.labels import index_labels, tell_unlabelled
 from dali_vidaug.data.list_formats import FORMATS, list_videos
 from dali_vidaug.data.list_frames import frame_folders
 from dali_vidaug.data.list_source import Options, Source
@@ -136,6 +136,16 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         ({"x.txt": "b.mp4\na.mp4 1\n"}, {}, rf"line 2: {PATH_LABEL} in each line or in none; line 1 has no label"),
         ({"x.txt": "a.mp4 1\n" * 60 + "what\n"}, {}, rf"line 61: {PATH_LABEL}, separated by ' ' as above, got 'what'"),
         ({"x.txt": "a.mp4 1\n" * 9 + "b.dat 1\n"}, {}, "line 10: expected a path that ends like a video, as in other"),
+        (
+            {"x.txt": "a.mp4 1 2\nb.mp4 1 2 3\n"},
+            {},
+            r"line 1: .* start, end and label, .*\(some lines have two, the others three\)",
+        ),
+        (
+            {"x.json": '{"path": ["a.mp4", "b.mp4"], "label": [1, 0]}'},
+            {},
+            r"got \['a.mp4', 'b.mp4'\]; columns are lists in a program: dv.scan\(data\['path'\], labels=...\)",
+        ),
         ({"x.txt": "a/b 5 120 3\nc 0 7 1\n"}, {}, "line 1: expected FOLDER TOTAL LABEL ... or FOLDER START TOTAL"),
         ({"x.txt": "a/b 0 120 3\n"}, {"format": "frames"}, "line 1: .* with at least one frame, got 'a/b 0 120 3'"),
         ({"x.txt": "a/b 9 2 2\n"}, {"format": "frames"}, "line 1: .* each label once"),
@@ -188,7 +198,11 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             {},
             "has several files",
         ),
-        ({"t.json": '{"a": 1}'}, {}, "this JSON is of no list that is known .*; its keys are a$"),
+        (
+            {"t.json": '{"a": 1}'},
+            {},
+            "this JSON is of no list that is known; its keys are a. It may be a list of objects, .*(jsonl)",
+        ),
         ({"t.json": '{"database": '}, {}, "cannot be read as JSON: Expecting value: line 1 column 14"),
         ({"t.csv": "1;a\n2\n"}, {}, "line 2: expected ID;LABEL in each line, or ID in each, got '2'"),
         (
@@ -849,3 +863,30 @@ def test_damaged_lists_are_refused_with_their_name(seed, tmp_path):
             read(folder / example.list, **options)
         except ValueError as error:
             assert str(folder) in str(error) or str(error).startswith("scan: "), error
+
+
+def test_leftovers_that_are_told(tmp_path):
+    """What a list is not read as is told; nothing is told twice, and nothing of what is not there."""
+    write(tmp_path, {"v.txt": "a.mp4 0 -1\n", "a.mp4": ""})
+    assert [text for text in tell_unlabelled(read(tmp_path / "v.txt")[2]).notes if "label" in text] == [
+        "no sample has a label"
+    ]
+    write(tmp_path, {"k/kinetics_train.csv": "label,youtube_id,time_start,time_end,split\nyoga,x,1,2,train\n"})
+    assert any("the 1 label of this file" in note for note in read(tmp_path / "k" / "kinetics_train.csv")[2].notes)
+    write(tmp_path, {"f/run/a.mp4": "", "f/notes_test_split1.txt": "my own notes\n"})
+    assert read(tmp_path / "f")[0][0][0] == "run/a.mp4"
+    write(tmp_path, {"f/notes_test_split1.txt": "a.avi 1\n"})
+    with pytest.raises(ValueError, match="need split=.*format='folder' reads the folders beside these files"):
+        read(tmp_path / "f")
+    with pytest.raises(ValueError, match="split='train', but it has no folders of splits: train, validation, test"):
+        read(write(tmp_path / "g", {"run/a.mp4": ""}), format="videofolder", split="train")
+
+
+def test_a_refusal_of_a_format_stays_where_another_reads_the_list(tmp_path, monkeypatch):
+    write(tmp_path, {"x.csv": "path,label\na.mp4,1\n", "a.mp4": ""})
+
+    def refuse(source):
+        raise ValueError(f"{source.path}: the separator cannot be told")
+
+    monkeypatch.setitem(FORMATS, "jsonl", FORMATS["jsonl"]._replace(fits=refuse))
+    assert "read as table, although the separator cannot be told" in read(tmp_path / "x.csv")[2].warnings

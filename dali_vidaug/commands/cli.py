@@ -15,6 +15,7 @@ import dali_vidaug as dv
 from dali_vidaug.commands.options import (
     CLIPS,
     EPOCHS,
+    FPS,
     SIZE,
     STREAM,
     STRIDE,
@@ -164,9 +165,7 @@ def _add_scan(commands: Any) -> None:
     scan.add_argument(
         "--stream", type=STREAM, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
     )
-    scan.add_argument(
-        "--fps", type=float, help="frames per second of folders of images; default: a column fps, or none"
-    )
+    scan.add_argument("--fps", type=FPS, help="frames per second of folders of images; default: a column fps, or none")
     scan.add_argument(
         "--frame-names", metavar="PATTERN", help="which images of a folder are frames, such as 'img_*.jpg'"
     )

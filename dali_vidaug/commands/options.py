@@ -16,6 +16,7 @@ from PIL import Image
 import dali_vidaug as dv
 from dali_vidaug.data.box_sources import FORMATS
 from dali_vidaug.data.list_formats import FORMATS as LISTS
+from dali_vidaug.data.rates import FPS_LEAST, FPS_MOST
 from dali_vidaug.data.schema import is_manifest
 from dali_vidaug.rng import MAX_EPOCH, MAX_SEED
 
@@ -61,6 +62,7 @@ THREADS = Number(1, 1024)
 MAGNITUDE = Number(0, 30, float)
 FIRST_FRAME = Number(0, 2**31 - 1)
 HOLD = Number(0, 3600, float)  # seconds
+FPS = Number(FPS_LEAST, FPS_MOST, float)
 
 VIDEOS = "DIR|LIST|MANIFEST"
 

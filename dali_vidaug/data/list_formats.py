@@ -60,6 +60,10 @@ FORMATS = {
     )
 }  # fmt: skip
 
+_JSON = (
+    'a list of objects, or an object in each line: {"path": ..., "label": ...} (jsonl), {"id": ..., "template": ...} '
+    '(ssv2), {"vid_name": ..., "label": ...} (diving48); or {"database": ...} (activitynet)'
+)
 _LOOKED_FOR = 20  # paths
 _ODD_PATHS = (
     (re.compile(r"^\w{2,}://"), "paths that are URLs, which are not read: download the files"),
@@ -95,7 +99,7 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
             empty = f"lines that are separators alone, left out: {source.text.num_empty}"
             listing = listing._replace(warnings=(*listing.warnings, empty))
     if form is not None:
-        listing = listing._replace(warnings=(*listing.warnings, *_odd_paths(listing)))
+        listing = listing._replace(warnings=(*listing.warnings, *source.doubts, *_odd_paths(listing)))
     _refuse_unused(path, form.name if form else "a folder", options, source.used)
     return listing
 
@@ -156,6 +160,8 @@ def _choose(source: Source) -> Format | None:
         if form in forms or not forms or _is_variant(wanted, alike):
             return form
         raise ValueError(f"{source.path} is not {wanted} ({form.what}), but fits {' and '.join(alike)}")
+    if problem is not None and forms:
+        source.doubts.append(f"read as {forms[0].name}, although {str(problem).removeprefix(f'{source.path}: ')}")
     if len(forms) > 1:
         return _agreed(source, forms)
     if problem is not None and not forms:
@@ -211,8 +217,8 @@ def _refuse_unknown(source: Source) -> Format:
         value = source.json
         keys = ", ".join(value if isinstance(value, dict) else value[0] if value and isinstance(value[0], dict) else ())
         raise ValueError(
-            f"{source.path}: this JSON is of no list that is known ({', '.join(FORMATS)}); its keys are "
-            f"{keys[:200] or 'none'}"
+            f"{source.path}: this JSON is of no list that is known; its keys are {keys[:200] or 'none'}. It may be "
+            f"{_JSON}"
         )
     if source.text is not None and source.text.text.lstrip()[:1] in ("{", "["):
         try:

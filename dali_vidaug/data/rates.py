@@ -11,7 +11,7 @@ from dali_vidaug.media.frame_folder import with_rate
 from dali_vidaug.media.video import IMAGES
 
 _COLUMN = "list_fps"  # what a column ``fps`` of a list is called, since manifests have one of that name
-_LARGEST = 100_000.0  # frames per second
+FPS_LEAST, FPS_MOST = 0.001, 100_000
 
 
 def set_rates(listing: Listing, fps: float | None, frame_names: str | None = None) -> Listing:
@@ -23,8 +23,8 @@ def set_rates(listing: Listing, fps: float | None, frame_names: str | None = Non
     if frame_names is not None and not (isinstance(frame_names, str) and frame_names):
         raise ValueError(f"scan: frame_names must be a pattern such as 'img_*.jpg', got {frame_names!r}")
     if fps is not None:
-        if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps <= _LARGEST:
-            raise ValueError(f"scan: fps must be frames per second in (0, {_LARGEST:g}], got {fps!r}")
+        if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not FPS_LEAST <= fps <= FPS_MOST:
+            raise ValueError(f"scan: fps must be frames per second in [{FPS_LEAST}, {FPS_MOST}], got {fps!r}")
         if not any((listing.root / entry.path).is_dir() for entry in listing.entries if entry.error is None):
             raise ValueError(f"scan: fps={fps!r} is for folders of images, of which there is none; videos tell theirs")
         return listing._replace(entries=[entry._replace(fps=float(fps)) for entry in listing.entries])
@@ -47,8 +47,8 @@ def _read(place: str, value: Any) -> float | None:
         fps = float(value)
     except (TypeError, ValueError):
         fps = 0.0
-    if not 0 < fps <= _LARGEST:
-        raise ValueError(f"{place}: fps must be frames per second in (0, {_LARGEST:g}], got {value!r}")
+    if not FPS_LEAST <= fps <= FPS_MOST:
+        raise ValueError(f"{place}: fps must be frames per second in [{FPS_LEAST}, {FPS_MOST}], got {value!r}")
     return fps
 
 
