@@ -3,8 +3,9 @@
     python benchmarks/frame_folders.py FOLDER
 
 FOLDER is what ``dv.scan`` reads: folders of images, with a folder for each class or not. Before anything is timed,
-clips of both are compared: they must be the same. Both get the same samples, frames, crops and flips, drawn before, and
-give normalised clips (B, 3, F, 224, 224). The DataLoader's workers are processes, as many as the loader has threads.
+clips of both are compared: nearly all values must be the same to 2 of 255. Both get the same samples, frames, crops and
+flips, drawn before, and give normalised clips (B, 3, F, 224, 224). The DataLoader's workers are processes, as many as the
+loader has threads.
 """
 
 import argparse
@@ -79,12 +80,18 @@ def jobs_of(manifest, recipe, args):
 
 
 def check(manifest, recipe, plans, clips, args):
-    """The clips are the same: half a level of 255 would be 0.009."""
+    """The clips are nearly the same; returns the mean difference, and the share of values that differ by 3 or more."""
+    differences = []
     with dv.VideoLoader(manifest, recipe, args.batch_size, device="cpu", num_threads=args.threads) as loader:
         for number, plan in enumerate(plans[:3]):
             batch = loader.apply(plan)
             for i, clip in enumerate(batch.clips):
-                torch.testing.assert_close(clip, clips[number * args.batch_size + i][0], atol=1e-5, rtol=0)
+                other = clips[number * args.batch_size + i][0]
+                differences.append((clip - other).abs() * torch.tensor(STD)[:, None, None, None] * 255)
+    levels = torch.stack(differences)
+    mean, above = float(levels.mean()), float((levels > 2.5).float().mean())
+    assert mean < 1 and above < 0.05, f"the clips differ: by {mean:.2f} of 255 on average, {above:.1%} by 3 or more"
+    return mean, above
 
 
 def time_loader(manifest, recipe, args):
@@ -122,8 +129,10 @@ def main():
     )
     drawn = list(jobs_of(manifest, recipe, args))
     clips = Clips([job for _, job in drawn])
-    check(manifest, recipe, [plan for plan, _ in drawn[:: args.batch_size]], clips, args)
-    print(f"{len(manifest)} folders; clips of {args.num_frames} frames are the same in both")
+    mean, above = check(manifest, recipe, [plan for plan, _ in drawn[:: args.batch_size]], clips, args)
+    print(
+        f"{len(manifest)} folders; clips differ by {mean:.2f} of 255 on average, {above:.2%} of the values by 3 or more"
+    )
     ours, theirs = [], []
     for _ in range(args.rounds):
         ours.append(time_loader(manifest, recipe, args))

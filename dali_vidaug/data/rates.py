@@ -32,10 +32,10 @@ def set_rates(listing: Listing, fps: float | None, frame_names: str | None = Non
         return listing
     rates = listing.own[_COLUMN].to_pylist()
     pairs = zip(listing.entries, rates, strict=True)
-    return listing._replace(entries=[entry._replace(fps=_read(entry.place, value)) for entry, value in pairs])
+    return listing._replace(entries=[entry._replace(fps=value) for entry, value in pairs])
 
 
-def _read(place: str, value: Any) -> float | None:
+def _read(value: Any) -> float | None:
     """A frame rate of a list; None for none.
 
     Raises:
@@ -48,7 +48,7 @@ def _read(place: str, value: Any) -> float | None:
     except (TypeError, ValueError):
         fps = 0.0
     if not FPS_LEAST <= fps <= FPS_MOST:
-        raise ValueError(f"{place}: fps must be frames per second in [{FPS_LEAST}, {FPS_MOST}], got {value!r}")
+        raise ValueError(f"fps must be frames per second in [{FPS_LEAST}, {FPS_MOST}], got {value!r}")
     return fps
 
 
@@ -73,9 +73,10 @@ def fit_images(row: Mapping[str, Any], entry: Entry) -> Mapping[str, Any]:
                 f"{there}, and the list has {total}: whether images before them are lost, or its numbers begin there, "
                 "is not known"
             )
-    if entry.fps is None and not entry.in_frames and (entry.start, entry.end) != (None, None):
+    fps = _read(entry.fps)  # which may be anything where files are videos
+    if fps is None and not entry.in_frames and (entry.start, entry.end) != (None, None):
         raise ValueError("start and end are in seconds, and images have no frame rate: fps=, or a column fps, says it")
-    return with_rate(dict(row), entry.fps)
+    return with_rate(dict(row), fps)
 
 
 def starts_differ(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

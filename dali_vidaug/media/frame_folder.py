@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dali_vidaug.errors import one_line
+from dali_vidaug.errors import one_line, printable
 from dali_vidaug.media.image_names import Names, Numbered, names_of, numbered
-from dali_vidaug.media.images import Look, decode_image, look_at
+from dali_vidaug.media.images import Encoded, Look, decode_image, look_at
 from dali_vidaug.media.index import DamagedIndexError, Index
 from dali_vidaug.media.unchanged import OPEN_FLAGS
 from dali_vidaug.media.video import IMAGES, Video
@@ -105,8 +105,9 @@ def measure_folder(folder: Path, deep: bool = False, pattern: str | None = None)
         "width": size[0], "height": size[1], "orientation": size[2], "codec": IMAGES, "pixel_format": "rgb24",
         "colorspace": 0, "stream": 0, "num_frames": found.num_frames, "keyframes": [], "regular": True,
         "pts_first": found.numbers[0], "pts_step": float(found.step), "pts": None, "damaged": damaged,
-        "notes": "; ".join(notes) or None, "index": _pack(names_of(found), sizes, checks), "packet_index": None,
-        "no_packet_index": None, **before._asdict(), "fps": None, "time_base": None, "duration_seconds": None,
+        "notes": printable("; ".join(notes)) or None, "index": _pack(names_of(found), sizes, checks),
+        "packet_index": None, "no_packet_index": None, "fps": None, "time_base": None, "duration_seconds": None,
+        **before._asdict(),
     }  # fmt: skip
 
 
@@ -212,7 +213,7 @@ def files_of(index: Index) -> Files:
 
 
 def read_images(video: Video, frames: Sequence[int], seconds: MutableMapping[str, float]) -> Iterator[tuple[Any, int]]:
-    """Read some frames of a folder of images, and no other file: yields (an image of Pillow, index of the frame).
+    """Read some frames of a folder of images, and no other file: yields (``Encoded``, index of the frame).
 
     Args:
         video: its row of the manifest.
@@ -221,7 +222,7 @@ def read_images(video: Video, frames: Sequence[int], seconds: MutableMapping[str
 
     Raises:
         OSError: a file cannot be read.
-        ValueError: an image is damaged, or not the one that was scanned.
+        ValueError: an image is not the one that was scanned.
     """
     if video.packet_index is None:
         raise ValueError(
@@ -240,10 +241,7 @@ def read_images(video: Video, frames: Sequence[int], seconds: MutableMapping[str
         seconds["read"] += time.thread_time() - before
         if changed:
             raise ValueError(f"frame {index} ({name}) was changed since it was scanned; scan again")
-        try:
-            yield decode_image(data), index
-        except ValueError as error:
-            raise ValueError(f"frame {index} ({name}): {error}") from error
+        yield Encoded(data, f"frame {index} ({name})"), index
 
 
 def _read_file(path, size):

@@ -1,19 +1,22 @@
-"""One image that is a frame: what its header says, and its pixels, by Pillow."""
+"""One image that is a frame: what its header says, and its pixels, by Pillow or, of JPEG that is scaled, by PyAV."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 from PIL import Image
 
+from dali_vidaug.media.convert import Converter
 from dali_vidaug.media.orientation import is_transposed, oriented, stored_box
 from dali_vidaug.media.video import Video
 from dali_vidaug.pixel_order import mirror_frame
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")  # the last one may be missing in a Pillow
 _MODES = frozenset("1 L LA La P PA RGB RGBA RGBa RGBX".split())  # of Pillow, that have one meaning as RGB of 8 bits
 _WITH_ALPHA = frozenset("LA La PA RGBA RGBa".split())
 _REFUSED = {
@@ -22,6 +25,8 @@ _REFUSED = {
     "F": "its pixels are floating-point numbers",
 }  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
+_SAMPLINGS = (b"\x22\x11\x11", b"\x21\x11\x11", b"\x11\x11\x11")  # of JPEG: 4:2:0, 4:2:2, 4:4:4
+_YUV = ("yuvj420p", "yuvj422p", "yuvj444p")
 
 
 class Look(NamedTuple):
@@ -114,19 +119,84 @@ def decode_image(data: Any) -> Any:
         raise ValueError(f"it is damaged: {error}") from error
 
 
+def decode_jpeg(data: Any) -> Any:
+    """A plain JPEG as an ``av.VideoFrame`` in YUV; None if it is none, or PyAV finds fault with it.
+
+    Plain is what both decoders take for the same: baseline, 8 bits, YUV of 4:2:0, 4:2:2 or 4:4:4, no bytes after it.
+    """
+    if not _is_plain(data):
+        return None
+    packet = av.Packet(len(data))  # av.Packet(data) would lack the padding after the end, which decoders may read
+    packet.update(data)
+    codec = av.CodecContext.create("mjpeg", "r")
+    codec.thread_count, codec.options = 1, {"err_detect": "explode"}
+    try:
+        frames = codec.decode(packet)
+    except av.error.FFmpegError:
+        return None
+    return frames[0] if len(frames) == 1 and frames[0].format.name in _YUV and not frames[0].is_corrupt else None
+
+
+def _is_plain(data):
+    at, size = 2, len(data)
+    if data[:3] != b"\xff\xd8\xff" or data[-2:] != b"\xff\xd9":
+        return False
+    while at + 4 <= size and data[at] == 0xFF:
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        part = data[at + 4 : at + 2 + length]
+        if marker == 0xEE and part[:5] == b"Adobe" and part[11:12] != b"\1":  # not YCbCr
+            return False
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame header: baseline is C0
+            ids, samplings = part[6::3], part[7::3]
+            return marker == 0xC0 and part[:1] == b"\x08" and ids == b"\1\2\3" and samplings in _SAMPLINGS
+        at += 2 + length
+    return False
+
+
+class Encoded:
+    """An image that is decoded when it is asked for.
+
+    Args:
+        data: its bytes.
+        name: for errors.
+
+    Attributes:
+        image: of ``decode_image``; asking for it raises ValueError if it cannot be decoded.
+        frame: of ``decode_jpeg``.
+    """
+
+    def __init__(self, data: Any, name: str):
+        self._data, self._name = data, name
+
+    @cached_property
+    def image(self) -> Any:
+        try:
+            return decode_image(self._data)
+        except ValueError as error:
+            raise ValueError(f"{self._name}: {error}") from error
+
+    @cached_property
+    def frame(self) -> Any:
+        return decode_jpeg(self._data)
+
+
 class ImageConverter:
     """Crops and scales images, as ``convert.Converter`` does frames of videos.
 
+    Scaled JPEG is decoded by PyAV: crop, scale and colour in one pass of libswscale. All else is decoded by Pillow, and
+    scaled by its bilinear resize. Both average when they scale down.
+
     Args:
         video: the row of the manifest; its size and orientation are used.
-        crops: as in ``decode``. Scaling is Pillow's bilinear, which averages when it scales down.
+        crops: as in ``decode``.
 
     Attributes:
         shape: (H, W, 3) of the pictures.
     """
 
     def __init__(self, video: Video, crops: Sequence[np.void]):
-        self._video, self._steps = video, []
+        self._video, self._steps, self._scales = video, [], False
+        self._of_frames = Converter(video, crops)
         height, width = video.shown_size
         self._mirrored = any("top" not in (row.dtype.names or ()) and row["mirrored"] for row in crops)
         for crop in crops:
@@ -137,19 +207,23 @@ class ImageConverter:
             height, width = int(crop["out_height"]), int(crop["out_width"])
             size = (height, width) if is_transposed(video.orientation) else (width, height)
             self._steps.append(((left, top, right, bottom), size))
+            self._scales |= size != (right - left, bottom - top)
         self.shape = (height, width, 3)
 
-    def __call__(self, image: Any, out: np.ndarray) -> None:
+    def __call__(self, source: Encoded, out: np.ndarray) -> None:
         """Convert an image.
 
         Args:
-            image: of ``decode_image``.
+            source: the image.
             out: (H, W, 3) uint8, C-contiguous; the frame as shown is written there.
 
         Raises:
-            ValueError: the image's size is not the video's.
+            ValueError: it cannot be decoded, or its size is not the video's.
         """
-        video = self._video
+        if self._scales and source.frame is not None:
+            self._of_frames(source.frame, out)
+            return
+        image, video = source.image, self._video
         if image.size != (video.width, video.height):
             raise ValueError(f"it has {image.width}x{image.height} pixels, others {video.width}x{video.height}")
         for box, size in self._steps:
