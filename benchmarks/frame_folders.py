@@ -4,8 +4,8 @@
 
 FOLDER is what ``dv.scan`` reads: folders of images, with a folder for each class or not. Before anything is timed,
 clips of both are compared: nearly all values must be the same to 2 of 255. Both get the same samples, frames, crops and
-flips, drawn before, and give normalised clips (B, 3, F, 224, 224). The DataLoader's workers are processes, as many as the
-loader has threads.
+flips, drawn before, and give normalised clips (B, 3, F, 224, 224). The DataLoader's workers are processes, as many as
+the loader has threads.
 """
 
 import argparse
