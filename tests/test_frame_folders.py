@@ -663,6 +663,18 @@ def test_the_command(tmp_path, capsys):
     assert main(["preview", output, "-o", str(tmp_path / "p.png"), "--num-frames", "4"]) == 0
 
 
+@pytest.mark.slow
+def test_processes_give_what_threads_give(tmp_path):
+    for name in ("v1", "v2", "v3", "v4"):
+        save(tmp_path / name, range(1, 15))
+    recipe = dv.Recipe(dv.ClipSampling(num_frames=3, stride=2), (dv.RandomResizedCrop(32),))
+    clips = []
+    for workers in (0, 1):
+        with dv.VideoLoader(scan(tmp_path), recipe, 4, device="cpu", seed=3, workers=workers) as loader:
+            clips.append(next(iter(loader)).clips.numpy())
+    assert_pixels(clips[0], clips[1])
+
+
 def linked(folder, count):
     """Links to one image."""
     folder.mkdir(parents=True)

@@ -45,6 +45,8 @@ MUTATIONS = [
     ("media/images.py", 'return data.rfind(b"\\xff\\xd9") < data.rfind(b"\\xff\\xda")', "return False",
      "test_frame_folders.py::test_an_image_that_cannot_be_used_is_named_and_avoided"),
     ("media/images.py", "            if box != (0, 0, *image.size):  # first", "            if False:  # first", "test_frame_folders.py::test_exif_orientation_crop_and_scale"),
+    ("media/images.py", "return marker == 0xC0 and ", "return ", "test_frame_folders.py::test_jpeg_that_is_not_plain_or_not_right_is_left_to_pillow"),
+    ("media/images.py", ' or data[-2:] != b"\\xff\\xd9"', "", "test_frame_folders.py::test_jpeg_that_is_not_plain_or_not_right_is_left_to_pillow"),
     ("media/sharing.py", "alone = video.codec == IMAGES", "alone = False", "test_frame_folders.py::test_all_ways_of_a_loader"),
     ("data/rates.py", "if number is None and first > 1 and total != count:", "if False:", "test_frame_folders.py::test_totals_that_are_not_those_of_the_folder"),
     ("data/folder.py", "        if self.files:\n            self._beside", "        if False:\n            self._beside", "test_frame_folders.py::test_images_beside_videos_are_left_out_and_told"),
