@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ from dali_vidaug.media.video import IMAGES, Video
 
 _DAMAGED_MAX = 0.9  # of the frames, as of those of a video
 _NAMED = 3  # images in a note
+_LARGEST = 1 << 30  # bytes of an image
 _HEAD = struct.Struct("<III")  # of an index
 
 
@@ -125,7 +127,9 @@ def _look_at_all(folder, found, deep):
     sizes, checks = np.zeros(found.num_frames, "<u4"), np.zeros(found.num_frames, "<u4")
     for index, name in _by_index(found):
         try:
-            data = (folder / name).read_bytes()
+            data = _read_file(folder / name, _LARGEST)
+            if len(data) > _LARGEST:
+                raise ValueError("it is larger than 1 GiB")
             look = look_at(data)
             if deep:
                 decode_image(data)
@@ -221,8 +225,7 @@ def read_images(video: Video, frames: Sequence[int], seconds: MutableMapping[str
         seconds: processor time for reading is added to "read".
 
     Raises:
-        OSError: a file cannot be read.
-        ValueError: an image is not the one that was scanned.
+        ValueError: an image cannot be read, or is not the one that was scanned.
     """
     if video.packet_index is None:
         raise ValueError(
@@ -236,7 +239,10 @@ def read_images(video: Video, frames: Sequence[int], seconds: MutableMapping[str
         if not files.sizes[index]:
             raise ValueError(f"frame {index} ({name}) was missing or damaged when the folder was scanned")
         before = time.thread_time()
-        data = _read_file(os.path.join(video.path, name), int(files.sizes[index]))  # noqa: PTH118 (of each frame)
+        try:
+            data = _read_file(os.path.join(video.path, name), int(files.sizes[index]))  # noqa: PTH118 (of each frame)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"frame {index} ({name}): {one_line(error)}") from error
         changed = zlib.crc32(data) != files.checks[index]
         seconds["read"] += time.thread_time() - before
         if changed:
@@ -245,9 +251,13 @@ def read_images(video: Video, frames: Sequence[int], seconds: MutableMapping[str
 
 
 def _read_file(path, size):
-    """The bytes of a file: not more than there must be, and one more, which tells that it grew."""
-    file = os.open(path, OPEN_FLAGS)  # a named pipe in its place is not waited for
-    try:
-        return os.read(file, size + 1)
-    finally:
-        os.close(file)
+    """The bytes of a file: not more than there may be, and one more, which tells that there are.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no regular file.
+    """
+    with os.fdopen(os.open(path, OPEN_FLAGS), "rb") as file:  # a named pipe in its place is not waited for
+        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError("it is not a regular file")
+        return file.read(size + 1)
