@@ -140,7 +140,8 @@ def _add_scan(commands: Any) -> None:
         metavar="DIR|LIST|VIDEO",
         nargs="+",
         help="a folder with a sub-folder for each class, of videos or of folders of images; or a list: CSV or Parquet "
-        "with path[, label, start, end], or one of a public data set (--format has their names, docs/lists.md what each looks like); or videos",
+        "with path[, label, start, end], or one of a public data set (--format has their names, docs/lists.md what "
+        "each looks like); or videos",
     )
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     add_lists(scan)
