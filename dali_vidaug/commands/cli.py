@@ -16,6 +16,7 @@ from dali_vidaug.commands.merge import add_merge
 from dali_vidaug.commands.options import (
     CLIPS,
     EPOCHS,
+    FPS,
     SIZE,
     STREAM,
     STRIDE,
@@ -144,8 +145,9 @@ def _add_scan(commands: Any) -> None:
         "videos",
         metavar="DIR|LIST|VIDEO",
         nargs="+",
-        help="a folder with a sub-folder for each class; or a list: CSV or Parquet with path[, label, start, end], or "
-        "one of a public data set (--format has their names, docs/lists.md what each looks like); or videos",
+        help="a folder with a sub-folder for each class, of videos or of folders of images; or a list: CSV or Parquet "
+        "with path[, label, start, end], or one of a public data set (--format has their names, docs/lists.md what "
+        "each looks like); or videos",
     )
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     add_lists(scan)
@@ -169,6 +171,10 @@ def _add_scan(commands: Any) -> None:
     )
     scan.add_argument(
         "--stream", type=STREAM, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
+    )
+    scan.add_argument("--fps", type=FPS, help="frames per second of folders of images; default: a column fps, or none")
+    scan.add_argument(
+        "--frame-names", metavar="PATTERN", help="which images of a folder are frames, such as 'img_*.jpg'"
     )
     scan.add_argument("--num-threads", type=THREADS, help="videos measured at the same time (default: all cores)")
     add_engine(scan)
@@ -203,6 +209,7 @@ def run_scan(args: argparse.Namespace) -> int:
                 num_threads=args.num_threads, boxes=args.boxes, boxes_format=args.boxes_format,
                 boxes_first_frame=args.boxes_first_frame, boxes_hold=args.boxes_hold, box_classes=args.box_classes,
                 engine=args.engine, part=args.part, timeout=args.timeout or None,
+                fps=args.fps, frame_names=args.frame_names,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = Path(f"{output}.partial")

@@ -19,6 +19,7 @@ from dali_vidaug.data.engine import ENGINES
 from dali_vidaug.data.list_formats import FORMATS as LISTS
 from dali_vidaug.data.measuring import TIMEOUT
 from dali_vidaug.data.parts import Part, as_part
+from dali_vidaug.data.rates import FPS_LEAST, FPS_MOST
 from dali_vidaug.data.schema import is_manifest
 from dali_vidaug.rng import MAX_EPOCH, MAX_SEED
 
@@ -65,6 +66,7 @@ MAGNITUDE = Number(0, 30, float)
 FIRST_FRAME = Number(0, 2**31 - 1)
 HOLD = Number(0, 3600, float)  # seconds
 TIMEOUT_SECONDS = Number(0, 10**6, float)
+FPS = Number(FPS_LEAST, FPS_MOST, float)
 
 VIDEOS = "DIR|LIST|MANIFEST"
 

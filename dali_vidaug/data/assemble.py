@@ -18,6 +18,7 @@ from dali_vidaug.data.known import Known
 from dali_vidaug.data.labels import Labels, compare_with_neighbours
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root, store_name
+from dali_vidaug.data.rates import fit_images
 from dali_vidaug.data.remarks import (
     AT,
     FILE,
@@ -29,6 +30,7 @@ from dali_vidaug.data.remarks import (
     oddities,
     repeated,
     sayings,
+    starts_differ,
     without_index,
 )
 from dali_vidaug.data.schema import SCHEMA, Broken
@@ -131,6 +133,7 @@ def _rows(listing, labels, known, positions, unusable) -> Iterator[dict[str, Any
             error = _reason(root / entry.path, row)
         if error is None:
             try:
+                row = dict(fit_images(row, entry))
                 start, end, remark = find_segment(row, entry)
             except ValueError as problem:
                 error = str(problem)
@@ -177,7 +180,7 @@ def conclude(found: Found, facts: Facts, output: str | os.PathLike[str] | None, 
     said = sayings(table)
     expected = [said.pop(WHOLE)] if WHOLE in said else []
     expected += [*oddities(table), *without_index(table)]
-    again = [*repeated(root, table), *late(table)]
+    again = [*repeated(root, table), *late(table), *starts_differ(table)]
     others = [] if output is None or part else compare_with_neighbours(Path(output), facts.classes)
     said_once = dict.fromkeys((*facts.warnings, *facts.label_warnings, *missing, *said.values(), *again, *others))
     warnings = [*map(printable, said_once)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -20,6 +20,8 @@ class Entry(NamedTuple):
         may_be_cut: the file may hold this part alone; its duration tells.
         error: why it cannot be used, or None.
         at: seconds that it is about, where several rows of a video differ in that alone.
+        fps: frames per second, if it is a folder of images; what a column of the list has, or None.
+        numbers: of the images of a folder, as the list has them: the number of the first (None: not said), how many.
     """
 
     path: str
@@ -30,6 +32,8 @@ class Entry(NamedTuple):
     may_be_cut: bool = False
     error: str | None = None
     at: float | None = None
+    fps: Any = None
+    numbers: tuple[int | None, int] | None = None
 
 
 class Classes(NamedTuple):

@@ -17,8 +17,10 @@ from dali_vidaug.data.column import take
 from dali_vidaug.data.index_table import IndexTable, fit, index_from_text, index_path, index_to_text, read_table
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import SCHEMA, OtherVersionError, read_file
+from dali_vidaug.media.frame_folder import list_images, state_of
 from dali_vidaug.media.measure import SEVERAL
 from dali_vidaug.media.unchanged import OPEN_FLAGS, content_digest
+from dali_vidaug.media.video import IMAGES
 
 MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
 _STEP = 1 << 16  # rows of a manifest looked at together
@@ -33,7 +35,7 @@ class Known:
             which an interrupted scan goes on.
         names: of the files, rising, relative to ``root``.
         root: folder of the files.
-        options: deep, stream and index of ``measure``; what was measured otherwise is not known.
+        options: deep, stream, index and frame_names of ``measure``; what was measured otherwise is not known.
         earlier: manifests and parts, if they are there, which may have some of the files.
 
     Raises:
@@ -42,10 +44,10 @@ class Known:
 
     def __init__(
         self, output: str | os.PathLike[str] | None, names: Sequence[str], root: Path,
-        options: tuple[bool, int | None, bool], earlier: Iterable[str | os.PathLike[str]] = (),
+        options: tuple[bool, int | None, bool, str | None], earlier: Iterable[str | os.PathLike[str]] = (),
     ):  # fmt: skip
         self._names, self._root = names, root
-        self._deep, self._stream, self._index = options
+        self._deep, self._stream, self._index, self._frame_names = options
         self._number_of = {name: number for number, name in enumerate(names)}
         self._place = np.full(len(names), _NOWHERE)  # in the file; or the row of an earlier manifest, all counted
         self._size = np.zeros(len(names), np.int32)  # bytes of the line in the file; 0: it is not there
@@ -134,12 +136,13 @@ class Known:
     def _without_index(self, row):
         """The row; without a packet index if none is asked for."""
         nothing = {"index": None, "packet_index": None, "no_packet_index": None}
-        return row if self._index or "error" in row else {**row, **nothing}
+        kept = self._index or "error" in row or row.get("codec") == IMAGES  # images are read by their index
+        return row if kept else {**row, **nothing}
 
     def are_known(self, numbers: Sequence[int]) -> list[bool]:
         """Of each file whether it is measured, and did not change since then."""
         return [
-            row is not None and self._is_as_asked(row) and _is_as_measured(self._root / self._names[number], row)
+            row is not None and self._is_as_asked(row) and self._is_unchanged(self._root / self._names[number], row)
             for number, row in zip(numbers, self.rows(numbers), strict=True)
         ]
 
@@ -147,9 +150,14 @@ class Known:
         """Whether all was measured that is asked for."""
         if not row.keys() >= set(MEASURED) or not self._is_of_stream(row):
             return False
+        if row["codec"] == IMAGES:
+            return row["index"] is not None
         if self._index and row["index"] is None and row["no_packet_index"] is None:  # a scan without
             return False
         return row["colorspace"] is not None  # else a scan of an older release
+
+    def _is_unchanged(self, path, row):
+        return _has_images(path, row, self._frame_names) if row["codec"] == IMAGES else _is_as_measured(path, row)
 
     def _is_of_stream(self, row):
         """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""
@@ -165,6 +173,15 @@ class Known:
         """Remove the file of the scan."""
         if self._file is not None:
             self._file.unlink(missing_ok=True)
+
+
+def _has_images(folder: Path, row: dict[str, Any], frame_names: str | None) -> bool:
+    """Whether a folder has the images that its row is of, of the same sizes and times of change."""
+    try:
+        state = state_of(folder, list_images(folder, frame_names).names)
+    except (OSError, ValueError):
+        return False
+    return all(row[name] == value for name, value in state._asdict().items())
 
 
 def _is_as_measured(path: Path, row: dict[str, Any]) -> bool:

@@ -37,7 +37,12 @@ FORMATS = {
         Format("multi_label", "lines PATH LABEL LABEL ...", list_paths.fits_multi_label, list_paths.read_multi_label),
         Format("slowfast", "lines PATH NUMBER LABEL", list_paths.fits_slowfast, list_paths.read_slowfast),
         Format("videomae", "lines PATH START TOTAL of VideoMAE V2", list_paths.fits_videomae, list_paths.read_videomae),
-        Format("frames", "folders of frames", list_frames.fits_frames, list_frames.read_frames),
+        Format("frames", "lines FOLDER TOTAL LABEL, folders of images", list_frames.fits_frames,
+               list_frames.read_frames),
+        Format("frames_start", "lines FOLDER START TOTAL LABEL, folders of images", lambda source: False,
+               list_frames.read_frames_start),
+        Format("slowfast_frames", "SlowFast's list of frames", list_frames.fits_slowfast_frames,
+               list_frames.read_slowfast_frames),
         Format("kinetics", "Kinetics' annotations", list_kinetics.fits_kinetics, list_kinetics.read_kinetics),
         Format("moments", "Moments in Time", list_kinetics.fits_moments, list_kinetics.read_moments),
         Format("multi_moments", "Multi-Moments in Time", list_paths.fits_multi_moments, list_paths.read_multi_label),
@@ -55,6 +60,10 @@ FORMATS = {
     )
 }  # fmt: skip
 
+_JSON = (
+    'a list of objects, or an object in each line: {"path": ..., "label": ...} (jsonl), {"id": ..., "template": ...} '
+    '(ssv2), {"vid_name": ..., "label": ...} (diving48); or {"database": ...} (activitynet)'
+)
 _LOOKED_FOR = 20  # paths
 _ODD_PATHS = (
     (re.compile(r"^\w{2,}://"), "paths that are URLs, which are not read: download the files"),
@@ -90,7 +99,7 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
             empty = f"lines that are separators alone, left out: {source.text.num_empty}"
             listing = listing._replace(warnings=(*listing.warnings, empty))
     if form is not None:
-        listing = listing._replace(warnings=(*listing.warnings, *_odd_paths(listing)))
+        listing = listing._replace(warnings=(*listing.warnings, *source.doubts, *_odd_paths(listing)))
     _refuse_unused(path, form.name if form else "a folder", options, source.used)
     return listing
 
@@ -151,6 +160,8 @@ def _choose(source: Source) -> Format | None:
         if form in forms or not forms or _is_variant(wanted, alike):
             return form
         raise ValueError(f"{source.path} is not {wanted} ({form.what}), but fits {' and '.join(alike)}")
+    if problem is not None and forms:
+        source.doubts.append(f"read as {forms[0].name}, although {str(problem).removeprefix(f'{source.path}: ')}")
     if len(forms) > 1:
         return _agreed(source, forms)
     if problem is not None and not forms:
@@ -162,7 +173,11 @@ def _choose(source: Source) -> Format | None:
 
 def _is_variant(wanted: str, alike: list[str]) -> bool:
     """Whether a format is another way to read a list that is recognised as something else."""
-    return wanted == "folder" or (wanted, *alike) in (("charades_segments", "charades"), ("multi_label", "path_label"))
+    return wanted == "folder" or (wanted, *alike) in (
+        ("charades_segments", "charades"),
+        ("multi_label", "path_label"),
+        ("frames_start", "frames"),
+    )
 
 
 def _agreed(source: Source, forms: list[Format]) -> Format:
@@ -202,8 +217,8 @@ def _refuse_unknown(source: Source) -> Format:
         value = source.json
         keys = ", ".join(value if isinstance(value, dict) else value[0] if value and isinstance(value[0], dict) else ())
         raise ValueError(
-            f"{source.path}: this JSON is of no list that is known ({', '.join(FORMATS)}); its keys are "
-            f"{keys[:200] or 'none'}"
+            f"{source.path}: this JSON is of no list that is known; its keys are {keys[:200] or 'none'}. It may be "
+            f"{_JSON}"
         )
     if source.text is not None and source.text.text.lstrip()[:1] in ("{", "["):
         try:

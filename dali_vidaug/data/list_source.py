@@ -44,6 +44,7 @@ class Source:
         text: of a text file; None for a folder and for Parquet.
         parquet: whether it is a Parquet file.
         used: names of the options that the format has used.
+        doubts: what formats say that would refuse it, where another one reads it.
         parted: of a list of paths, what ``list_lines`` found: see ``_parted`` there.
     """
 
@@ -53,6 +54,7 @@ class Source:
     text: Text | None = None
     parquet: bool = False
     used: set[str] = field(default_factory=set)
+    doubts: list[str] = field(default_factory=list)
     parted: tuple[str, list[tuple[str, ...]], int] | None = None
 
     @cached_property

@@ -164,6 +164,8 @@ def _json_rows(source: Source) -> Rows:
     for place, value in objects:
         if isinstance(value.get(paths), (dict, list)):
             hint = "; of pandas, to_json(orient='records') is read" if len(objects) == 1 else ""
+            if hint and isinstance(value[paths], list):
+                hint = f"; columns are lists in a program: dv.scan(data[{paths!r}], labels=...) reads them"
             raise ValueError(f"{place}: {paths} must be a path, got {value[paths]!r:.80}{hint}")
     for key in keys:
         values = [value.get(key) for _, value in objects]
@@ -291,8 +293,8 @@ def _choose_folder(source: Source, folder: Path) -> Path:
     chosen = [path for name, path in splits.items() if wanted in (name, _split_of(name))]
     if len(chosen) == 1:
         return chosen[0]
-    if wanted is not None or splits:
-        raise ValueError(
-            f"{folder}: split must be one of its folders of splits ({', '.join(splits) or 'none'}), got {wanted!r}"
-        )
+    if splits:
+        raise ValueError(f"{folder}: split must be one of its folders of splits ({', '.join(splits)}), got {wanted!r}")
+    if wanted is not None:
+        raise ValueError(f"{folder}: split={wanted!r}, but it has no folders of splits: {', '.join(_SPLITS)}")
     return folder

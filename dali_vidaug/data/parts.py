@@ -101,12 +101,13 @@ def what_is_the_same(listing: Listing, labels: Labels, options: tuple[Any, ...])
         entries = [entry._replace(place="") for entry in listing.entries[first : first + _STEP]]
         rows = [tuple(entry) for entry in entries], labels.indices[first : first + _STEP]
         digest.update(repr((rows, listing.own.slice(first, _STEP).to_pylist())).encode("utf-8", "surrogateescape"))
-    deep, stream, index = options
+    deep, stream, index, frame_names = options
     return {
         "root": str(listing.root), "number of rows of the list": len(listing.entries),
         "classes": hashlib.blake2b(repr(tuple(labels.classes)).encode(), digest_size=8).hexdigest(),
         "columns": str([f"{field.name}: {field.type}" for field in listing.own.schema]),
         "rows of the list": digest.hexdigest(), "deep": deep, "stream": stream, "index": index,
+        "frame_names": frame_names,
     }  # fmt: skip
 
 

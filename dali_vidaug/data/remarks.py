@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from dali_vidaug.data.column import take
 from dali_vidaug.data.names import restore_name
+from dali_vidaug.media.video import IMAGES
 
 # Columns of the rows of a scan, besides those of a manifest
 POSITION = "scan.position"  # in the list
@@ -25,9 +26,9 @@ OF_SCAN = pa.schema(
 _SHOWN = 3
 
 
-def _some(table: pa.Table, rows: np.ndarray, others: str | None = None) -> str:
-    """How many rows there are, and the places of the first, with the text of another column after them."""
-    columns = [take(table[PLACE if others is None else "path"], rows[:_SHOWN]).to_pylist()]
+def _some(table: pa.Table, rows: np.ndarray, others: str | None = None, by: str = PLACE) -> str:
+    """How many rows there are, and the first by a column, or by their paths, with the text of another column after."""
+    columns = [take(table[by if others is None else "path"], rows[:_SHOWN]).to_pylist()]
     texts = [restore_name(text) for text in columns[0]]
     if others is not None:
         said = take(table[others], rows[:_SHOWN]).to_pylist()
@@ -73,6 +74,22 @@ def late(table: pa.Table) -> Iterator[str]:
         yield (
             f"times that are after the end of their video: {count} {of}{places}; "
             "KeyframeClip(offset=900) is for videos that were cut from minute 15 on"
+        )
+
+
+def starts_differ(table: pa.Table) -> Iterator[str]:
+    """A sentence on folders of images whose first number is another than that of most: some may be lost."""
+    rows = _rows(pc.equal(pc.cast(table["codec"], pa.string()), IMAGES))
+    _, once = np.unique(take(table[FILE], rows).to_numpy(), return_index=True)
+    rows = np.sort(rows[once])
+    numbers = take(table["pts_first"], rows).to_numpy()
+    values, firsts, counts = np.unique(numbers, return_index=True, return_counts=True)
+    if len(values) > 1:
+        usual = values[np.lexsort((firsts, -counts))[0]]
+        odd = rows[numbers != usual]
+        yield (
+            f"folders of images that do not begin with number {usual}, as {len(rows) - len(odd)} do: "
+            f"{_some(table, odd, by='path')}. Frame 0 is the first image that is there"
         )
 
 

@@ -21,6 +21,7 @@ from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.measuring import TIMEOUT, How, measure_files
 from dali_vidaug.data.parts import Part, as_part, part_path, share_of, what_is_the_same, write_part
+from dali_vidaug.data.rates import set_rates
 from dali_vidaug.data.schema import check_output
 
 _Path = str | os.PathLike[str]
@@ -34,7 +35,8 @@ def scan(
     stream: int | None = None, deep: bool = False, index: bool = True, num_threads: int | None = None,
     progress: bool = True, boxes: Any = None, boxes_format: str | None = None, boxes_first_frame: int | None = None,
     boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None, engine: Any = "threads",
-    part: tuple[int, int] | str | None = None, timeout: float | None = TIMEOUT,
+    part: tuple[int, int] | str | None = None, timeout: float | None = TIMEOUT, fps: float | None = None,
+    frame_names: str | None = None,
 ) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
@@ -47,8 +49,7 @@ def scan(
         root: folder that the paths of a list are in; default: that of the list file. For a list of paths: the working
             folder, and the manifest's root is the deepest folder that holds all of them.
         output: Parquet file to write. What it has unchanged is not measured again; an interrupted scan continues.
-        labels, columns: with a list of paths, a label for each (text, a whole number, None, or a list of them), and
-            columns of your own by name.
+        labels, columns: with a list of paths, a label for each (text, whole number, None, or a list), and own columns.
         classes: names of the classes in the order of their indices, a file of them, or a manifest. Default: the labels
             that occur, sorted; labels that are all whole numbers are the indices themselves.
         like: a manifest to agree with, as validation with training: its classes, one label a sample or several.
@@ -66,6 +67,8 @@ def scan(
         engine: "threads", "processes", "ray", or an executor with ``submit``, which measure: docs/scanning.md.
         part: (i, n): measure part i, from 0 on, of n, to a file of its own beside ``output``, for ``merge``.
         timeout: seconds that a file may take before it is broken; None: no limit.
+        fps: frames per second of folders of images; default: a column ``fps`` of the list, else not known.
+        frame_names: which images of such a folder are frames, as ``img_*.jpg``; default: those whose names count.
 
     Returns:
         The manifest. Files that cannot be used are in ``manifest.broken`` with the reason.
@@ -81,16 +84,16 @@ def scan(
     names = _check_label_options(multi_label, label_columns)
     which = _check_engine(engine, part, timeout, output, boxes)
     options = Options(format, split, encoding, multi_label, names, given is not None)
-    listing = tell_unlabelled(_list(path, root, labels, columns, options, several))
+    listing = set_rates(tell_unlabelled(_list(path, root, labels, columns, options, several)), fps, frame_names)
     found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
     indices = index_labels(listing, given or listing.classes)
     how = How(engine, num_threads, timeout, progress)
-    return _scan(listing, indices, found, output, which, (deep, stream, index), how)
+    return _scan(listing, indices, found, output, which, (deep, stream, index, frame_names), how)
 
 
 def _scan(
     listing: Listing, labels: Labels, boxes: GivenBoxes | None, output: _Path | None, part: Part | None,
-    options: tuple[bool, int | None, bool], how: How,
+    options: tuple[bool, int | None, bool, str | None], how: How,
 ) -> Manifest:  # fmt: skip
     """Measure what is listed; ``options`` of ``measure``, the rest of ``scan``."""
     names = sorted({entry.path for entry in listing.entries if entry.error is None})

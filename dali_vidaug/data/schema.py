@@ -26,6 +26,7 @@ MANIFEST_VERSION = 2
 
 SCHEMA = pa.schema(
     [
+        # A folder of images has codec "images"; what is of files below is then of them: docs/frame-folders.md.
         ("path", pa.string()),  # relative to the manifest's root, as data.names.store_name writes it
         ("label", pa.int32()),  # index into the manifest's classes; -1: none, or several
         ("labels", pa.list_(pa.int32())),  # where samples may have several labels: their indices; else null

@@ -14,6 +14,7 @@ from dali_vidaug.media.bitstream import codec_of
 from dali_vidaug.media.colors import hdr_note
 from dali_vidaug.media.container import open_video, read_packets, video_streams
 from dali_vidaug.media.cut import READ_ERRORS, needs_note
+from dali_vidaug.media.frame_folder import measure_folder
 from dali_vidaug.media.numbers import FRAME_MISSING, REFERENCE_MISSING
 from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
@@ -26,21 +27,26 @@ _DAMAGED_MAX = 0.9  # of a file's frames; what remains of one with more is not w
 SEVERAL = "it has the video streams"  # begins a note
 
 
-def measure(path: Path, deep: bool = False, stream: int | None = None, index: bool = True) -> dict[str, Any]:
+def measure(
+    path: Path, deep: bool = False, stream: int | None = None, index: bool = True, frame_names: str | None = None
+) -> dict[str, Any]:
     """Measure one video.
 
     Args:
-        path: the file.
+        path: the file; or a folder of images.
         deep: decode all of it, and load every frame as a clip does.
         stream: index of a video stream of the file; default: the one that FFmpeg would play.
-        index: make its packet index.
+        index: make its packet index. A folder of images always has one.
+        frame_names: which images of a folder are frames, such as ``img_*.jpg``.
 
     Returns:
         The measured columns of a manifest by name, and "index": an ``Index`` or None; or ``{"error": reason}``.
     """
     try:
         stat = path.stat()
-        if not path.is_file() and not path.is_dir():
+        if path.is_dir():
+            return measure_folder(path, deep, frame_names)
+        if not path.is_file():
             return {"error": "not a regular file"}  # to open a named pipe would wait for ever
         if stat.st_size == 0:
             return {"error": "the file is empty"}

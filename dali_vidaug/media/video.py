@@ -11,6 +11,8 @@ from dali_vidaug.device.nvdec import Format
 from dali_vidaug.media.index import Index
 from dali_vidaug.media.orientation import is_transposed
 
+IMAGES = "images"  # in place of a codec: the path is a folder, whose images are the frames
+
 
 class Video(NamedTuple):
     """One row of a manifest, as the decoder needs it. Fields as in ``data.schema.SCHEMA``; ``path`` is complete."""
@@ -83,12 +85,13 @@ def frame_times(row: Mapping[str, Any]) -> np.ndarray:
     """When each frame is shown: (num_frames,) float64, seconds after the first frame; NaN where that is not known.
 
     Args:
-        row: the columns ``num_frames``, ``fps``, ``time_base``, ``pts_step`` and ``pts`` of a manifest.
+        row: the columns ``num_frames``, ``fps``, ``time_base``, ``pts_step`` and ``pts`` of a manifest. Images without
+            a frame rate have numbers in place of time stamps, and no time base.
     """
     if row["pts"] is not None:
         pts = np.asarray(row["pts"], np.float64)
         return (pts - pts[0]) * row["time_base"]
-    if row["pts_step"] is not None:
+    if row["pts_step"] is not None and row["time_base"] is not None:
         return np.arange(row["num_frames"]) * (row["pts_step"] * row["time_base"])
     return np.arange(row["num_frames"]) / (row["fps"] or np.nan)
 
