@@ -402,16 +402,18 @@ def test_what_an_interrupted_scan_measured_is_known(tmp_path):
     save(tmp_path / "v", range(4))
     row = measure_module.measure(tmp_path / "v", index=False)
     for with_index in (True, False):  # which means nothing for folders of images
-        with closing(Known(tmp_path / "m.parquet", tmp_path, False, None, with_index)) as known:
+        options = (False, None, with_index, None)
+        with closing(Known(tmp_path / "m.parquet", ["v"], tmp_path, options)) as known:
             known.add("v", row)
-        with closing(Known(tmp_path / "m.parquet", tmp_path, False, None, with_index)) as known:
-            again = known.get("v")
-        assert again is not None and files_of(again["index"]).checks.tolist() == [
+        with closing(Known(tmp_path / "m.parquet", ["v"], tmp_path, options)) as known:
+            assert known.are_known([0]) == [True]
+            (again,) = known.rows([0])
+        assert files_of(again["index"]).checks.tolist() == [
             zlib.crc32((tmp_path / "v" / f"img_{i:05d}.jpg").read_bytes()) for i in range(4)
         ]
     save(tmp_path / "v", [4])
-    with closing(Known(tmp_path / "m.parquet", tmp_path, False, None, True)) as known:
-        assert known.get("v") is None
+    with closing(Known(tmp_path / "m.parquet", ["v"], tmp_path, (False, None, True, None))) as known:
+        assert known.are_known([0]) == [False]
 
 
 def test_names_that_are_not_utf8(tmp_path):
