@@ -17,7 +17,7 @@ from dali_vidaug.moved_boxes import check_boxes_follow
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once
 from dali_vidaug.rng import Draws
-from dali_vidaug.schedule import Schedule
+from dali_vidaug.schedule import Schedule, ShardOrder
 from dali_vidaug.timing import draw_time
 
 _VIDEOS_DRAWN = 1000  # to estimate how many are too short
@@ -67,6 +67,28 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[t
         )
     height, width, frames = shapes[0].tolist()
     return (frames, height, width), draws.are_shared
+
+
+def choose_order(manifest: Manifest, shards_at_a_time: int | None, shuffle: bool) -> ShardOrder | None:
+    """The order that stays within a few tar shards; None if none is asked for. Arguments as of ``VideoLoader``.
+
+    Raises:
+        ValueError: there are no shards, or nothing is shuffled.
+    """
+    number = shards_at_a_time
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        raise ValueError(f"VideoLoader: shards_at_a_time must be an int >= 1 or None, got {number!r}")
+    if not shuffle:
+        raise ValueError("VideoLoader: shards_at_a_time is how to shuffle, but shuffle is False")
+    shards = manifest.table["shard"].unify_dictionaries()
+    if shards.null_count:
+        raise ValueError(
+            f"VideoLoader: shards_at_a_time is for videos in tar shards, but {plural(shards.null_count, 'row')} of "
+            f"{len(manifest)} are files of their own; dv.pack writes shards"
+        )
+    return ShardOrder(np.concatenate([chunk.indices.to_numpy() for chunk in shards.chunks]), int(number))
 
 
 def padded_share(manifest: Manifest, recipe: Recipe, seed: int = 0) -> tuple[float, float]:

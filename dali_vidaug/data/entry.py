@@ -13,13 +13,15 @@ class Entry(NamedTuple):
     """A video, or a part of one, of a list.
 
     Attributes:
-        path: relative to the root of the list, or absolute.
+        path: relative to the root of the list, or absolute; of a member of a tar shard SHARD/MEMBER.
         place: where the list says so, for messages.
         start, end: clips are drawn from this part, [start, end). None: from its beginning, to its end.
         in_frames: start and end are frame numbers, counted from 0; else seconds after the first frame.
         may_be_cut: the file may hold this part alone; its duration tells.
         error: why it cannot be used, or None.
         at: seconds that it is about, where several rows of a video differ in that alone.
+        shard: the tar file that it is in, relative to the root of the list, or absolute; None: it is a file itself.
+        first, size: where its bytes are in the tar file.
     """
 
     path: str
@@ -30,6 +32,9 @@ class Entry(NamedTuple):
     may_be_cut: bool = False
     error: str | None = None
     at: float | None = None
+    shard: str | None = None
+    first: int = 0
+    size: int | None = None
 
 
 class Classes(NamedTuple):

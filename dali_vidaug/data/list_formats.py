@@ -72,6 +72,9 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
         raise ValueError(
             f"scan: format must be one of {', '.join(FORMATS)}, or None to find out, got {options.format!r}"
         )
+    tars = shards_of(path)
+    if tars is not None:
+        return list_tars(str(path), tars, root, options)
     if not path.is_dir() and not path.is_file():
         raise FileNotFoundError(f"scan: no folder or file {path}")
     if path.is_file() and is_video_name(path.name):

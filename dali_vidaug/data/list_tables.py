@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -160,13 +160,19 @@ def _json_rows(source: Source) -> Rows:
     """
     objects = list(_objects(source))
     keys = list(dict.fromkeys(key for _, value in objects for key in value))
-    columns, paths = {}, read_header(str(source.path), keys, needs_path=False).path or ""
+    paths = read_header(str(source.path), keys, needs_path=False).path or ""
     for place, value in objects:
         if isinstance(value.get(paths), (dict, list)):
             hint = "; of pandas, to_json(orient='records') is read" if len(objects) == 1 else ""
             raise ValueError(f"{place}: {paths} must be a path, got {value[paths]!r:.80}{hint}")
-    for key in keys:
-        values = [value.get(key) for _, value in objects]
+    return Rows(pa.table(columns_of([value for _, value in objects])), [place for place, _ in objects])
+
+
+def columns_of(objects: Sequence[dict[str, Any]]) -> dict[str, pa.Array]:
+    """The values of JSON objects, by key: numbers, truth values, texts and lists of texts; all else as text."""
+    columns = {}
+    for key in dict.fromkeys(key for value in objects for key in value):
+        values = [value.get(key) for value in objects]
         kinds = {type(value) for value in values if value is not None}
         if kinds <= {str}:
             columns[key] = pa.array([None if value is None else store_name(value) for value in values], pa.string())
@@ -177,8 +183,8 @@ def _json_rows(source: Source) -> Rows:
             columns[key] = pa.array(values)
         else:  # objects, or values of several kinds
             texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-            columns[key] = pa.array(texts, pa.string())
-    return Rows(pa.table(columns), [place for place, _ in objects])
+            columns[key] = pa.array([text and store_name(text) for text in texts], pa.string())
+    return columns
 
 
 def _is_metadata(source: Source) -> bool:
