@@ -15,10 +15,10 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled "
     "kernels pixel_order report",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
-    "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.video "
-    "media.unchanged media.container media.indexed_file media.references media.cut media.colors media.convert "
-    "media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove media.places "
-    "media.first_bytes media.measure media.encode",
+    "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.storage "
+    "media.video media.unchanged media.container media.indexed_file media.references media.cut media.colors "
+    "media.convert media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove "
+    "media.places media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
     "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
     "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "

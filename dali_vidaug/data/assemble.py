@@ -19,7 +19,6 @@ from dali_vidaug.data.names import find_root, store_name
 from dali_vidaug.data.schema import SCHEMA, Broken
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
-from dali_vidaug.media.first_bytes import what_it_is
 
 log = logging.getLogger("dali_vidaug")
 
@@ -31,7 +30,7 @@ def assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: str
     said: dict[str, list[str]] = defaultdict(list)
     for i, (entry, indices) in enumerate(zip(entries, labels.indices, strict=True)):
         row = rows.get(entry.path, {})
-        error = entry.error or _reason(root / entry.path, row)
+        error = entry.error or row.get("error")
         if error is None:
             try:
                 first, last, remark = find_segment(row, entry)
@@ -104,12 +103,3 @@ def _missing(listing: Listing, names: set[str]) -> Iterator[str]:
     found = find_root(root, first)
     hint = f"; {first} is in {found}: root={str(found)!r}" if found else ""
     yield f"files that do not exist in the root {root}: {len(missing)} ({name_some(missing)}){hint}"
-
-
-def _reason(path: Path, row: dict[str, Any]) -> str | None:
-    """Why a file cannot be used, with what its first bytes say; None if it can."""
-    error = row.get("error")
-    if error is None:
-        return None
-    what = what_it_is(path)
-    return error if what is None or what in error else f"{error} (the file is {what})"

@@ -10,12 +10,14 @@ from typing import Any
 
 from dali_vidaug.data.index_table import index_from_text, index_to_text
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.names import restore_name
+from dali_vidaug.data.names import complete, restore_name
 from dali_vidaug.data.schema import SCHEMA, OtherVersionError
 from dali_vidaug.media.measure import SEVERAL
-from dali_vidaug.media.unchanged import OPEN_FLAGS, content_digest
+from dali_vidaug.media.storage import Place, open_bytes
+from dali_vidaug.media.unchanged import content_digest
 
-MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
+_LISTED = ("path", "label", "labels", "first_frame", "last_frame", "shard", "shard_offset")
+MEASURED = [name for name in SCHEMA.names if name not in _LISTED]
 
 
 class Known:
@@ -64,7 +66,7 @@ class Known:
             return None
         if row["colorspace"] is None:  # a scan of an older release
             return None
-        return row if _is_as_measured(self._root / name, row) else None
+        return row if _is_as_measured(Place(complete(str(self._root), name)), row) else None
 
     def _is_of_stream(self, row):
         """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""
@@ -86,18 +88,12 @@ class Known:
         self._file.unlink(missing_ok=True)
 
 
-def _is_as_measured(path: Path, row: dict[str, Any]) -> bool:
+def _is_as_measured(place: Place, row: dict[str, Any]) -> bool:
     """Whether a file has the size, time of change and bytes at some places that its row has."""
     try:
-        file = os.open(path, OPEN_FLAGS)
-    except OSError:
+        with open_bytes(place) as source:
+            if (row["bytes"], row["mtime_ns"]) != (source.size, source.mtime_ns):
+                return False
+            return row["content_digest"] == content_digest(source)
+    except (OSError, EOFError):
         return False
-    try:
-        stat = os.fstat(file)
-        if (row["bytes"], row["mtime_ns"]) != (stat.st_size, stat.st_mtime_ns):
-            return False
-        return row["content_digest"] == content_digest(file, stat.st_size)
-    except OSError:
-        return False
-    finally:
-        os.close(file)

@@ -24,7 +24,7 @@ from dali_vidaug.data.list_lines import odd_line
 from dali_vidaug.data.list_source import Format, Options, Source
 from dali_vidaug.data.list_text import read_text
 from dali_vidaug.data.schema import EXTENSIONS
-from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.media.first_bytes import what_file_is
 
 FORMATS = {
     form.name: form
@@ -116,7 +116,7 @@ def _open(path: Path, root: Path | None, options: Options) -> Source:
     if path.is_dir():
         return Source(path, path.resolve() if root is None else root.resolve(), options)
     folder = path.resolve().parent if root is None else root.resolve()
-    what = what_it_is(path)
+    what = what_file_is(path)
     if what not in (None, "empty", "text", "JSON text", "a Parquet file"):
         raise ValueError(
             f"{path} cannot be read as a list: the file is {what}; a list is CSV, Parquet, JSON or text, or paths with "

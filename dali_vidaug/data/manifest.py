@@ -17,8 +17,8 @@ from dali_vidaug.data.conform import check_labels, conform, own_columns, rows_wi
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
 from dali_vidaug.data.join import Part, join
-from dali_vidaug.data.names import restore_name
-from dali_vidaug.data.sampled import video_of, videos_of
+from dali_vidaug.data.names import complete, restore_name
+from dali_vidaug.data.sampled import video_columns, video_of, videos_of
 from dali_vidaug.data.schema import BOXES, Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.shared import Shared
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
@@ -71,7 +71,7 @@ class Manifest:
         )
         self.multi_label = self.table["labels"].null_count < len(self)
         self._shared: Shared | None = None
-        self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
+        self._of_video = video_columns(self.table)
         self.boxes = BoxColumn(self.table[BOXES.name]) if BOXES.name in self.table.column_names else None
         check_labels(self.table, self.classes, self.box_classes)
         bad = rows_without_frames(self._first, self._last)
@@ -126,8 +126,7 @@ class Manifest:
 
     def path(self, sample: int) -> str:
         """The complete path of a sample's file."""
-        name = restore_name(self.table["path"][sample].as_py())
-        return os.path.join(self.root, name)  # noqa: PTH118 (called for every clip)
+        return complete(self.root, restore_name(self.table["path"][sample].as_py()))
 
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""

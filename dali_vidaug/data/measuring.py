@@ -10,7 +10,9 @@ from tqdm import tqdm
 
 from dali_vidaug.data.entry import Listing
 from dali_vidaug.data.known import Known
+from dali_vidaug.data.names import complete
 from dali_vidaug.media.measure import measure
+from dali_vidaug.media.storage import Place
 
 
 def measure_files(
@@ -21,7 +23,7 @@ def measure_files(
     with ThreadPoolExecutor(num_threads, "scan") as pool:
         rows = dict(zip(names, pool.map(known.get, names), strict=True))
         missing = [name for name in names if rows[name] is None]
-        jobs = {pool.submit(measure, listing.root / name, *options): name for name in missing}
+        jobs = {pool.submit(measure, Place(complete(str(listing.root), name)), *options): name for name in missing}
         done = as_completed(jobs)
         often = 0.1 if sys.stderr.isatty() else 60.0  # a log wants a line a minute
         shown = tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs, mininterval=often)

@@ -6,6 +6,7 @@ that byte is written as NUL and two hex digits. No file name has a NUL, so all o
 
 from __future__ import annotations
 
+import os
 import re
 from glob import escape
 from pathlib import Path
@@ -26,6 +27,16 @@ def store_name(name: str) -> str:
 def restore_name(text: str) -> str:
     """The file name that ``store_name`` stored."""
     return _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text) if "\0" in text else text
+
+
+def complete(root: str, name: str) -> str:
+    """The complete path of a file.
+
+    Args:
+        root: folder that its name is relative to.
+        name: as ``restore_name`` returns it.
+    """
+    return os.path.join(root, name)  # noqa: PTH118 (called for every clip)
 
 
 def is_utf8(text: str) -> bool:

@@ -23,10 +23,10 @@ import numpy as np
 from dali_vidaug.media.bitstream import encoder_note, is_fresh_start, is_reference
 from dali_vidaug.media.container import open_video, read_packets
 from dali_vidaug.media.index import KEY, NON_REFERENCE, DamagedIndexError, Packets
-from dali_vidaug.media.indexed_file import HIDDEN, IndexedFile, can_decode, open_indexed
+from dali_vidaug.media.indexed_file import HIDDEN, IndexedFile, can_decode
 from dali_vidaug.media.references import reference_closure
 from dali_vidaug.media.unchanged import check_stamp, kept_open
-from dali_vidaug.media.video import Video, frame_index, frame_indices, frame_pts, is_counted
+from dali_vidaug.media.video import Video, bytes_of, frame_index, frame_indices, frame_pts, is_counted
 
 SEEK_DISTANCE = 64  # frames; a key frame closer than this is reached by reading on
 FROM_START = -1  # in place of a key frame: from the first packet of the stream
@@ -71,13 +71,14 @@ def open_source(video: Video) -> Iterator[tuple[Any, Any]]:
         OSError, ValueError, av.error.FFmpegError: it cannot be opened, or is not the file that was scanned.
     """
     if video.packet_index is not None and read_by_index(video):
-        with open_indexed(video.path, video.packet_index) as source:
-            check_stamp(source[0].descriptor, video)
-            yield source
+        with bytes_of(video) as source:
+            check_stamp(source, video)
+            file = IndexedFile(source, video.packet_index)
+            yield file, file.stream
         return
-    with kept_open(video) as check, open_video(video.path, video.stream) as source:
+    with kept_open(video) as (source, check), open_video(source.as_file(), video.stream) as opened:
         check()  # what was opened by the name is the file that was compared
-        yield source
+        yield opened
         check()  # and is as it was
 
 
@@ -231,7 +232,7 @@ def _seek_cut(container, stream, video, key, wanted):
 
 
 def _packets_from_start(video):
-    with open_video(video.path, video.stream) as (container, stream):
+    with bytes_of(video) as source, open_video(source.as_file(), video.stream) as (container, stream):
         yield from read_packets(container, stream)
 
 

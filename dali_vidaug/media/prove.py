@@ -20,7 +20,7 @@ from dali_vidaug.media.oddities import INTRA_ONLY, READABLE
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.remux import remux
 from dali_vidaug.media.single import damage_of
-from dali_vidaug.media.video import Video, is_counted
+from dali_vidaug.media.video import Video, bytes_of, is_counted
 
 
 class Look(NamedTuple):
@@ -199,7 +199,7 @@ def _proven_keys(video, truth, deep):
         return video.keyframes.tolist(), None
     # After a false key frame, decoders of other codecs may show frames from before they were flushed.
     reusable = video.codec in READABLE and not needs_note(video)
-    with open_video(video.path, video.stream) as opened:
+    with bytes_of(video) as source, open_video(source.as_file(), video.stream) as opened:
         for key, end in pairwise([*video.keyframes.tolist(), video.num_frames]):
             frames = range(key, end if deep else min(end, key + _FRAMES_COMPARED))
             failure = compare(video, frames, truth, opened if reusable else None)
