@@ -156,11 +156,12 @@ def choose_file_check(manifest: Manifest, check_files: str) -> str:
 def _compare_file(manifest: Manifest, sample: int) -> str:
     """In what a file differs from the one that was scanned: "same", "time" (of change), "size" or "missing"."""
     size, time = (manifest.table[name][sample].as_py() for name in ("bytes", "mtime_ns"))
+    place = manifest.video(sample).place
     try:
-        stat = os.stat(manifest.path(sample))  # noqa: PTH116
+        stat = os.stat(place.path)  # noqa: PTH116
     except OSError:
         return "missing"
-    if size is not None and stat.st_size != size:
+    if size is not None and (stat.st_size != size if place.size is None else stat.st_size < place.first + size):
         return "size"
     return "same" if time is None or same_time(stat.st_mtime_ns, time) else "time"
 
@@ -170,17 +171,18 @@ def _refuse(manifest: Manifest, found: dict[str, list[int]]) -> None:
     missing, changed = found["missing"], found["size"]
     number = plural(len(missing) + len(changed), "file")
     if not changed:
-        first = manifest.rows("path", missing[:1])[0]
+        first = manifest.rows("shard", missing[:1])[0] or manifest.rows("path", missing[:1])[0]
         folder = find_root(Path(manifest.root), first)
         raise FileNotFoundError(
             f"VideoLoader: of {number} looked at, none exists in {printable(str(manifest.root))}, such as "
             f"{printable(first)}. If they were moved, dv.Manifest.read(path, root="
             f"{repr(str(folder)) if folder else 'their new folder'}) says where they are"
         )
-    size = manifest.table["bytes"][changed[0]].as_py()
+    place = manifest.video(changed[0]).place
+    had = manifest.table["bytes"][changed[0]].as_py() + place.first
     raise ValueError(
         f"VideoLoader: of {number} looked at in {printable(str(manifest.root))}, none is the one that was scanned: "
-        f"{len(changed)} of another size, {len(missing)} missing. {printable(manifest.path(changed[0]))} has "
-        f"{Path(manifest.path(changed[0])).stat().st_size} bytes, and had {size}. Scan again; or, if the files are "
-        "elsewhere, dv.Manifest.read(path, root=their folder)"
+        f"{len(changed)} of another size, {len(missing)} missing. {printable(place.path)} has "
+        f"{Path(place.path).stat().st_size} bytes, and had {'' if place.size is None else 'at least '}{had}. Scan "
+        "again; or, if the files are elsewhere, dv.Manifest.read(path, root=their folder)"
     )

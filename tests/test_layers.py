@@ -23,13 +23,17 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
     "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
-    "data": "data data.names data.atomic data.column data.shared data.schema data.index_table data.entry data.conform "
+    "data": "data data.names data.atomic data.tar_members "
+    "data.column data.shared data.schema data.index_table data.entry data.conform "
     "data.split data.join data.sampled data.boxes data.manifest data.given data.segments data.header data.folder "
+    "data.shard_names "
     "data.classes data.labels data.box_file data.box_names data.box_text data.box_cvat data.box_coco "
     "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
-    "data.list_text data.lists data.found data.list_source data.list_splits data.list_lines data.list_paths "
+    "data.list_text data.lists data.found data.list_source data.shard_fields data.shards "
+    "data.list_splits data.list_lines data.list_paths "
     "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
-    "data.list_formats data.files data.known data.measuring data.assemble data.scan",
+    "data.list_formats data.files data.known data.measuring data.assemble data.scan "
+    "data.shard_file data.shard_journal data.pack",
     "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
     "planes direct graph",
     "make": "pending make",

@@ -42,10 +42,13 @@ def assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: str
         if remark:
             said[remark].append(entry.place)
         label, several = (-1, list(indices)) if listing.several else (indices[0] if indices else -1, None)
-        part = {"label": label, "labels": several, "first_frame": first, "last_frame": last}
+        part: dict[str, Any] = {"label": label, "labels": several, "first_frame": first, "last_frame": last}
+        if entry.shard is not None:
+            part |= {"shard": store_name(entry.shard), "shard_offset": entry.first}
         good.append({**row, "path": store_name(entry.path), **part})
         positions.append(i)
-    missing = [*_missing(listing, {entry.path for entry in entries if "error" in rows.get(entry.path, ())})]
+    files = {entry.path for entry in entries if entry.shard is None and "error" in rows.get(entry.path, ())}
+    missing = [*_missing(listing, files)]
     if not good:
         missing += [text for text in listing.warnings if text.startswith("rows whose video is")]
         raise ValueError(

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from dali_vidaug.data.names import complete
+from dali_vidaug.media.storage import Place
+
 
 class Entry(NamedTuple):
     """A video, or a part of one, of a list.
@@ -35,6 +38,12 @@ class Entry(NamedTuple):
     shard: str | None = None
     first: int = 0
     size: int | None = None
+
+    def bytes_below(self, root: str) -> Place:
+        """Where its bytes are, below the root of the list."""
+        if self.shard is None:
+            return Place(complete(root, self.path))
+        return Place(complete(root, self.shard), self.first, self.size, complete(root, self.path))
 
 
 class Classes(NamedTuple):

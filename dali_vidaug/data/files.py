@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dali_vidaug.data.entry import Listing
 from dali_vidaug.data.lists import Rows, list_rows
-from dali_vidaug.data.names import store_name
+from dali_vidaug.data.names import below_root, store_name
 
 PATH, LABEL = "path", "label"
 
@@ -32,12 +32,7 @@ def list_files(
             raise ValueError(f"scan: a list of files must have paths, got {path!r} at {i}")
     if not paths:
         raise ValueError("scan: the list of files is empty")
-    names = [os.fsdecode(path) for path in paths]
-    if root is None:
-        names = [os.path.abspath(name) for name in names]  # noqa: PTH100 (links keep their names)
-        root = Path(os.path.commonpath([str(Path(name).parent) for name in names]))
-    folder = root.absolute()
-    names = [str(Path(name).relative_to(folder)) if Path(name).is_relative_to(folder) else name for name in names]
+    names, folder = below_root([os.fsdecode(path) for path in paths], root)
     table = {PATH: pa.array([store_name(name) for name in names], pa.string())}
     if labels is not None:
         table[LABEL], several = _label_column(labels, len(names))
@@ -48,7 +43,7 @@ def list_files(
         table[name] = _column(name, values, len(names))
     places = [f"file {i} ({path})" for i, path in enumerate(paths)]
     rows = Rows(pa.table(table), places)
-    return list_rows(Path("the list of files"), root.resolve(), rows, multi_label, None)
+    return list_rows(Path("the list of files"), folder.resolve(), rows, multi_label, None)
 
 
 def _plain(values):

@@ -106,6 +106,10 @@ def _moved(part: Part, root: str, several: bool) -> pa.Table:
     if prefix != ".":
         paths = [path if path.startswith("/") else f"{prefix}/{path}" for path in table["path"].to_pylist()]
         table = table.set_column(0, "path", pa.array(paths, pa.string()))
+        shards = table["shard"].to_pylist()
+        shards = [name if name is None or name.startswith("/") else f"{prefix}/{name}" for name in shards]
+        moved = pa.array(shards, pa.string()).dictionary_encode()
+        table = table.set_column(table.column_names.index("shard"), SCHEMA.field("shard"), moved)
     if several and not part.multi_label:
         labels = pa.array([[]] * len(table), SCHEMA.field("labels").type)
         table = table.set_column(table.column_names.index("labels"), "labels", labels)

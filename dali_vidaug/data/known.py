@@ -10,7 +10,7 @@ from typing import Any
 
 from dali_vidaug.data.index_table import index_from_text, index_to_text
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.names import complete, restore_name
+from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import SCHEMA, OtherVersionError
 from dali_vidaug.media.measure import SEVERAL
 from dali_vidaug.media.storage import Place, open_bytes
@@ -25,12 +25,10 @@ class Known:
 
     Args:
         output: the manifest's file, or None.
-        root: folder of the files.
         deep, stream, index: of ``measure``; what was measured otherwise is not known.
     """
 
-    def __init__(self, output: str | os.PathLike[str] | None, root: Path, deep: bool, stream: int | None, index: bool):
-        self._root: Path = root
+    def __init__(self, output: str | os.PathLike[str] | None, deep: bool, stream: int | None, index: bool):
         self._log: Any = None
         self._rows: dict[str, dict[str, Any]] = {}
         self._deep, self._stream, self._index = deep, stream, index
@@ -55,8 +53,8 @@ class Known:
                     self._rows[name] = row
         self._log = self._file.open("a")
 
-    def get(self, name: str) -> dict[str, Any] | None:
-        """What ``measure`` returned for a file that did not change since then, or None."""
+    def get(self, name: str, place: Place) -> dict[str, Any] | None:
+        """What ``measure`` returned for a file that did not change since then, or None; ``place`` is where it is."""
         row = self._rows.get(name)
         if row is None or not row.keys() >= set(MEASURED) or not self._is_of_stream(row):
             return None
@@ -66,7 +64,7 @@ class Known:
             return None
         if row["colorspace"] is None:  # a scan of an older release
             return None
-        return row if _is_as_measured(Place(complete(str(self._root), name)), row) else None
+        return row if _is_as_measured(place, row) else None
 
     def _is_of_stream(self, row):
         """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dali_vidaug.data import (
@@ -23,7 +23,10 @@ from dali_vidaug.data.folder import is_video_name, list_folder
 from dali_vidaug.data.list_lines import odd_line
 from dali_vidaug.data.list_source import Format, Options, Source
 from dali_vidaug.data.list_text import read_text
+from dali_vidaug.data.names import below_root
 from dali_vidaug.data.schema import EXTENSIONS
+from dali_vidaug.data.shard_names import expand, is_pattern, is_shard_name, tars_below
+from dali_vidaug.data.shards import LABEL_OPTIONS, list_shards
 from dali_vidaug.media.first_bytes import what_file_is
 
 FORMATS = {
@@ -72,9 +75,11 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
         raise ValueError(
             f"scan: format must be one of {', '.join(FORMATS)}, or None to find out, got {options.format!r}"
         )
-    tars = shards_of(path)
-    if tars is not None:
-        return list_tars(str(path), tars, root, options)
+    if path.is_dir() and (tars := tars_below(path)):
+        _refuse_unused(path, "a folder of tar shards", options, set(LABEL_OPTIONS))
+        return list_shards(str(path), tars, path.resolve(), options)
+    if is_pattern(str(path)) or is_shard_name(path.name):
+        return list_tars(expand(str(path)) if is_pattern(str(path)) else [str(path)], root, options, str(path))
     if not path.is_dir() and not path.is_file():
         raise FileNotFoundError(f"scan: no folder or file {path}")
     if path.is_file() and is_video_name(path.name):
@@ -96,6 +101,15 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
         listing = listing._replace(warnings=(*listing.warnings, *_odd_paths(listing)))
     _refuse_unused(path, form.name if form else "a folder", options, source.used)
     return listing
+
+
+def list_tars(
+    names: Sequence[str], root: Path | None, options: Options, what: str = "the list of tar files"
+) -> Listing:
+    """Read tar shards that are named one by one. Arguments and errors as of ``scan``; ``what`` is for messages."""
+    _refuse_unused(Path(what), "tar shards", options, set(LABEL_OPTIONS))
+    relative, folder = below_root(names, root)
+    return list_shards(what, relative, folder, options)
 
 
 def _odd_paths(listing: Listing) -> Iterator[str]:
@@ -228,7 +242,7 @@ def _refuse_unused(path: Path, what: str, options: Options, used: set[str]) -> N
         ValueError: there is one.
     """
     for name in ("format", "split", "encoding", "multi_label", "label_columns"):
-        if name == "format" and what != "a video":
+        if name == "format" and what != "a video" and "shards" not in what:
             continue
         if getattr(options, name) is not None and name not in used:
             raise ValueError(f"scan: {name}={getattr(options, name)!r} means nothing for {path}, which is {what}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,10 @@ from dali_vidaug.data.folder import list_folder
 from dali_vidaug.data.header import looks_like_label, plain, read_header
 from dali_vidaug.data.labels import index_labels, whole_number
 from dali_vidaug.data.list_source import Options, Source, each_row, has_paths, json_items
-from dali_vidaug.data.list_text import read_text
+from dali_vidaug.data.list_text import columns_of, read_text
 from dali_vidaug.data.lists import Rows, list_rows
-from dali_vidaug.data.names import store_name
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_LARGE = 1 << 63  # a number that Arrow has no type for
 _SPLIT_COLUMNS = ("split", "subset", "set", "partition", "is_train")
 _FILE_NAME = re.compile(r"(.*_)?file_name")
 _SPLITS = {  # how folders of splits may be named, as Hugging Face has it
@@ -166,25 +164,6 @@ def _json_rows(source: Source) -> Rows:
             hint = "; of pandas, to_json(orient='records') is read" if len(objects) == 1 else ""
             raise ValueError(f"{place}: {paths} must be a path, got {value[paths]!r:.80}{hint}")
     return Rows(pa.table(columns_of([value for _, value in objects])), [place for place, _ in objects])
-
-
-def columns_of(objects: Sequence[dict[str, Any]]) -> dict[str, pa.Array]:
-    """The values of JSON objects, by key: numbers, truth values, texts and lists of texts; all else as text."""
-    columns = {}
-    for key in dict.fromkeys(key for value in objects for key in value):
-        values = [value.get(key) for value in objects]
-        kinds = {type(value) for value in values if value is not None}
-        if kinds <= {str}:
-            columns[key] = pa.array([None if value is None else store_name(value) for value in values], pa.string())
-        elif kinds == {list}:
-            lists = [None if value is None else [str(part) for part in value] for value in values]
-            columns[key] = pa.array(lists, pa.list_(pa.string()))
-        elif kinds == {bool} or (kinds <= {int, float} and all(abs(value or 0) < _LARGE for value in values)):
-            columns[key] = pa.array(values)
-        else:  # objects, or values of several kinds
-            texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-            columns[key] = pa.array([text and store_name(text) for text in texts], pa.string())
-    return columns
 
 
 def _is_metadata(source: Source) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from glob import escape
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def complete(root: str, name: str) -> str:
         name: as ``restore_name`` returns it.
     """
     return os.path.join(root, name)  # noqa: PTH118 (called for every clip)
+
+
+def below_root(names: Sequence[str], root: Path | None) -> tuple[list[str], Path]:
+    """Paths relative to a root, where they are below it, and the root: by default the deepest folder that has all."""
+    if root is None:
+        names = [os.path.abspath(name) for name in names]  # noqa: PTH100 (links keep their names)
+        root = Path(os.path.commonpath([str(Path(name).parent) for name in names]))
+    folder = root.absolute()
+    paths = map(Path, names)
+    return [str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path) for path in paths], folder
 
 
 def is_utf8(text: str) -> bool:

@@ -64,9 +64,9 @@ def pack(
     """Write videos into tar shards in WebDataset's form: KEY.mp4, KEY.json and KEY.cls, one sample after the other.
 
     KEY is the number of the first row of its file, so it is the same however the videos are shuffled. KEY.json has
-    ``label`` (the index of the class), ``class`` (its name), ``source`` (where the video was), your own columns and, where rows are parts
-    of a video, ``segments``; KEY.cls has the index alone. The same videos give the same bytes. A video is packed once,
-    however many rows it has.
+    ``label`` (the index of the class), ``class`` (its name), ``source`` (where the video was), your own columns and,
+    where rows are parts of a video, ``segments``; KEY.cls has the index alone. The same videos give the same bytes. A
+    video is packed once, however many rows it has.
 
     Each video is compared with the one that was scanned, and each member with what was read, by SHA-256. A shard is
     written whole or not at all. An interrupted pack goes on where it stopped: shards that are done are compared with
@@ -102,8 +102,10 @@ def pack(
     facts = (name, shard_size, shard_count, shuffle, seed, len(manifest), manifest.classes, layout.files.tobytes())
     with Journal(folder, name, hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest(), paths) as journal:
         tasks = _tasks(manifest, layout, paths, journal, check_files)
-        names = dict(what="pack", unit="shards", progress=progress)
-        results = run(write_shard, tasks, engine=engine, num_workers=num_workers, total=len(paths), **names)
+        results = run(
+            write_shard, tasks, engine=engine, num_workers=num_workers, total=len(paths), what="pack", unit="shards",
+            progress=progress,
+        )  # fmt: skip
         written = _collect(results, journal, len(paths))
         packed = _manifest(manifest, layout, written, folder, name)
         if output is not None:
@@ -174,13 +176,11 @@ def _lay_out(manifest: Manifest, shard_size: int, shard_count: int | None, shuff
     return _Layout(files, np.array([*first, len(files)]), rows, begins, sizes)
 
 
-def _tasks(
-    manifest: Manifest, layout: _Layout, paths: list[str], journal: Journal, check_files: str
-) -> Iterator[Task]:
+def _tasks(manifest: Manifest, layout: _Layout, paths: list[str], journal: Journal, check_files: str) -> Iterator[Task]:
     """The shards, one after the other: what goes into each is made when it is asked for."""
     own = own_columns(manifest.table)
     said = manifest.table.select(["path", "label", "labels", *FRAMES, "num_frames", *own])
-    lacking = {"packet_index": None, "keyframes": np.zeros(0, np.int32), "pts": None}
+    lacking: dict[str, Any] = {"packet_index": None, "keyframes": np.zeros(0, np.int32), "pts": None}
     if check_files == "size":
         lacking["mtime_ns"] = None
     for number, path in enumerate(paths):
@@ -286,6 +286,4 @@ def _manifest(manifest: Manifest, layout: _Layout, written: list[Written], folde
         table = table.set_column(at, SCHEMA.field(column), values)
     said = f"packed into {plural(len(written), 'tar shard')}, from {printable(manifest.root)}"
     remarks = (*manifest.remarks, said)
-    return Manifest(
-        table, manifest.classes, folder, manifest.broken, remarks, manifest.packets, manifest.box_classes
-    )
+    return Manifest(table, manifest.classes, folder, manifest.broken, remarks, manifest.packets, manifest.box_classes)

@@ -15,11 +15,12 @@ from dali_vidaug.data.files import list_files
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.known import Known
 from dali_vidaug.data.labels import Labels, index_labels, tell_unlabelled
-from dali_vidaug.data.list_formats import list_videos
+from dali_vidaug.data.list_formats import list_tars, list_videos
 from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.measuring import measure_files
 from dali_vidaug.data.schema import check_file_name, is_manifest
+from dali_vidaug.data.shard_names import expand, is_pattern, is_shard_name
 from dali_vidaug.device.cores import own_cores
 
 _Path = str | os.PathLike[str]
@@ -89,7 +90,7 @@ def _scan(
     num_threads: int | None, progress: bool,
 ) -> Manifest:  # fmt: skip
     """Measure what is listed; ``options`` of ``measure``, the rest of ``scan``."""
-    known = Known(output, listing.root, *options)
+    known = Known(output, *options)
     try:
         rows = measure_files(listing, known, options, num_threads or own_cores(), progress)
     finally:
@@ -123,12 +124,30 @@ def _read_list(path, root, labels, columns, options) -> Listing:
         return list_videos(Path(path), root, options)
     if not isinstance(path, Iterable):
         raise ValueError(f"scan: path must be a folder, a list, a video, or a list of paths, got {path!r}")
+    path = list(path)
+    if any(map(_is_tar, path)):
+        return _list_tars(path, root, labels, columns, options)
     if options.label_columns is not None:
         raise ValueError("scan: label_columns is for list files; a list of paths has labels=")
     for name in ("format", "split", "encoding"):
         if getattr(options, name) is not None:
             raise ValueError(f"scan: {name} is for list files, got {getattr(options, name)!r} for a list of paths")
     return list_files(path, root, labels, columns, options.multi_label)
+
+
+def _is_tar(name) -> bool:
+    return isinstance(name, (str, os.PathLike)) and is_shard_name(os.fsdecode(name))
+
+
+def _list_tars(names, root, labels, columns, options) -> Listing:
+    """What is in several tar files."""
+    other = next((name for name in names if not _is_tar(name)), None)
+    if other is not None:
+        raise ValueError(f"scan: a list has videos or tar shards, not both, got {other} beside tar files")
+    if labels is not None or columns is not None:
+        raise ValueError("scan: labels and columns are for a list of videos; tar shards have theirs in them")
+    paths = [path for name in map(os.fsdecode, names) for path in (expand(name) if is_pattern(name) else [name])]
+    return list_tars(paths, root, options)
 
 
 def _read_agreement(classes, like, manifest) -> tuple[Classes | None, bool | None]:

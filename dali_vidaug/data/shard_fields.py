@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
 from dali_vidaug.data.header import label_groups, looks_like_label, plain, read_header
 from dali_vidaug.data.labels import LARGEST, is_missing, whole_number
 from dali_vidaug.data.list_source import Options, numbered_classes
-from dali_vidaug.data.list_tables import columns_of
+from dali_vidaug.data.list_text import columns_of
 from dali_vidaug.data.lists import read_labels, with_own_columns
 
 CLS = "cls"  # the column of KEY.cls
@@ -31,7 +32,7 @@ class Fields(NamedTuple):
         folder: of the member in its tar file; "" for none.
     """
 
-    values: dict[str, Any] = {}
+    values: Mapping[str, Any] = MappingProxyType({})
     cls: str | None = None
     txt: str | None = None
     folder: str = ""
@@ -54,18 +55,18 @@ def read_fields(what: str, root: Path, entries: list[Entry], fields: list[Fields
         read_header(what, table.column_names, given, needs_path=False)  # refuses what is not there
     if not columns:
         return _by_folders(what, root, entries, fields, table, notes, options)
-    several = any(pa.types.is_list(table[name].type) for name in columns)
-    separator = options.multi_label or ("," if several else None)
+    parted = options.multi_label is None and any(pa.types.is_list(table[name].type) for name in columns)
+    separator = options.multi_label or ("," if parted else None)
     several = separator is not None or len(columns) > 1
     labels = {
-        group: read_labels(Path(what), _lists_only(table, names, options), names, separator)
+        group: read_labels(Path(what), _as_lists(table, names) if parted else table, names, separator)
         for group, names in label_groups(columns).items()
     }
     classes, named_by = (None, None) if given or len(columns) > 1 else _named(table, columns[0], labels[""], what)
     if named_by is not None and classes is not None:
         labels = {"": [tuple(classes.names[whole_number(text) or 0] for text in row) for row in labels[""]]}
     said = ", ".join(map(_source_of, columns)) + (f", named by {_source_of(named_by)}" if named_by else "")
-    used = (*columns, *([named_by] if named_by else []))
+    used = (*columns, *([named_by] if named_by else []), *_repeated(table, columns[0]))
     own = table.drop_columns([*used])
     warnings = [*_not_used(own, f"labels are those of {said}"), *_contradictions(table, columns[0])]
     listing = Listing(root, entries, labels, own, several, False, tuple(warnings), (f"labels: {said}", *notes), classes)
@@ -101,19 +102,13 @@ def _label_columns(table: pa.Table) -> tuple[str, ...]:
     return ()
 
 
-def _lists_only(table: pa.Table, names: Sequence[str], options: Options) -> pa.Table:
-    """The table in which texts of label columns are lists of one where others are lists: a text is not parted."""
-    if options.multi_label is not None:
-        return table
+def _as_lists(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with lists of one label in columns of single ones, which are not to be parted."""
     for name in names:
         if not pa.types.is_list(table[name].type):
-            texts = [None if value is None else [_label_text(value)] for value in table[name].to_pylist()]
+            texts = [None if value is None else [str(value)] for value in table[name].to_pylist()]
             table = table.set_column(table.column_names.index(name), name, pa.array(texts, pa.list_(pa.string())))
     return table
-
-
-def _label_text(value: Any) -> str:
-    return str(value).strip()
 
 
 def _source_of(column: str) -> str:
@@ -147,6 +142,12 @@ def _named(
     return None, None
 
 
+def _repeated(table: pa.Table, column: str) -> list[str]:
+    """Of the labels of KEY.cls, the fields of KEY.json that say the same."""
+    others = [name for name in table.column_names if plain(name) in ("label", "json_cls") and column == CLS]
+    return [name for name in others if all(one == other for one, other in _numbers(table, column, name))]
+
+
 def _not_used(own: pa.Table, now: str) -> Iterator[str]:
     """Sentences on columns that look like labels or times, but are not used."""
     labels = [name for name in own.column_names if looks_like_label(name)]
@@ -162,16 +163,18 @@ def _not_used(own: pa.Table, now: str) -> Iterator[str]:
 
 def _contradictions(table: pa.Table, column: str) -> Iterator[str]:
     """A sentence on videos whose KEY.cls and label of KEY.json are different numbers."""
-    others = [name for name in table.column_names if plain(name) in ("label", "json_cls") and name != column]
-    for name in others if column == CLS else ():
-        pairs = [[whole_number(str(value)) for value in row] for row in _pairs(table, column, name)]
-        count = sum(None not in pair and pair[0] != pair[1] for pair in pairs)
+    others = [name for name in table.column_names if plain(name) in ("label", "json_cls") and column == CLS]
+    for name in others:
+        count = sum(None not in pair and pair[0] != pair[1] for pair in _numbers(table, column, name))
         if count:
-            yield f"samples whose KEY.cls and {_source_of(name)} differ, of which KEY.cls counts: {count} of {len(table)}"
+            others = f"{_source_of(name)} differ, of which KEY.cls counts: {count} of {len(table)}"
+            yield f"samples whose KEY.cls and {others}"
 
 
-def _pairs(table, *names):
-    return zip(*(table[name].to_pylist() for name in names), strict=True)
+def _numbers(table, *names):
+    """The whole numbers in two columns, None where there is none."""
+    columns = [[whole_number(str(value)) for value in table[name].to_pylist()] for name in names]
+    return list(zip(*columns, strict=True))
 
 
 def _by_folders(
@@ -187,7 +190,7 @@ def _by_folders(
         labels.append((below.split("/")[0],) if below else ())
     every = all(row for entry, row in zip(entries, labels, strict=True) if entry.shard)
     if any(labels):
-        example = next(entry.path[len(entry.shard or "") + 1 :] for entry, row in zip(entries, labels, strict=True) if row)
+        example = next(entry.path for entry, row in zip(entries, labels, strict=True) if row)
         notes = [f"labels: the folders of members, such as {example}", *notes]
     now = "labels are the folders of members" if any(labels) else "no sample has a label"
     warnings = tuple(_not_used(table, now))

@@ -122,7 +122,7 @@ def _write(file: Any, videos: list[Packed]) -> list[tuple[str, str]]:
         OSError: the shard cannot be written.
     """
     hashes = []
-    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_STEP) as tar:
+    with tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_STEP) as tar:
         for video, name, aside in videos:
             with ExitStack() as opened:
                 with _reading(video):

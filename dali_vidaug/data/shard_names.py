@@ -4,18 +4,38 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
+
+from dali_vidaug.data.folder import is_video_name
 
 TAR = ".tar"
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".tar.lz4")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)", re.ASCII)
 _MOST = 1_000_000  # shards that a name may stand for
-_NAMES = re.compile(rf"(?:{'|'.join(map(re.escape, (TAR, *COMPRESSED)))})$", re.IGNORECASE)
+_TARS = re.compile(rf"(?:{'|'.join(map(re.escape, (TAR, *COMPRESSED)))})$", re.IGNORECASE)
 
 
 def is_shard_name(name: str) -> bool:
     """Whether a name is that of a tar file, compressed or not."""
-    return _NAMES.search(name) is not None
+    return _TARS.search(name) is not None
+
+
+def tars_below(folder: Path) -> list[str]:
+    """The tar files below a folder that has no videos, relative to it, sorted; else none. Hidden ones do not count."""
+    found, seen = [], set()
+    for at, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(at)
+        if real in seen:  # links in a circle
+            folders[:] = []
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = [name for name in sorted(files) if not name.startswith(".")]
+        if any(map(is_video_name, names)):
+            return []
+        found += [os.path.relpath(os.path.join(at, name), folder) for name in names if is_shard_name(name)]  # noqa: PTH118
+    return sorted(found)
 
 
 def is_pattern(name: str) -> bool:
@@ -26,8 +46,8 @@ def is_pattern(name: str) -> bool:
 def expand(pattern: str) -> list[str]:
     """The names that a pattern stands for, in order.
 
-    ``{000..123}`` counts from one number to another, with zeros before if one of them has any, ``{train,val}`` has each;
-    ``::`` stands between patterns.
+    ``{000..123}`` counts from one number to another, with zeros before if one of them has any; ``{train,val}`` has
+    each; ``::`` stands between patterns.
 
     Raises:
         ValueError: there is nothing to expand between two braces, or it is too much.

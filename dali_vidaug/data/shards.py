@@ -23,6 +23,7 @@ from dali_vidaug.media.storage import Place, open_bytes
 
 SEGMENTS = "segments"  # of KEY.json: parts of the video, each an object with FRAMES and what else differs
 FRAMES = ("first_frame", "last_frame")
+LABEL_OPTIONS = ("multi_label", "label_columns")  # of ``scan``, that mean something for shards
 _ASIDE = ("json", "cls", "txt")  # extensions of the members that say something of a video
 _THREADS = 16  # tar files whose headers are read at the same time
 _TWICE = "is more than once in its tar file, and which one is meant is not known"
@@ -100,9 +101,7 @@ def list_shards(what: str, tars: Sequence[str], root: Path, options: Options) ->
     told = f"tar shards: {found.num_shards} with {plural(sum(bool(e.shard) for e in found.entries), 'sample')}"
     listing = read_fields(what, root, found.entries, found.fields, options)
     hidden = [f"hidden videos passed over: {len(found.hidden)} ({name_some(found.hidden)})"] if found.hidden else []
-    return listing._replace(
-        warnings=(*_warnings(found), *listing.warnings), notes=(told, *listing.notes, *hidden)
-    )
+    return listing._replace(warnings=(*_warnings(found), *listing.warnings), notes=(told, *listing.notes, *hidden))
 
 
 def _read(path: str) -> Contents | str:

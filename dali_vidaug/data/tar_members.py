@@ -101,8 +101,8 @@ def read_members(source: Source, wanted: Callable[[str], bool]) -> Contents:
     packed = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), None)
     if packed is not None:
         raise ValueError(
-            f"it is compressed with {packed}, so its members cannot be read by place; decompress it, which costs hardly "
-            "any space: videos are compressed already"
+            f"it is compressed with {packed}, so its members cannot be read by place; decompress it, which takes "
+            "hardly more space: videos are compressed already"
         )
     members: list[Member] = []
     try:
@@ -182,7 +182,7 @@ def _is_header(block, info):
         total = int(block[148:156].strip(b" \0") or b"0", 8)
         field = block[124:136]
         size = int.from_bytes(field[1:], "big") if field[0] & 0x80 else int(field.strip(b" \0") or b"0", 8)
-        if total != sum(block) - sum(block[148:156]) + 8 * 32 or block[156:157] not in b"\x00" b"07":
+        if total != sum(block) - sum(block[148:156]) + 8 * 32 or block[156:157] not in b"\x0007":
             return False
         if size != info.size and "size" not in info.pax_headers:
             return False

@@ -19,11 +19,13 @@ class Place(NamedTuple):
         path: a file, complete.
         first: byte of the file where they begin, >= 0.
         size: how many; None: all up to the end of the file.
+        name: what a file of these bytes is called, by which FFmpeg guesses what it is; None: as ``path``.
     """
 
     path: str
     first: int = 0
     size: int | None = None
+    name: str | None = None
 
 
 class Source(Protocol):
@@ -31,12 +33,14 @@ class Source(Protocol):
 
     Attributes:
         path: of the file, for messages.
+        name: what a file of these bytes is called.
         size: bytes.
         mtime_ns: when the file was changed, nanoseconds; None: nothing tells.
         etag: what a server calls this version of an object; None: a file.
     """
 
     path: str
+    name: str
     size: int
     mtime_ns: int | None
     etag: str | None
@@ -76,7 +80,7 @@ class LocalSource:
     etag: str | None = None
 
     def __init__(self, place: Place):
-        self.path = place.path
+        self.path, self.name = place.path, place.name or place.path
         self._first, self._is_whole = place.first, not place.first and place.size is None
         self._file = os.open(place.path, OPEN_FLAGS)
         stat = os.fstat(self._file)
@@ -118,7 +122,7 @@ class SourceFile(io.RawIOBase):
     """A ``Source`` as a binary file object that is read only. To close it leaves the source open."""
 
     def __init__(self, source: Source):
-        self.name = os.path.basename(source.path)  # noqa: PTH119 (FFmpeg looks at the extension)
+        self.name = os.path.basename(source.name)  # noqa: PTH119 (FFmpeg looks at the extension)
         self._source, self._at = source, 0
 
     def readable(self) -> bool:

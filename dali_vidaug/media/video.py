@@ -45,7 +45,7 @@ class Video(NamedTuple):
         """Where its bytes are."""
         if self.shard is None or self.shard_offset is None:
             return Place(self.path)
-        return Place(self.shard, self.shard_offset, self.bytes)
+        return Place(self.shard, self.shard_offset, self.bytes, self.path)
 
     @property
     def shown_size(self) -> tuple[int, int]:
