@@ -32,7 +32,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.list_text data.lists data.found data.list_source data.shard_fields data.shards "
     "data.list_splits data.list_lines data.list_paths "
     "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
-    "data.list_formats data.files data.known data.measuring data.assemble data.scan "
+    "data.list_formats data.files data.known data.workers data.processes data.engine "
+    "data.measuring data.assemble data.scan "
     "data.shard_file data.shard_journal data.pack",
     "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
     "planes direct graph",

@@ -167,8 +167,8 @@ def _contradictions(table: pa.Table, column: str) -> Iterator[str]:
     for name in others:
         count = sum(None not in pair and pair[0] != pair[1] for pair in _numbers(table, column, name))
         if count:
-            others = f"{_source_of(name)} differ, of which KEY.cls counts: {count} of {len(table)}"
-            yield f"samples whose KEY.cls and {others}"
+            told = f"{_source_of(name)} differ, of which KEY.cls counts: {count} of {len(table)}"
+            yield f"samples whose KEY.cls and {told}"
 
 
 def _numbers(table, *names):
