@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dali_vidaug.boxes import Boxes, BoxRules
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.pack import pack
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import Broken
 from dali_vidaug.drawing import draw_plan
@@ -190,6 +191,7 @@ __all__ = [
     "augment",
     "check_op",
     "draw_plan",
+    "pack",
     "pixel_matrices",
     "register_module",
     "scan",

@@ -93,7 +93,7 @@ def pack(
         RuntimeError: a video is not the one that was scanned, or a shard cannot be written. What is done is kept.
         ValueError: an option is out of range.
     """
-    folder, name = _check(out, output, shard_size, shard_count, check_files)
+    folder, name = check_pack(out, output, shard_size, shard_count, check_files)
     check_engine(engine)
     manifest = _open(videos, progress)
     layout = _lay_out(manifest, shard_size, shard_count, shuffle, seed)
@@ -114,8 +114,11 @@ def pack(
     return packed
 
 
-def _check(out, output, shard_size, shard_count, check_files) -> tuple[Path, str]:
-    """The folder of the shards, and how they are called.
+def check_pack(
+    out: str | os.PathLike[str], output: str | os.PathLike[str] | None, shard_size: int, shard_count: int | None,
+    check_files: str,
+) -> tuple[Path, str]:  # fmt: skip
+    """The folder of the shards, and how they are called. Arguments as of ``pack``.
 
     Raises:
         ValueError: an option is out of range.
@@ -126,16 +129,18 @@ def _check(out, output, shard_size, shard_count, check_files) -> tuple[Path, str
     folder, name = Path(text).resolve().parent, Path(text).name
     if not (name.endswith(".tar") and len(_NUMBER.findall(name)) == 1 and name.count("%") == 1):
         raise ValueError(f"pack: out must end in .tar and have one %06d for the number of a shard, got {text}")
-    for option, value in (("shard_size", shard_size), ("shard_count", shard_count)):
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not ((whole and value >= 1) or (value is None and option == "shard_count")):
+    for option, value in (("shard_size", shard_size), ("shard_count", 1 if shard_count is None else shard_count)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
             raise ValueError(f"pack: {option} must be an int >= 1, got {value!r}")
     if check_files not in ("size_and_time", "size"):
         raise ValueError(f"pack: check_files must be 'size_and_time' or 'size', got {check_files!r}")
     if output is not None:
         check_file_name(output, "pack: output")
-        if not Path(output).resolve().parent.is_dir() and Path(output).resolve().parent != folder:
-            raise ValueError(f"pack: there is no folder {Path(output).resolve().parent} for the output")
+        output = Path(output).resolve()
+        if output.exists() and not is_manifest(output):
+            raise ValueError(f"pack: the output {output} is there already, and is not a manifest; choose another name")
+        if not output.parent.is_dir() and output.parent != folder:
+            raise ValueError(f"pack: there is no folder {output.parent} for the output")
     return folder, name
 
 

@@ -162,7 +162,7 @@ class _Stream:
     def __init__(self, video: Video, source: Source):
         self._video, self._source, self._at, self.sha256 = video, source, 0, hashlib.sha256()
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = _STEP, /) -> bytes:
         with _reading(self._video):
             (data,) = self._source.read([(self._at, min(self._at + size, self._source.size))])
         self._at += len(data)

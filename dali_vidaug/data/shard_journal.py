@@ -14,6 +14,20 @@ from dali_vidaug.data.shard_file import Task, Written
 SUFFIX = ".packing"
 
 
+def prefix_of(name: str) -> str:
+    """What is before the number in the names of shards.
+
+    >>> prefix_of("train-%06d.tar"), prefix_of("%06d.tar")
+    ('train', 'shards')
+    """
+    return name.partition("%")[0].rstrip("-_.") or "shards"
+
+
+def journal_path(folder: Path, name: str) -> Path:
+    """The file of the journal of shards that are called so."""
+    return folder / f"{prefix_of(name)}{SUFFIX}"
+
+
 class Journal:
     """What is done of a pack. While it goes on, no other may write these shards.
 
@@ -29,8 +43,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, name: str, digest: str, paths: list[str]):
-        start = name.partition("%")[0].rstrip("-_.")
-        self.path = folder / f"{start or 'shards'}{SUFFIX}"
+        self.path = journal_path(folder, name)
         self._done: dict[int, dict[str, Any]] = {}
         if not self.path.exists():
             there = next((path for path in paths if os.path.lexists(path)), None)
