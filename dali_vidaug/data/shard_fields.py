@@ -17,8 +17,8 @@ from dali_vidaug.data.list_source import Options, numbered_classes
 from dali_vidaug.data.list_text import columns_of
 from dali_vidaug.data.lists import read_labels, with_own_columns
 
-CLS = "cls"  # the column of KEY.cls
-_LABELS = (CLS, "label", "labels", "class", "json_cls")  # in the order in which they are looked for
+CLS = "KEY.cls"  # the column of its text, which ``label_columns`` may call cls
+_LABELS = ("label", "labels", "class", "cls")  # of KEY.json, in the order in which they are looked for
 _NAMES = ("class", "class_name", "classname", "label_name", "labelname", "label", "labels")  # of numbered classes
 _CAPTIONS = ("caption", "txt")  # the column of KEY.txt: the first that KEY.json has not
 
@@ -50,9 +50,10 @@ def read_fields(what: str, root: Path, entries: list[Entry], fields: list[Fields
     """
     table, notes = _table(entries, fields)
     given = options.label_columns
-    columns = tuple(given) if given else _label_columns(table)
+    columns = _label_columns(table)
     if given:
-        read_header(what, table.column_names, given, needs_path=False)  # refuses what is not there
+        columns = tuple(CLS if name == "cls" and name not in table.column_names else name for name in given)
+        read_header(what, table.column_names, columns, needs_path=False)  # refuses what is not there
     if not columns:
         return _by_folders(what, root, entries, fields, table, notes, options)
     parted = options.multi_label is None and any(pa.types.is_list(table[name].type) for name in columns)
@@ -68,6 +69,8 @@ def read_fields(what: str, root: Path, entries: list[Entry], fields: list[Fields
     said = ", ".join(map(_source_of, columns)) + (f", named by {_source_of(named_by)}" if named_by else "")
     used = (*columns, *([named_by] if named_by else []), *_repeated(table, columns[0]))
     own = table.drop_columns([*used])
+    if CLS in own.column_names and "cls" not in own.column_names:
+        own = own.rename_columns(["cls" if name == CLS else name for name in own.column_names])
     warnings = [*_not_used(own, f"labels are those of {said}"), *_contradictions(table, columns[0])]
     listing = Listing(root, entries, labels, own, several, False, tuple(warnings), (f"labels: {said}", *notes), classes)
     return with_own_columns(Path(what), listing)
@@ -78,8 +81,6 @@ def _table(entries: list[Entry], fields: list[Fields]) -> tuple[pa.Table, list[s
     columns = columns_of([one.values for one in fields])
     notes = []
     if any(one.cls is not None for one in fields):
-        if CLS in columns:
-            columns[f"json_{CLS}"] = columns.pop(CLS)
         columns[CLS] = pa.array([one.cls for one in fields], pa.string())
     if any(one.txt is not None for one in fields):
         texts = [one.txt for one in fields]
@@ -94,12 +95,11 @@ def _table(entries: list[Entry], fields: list[Fields]) -> tuple[pa.Table, list[s
 
 
 def _label_columns(table: pa.Table) -> tuple[str, ...]:
-    """The column with labels, if there is one."""
-    for wanted in _LABELS:
-        for name in table.column_names:
-            if plain(name) == wanted and table[name].null_count < len(table):
-                return (name,)
-    return ()
+    """The column with labels, if there is one: the one that most samples have, and of those the first."""
+    known = [CLS] if CLS in table.column_names else []
+    known += [name for wanted in _LABELS for name in table.column_names if plain(name) == wanted]
+    found = [name for name in known if table[name].null_count < len(table)]
+    return (min(found, key=lambda name: table[name].null_count),) if found else ()
 
 
 def _as_lists(table: pa.Table, names: Sequence[str]) -> pa.Table:
@@ -112,7 +112,7 @@ def _as_lists(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 
 def _source_of(column: str) -> str:
-    return f"KEY.{CLS}" if column == CLS else f"{column.removeprefix('json_')} of KEY.json"
+    return column if column == CLS else f"{column} of KEY.json"
 
 
 def _named(
@@ -143,9 +143,17 @@ def _named(
 
 
 def _repeated(table: pa.Table, column: str) -> list[str]:
-    """Of the labels of KEY.cls, the fields of KEY.json that say the same."""
-    others = [name for name in table.column_names if plain(name) in ("label", "json_cls") and column == CLS]
-    return [name for name in others if all(one == other for one, other in _numbers(table, column, name))]
+    """Of KEY.cls and the label of KEY.json, the one that is not used and says nothing else."""
+    pairs = {
+        name: [pair for pair in _numbers(table, column, name) if None not in pair] for name in _others(table, column)
+    }
+    return [name for name, both in pairs.items() if both and all(one == other for one, other in both)]
+
+
+def _others(table: pa.Table, column: str) -> list[str]:
+    """The columns that say the label once more, of KEY.cls and KEY.json."""
+    known = [name for name in table.column_names if name == CLS or plain(name) in ("label", "cls")]
+    return [name for name in known if name != column] if column in known else []
 
 
 def _not_used(own: pa.Table, now: str) -> Iterator[str]:
@@ -163,12 +171,11 @@ def _not_used(own: pa.Table, now: str) -> Iterator[str]:
 
 def _contradictions(table: pa.Table, column: str) -> Iterator[str]:
     """A sentence on videos whose KEY.cls and label of KEY.json are different numbers."""
-    others = [name for name in table.column_names if plain(name) in ("label", "json_cls") and column == CLS]
-    for name in others:
+    for name in _others(table, column):
         count = sum(None not in pair and pair[0] != pair[1] for pair in _numbers(table, column, name))
         if count:
-            told = f"{_source_of(name)} differ, of which KEY.cls counts: {count} of {len(table)}"
-            yield f"samples whose KEY.cls and {told}"
+            both, counts = f"{_source_of(column)} and {_source_of(name)}", f"{count} of {len(table)}"
+            yield f"samples whose {both} differ, of which {_source_of(column)} counts: {counts}"
 
 
 def _numbers(table, *names):

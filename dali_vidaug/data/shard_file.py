@@ -99,19 +99,37 @@ def write_shard(task: Task) -> Written | str:
             os.fsync(file.fileno())
             with suppress(OSError):  # what is compared is read from the disk, where the system can
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            with open_bytes(Place(file.name)) as source:
-                sha256, members = _examine(source)
-            if [(member.name, found) for member, found in members] != hashes:
-                return f"{path}: what was written is not what was read; is the disk all right?"
+            sha256, members = _compare(file.name, hashes)
         return _written(task, members, path.stat(), sha256)
     except _SourceError as error:
         return str(error)
-    except OSError as error:
+    except (OSError, _OtherBytesError) as error:
         return f"{path}: {one_line(error)}"
 
 
 class _SourceError(Exception):
     """A video cannot be read, or is not the one that was scanned."""
+
+
+class _OtherBytesError(Exception):
+    """What is in a file is not what was written to it."""
+
+
+def _compare(path: str, hashes: list[tuple[str, str]]) -> tuple[str, list[tuple[Member, str]]]:
+    """What ``_examine`` finds of a shard, if its members have these names and SHA-256.
+
+    Raises:
+        _OtherBytesError: they have not.
+    """
+    why = ""
+    with suppress(EOFError), open_bytes(Place(path)) as source:
+        try:
+            found = _examine(source)
+            if [(member.name, sha256) for member, sha256 in found[1]] == hashes:
+                return found
+        except ValueError as error:
+            why = f" ({one_line(error)})"
+    raise _OtherBytesError(f"what was written is not what was read; is the disk all right?{why}")
 
 
 def _write(file: Any, videos: list[Packed]) -> list[tuple[str, str]]:

@@ -226,8 +226,8 @@ def _objects(texts: dict[str, str]) -> list[tuple[dict[str, Any], int | None, in
     if not (isinstance(segments, list) and segments and all(map(_is_segment, segments))):
         return [(value, None, None)]
     del value[SEGMENTS]
-    first, last = FRAMES
-    return [({**value, **part}, part.pop(first), part.pop(last)) for part in map(dict, segments)]
+    parts = [{**value, **{name: one for name, one in part.items() if name not in FRAMES}} for part in segments]
+    return [(own, *(part[name] for name in FRAMES)) for own, part in zip(parts, segments, strict=True)]
 
 
 def _is_segment(value: Any) -> bool:

@@ -186,7 +186,7 @@ def _is_header(block, info):
             return False
         if size != info.size and "size" not in info.pax_headers:
             return False
-        name = block[:100].split(b"\0")[0]
-        is_whole = len(name) < 100 and "path" not in info.pax_headers
-        return not is_whole or info.name.encode("utf-8", "surrogateescape").endswith(name.rstrip(b"/"))
+        name, whole = block[:100].split(b"\0")[0], info.name.encode("utf-8", "surrogateescape")
+        is_short = len(name) >= 99 and whole.startswith(name)  # of GNU: the long name is in a header before
+        return "path" in info.pax_headers or is_short or whole.endswith(name)
     return False
