@@ -8,13 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dali_vidaug.data.entry import Listing
 from dali_vidaug.data.index_table import index_from_text, index_to_text
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import complete, restore_name
 from dali_vidaug.data.schema import SCHEMA, OtherVersionError
+from dali_vidaug.media.fetch_loop import wait_for
 from dali_vidaug.media.measure import SEVERAL
+from dali_vidaug.media.object_options import Storage
+from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.storage import Place, open_bytes
 from dali_vidaug.media.unchanged import content_digest
+from dali_vidaug.urls import is_url
 
 _LISTED = ("path", "label", "labels", "first_frame", "last_frame", "shard", "shard_offset")
 MEASURED = [name for name in SCHEMA.names if name not in _LISTED]
@@ -25,12 +30,15 @@ class Known:
 
     Args:
         output: the manifest's file, or None.
-        root: folder of the files.
-        deep, stream, index: of ``measure``; what was measured otherwise is not known.
+        listing: the files.
+        deep, stream, index, storage: of ``measure``; what was measured otherwise is not known.
     """
 
-    def __init__(self, output: str | os.PathLike[str] | None, root: Path, deep: bool, stream: int | None, index: bool):
-        self._root: Path = root
+    def __init__(
+        self, output: str | os.PathLike[str] | None, listing: Listing, deep: bool, stream: int | None, index: bool,
+        storage: Storage | None = None,
+    ):  # fmt: skip
+        self._root, self._objects, self._storage = str(listing.root), listing.objects or {}, storage or Storage()
         self._log: Any = None
         self._rows: dict[str, dict[str, Any]] = {}
         self._deep, self._stream, self._index = deep, stream, index
@@ -66,7 +74,19 @@ class Known:
             return None
         if row["colorspace"] is None:  # a scan of an older release
             return None
-        return row if _is_as_measured(Place(complete(str(self._root), name)), row) else None
+        return row if self._is_as_measured(name, row) else None
+
+    def _is_as_measured(self, name, row):
+        path = complete(self._root, name)
+        return self._is_same_object(path, name, row) if is_url(path) else _is_as_measured(Place(path), row)
+
+    def _is_same_object(self, url, name, row):
+        """Whether an object has the size and ETag that its row has."""
+        stat = self._objects.get(name)
+        if stat is None and row["etag"] is not None:
+            with suppress(OSError):
+                stat = wait_for(client_of(self._storage).stat(url))
+        return stat is not None and stat.etag is not None and (stat.size, stat.etag) == (row["bytes"], row["etag"])
 
     def _is_of_stream(self, row):
         """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""
