@@ -12,6 +12,7 @@ from dali_vidaug.data.schema import Broken
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
+from dali_vidaug.media.object_options import Storage
 from dali_vidaug.ops import (
     BackgroundMix,
     CameraMotion,
@@ -176,6 +177,7 @@ __all__ = [
     "Snippets",
     "Spans",
     "SpeedRamp",
+    "Storage",
     "TemporalJitter",
     "TenCrop",
     "ThreeCrop",

@@ -12,6 +12,9 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root
 from dali_vidaug.drawing import draw_frames, draw_ops
 from dali_vidaug.errors import printable
+from dali_vidaug.media.fetch_loop import wait_for
+from dali_vidaug.media.object_options import Storage
+from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.moved_boxes import check_boxes_follow
 from dali_vidaug.recipe import Recipe
@@ -19,6 +22,7 @@ from dali_vidaug.report import num_distinct, warn_once
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import Schedule, ShardOrder
 from dali_vidaug.timing import draw_time
+from dali_vidaug.urls import is_url
 
 _VIDEOS_DRAWN = 1000  # to estimate how many are too short
 _VIDEOS_MORE = 16
@@ -124,7 +128,7 @@ def warn_of_short_videos(manifest: Manifest, recipe: Recipe, seed: int) -> None:
         )
 
 
-def choose_file_check(manifest: Manifest, check_files: str) -> str:
+def choose_file_check(manifest: Manifest, check_files: str, storage: Storage) -> str:
     """What "auto" means: "size_and_time", or "size" where the whole data set was copied, which changes every time.
 
     Looks at up to 64 files, unless ``check_files`` is "off".
@@ -136,6 +140,9 @@ def choose_file_check(manifest: Manifest, check_files: str) -> str:
     if check_files == "off":
         return check_files
     found: dict[str, list[int]] = {"same": [], "time": [], "size": [], "missing": []}
+    if is_url(manifest.path(0)):
+        _check_objects(manifest, storage)
+        return "size_and_time" if check_files == "auto" else check_files
     for sample in np.unique(np.linspace(0, len(manifest) - 1, _FILES_LOOKED_AT).round().astype(np.int64)).tolist():
         found[_compare_file(manifest, sample)].append(sample)
     if not found["same"] and not found["time"]:
@@ -151,6 +158,26 @@ def choose_file_check(manifest: Manifest, check_files: str) -> str:
         "copy with times (cp -p, rsync -t); check_files='size' avoids this message"
     )
     return "size"
+
+
+def _check_objects(manifest: Manifest, storage: Storage) -> None:
+    """Ask for three objects, so that wrong credentials, or another bucket, are told of at once."""
+    errors: list[OSError] = []
+    samples = sorted({0, len(manifest) // 2, len(manifest) - 1})
+    for sample in samples:
+        video = manifest.video(sample)
+        try:
+            stat = wait_for(client_of(storage).stat(video.place.path))
+        except FileNotFoundError as error:
+            errors.append(FileNotFoundError(f"VideoLoader: {printable(video.path)}: {error}"))
+        except OSError as error:
+            raise type(error)(f"VideoLoader: {error}") from None
+        else:
+            if video.shard is None and video.bytes is not None and stat.size != video.bytes:
+                told = f"{printable(video.path)} has {stat.size} bytes, and had {video.bytes}; scan again"
+                errors.append(OSError(f"VideoLoader: {told}"))
+    if len(errors) == len(samples):
+        raise errors[0]
 
 
 def _compare_file(manifest: Manifest, sample: int) -> str:

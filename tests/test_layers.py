@@ -13,12 +13,14 @@ PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng threads geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
     "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled "
-    "kernels pixel_order report",
+    "kernels pixel_order report urls",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
-    "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index media.storage "
-    "media.video media.unchanged media.container media.indexed_file media.references media.cut media.colors "
-    "media.convert media.remux media.sharing media.decode media.oddities media.numbers media.packets media.prove "
-    "media.places media.first_bytes media.measure media.encode",
+    "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index "
+    "media.place media.object_options media.object_errors media.objects media.fetch_loop media.block_cache "
+    "media.object_reader media.object_source media.storage "
+    "media.video media.unchanged media.container media.indexed_file media.references media.needed media.cut "
+    "media.colors media.convert media.remux media.sharing media.decode media.oddities media.numbers media.packets "
+    "media.prove media.places media.first_bytes media.measure media.encode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
     "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
     "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
@@ -29,7 +31,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.shard_names "
     "data.classes data.labels data.box_file data.box_names data.box_text data.box_cvat data.box_coco "
     "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
-    "data.list_text data.lists data.found data.list_source data.shard_fields data.shards "
+    "data.list_text data.lists data.found data.list_source data.shard_fields data.shards data.bucket "
     "data.list_splits data.list_lines data.list_paths "
     "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
     "data.list_formats data.files data.known data.workers data.processes data.engine "
@@ -37,7 +39,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.shard_file data.shard_journal data.pack",
     "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
     "planes direct graph",
-    "make": "pending make",
+    "make": "pending fetching make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state suitability loader in_memory op_contract",
     "package": "",

@@ -15,10 +15,11 @@ from dali_vidaug.data.entry import Entry, Listing, name_some, plural
 from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.names import find_root, store_name
+from dali_vidaug.data.names import complete, find_root, store_name
 from dali_vidaug.data.schema import SCHEMA, Broken
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
+from dali_vidaug.urls import is_url
 
 log = logging.getLogger("dali_vidaug")
 
@@ -37,7 +38,7 @@ def assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: str
             except ValueError as problem:
                 error = str(problem)
         if error is not None:
-            broken.append(Broken(str(root / entry.path), error))
+            broken.append(Broken(complete(str(root), entry.path), error))
             continue
         if remark:
             said[remark].append(entry.place)
@@ -99,8 +100,11 @@ def _gather_indices(rows):
 
 def _missing(listing: Listing, names: set[str]) -> Iterator[str]:
     """A sentence on files of a list that do not exist: where they were looked for, and where the first one is."""
-    root, missing = listing.root, sorted(name for name in names if not (listing.root / name).exists())
-    if not missing or listing.from_folders:
+    if is_url(listing.root) or listing.from_folders:
+        return
+    root = Path(listing.root)
+    missing = sorted(name for name in names if not is_url(name) and not (root / name).exists())
+    if not missing:
         return
     first = missing[0]
     found = find_root(root, first)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from dali_vidaug.data.names import complete
+from dali_vidaug.media.objects import Stat
 from dali_vidaug.media.storage import Place
 
 
@@ -66,7 +67,7 @@ class Listing(NamedTuple):
     """What a list has.
 
     Attributes:
-        root: folder that the paths are relative to.
+        root: folder, or URL, that the paths are relative to.
         entries: in the order of the list.
         labels: the labels of each entry by group of classes. Most lists have one group, named "".
         own: the other columns of the list, a row for each entry.
@@ -75,9 +76,10 @@ class Listing(NamedTuple):
         warnings: what may be wrong, sentences.
         notes: what was read and left out, sentences.
         classes: those of the format of the list, in their official order, if it has any.
+        objects: what a server said of the files that it listed, by path.
     """
 
-    root: Path
+    root: Path | str
     entries: list[Entry]
     labels: dict[str, list[tuple[str, ...]]]
     own: pa.Table
@@ -86,6 +88,7 @@ class Listing(NamedTuple):
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     classes: Classes | None = None
+    objects: Mapping[str, Stat] | None = None
 
 
 def name_some(names: list[str], most: int = 3) -> str:

@@ -8,13 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dali_vidaug.data.entry import Listing
 from dali_vidaug.data.index_table import index_from_text, index_to_text
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import SCHEMA, OtherVersionError
+from dali_vidaug.media.fetch_loop import wait_for
 from dali_vidaug.media.measure import SEVERAL
+from dali_vidaug.media.object_options import Storage
+from dali_vidaug.media.objects import Stat, client_of
 from dali_vidaug.media.storage import Place, open_bytes
 from dali_vidaug.media.unchanged import content_digest
+from dali_vidaug.urls import is_url
 
 _LISTED = ("path", "label", "labels", "first_frame", "last_frame", "shard", "shard_offset")
 MEASURED = [name for name in SCHEMA.names if name not in _LISTED]
@@ -25,10 +30,16 @@ class Known:
 
     Args:
         output: the manifest's file, or None.
-        deep, stream, index: of ``measure``; what was measured otherwise is not known.
+        listing: the files.
+        deep, stream, index, storage: of ``measure``; what was measured otherwise is not known.
     """
 
-    def __init__(self, output: str | os.PathLike[str] | None, deep: bool, stream: int | None, index: bool):
+    def __init__(
+        self, output: str | os.PathLike[str] | None, listing: Listing, deep: bool, stream: int | None, index: bool,
+        storage: Storage | None = None,
+    ):  # fmt: skip
+        self._objects, self._storage = listing.objects or {}, storage or Storage()
+        self._stats: dict[str, Stat | None] = {}  # of tar files
         self._log: Any = None
         self._rows: dict[str, dict[str, Any]] = {}
         self._deep, self._stream, self._index = deep, stream, index
@@ -64,7 +75,29 @@ class Known:
             return None
         if row["colorspace"] is None:  # a scan of an older release
             return None
-        return row if _is_as_measured(place, row) else None
+        return row if self._is_as_measured(name, place, row) else None
+
+    def _is_as_measured(self, name, place, row):
+        if not is_url(place.path):
+            return _is_as_measured(place, row)
+        if place.size is None:
+            return self._is_same_object(place.path, name, row)
+        if place.path not in self._stats:
+            self._stats[place.path] = self._stat(place.path)
+        stat = self._stats[place.path]  # of the tar file: its ETag is that of all members
+        return stat is not None and stat.etag is not None and (stat.etag, place.size) == (row["etag"], row["bytes"])
+
+    def _is_same_object(self, url, name, row):
+        """Whether an object has the size and ETag that its row has."""
+        stat = self._objects.get(name)
+        if stat is None and row["etag"] is not None:
+            stat = self._stat(url)
+        return stat is not None and stat.etag is not None and (stat.size, stat.etag) == (row["bytes"], row["etag"])
+
+    def _stat(self, url):
+        with suppress(OSError):
+            return wait_for(client_of(self._storage).stat(url))
+        return None
 
     def _is_of_stream(self, row):
         """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from dali_vidaug.data.classes import read_classes
 from dali_vidaug.data.entry import Classes, Entry, Listing, first_difference, name_some, plural
+from dali_vidaug.data.names import complete
 
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -249,7 +250,7 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
         )
 
 
-def find_repeated(root: Path, rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Iterable[str]:
+def find_repeated(root: Path | str, rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Iterable[str]:
     """Sentences on rows whose frames an earlier row has, with the same label or another.
 
     Args:
@@ -281,6 +282,6 @@ def _same_files(root, rows, entries) -> dict[str, tuple[int, int]]:
     found = {}
     for path in (path for several in paths.values() if len(several) > 1 for path in several):
         with suppress(OSError):
-            status = (root / path).stat()
+            status = Path(complete(str(root), path)).stat()  # of an object there is none
             found[path] = (status.st_dev, status.st_ino)
     return found

@@ -28,6 +28,7 @@ from dali_vidaug.data.schema import EXTENSIONS
 from dali_vidaug.data.shard_names import expand, is_pattern, is_shard_name, tars_below
 from dali_vidaug.data.shards import LABEL_OPTIONS, list_shards
 from dali_vidaug.media.first_bytes import what_file_is
+from dali_vidaug.urls import is_url
 
 FORMATS = {
     form.name: form
@@ -60,7 +61,6 @@ FORMATS = {
 
 _LOOKED_FOR = 20  # paths
 _ODD_PATHS = (
-    (re.compile(r"^\w{2,}://"), "paths that are URLs, which are not read: download the files"),
     (re.compile(r"^[^/]*\\"), "paths with backslashes, which are part of names here: write / between folders"),
     (re.compile(r"^~"), "paths that begin with ~, which is no home folder here: write the folder, or root="),
     (re.compile(r"%[0-9A-Fa-f]{2}"), "paths with % and two digits, as URLs have them: write the characters"),
@@ -115,8 +115,9 @@ def list_tars(
 def _odd_paths(listing: Listing) -> Iterator[str]:
     """A sentence on each kind of path that is not there and is written as for another program."""
     for pattern, told in _ODD_PATHS:
-        odd = [entry.path for entry in listing.entries if entry.error is None and pattern.search(entry.path)]
-        lost = [name for name in odd[:_LOOKED_FOR] if not os.path.exists(listing.root / name)]  # noqa: PTH110
+        names = [entry.path for entry in listing.entries if entry.error is None and not is_url(entry.path)]
+        odd = [name for name in names if pattern.search(name)]
+        lost = [name for name in odd[:_LOOKED_FOR] if not os.path.exists(Path(listing.root, name))]  # noqa: PTH110
         if lost:
             yield f"{told}, such as {lost[0]}"
 

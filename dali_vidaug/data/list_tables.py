@@ -75,7 +75,7 @@ def _one_split(source: Source, rows: Rows, listing: Listing) -> Listing:
     if column:
         splits = [row[column] for _, row in each_row(rows, [column])]
     else:
-        parts = [os.path.relpath(listing.root / entry.path, listing.root).split("/") for entry in listing.entries]
+        parts = [os.path.relpath(Path(listing.root, entry.path), listing.root).split("/") for entry in listing.entries]
         folders = [part[0] if len(part) > 1 and _split_of(part[0]) else "" for part in parts]
         splits = folders if source.options.split in (None, *folders) else [_split_of(name) or "" for name in folders]
         if not any(splits):
@@ -249,7 +249,7 @@ def _not_named(listing: Listing) -> Iterator[str]:
     """A sentence on videos beside the metadata that it does not name."""
     named = {os.path.normpath(entry.path) for entry in listing.entries}
     with suppress(ValueError):  # there is no video
-        others = [entry.path for entry in list_folder(listing.root).entries if entry.path not in named]
+        others = [entry.path for entry in list_folder(Path(listing.root)).entries if entry.path not in named]
         if others:
             yield f"videos that the metadata does not name, left out: {len(others)} ({name_some(others)})"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from dali_vidaug.data.conform import check_labels, conform, own_columns, rows_wi
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
 from dali_vidaug.data.join import Part, join
-from dali_vidaug.data.names import complete, restore_name
+from dali_vidaug.data.names import check_root, complete, restore_name
 from dali_vidaug.data.sampled import video_columns, video_of, videos_of
 from dali_vidaug.data.schema import BOXES, Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.shared import Shared
@@ -45,7 +44,7 @@ class Manifest:
         classes: names of the classes; ``label`` is an index into them.
         box_classes: names of the classes of boxes.
         boxes: the boxes of each row, for ``data.boxes.boxes_at``; None without any.
-        root: folder that the paths are relative to.
+        root: folder, or URL, that the paths are relative to.
         broken: files that were found but cannot be used.
         remarks: what the scan left out, assumed, or found suspect, sentences.
         multi_label: whether samples may have several labels; then ``targets`` are multi-hot.
@@ -264,14 +263,13 @@ class Manifest:
 
         Args:
             path: the Parquet file.
-            root: folder that holds the videos now, if they were moved.
+            root: folder or URL that holds the videos now, if they were moved.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
             ValueError: the file is not a manifest.
         """
-        if root is not None and not Path(root).is_dir():
-            raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
+        check_root(root)
         table, header, shared = read_file(path)
         broken = [Broken(*b) for b in header["broken"]]
         root = header["root"] if root is None else root

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from glob import escape
 from pathlib import Path
 
+from dali_vidaug.urls import check_url, is_url
+
 _ESCAPED = re.compile("\0([0-9a-f]{2})")
 _SURROGATE = re.compile("[\udc80-\udcff]")
 
@@ -34,9 +36,13 @@ def complete(root: str, name: str) -> str:
     """The complete path of a file.
 
     Args:
-        root: folder that its name is relative to.
-        name: as ``restore_name`` returns it.
+        root: folder, or URL, that its name is relative to.
+        name: as ``restore_name`` returns it; a path or URL that is complete stays as it is.
     """
+    if is_url(name):
+        return name
+    if is_url(root):
+        return f"{root.rstrip('/')}/{name}"
     return os.path.join(root, name)  # noqa: PTH118 (called for every clip)
 
 
@@ -48,6 +54,18 @@ def below_root(names: Sequence[str], root: Path | None) -> tuple[list[str], Path
     folder = root.absolute()
     paths = map(Path, names)
     return [str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path) for path in paths], folder
+
+
+def check_root(root: str | os.PathLike[str] | None) -> None:
+    """Refuse a root of a manifest that is neither a folder nor a URL that can be read.
+
+    Raises:
+        FileNotFoundError, ValueError: it is such.
+    """
+    if is_url(root):
+        check_url(str(root))
+    elif root is not None and not Path(root).is_dir():
+        raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
 
 
 def is_utf8(text: str) -> bool:

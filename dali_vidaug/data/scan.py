@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from dali_vidaug.data.assemble import assemble
 from dali_vidaug.data.box_rows import GivenBoxes, add_boxes, given_boxes
+from dali_vidaug.data.bucket import check_urls, list_tar_urls, list_url
 from dali_vidaug.data.classes import read_given_classes
 from dali_vidaug.data.entry import Classes, Listing
 from dali_vidaug.data.files import list_files
@@ -22,6 +24,9 @@ from dali_vidaug.data.measuring import measure_files
 from dali_vidaug.data.schema import check_file_name, is_manifest
 from dali_vidaug.data.shard_names import expand, is_pattern, is_shard_name
 from dali_vidaug.device.cores import own_cores
+from dali_vidaug.media.fetch_loop import running_loop
+from dali_vidaug.media.object_options import Storage
+from dali_vidaug.urls import check_url, is_url
 
 _Path = str | os.PathLike[str]
 
@@ -33,19 +38,20 @@ def scan(
     like: _Path | Manifest | None = None, multi_label: str | None = None, label_columns: Iterable[str] | None = None,
     stream: int | None = None, deep: bool = False, index: bool = True, num_threads: int | None = None,
     progress: bool = True, boxes: Any = None, boxes_format: str | None = None, boxes_first_frame: int | None = None,
-    boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None,
+    boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None, storage: Storage | None = None,
 ) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder, a list file, one video, or several: a list of paths. In a folder each sub-folder is a class and
+        path: a folder, a list file, one video, or several: a list of paths; also URLs (s3://bucket/folder, gs://,
+            az://, https://host/video.mp4): docs/storage.md. In a folder each sub-folder is a class and
             every video below it one of its samples; a folder that contains videos directly and no class folders gives
             samples without labels. The list files that are read are in docs/lists.md.
         format: of a list, such as "kinetics"; default: what it is found to be.
         split: which part to take of a list that has several, such as "train".
         encoding: what a list is written in, such as "latin-1"; default: UTF-8, or UTF-16 with a mark that says so.
-        root: folder that the paths of a list are in; default: that of the list file. For a list of paths: the working
-            folder, and the manifest's root is the deepest folder that holds all of them.
+        root: folder, or URL, that the paths of a list are in; default: that of the list file. For a list of paths:
+            the working folder, and the manifest's root is the deepest folder that holds all of them.
         output: Parquet file to write. Files that it has and that did not change are not measured again, and an
             interrupted scan continues where it stopped.
         labels, columns: with a list of paths, a label for each (text, a whole number, None, or a list of them), and
@@ -65,12 +71,14 @@ def scan(
             else 0.
         boxes_hold: seconds before and after its frame that a box without a track, or of AVA, is there too.
         box_classes: as ``classes``, of the boxes. Default: those of ``like``, else their labels.
+        storage: how objects are read; default: ``dv.Storage()``.
 
     Returns:
         The manifest. Files that cannot be used are in ``manifest.broken`` with the reason.
 
     Raises:
-        FileNotFoundError: no such folder or file.
+        FileNotFoundError: no such folder, file or bucket.
+        OSError: a bucket cannot be listed, as with wrong credentials.
         ValueError: there are no videos, what is given cannot be read, a label is not among the classes, or ``output``
             is there and is not a manifest.
     """
@@ -78,11 +86,15 @@ def scan(
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
-    options = Options(format, split, encoding, multi_label, names, given is not None)
-    listing = tell_unlabelled(_list(path, root, labels, columns, options, several))
+    if not isinstance(storage, Storage | None):
+        raise ValueError(f"scan: storage must be dv.Storage(...), got {storage!r}")
+    storage = storage or Storage()
+    remote = check_url(str(root)) if is_url(root) else None
+    options = Options(format, split, encoding, multi_label, names, given is not None, remote)
+    listing = tell_unlabelled(check_urls(_list(path, root, labels, columns, options, several, storage)))
     found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
     indices = index_labels(listing, given or listing.classes)
-    return _scan(listing, indices, found, output, (deep, stream, index), num_threads, progress)
+    return _scan(listing, indices, found, output, (deep, stream, index, storage), num_threads, progress)
 
 
 def _scan(
@@ -90,9 +102,11 @@ def _scan(
     num_threads: int | None, progress: bool,
 ) -> Manifest:  # fmt: skip
     """Measure what is listed; ``options`` of ``measure``, the rest of ``scan``."""
-    known = Known(output, *options)
+    known = Known(output, listing, *options)
+    waits = is_url(listing.root) or any(is_url(entry.path) for entry in listing.entries)
     try:
-        rows = measure_files(listing, known, options, num_threads or own_cores(), progress)
+        with running_loop() if waits else nullcontext():
+            rows = measure_files(listing, known, options, num_threads or own_cores() * (1 + 3 * waits), progress)
     finally:
         known.close()
     manifest = add_boxes(assemble(listing, labels, rows, output), boxes, output)
@@ -102,9 +116,9 @@ def _scan(
     return manifest
 
 
-def _list(path, root, labels, columns, options: Options, several: bool | None) -> Listing:
+def _list(path, root, labels, columns, options: Options, several: bool | None, storage: Storage) -> Listing:
     """What is to be measured; ``several`` as of ``_read_agreement``."""
-    listing = _read_list(path, None if root is None else Path(root), labels, columns, options)
+    listing = _read_list(path, root, labels, columns, options, storage)
     if several is not None and several != listing.several:
         raise ValueError(
             f"scan: like= has {'several labels' if several else 'one label'} a sample, so multi_label= or several "
@@ -113,33 +127,44 @@ def _list(path, root, labels, columns, options: Options, several: bool | None) -
     return listing
 
 
-def _read_list(path, root, labels, columns, options) -> Listing:
+def _read_list(path, root, labels, columns, options, storage) -> Listing:
     if isinstance(path, Manifest):
         raise ValueError("scan: got a Manifest, which is scanned already; manifest.select and split make parts of it")
-    if root is not None and not root.is_dir():
+    if root is not None and options.remote is None and not Path(root).is_dir():
         raise FileNotFoundError(f"scan: root must be a folder, there is no folder {root}")
     if isinstance(path, (str, os.PathLike)):
         if labels is not None or columns is not None:
             raise ValueError(f"scan: labels and columns are for a list of paths, but {path} is one path")
-        return list_videos(Path(path), root, options)
+        if is_url(path):
+            _refuse_for_url(root, options, is_tar=_is_tar(path))
+            return list_url(str(path), storage, options)
+        listing = list_videos(Path(path), None if root is None else Path(root), options)
+        return listing if options.remote is None else listing._replace(root=options.remote)
     if not isinstance(path, Iterable):
         raise ValueError(f"scan: path must be a folder, a list, a video, or a list of paths, got {path!r}")
     path = list(path)
     if any(map(_is_tar, path)):
-        return _list_tars(path, root, labels, columns, options)
+        return _list_tars(path, root, labels, columns, options, storage)
     if options.label_columns is not None:
         raise ValueError("scan: label_columns is for list files; a list of paths has labels=")
     for name in ("format", "split", "encoding"):
         if getattr(options, name) is not None:
             raise ValueError(f"scan: {name} is for list files, got {getattr(options, name)!r} for a list of paths")
-    return list_files(path, root, labels, columns, options.multi_label)
+    return list_files(path, options.remote or root, labels, columns, options.multi_label)
+
+
+def _refuse_for_url(root, options, is_tar):
+    names = ("format", "split", "encoding", *(() if is_tar else ("label_columns",)))
+    given = [name for name in names if getattr(options, name) is not None]
+    if root is not None or given:
+        raise ValueError(f"scan: {', '.join(['root'] * (root is not None) + given)}= is for lists; got a URL")
 
 
 def _is_tar(name) -> bool:
     return isinstance(name, (str, os.PathLike)) and is_shard_name(os.fsdecode(name))
 
 
-def _list_tars(names, root, labels, columns, options) -> Listing:
+def _list_tars(names, root, labels, columns, options, storage) -> Listing:
     """What is in several tar files."""
     other = next((name for name in names if not _is_tar(name)), None)
     if other is not None:
@@ -147,7 +172,10 @@ def _list_tars(names, root, labels, columns, options) -> Listing:
     if labels is not None or columns is not None:
         raise ValueError("scan: labels and columns are for a list of videos; tar shards have theirs in them")
     paths = [path for name in map(os.fsdecode, names) for path in (expand(name) if is_pattern(name) else [name])]
-    return list_tars(paths, root, options)
+    if any(map(is_url, paths)):
+        _refuse_for_url(root, options, is_tar=True)
+        return list_tar_urls(paths, options, storage)
+    return list_tars(paths, None if root is None else Path(root), options)
 
 
 def _read_agreement(classes, like, manifest) -> tuple[Classes | None, bool | None]:

@@ -38,7 +38,7 @@ class Fields(NamedTuple):
     folder: str = ""
 
 
-def read_fields(what: str, root: Path, entries: list[Entry], fields: list[Fields], options: Options) -> Listing:
+def read_fields(what: str, root: Path | str, entries: list[Entry], fields: list[Fields], options: Options) -> Listing:
     """Labels and columns of the videos of tar shards, as a listing. Errors as of ``scan``.
 
     Args:
@@ -185,7 +185,7 @@ def _numbers(table, *names):
 
 
 def _by_folders(
-    what: str, root: Path, entries: list[Entry], fields: list[Fields], table: pa.Table, notes: list[str],
+    what: str, root: Path | str, entries: list[Entry], fields: list[Fields], table: pa.Table, notes: list[str],
     options: Options,
 ) -> Listing:  # fmt: skip
     """The listing of videos whose labels, if any, are the folders of members: the first that not all have in common."""

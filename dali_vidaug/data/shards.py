@@ -19,13 +19,18 @@ from dali_vidaug.data.names import complete
 from dali_vidaug.data.shard_fields import Fields, read_fields
 from dali_vidaug.data.tar_members import Contents, Member, read_members
 from dali_vidaug.errors import one_line
+from dali_vidaug.media.fetch_loop import wait_for
+from dali_vidaug.media.object_options import Storage
+from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.storage import Place, open_bytes
+from dali_vidaug.urls import is_url
 
 SEGMENTS = "segments"  # of KEY.json: parts of the video, each an object with FRAMES and what else differs
 FRAMES = ("first_frame", "last_frame")
 LABEL_OPTIONS = ("multi_label", "label_columns")  # of ``scan``, that mean something for shards
 _ASIDE = ("json", "cls", "txt")  # extensions of the members that say something of a video
 _THREADS = 16  # tar files whose headers are read at the same time
+_NEAR = 1 << 22  # bytes that a bucket sends in the time that it takes to answer
 _TWICE = "is more than once in its tar file, and which one is meant is not known"
 
 log = logging.getLogger("dali_vidaug")
@@ -76,7 +81,9 @@ def split_key(name: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem), extension.lower()
 
 
-def list_shards(what: str, tars: Sequence[str], root: Path, options: Options) -> Listing:
+def list_shards(
+    what: str, tars: Sequence[str], root: Path | str, options: Options, storage: Storage | None = None
+) -> Listing:
     """The videos of tar files. Arguments and errors as of ``scan``.
 
     Args:
@@ -84,13 +91,15 @@ def list_shards(what: str, tars: Sequence[str], root: Path, options: Options) ->
         tars: their names, complete or relative to ``root``.
         root: of the listing.
         options: ``multi_label`` and ``label_columns`` count.
+        storage: how objects are read.
 
     Raises:
         ValueError: there are no videos, or labels that cannot be read.
     """
     found = _Found()
     with ThreadPoolExecutor(_THREADS, "headers") as pool:
-        for tar, contents in zip(tars, pool.map(lambda tar: _read(complete(str(root), tar)), tars), strict=True):
+        every = pool.map(lambda tar: _read(complete(str(root), tar), storage or Storage()), tars)
+        for tar, contents in zip(tars, every, strict=True):
             _add(found, tar, contents)
     if not any(entry.shard for entry in found.entries):
         problem = next((f"; {entry.path}: {entry.error}" for entry in found.entries), "")
@@ -104,15 +113,21 @@ def list_shards(what: str, tars: Sequence[str], root: Path, options: Options) ->
     return listing._replace(warnings=(*_warnings(found), *listing.warnings), notes=(told, *listing.notes, *hidden))
 
 
-def _read(path: str) -> Contents | str:
+def _read(path: str, storage: Storage) -> Contents | str:
     """The members of a tar file, or why it cannot be read."""
+    remote = is_url(path)
     try:
-        with open_bytes(Place(path)) as source:
-            return read_members(source, lambda name: split_key(name)[1] in _ASIDE and not _is_hidden(name))
+        stat = wait_for(client_of(storage).stat(path)) if remote else None
+        with open_bytes(Place(path), storage, stat, by_blocks=False) as source:
+            return read_members(source, _is_aside, _NEAR if remote else 0)
     except FileNotFoundError:
         return "the file does not exist"
     except (OSError, EOFError, ValueError) as error:
         return one_line(error)
+
+
+def _is_aside(name: str) -> bool:
+    return split_key(name)[1] in _ASIDE and not _is_hidden(name)
 
 
 def _warnings(found: _Found) -> Iterator[str]:

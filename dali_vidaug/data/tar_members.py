@@ -51,10 +51,11 @@ class Contents(NamedTuple):
 
 
 class _Window(io.RawIOBase):
-    """A source as a file that is read a window at a time."""
+    """A source as a file that is read a window at a time; a large one where the last ended at most ``near`` before."""
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, near: int):
         self._source, self._at, self._begin, self._data = source, 0, 0, memoryview(b"")
+        self._near = near
 
     def readable(self) -> bool:
         return True
@@ -79,24 +80,27 @@ class _Window(io.RawIOBase):
     def at(self, first: int, size: int) -> bytes:
         """Bytes at a place, which must be in the source."""
         if not self._begin <= first <= first + size <= self._begin + len(self._data):
-            last = max(first + size, min(first + _WINDOW, self._source.size))
+            is_near = 0 <= first - self._begin - len(self._data) < self._near
+            last = max(first + size, min(first + (self._near if is_near else _WINDOW), self._source.size))
             (data,) = self._source.read([(first, last)])
             self._begin, self._data = first, memoryview(data)
         return bytes(self._data[first - self._begin : first - self._begin + size])
 
 
-def read_members(source: Source, wanted: Callable[[str], bool]) -> Contents:
+def read_members(source: Source, wanted: Callable[[str], bool], near: int = 0) -> Contents:
     """List the members of a tar file: ustar, pax, GNU or old.
 
     Args:
         source: of the tar file.
         wanted: whether the bytes of a member of this name are to be read.
+        near: bytes that take no longer to read than another request does: where headers are nearer to each other, what
+            is between them is read along.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is no tar file, or it is compressed.
     """
-    window = _Window(source)
+    window = _Window(source, near)
     head = window.at(0, min(BLOCK, source.size))
     packed = next((name for magic, name in _COMPRESSED.items() if head.startswith(magic)), None)
     if packed is not None:

@@ -77,11 +77,28 @@ def copy_facts(codec: Any, other: Any) -> None:
     other.extradata = codec.extradata
 
 
+def ranges_of(parts: list[Packets]) -> tuple[np.ndarray, np.ndarray]:
+    """The ranges [first, last) of a file that hold packets: two (R,) arrays, rising. What is near is one range.
+
+    Raises:
+        DamagedIndexError: one is before the file.
+    """
+    places = np.concatenate([part.places for part in parts])
+    ends = places + np.concatenate([part.sizes for part in parts])
+    order = np.argsort(places, kind="stable")
+    latest = np.maximum.accumulate(ends[order])
+    breaks = np.flatnonzero(places[order][1:] > latest[:-1] + GAP_MAX) + 1
+    firsts = places[order][np.append(0, breaks)]
+    if firsts[0] < 0:
+        raise DamagedIndexError("a place before the file")
+    return firsts, latest[np.append(breaks - 1, len(order) - 1)]
+
+
 class IndexedFile:
     """A file that is read by its index.
 
     Args:
-        source: its bytes.
+        source: its bytes; None: nothing is read.
         index: of it.
 
     Attributes:
@@ -91,7 +108,7 @@ class IndexedFile:
         DamagedIndexError: the index contradicts itself.
     """
 
-    def __init__(self, source: Source, index: Index):
+    def __init__(self, source: Source | None, index: Index):
         self.stream = make_stream(index)
         data = memoryview(index.packets)
         count = int.from_bytes(data[:4], "little")
@@ -130,17 +147,9 @@ class IndexedFile:
             EOFError: the file ends before them.
             ValueError: the file was changed.
         """
-        places = np.concatenate([part.places for part in parts])
-        ends = places + np.concatenate([part.sizes for part in parts])
-        order = np.argsort(places, kind="stable")
-        latest = np.maximum.accumulate(ends[order])
-        breaks = np.flatnonzero(places[order][1:] > latest[:-1] + GAP_MAX) + 1
-        firsts = places[order][np.append(0, breaks)]
-        lasts = latest[np.append(breaks - 1, len(order) - 1)]
-        if firsts[0] < 0:
-            raise DamagedIndexError("a place before the file")
+        firsts, lasts = ranges_of(parts)
         ranges = list(zip(firsts.tolist(), lasts.tolist(), strict=True))
-        spans = [memoryview(data) for data in self._source.read(ranges)]
+        spans = [memoryview(data) for data in self._source.read(ranges)]  # type: ignore[union-attr]
         return [self._cut_out(part, firsts, spans) for part in parts]
 
     def _cut_out(self, part, firsts, spans):

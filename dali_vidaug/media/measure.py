@@ -13,9 +13,11 @@ from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of
 from dali_vidaug.media.colors import hdr_note
 from dali_vidaug.media.container import open_video, read_packets, video_streams
-from dali_vidaug.media.cut import READ_ERRORS, needs_note
+from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.media.needed import needs_note
 from dali_vidaug.media.numbers import FRAME_MISSING, REFERENCE_MISSING
+from dali_vidaug.media.object_options import Storage
 from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.places import Places, prove_index
@@ -23,14 +25,16 @@ from dali_vidaug.media.prove import Frame, compare, decode_packets, join, odd_fr
 from dali_vidaug.media.storage import Place, Source, open_bytes
 from dali_vidaug.media.unchanged import content_digest
 from dali_vidaug.media.video import Video
+from dali_vidaug.urls import is_url
 
 _DAMAGED_MAX = 0.9  # of a file's frames; what remains of one with more is not worth its doubts
 SEVERAL = "it has the video streams"  # begins a note
 
 
 def measure(
-    place: Place | str | os.PathLike[str], deep: bool = False, stream: int | None = None, index: bool = True
-) -> dict[str, Any]:
+    place: Place | str | os.PathLike[str], deep: bool = False, stream: int | None = None, index: bool = True,
+    storage: Storage | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Measure one video.
 
     Args:
@@ -38,6 +42,7 @@ def measure(
         deep: decode all of it, and load every frame as a clip does.
         stream: index of a video stream of the file; default: the one that FFmpeg would play.
         index: make its packet index.
+        storage: how objects are read.
 
     Returns:
         The measured columns of a manifest by name, and "index": an ``Index`` or None; or ``{"error": reason}``.
@@ -46,15 +51,17 @@ def measure(
     try:
         if not _may_be_file(place.path):
             return {"error": "not a regular file"}  # to open a named pipe would wait for ever
-        with open_bytes(place) as source:
+        with open_bytes(place, storage) as source:
             return _measure_unchanged(source, deep, stream, index)
-    except FileNotFoundError:
-        return {"error": "the file does not exist"}
+    except FileNotFoundError as error:
+        return {"error": one_line(error) if is_url(place.path) else "the file does not exist"}
     except READ_ERRORS as error:
         return {"error": one_line(error)}
 
 
 def _may_be_file(path):
+    if is_url(path):
+        return True
     mode = os.stat(path).st_mode  # noqa: PTH116
     return S_ISREG(mode) or S_ISDIR(mode)
 

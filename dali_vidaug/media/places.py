@@ -87,7 +87,7 @@ class Places:
         if last < told + len(data):
             return None
         (there,) = self._source.read([(told, last)])
-        at = there.find(data)
+        at = bytes(there).find(data)
         return told + at if at >= 0 else None
 
     @property

@@ -14,8 +14,9 @@ import numpy as np
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.container import open_video
-from dali_vidaug.media.cut import READ_ERRORS, needs_note
+from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode_frames
+from dali_vidaug.media.needed import needs_note
 from dali_vidaug.media.oddities import INTRA_ONLY, READABLE
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.remux import remux

@@ -10,8 +10,10 @@ import numpy as np
 
 from dali_vidaug.device.nvdec import Format
 from dali_vidaug.media.index import Index
+from dali_vidaug.media.objects import Stat
 from dali_vidaug.media.orientation import is_transposed
 from dali_vidaug.media.storage import Place, Source, open_bytes
+from dali_vidaug.urls import is_url
 
 
 class Video(NamedTuple):
@@ -68,7 +70,10 @@ def bytes_of(video: Video) -> Iterator[Source]:
     if video.source is not None:
         yield video.source
         return
-    with open_bytes(video.place) as source:
+    place, stat = video.place, None
+    if is_url(place.path) and video.bytes is not None:
+        stat = Stat(-1 if video.shard is not None else video.bytes, video.etag)
+    with open_bytes(place, stat=stat, by_blocks=video.packet_index is None) as source:
         yield source
 
 
