@@ -166,6 +166,7 @@ def test_a_video_with_several_rows_is_packed_once(manifest, tmp_path):
     }
     assert "cls" not in first and second["cls"] == b"1"
     assert packed.rows("path").tolist() == ["0.tar/000000000.mp4"] * 2 + ["0.tar/000000002.mp4"]
+    assert shown_numbers(decode(packed.video(1), np.arange(10, 12)).pixels) == [10, 11]
     assert packed.table["boxes"].to_pylist() == rows.table["boxes"].to_pylist() and any(
         packed.table["boxes"].to_pylist()
     )

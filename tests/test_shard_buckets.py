@@ -4,6 +4,7 @@ import pytest
 from conftest import RECIPE, same_content, take_batches
 
 import dali_vidaug as dv
+from dali_vidaug.data import measuring
 
 pytest.importorskip("obstore")
 moto = pytest.importorskip("moto.server")
@@ -79,8 +80,8 @@ def test_a_clip_is_one_request(bucket, monkeypatch):
         assert any(p.first <= span[0] < span[1] <= p.first + p.size for p in places)  # within one member
 
 
-def test_a_shard_that_was_replaced_is_noticed(bucket, tmp_path):
-    storage, packed, client = bucket
+def test_a_shard_that_was_replaced_is_noticed(bucket, tmp_path, monkeypatch):
+    storage, _, client = bucket
     output = tmp_path / "m.parquet"
     manifest = dv.scan("s3://videos/set/t-000001.tar", storage=storage, progress=False, output=output)
     data = client.get_object(Bucket="videos", Key="set/t-000001.tar")["Body"].read()
@@ -90,7 +91,22 @@ def test_a_shard_that_was_replaced_is_noticed(bucket, tmp_path):
         with dv.VideoLoader(manifest, RECIPE, **options) as loader:
             with pytest.raises(dv.ClipError, match="changed since it was scanned"):
                 next(iter(loader))
+        measured = []
+        measure = measuring.measure
+        monkeypatch.setattr(measuring, "measure", lambda place, *a: measured.append(place) or measure(place, *a))
+        again = dv.scan("s3://videos/set/t-000001.tar", storage=storage, progress=False, output=output)
+        assert len(measured) == 5 and again.rows("num_frames").tolist() == manifest.rows("num_frames").tolist()
+        dv.scan("s3://videos/set/t-000001.tar", storage=storage, progress=False, output=output)
+        assert len(measured) == 5
     finally:
         client.put_object(Bucket="videos", Key="set/t-000001.tar", Body=data)
-    again = dv.scan("s3://videos/set/t-000001.tar", storage=storage, progress=False, output=output)
-    assert again.rows("num_frames").tolist() == manifest.rows("num_frames").tolist()
+
+
+def test_the_manifest_of_a_pack_is_read_with_another_root(bucket, tmp_path):
+    storage, packed, _ = bucket
+    packed.write(tmp_path / "m.parquet")
+    manifest = dv.Manifest.read(tmp_path / "m.parquet", root="s3://videos/set")
+    options = dict(batch_size=4, seed=3, device="cpu", num_shards=1, shard_index=0, on_error="raise")
+    found = take_batches(dv.VideoLoader(manifest, RECIPE, **options, storage=storage), 2)
+    expected = take_batches(dv.VideoLoader(packed, RECIPE, **options), 2)
+    assert all(same_content(one, other) for one, other in zip(found, expected, strict=True))

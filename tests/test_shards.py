@@ -23,6 +23,7 @@ from conftest import (
 )
 
 import dali_vidaug as dv
+from dali_vidaug.data import measuring
 from dali_vidaug.data.labels import index_labels
 from dali_vidaug.data.list_formats import list_videos
 from dali_vidaug.data.list_source import Options
@@ -332,8 +333,6 @@ def packed(numbered, tmp_path):
 def test_a_scan_knows_what_did_not_change(packed, tmp_path, monkeypatch):
     output = tmp_path / "m.parquet"
     before = dv.scan(packed, output=output, progress=False)
-    from dali_vidaug.data import measuring
-
     measured = []
     measure = measuring.measure
     monkeypatch.setattr(measuring, "measure", lambda place, *a: measured.append(place) or measure(place, *a))

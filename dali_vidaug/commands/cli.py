@@ -143,7 +143,8 @@ def _add_scan(commands: Any) -> None:
         metavar="DIR|LIST|VIDEO",
         nargs="+",
         help="a folder with a sub-folder for each class; or a list: CSV or Parquet with path[, label, start, end], or "
-        "one of a public data set (--format has their names, docs/lists.md what each looks like); or videos",
+        "one of a public data set (--format has their names, docs/lists.md what each looks like); or videos; or tar "
+        "shards: their folder, files, or 'train-{000000..000123}.tar'",
     )
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     add_lists(scan)

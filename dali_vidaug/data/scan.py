@@ -43,7 +43,7 @@ def scan(
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder, a list file, one video, or several: a list of paths; also URLs (s3://bucket/folder, gs://,
+        path: a folder, a list file, tar shards, a video, or a list of paths; also URLs (s3://bucket/folder, gs://,
             az://, https://host/video.mp4): docs/storage.md. In a folder each sub-folder is a class and
             every video below it one of its samples; a folder that contains videos directly and no class folders gives
             samples without labels. The list files that are read are in docs/lists.md.
