@@ -271,8 +271,8 @@ def test_what_is_written_is_compared(manifest, tmp_path, monkeypatch, at):
     """A byte that is another one on the disk: in a video, a header, at the end."""
     write = shard_file._write
 
-    def damage(file, videos):
-        found = write(file, videos)
+    def damage(file, *arguments):
+        found = write(file, *arguments)
         file.seek(at, os.SEEK_END if at < 0 else os.SEEK_SET)
         byte = file.read(1)
         file.seek(-1, os.SEEK_CUR)

@@ -1,10 +1,13 @@
 """Tar shards in a bucket: listed by headers, measured and read by place, one request a clip."""
 
+import tarfile
+
 import pytest
 from conftest import RECIPE, same_content, take_batches
 
 import dali_vidaug as dv
 from dali_vidaug.data import measuring
+from dali_vidaug.media.storage import open_bytes
 
 pytest.importorskip("obstore")
 moto = pytest.importorskip("moto.server")
@@ -100,6 +103,20 @@ def test_a_shard_that_was_replaced_is_noticed(bucket, tmp_path, monkeypatch):
         assert len(measured) == 5
     finally:
         client.put_object(Bucket="videos", Key="set/t-000001.tar", Body=data)
+
+
+def test_videos_of_a_bucket_are_packed(bucket, tmp_path):
+    storage, packed, _ = bucket
+    manifest = dv.scan("s3://videos/set", storage=storage, progress=False)
+    again = dv.pack(manifest, tmp_path / "%d.tar", shuffle=False, storage=storage, progress=False)
+    with tarfile.open(tmp_path / "0.tar") as tar:
+        for row in range(12):
+            data = tar.extractfile(again.rows("path")[row].partition("/")[2]).read()
+            rows = [i for i in range(12) if packed.rows("path")[i] == manifest.rows("path")[row]]
+            place = packed.video(rows[0]).place
+            with open_bytes(place) as source:
+                assert data == bytes(source.read([(0, place.size)])[0])
+    assert len(again) == 12
 
 
 def test_the_manifest_of_a_pack_is_read_with_another_root(bucket, tmp_path):

@@ -27,6 +27,7 @@ from dali_vidaug.data.shard_file import Packed, Task, Written, write_shard
 from dali_vidaug.data.shard_journal import Journal
 from dali_vidaug.data.shards import FRAMES, SEGMENTS
 from dali_vidaug.errors import printable
+from dali_vidaug.media.object_options import Storage
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import ROUNDS, permute
 
@@ -59,7 +60,7 @@ def pack(
     videos: Manifest | str | os.PathLike[str] | Iterable[str | os.PathLike[str]], out: str | os.PathLike[str], *,
     output: str | os.PathLike[str] | None = None, shard_size: int = 10**9, shard_count: int | None = None,
     shuffle: bool = True, seed: int = 0, check_files: str = "size_and_time", engine: Any = "threads",
-    num_workers: int | None = None, progress: bool = True,
+    num_workers: int | None = None, storage: Storage | None = None, progress: bool = True,
 ) -> Manifest:  # fmt: skip
     """Write videos into tar shards in WebDataset's form: KEY.mp4, KEY.json and KEY.cls, one sample after the other.
 
@@ -83,6 +84,7 @@ def pack(
         check_files: what of a file is compared with the scanned one, besides bytes at some places: "size_and_time" (of
             change), or "size", as after copying.
         engine, num_workers: what writes shards, and how many at the same time: as of ``scan``.
+        storage: how videos in buckets are read: ``dv.Storage(...)``.
         progress: show a progress bar.
 
     Returns:
@@ -95,13 +97,13 @@ def pack(
     """
     folder, name = check_pack(out, output, shard_size, shard_count, check_files)
     check_engine(engine)
-    manifest = _open(videos, progress)
+    manifest = _open(videos, storage, progress)
     layout = _lay_out(manifest, shard_size, shard_count, shuffle, seed)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [str(folder / (name % number)) for number in range(len(layout.first) - 1)]
     facts = (name, shard_size, shard_count, shuffle, seed, len(manifest), manifest.classes, layout.files.tobytes())
     with Journal(folder, name, hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest(), paths) as journal:
-        tasks = _tasks(manifest, layout, paths, journal, check_files)
+        tasks = _tasks(manifest, layout, paths, journal, check_files, storage or Storage())
         results = run(
             write_shard, tasks, engine=engine, num_workers=num_workers, total=len(paths), what="pack", unit="shards",
             progress=progress,
@@ -144,20 +146,20 @@ def check_pack(
     return folder, name
 
 
-def _open(videos, progress) -> Manifest:
+def _open(videos, storage, progress) -> Manifest:
     if isinstance(videos, Manifest):
         return videos
     if isinstance(videos, (str, os.PathLike)) and is_manifest(videos):
         return Manifest.read(videos)
-    return scan(videos, progress=progress)
+    return scan(videos, storage=storage, progress=progress)
 
 
 def _lay_out(manifest: Manifest, shard_size: int, shard_count: int | None, shuffle: bool, seed: int) -> _Layout:
     """Which file goes into which shard."""
     if not len(manifest):
         raise ValueError("pack: the manifest has no videos")
-    codes = manifest.table["path"].combine_chunks().dictionary_encode()
-    codes = (codes.chunk(0) if isinstance(codes, pa.ChunkedArray) else codes).indices.to_numpy()
+    paths = manifest.table["path"].dictionary_encode().unify_dictionaries()
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in paths.chunks])
     _, files, of_file, counts = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
     rows = np.argsort(files[of_file], kind="stable")
     by_first = np.argsort(files)
@@ -181,7 +183,9 @@ def _lay_out(manifest: Manifest, shard_size: int, shard_count: int | None, shuff
     return _Layout(files, np.array([*first, len(files)]), rows, begins, sizes)
 
 
-def _tasks(manifest: Manifest, layout: _Layout, paths: list[str], journal: Journal, check_files: str) -> Iterator[Task]:
+def _tasks(
+    manifest: Manifest, layout: _Layout, paths: list[str], journal: Journal, check_files: str, storage: Storage
+) -> Iterator[Task]:
     """The shards, one after the other: what goes into each is made when it is asked for."""
     own = own_columns(manifest.table)
     said = manifest.table.select(["path", "label", "labels", *FRAMES, "num_frames", *own])
@@ -198,7 +202,7 @@ def _tasks(manifest: Manifest, layout: _Layout, paths: list[str], journal: Journ
             if not manifest.multi_label and len({row["label"] for row in rows} - {-1}) == 1 and rows[0]["label"] >= 0:
                 aside.append((f"{key}.cls", str(rows[0]["label"]).encode()))
             videos.append(Packed(manifest.video(file)._replace(**lacking), _member_name(key, rows[0]["path"]), aside))
-        task = Task(number, path, videos)
+        task = Task(number, path, videos, storage)
         yield task._replace(sha256=journal.sha256(task))
 
 

@@ -15,6 +15,7 @@ from dali_vidaug.data.atomic import written_whole
 from dali_vidaug.data.tar_members import Member, read_members
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.cut import READ_ERRORS
+from dali_vidaug.media.object_options import Storage
 from dali_vidaug.media.storage import Place, Source, open_bytes
 from dali_vidaug.media.unchanged import kept_open
 from dali_vidaug.media.video import Video
@@ -43,12 +44,14 @@ class Task(NamedTuple):
         number: of the shard.
         path: of its file.
         videos: what goes into it, in order.
+        storage: how objects are read.
         sha256: of the file, if it was written before: then it is compared, and kept; None: it is written.
     """
 
     number: int
     path: str
     videos: list[Packed]
+    storage: Storage
     sha256: str | None = None
 
     def digest(self) -> str:
@@ -94,7 +97,7 @@ def write_shard(task: Task) -> Written | str:
                 return _written(task, members, path.stat(), sha256)
     try:
         with written_whole(path) as file:
-            hashes = _write(file, task.videos)
+            hashes = _write(file, task.videos, task.storage)
             file.flush()
             os.fsync(file.fileno())
             with suppress(OSError):  # what is compared is read from the disk, where the system can
@@ -132,7 +135,7 @@ def _compare(path: str, hashes: list[tuple[str, str]]) -> tuple[str, list[tuple[
     raise _OtherBytesError(f"what was written is not what was read; is the disk all right?{why}")
 
 
-def _write(file: Any, videos: list[Packed]) -> list[tuple[str, str]]:
+def _write(file: Any, videos: list[Packed], storage: Storage) -> list[tuple[str, str]]:
     """Write the members; returns the name and SHA-256 of each.
 
     Raises:
@@ -144,7 +147,8 @@ def _write(file: Any, videos: list[Packed]) -> list[tuple[str, str]]:
         for video, name, aside in videos:
             with ExitStack() as opened:
                 with _reading(video):
-                    source, check = opened.enter_context(kept_open(video))
+                    whole = opened.enter_context(open_bytes(video.place, storage))
+                    source, check = opened.enter_context(kept_open(video._replace(source=whole)))
                     check()
                 stream = _Stream(video, source)
                 info = tarfile.TarInfo(name)  # of user 0, of 1970: the same videos make the same bytes
