@@ -16,7 +16,7 @@ from dali_vidaug.media.cut import read_by_index
 from dali_vidaug.media.fetch_loop import running_loop
 from dali_vidaug.media.needed import byte_ranges
 from dali_vidaug.media.object_options import Storage
-from dali_vidaug.media.object_reader import Costs, reader_of
+from dali_vidaug.media.object_reader import Costs, Reader
 from dali_vidaug.media.object_source import WHOLE_MAX, ObjectSource
 from dali_vidaug.media.objects import Stat
 from dali_vidaug.media.video import Video
@@ -50,6 +50,7 @@ class FetchingPool:
 
     def __init__(self, pool: Any, storage: Storage):
         self._pool, self._storage = pool, storage
+        self._reader: Any = None  # made with the first object
         self._lock, self._waited = threading.Lock(), 0.0
         self._stack: ExitStack | None = None  # open while the loop runs
         self._loop: Any = None
@@ -79,7 +80,7 @@ class FetchingPool:
             if self._stack is None:
                 self._stack = ExitStack()
                 self._loop = self._stack.enter_context(running_loop())
-                self._gate = asyncio.Semaphore(self._storage.in_flight)
+                self._gate, self._reader = asyncio.Semaphore(self._storage.in_flight), Reader(self._storage)
             self._fetches.add(fetch)
         work = self._load(fetch, function, video, frames, all_references, *arguments)
         asyncio.run_coroutine_threadsafe(work, self._loop)
@@ -106,7 +107,7 @@ class FetchingPool:
 
     async def _fetch(self, video, frames, all_references):
         """The bytes that clips need of an object, or what reads them when they are asked for, where it is too large."""
-        place, reader = video.place, reader_of(self._storage)
+        place = video.place
         stat = Stat(-1 if video.shard is not None or video.bytes is None else video.bytes, video.etag)
         size, index = video.bytes, video.packet_index if read_by_index(video) else None
         if index is not None and (size is None or size >= self._storage.whole_below):
@@ -117,7 +118,7 @@ class FetchingPool:
         else:
             ranges = [(0, size)]
         moved = [(place.first + first, place.first + last) for first, last in ranges]
-        found = await reader.read(place.path, moved, stat, self._gate)
+        found = await self._reader.read(place.path, moved, stat, self._gate)
         spans = [(first, data) for (first, _), data in zip(ranges, found, strict=True)]
         place = place._replace(size=size if place.size is None else place.size)
         return ObjectSource(place, self._storage, stat, spans, by_blocks=index is None)
@@ -132,10 +133,10 @@ class FetchingPool:
 
     def take_costs(self) -> tuple[Costs, float]:
         """What reading objects has cost since the last call, and seconds that ``result`` waited for them."""
-        if self._stack is None:
+        if self._reader is None:
             return Costs(0, 0, 0), 0.0
         waited, self._waited = self._waited, 0.0
-        return reader_of(self._storage).take_costs(), waited
+        return self._reader.take_costs(), waited
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more, as of the pool. What is being read is given up."""

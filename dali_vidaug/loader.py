@@ -101,7 +101,7 @@ class VideoLoader:
             raise ValueError(f"VideoLoader: even must be True, False or None, got {even!r}")
         options: Any = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
-            on_error=on_error, check_files=choose_file_check(manifest, check_files, storage or Storage()),
+            on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, storage=storage,
         )  # fmt: skip
         order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)

@@ -16,7 +16,7 @@ from dali_vidaug.device.cores import local_rank, own_cores
 from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.colors import COLORS
-from dali_vidaug.media.object_options import Storage
+from dali_vidaug.media.object_options import Storage, given_storage
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.check import is_number
 from dali_vidaug.report import warn_once
@@ -112,8 +112,6 @@ def make_settings(
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
     if not isinstance(box_rules, BoxRules | None):
         raise ValueError(f"{caller}: box_rules must be dv.BoxRules(...), got {box_rules!r}")
-    if not isinstance(storage, Storage | None):
-        raise ValueError(f"{caller}: storage must be dv.Storage(...), got {storage!r}")
     num_threads = own_cores() if num_threads is None else num_threads
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
@@ -134,7 +132,7 @@ def make_settings(
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
-        box_rules=box_rules or BoxRules(), timeout=timeout, storage=storage or Storage(), refused=refused,
+        box_rules=box_rules or BoxRules(), timeout=timeout, storage=given_storage(storage, caller), refused=refused,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from dali_vidaug.data.names import find_root
 from dali_vidaug.drawing import draw_frames, draw_ops
 from dali_vidaug.errors import printable
 from dali_vidaug.media.fetch_loop import wait_for
-from dali_vidaug.media.object_options import Storage
+from dali_vidaug.media.object_options import Storage, given_storage
 from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.moved_boxes import check_boxes_follow
@@ -128,7 +128,7 @@ def warn_of_short_videos(manifest: Manifest, recipe: Recipe, seed: int) -> None:
         )
 
 
-def choose_file_check(manifest: Manifest, check_files: str, storage: Storage) -> str:
+def choose_file_check(manifest: Manifest, check_files: str, storage: Storage | None) -> str:
     """What "auto" means: "size_and_time", or "size" where the whole data set was copied, which changes every time.
 
     Looks at up to 64 files, unless ``check_files`` is "off".
@@ -141,7 +141,7 @@ def choose_file_check(manifest: Manifest, check_files: str, storage: Storage) ->
         return check_files
     found: dict[str, list[int]] = {"same": [], "time": [], "size": [], "missing": []}
     if is_url(manifest.path(0)):
-        _check_objects(manifest, storage)
+        _check_objects(manifest, given_storage(storage, "VideoLoader"))
         return "size_and_time" if check_files == "auto" else check_files
     for sample in np.unique(np.linspace(0, len(manifest) - 1, _FILES_LOOKED_AT).round().astype(np.int64)).tolist():
         found[_compare_file(manifest, sample)].append(sample)
@@ -167,9 +167,9 @@ def _check_objects(manifest: Manifest, storage: Storage) -> None:
     for sample in samples:
         video = manifest.video(sample)
         try:
-            stat = wait_for(client_of(storage).stat(video.place.path))
-        except FileNotFoundError as error:
-            errors.append(FileNotFoundError(f"VideoLoader: {printable(video.path)}: {error}"))
+            _, stat = wait_for(client_of(storage).get(video.place.path, (0, 1)))
+        except (FileNotFoundError, TimeoutError) as error:
+            errors.append(type(error)(f"VideoLoader: {printable(video.path)}: {error}"))
         except OSError as error:
             raise type(error)(f"VideoLoader: {error}") from None
         else:

@@ -25,7 +25,7 @@ from dali_vidaug.data.schema import check_file_name, is_manifest
 from dali_vidaug.data.shard_names import expand, is_pattern, is_shard_name
 from dali_vidaug.device.cores import own_cores
 from dali_vidaug.media.fetch_loop import running_loop
-from dali_vidaug.media.object_options import Storage
+from dali_vidaug.media.object_options import Storage, given_storage
 from dali_vidaug.urls import check_url, is_url
 
 _Path = str | os.PathLike[str]
@@ -86,9 +86,7 @@ def scan(
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
-    if not isinstance(storage, Storage | None):
-        raise ValueError(f"scan: storage must be dv.Storage(...), got {storage!r}")
-    storage = storage or Storage()
+    storage = given_storage(storage, "scan")
     remote = check_url(str(root)) if is_url(root) else None
     options = Options(format, split, encoding, multi_label, names, given is not None, remote)
     listing = tell_unlabelled(check_urls(_list(path, root, labels, columns, options, several, storage)))

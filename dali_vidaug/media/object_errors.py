@@ -33,7 +33,7 @@ def explain(error: Exception, url: str, storage: Storage, etag: str | None = Non
         return TimeoutError(f"{base} did not answer within {storage.timeout:g} s (Storage.timeout)")
     if etag is not None and (number == 412 or type(error).__name__ == "PreconditionError"):
         return ValueError(changed("another ETag", etag))
-    if number == 416:
+    if number == 416 or (number == 400 and name == "InvalidArgument"):  # of a range
         return EOFError("changed since it was scanned: it is shorter; scan again")
     if name == "NoSuchBucket":
         return FileNotFoundError(f"there is no bucket {base}")

@@ -12,6 +12,10 @@ from typing import Any
 from dali_vidaug.urls import hide_secrets
 
 _SHARE_OF_TIMEOUT = 3  # an answer that stalls for a third of the timeout is asked for again
+ENVIRONMENT = (  # another value makes another store
+    "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
+    "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY",
+)  # fmt: skip
 _CLIENT_OPTIONS = frozenset(
     "allow_http allow_invalid_certificates connect_timeout default_headers http1_only http2_only "
     "http2_keep_alive_interval http2_keep_alive_timeout http2_keep_alive_while_idle pool_idle_timeout "
@@ -75,6 +79,17 @@ class Storage:
 
     def __hash__(self) -> int:
         return hash((self.in_flight, self.timeout, self.retries, self.cache, *sorted(self.options)))
+
+
+def given_storage(storage: Storage | None, caller: str) -> Storage:
+    """What a user gave as ``storage=``, or the default.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(storage, Storage | None):
+        raise ValueError(f"{caller}: storage must be dv.Storage(...), got {storage!r}")
+    return storage or Storage()
 
 
 def make_store(base: str, storage: Storage) -> Any:

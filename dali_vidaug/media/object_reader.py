@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from dali_vidaug.media.block_cache import BLOCK, BlockCache
 from dali_vidaug.media.object_options import Storage
-from dali_vidaug.media.objects import Client, Stat, client_of
+from dali_vidaug.media.objects import Stat, client_of
 
 _POLL = 0.02  # seconds between looks for a block that another process fetches
 
@@ -32,7 +32,6 @@ class Reader:
     """
 
     def __init__(self, storage: Storage):
-        self.client: Client = client_of(storage)
         self.storage = storage
         limits = storage.cache_limit, storage.timeout
         self._cache = None if storage.cache is None else BlockCache(storage.cache, *limits)
@@ -88,13 +87,13 @@ class Reader:
     ) -> tuple[Any, Stat]:  # fmt: skip
         """As ``Client.get``."""
         async with gate or nullcontext():
-            answer = await self.client.get(url, span, stat)
+            answer = await client_of(self.storage).get(url, span, stat)
         self._add(1, len(answer[0]), 0)
         return answer
 
     async def _stat(self, url, stat, gate):
         async with gate:
-            now = await self.client.stat(url)
+            now = await client_of(self.storage).stat(url)
         self._add(1, 0, 0)
         return Stat(now.size, stat.etag)
 

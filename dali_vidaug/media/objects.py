@@ -7,10 +7,11 @@ import threading
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib.util import find_spec
+from os import environ
 from typing import Any, NamedTuple
 
 from dali_vidaug.media.object_errors import changed, explain
-from dali_vidaug.media.object_options import Storage, make_store
+from dali_vidaug.media.object_options import ENVIRONMENT, Storage, make_store
 from dali_vidaug.urls import check_url, split_url
 
 _NO_RANGES = ("NotPartial", "Range request not supported", "non-partial response")
@@ -44,16 +45,24 @@ class Client:
             raise ImportError('buckets and URLs are read by obstore: pip install "dali-vidaug[cloud]"')
         self.storage = storage
         self._lock = threading.Lock()
-        self._stores: dict[str, Any] = {}
+        self._stores: dict[tuple[str | None, ...], Any] = {}  # by URL, and what the environment says
         self._without_ranges: set[str] = set()
 
     def _find(self, url: str) -> tuple[Any, str]:
         """The store of a URL, and the key in it."""
         base, key = split_url(check_url(url))
+        known = (base, *map(environ.get, ENVIRONMENT))
         with self._lock:
-            if base not in self._stores:
-                self._stores[base] = make_store(base, self.storage)
-        return self._stores[base], key
+            if known not in self._stores:
+                self._stores[known] = make_store(base, self.storage)
+            return self._stores[known], key
+
+    def _explained(self, error, url, etag=None):
+        found = explain(error, url, self.storage, etag)
+        if isinstance(found, PermissionError):  # whoever tries again may have set others
+            with self._lock:
+                self._stores.clear()
+        return found
 
     async def get(self, url: str, span: tuple[int, int] | None, then: Stat | None = None) -> tuple[Any, Stat]:
         """Read bytes of an object in one request, within ``storage.timeout``.
@@ -95,14 +104,14 @@ class Client:
             if "range" in options and any(words in str(error) for words in _NO_RANGES):
                 self._without_ranges.add(base)
                 return await self._get(url, span, then)
-            raise explain(error, url, self.storage, etag) from None
+            raise self._explained(error, url, etag) from None
         _check_same(now, then)
         if span is not None and "range" not in options and now.size > _WHOLE_MAX:
             raise OSError(f"{base} gives no parts of objects, and this one is large: {now.size} bytes")
         try:
             data = await result.bytes_async()
         except Exception as error:
-            raise explain(error, url, self.storage, etag) from None
+            raise self._explained(error, url, etag) from None
         if len(data) != last - first:
             raise EOFError(f"the answer was cut off: {len(data)} bytes of {last - first}")
         if span is None or (first, last) == span:
@@ -126,7 +135,7 @@ class Client:
         try:
             meta = await obstore.head_async(store, key)
         except Exception as error:
-            raise explain(error, url, self.storage) from None
+            raise self._explained(error, url) from None
         return Stat(meta["size"], meta["e_tag"])
 
     def list(self, url: str) -> Iterator[tuple[str, Stat]]:
@@ -147,7 +156,7 @@ class Client:
                 for meta in some:
                     yield meta["path"][skipped:], Stat(meta["size"], meta["e_tag"])
         except Exception as error:
-            raise explain(error, url, self.storage) from None
+            raise self._explained(error, url) from None
 
 
 def _check_same(now: Stat, then: Stat | None) -> None:
