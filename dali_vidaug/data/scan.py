@@ -44,9 +44,8 @@ def scan(
 
     Args:
         path: a folder, a list file, tar shards, a video, or a list of paths; also URLs (s3://bucket/folder, gs://,
-            az://, https://host/video.mp4): docs/storage.md. In a folder each sub-folder is a class and
-            every video below it one of its samples; a folder that contains videos directly and no class folders gives
-            samples without labels. The list files that are read are in docs/lists.md.
+            az://, https://host/video.mp4): docs/storage.md. In a folder each sub-folder is a class; without any, samples
+            have no labels. The list files that are read are in docs/lists.md.
         format: of a list, such as "kinetics"; default: what it is found to be.
         split: which part to take of a list that has several, such as "train".
         encoding: what a list is written in, such as "latin-1"; default: UTF-8, or UTF-16 with a mark that says so.
@@ -67,8 +66,7 @@ def scan(
         num_threads, progress: videos measured at the same time, default: the cores; show a progress bar.
         boxes: boxes in the frames: a file, several, a folder, or a table: docs/boxes.md.
         boxes_format: "ava", "cvat", "mot", "coco" or "table"; default: what each file is found to be.
-        boxes_first_frame: number of a video's first frame in the files; default: 1 in MOT, of images what they tell,
-            else 0.
+        boxes_first_frame: of a video, its number in the files; default: 1 in MOT, of images what they tell, else 0.
         boxes_hold: seconds before and after its frame that a box without a track, or of AVA, is there too.
         box_classes: as ``classes``, of the boxes. Default: those of ``like``, else their labels.
         storage: how objects are read; default: ``dv.Storage()``.
