@@ -44,8 +44,8 @@ def scan(
 
     Args:
         path: a folder, a list file, tar shards, a video, or a list of paths; also URLs (s3://bucket/folder, gs://,
-            az://, https://host/video.mp4): docs/storage.md. In a folder each sub-folder is a class; without any, samples
-            have no labels. The list files that are read are in docs/lists.md.
+            az://, https://host/video.mp4): docs/storage.md. In a folder each sub-folder is a class; without one,
+            samples have no labels. The list files that are read are in docs/lists.md.
         format: of a list, such as "kinetics"; default: what it is found to be.
         split: which part to take of a list that has several, such as "train".
         encoding: what a list is written in, such as "latin-1"; default: UTF-8, or UTF-16 with a mark that says so.
