@@ -18,6 +18,7 @@ from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.fingerprint import fingerprint
 from dali_vidaug.make import Maker
+from dali_vidaug.media.object_options import Storage
 from dali_vidaug.plan import Plan
 from dali_vidaug.producer import Background, Produced, Producer
 from dali_vidaug.ranks import check_shard, find_shard
@@ -26,7 +27,7 @@ from dali_vidaug.report import Report, RunningReport
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
 from dali_vidaug.state import Position, go_on, identity
-from dali_vidaug.suitability import check_recipe, choose_file_check, warn_of_short_videos
+from dali_vidaug.suitability import check_recipe, choose_file_check, choose_order, warn_of_short_videos
 from dali_vidaug.threads import name_pool_errors
 
 log = logging.getLogger("dali_vidaug")
@@ -49,7 +50,7 @@ class VideoLoader:
         device: "cpu"; "gpu" or "cuda": torch's current GPU; "cuda:1": that one; or "auto": the GPU if there is one.
         decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (all that FFmpeg decodes, on the CPU),
             "hybrid": dali for each clip that it decodes correctly, else pyav; or "auto": hybrid on a GPU, else pyav.
-        shuffle: a new order in each epoch, or the manifest's.
+        shuffle, shards_at_a_time: a new order in each epoch, or the manifest's; within so many tar shards at a time.
         drop_last: skip the last batches of an epoch that are not full.
         num_shards, shard_index: share the epoch with other ranks. Default: those of torch.distributed if initialised,
             else of the program that started the process (torchrun, srun, mpirun, ...), else one shard. Found when the
@@ -72,6 +73,7 @@ class VideoLoader:
         mix_group: ops mix clips within groups of so many samples, a divisor of ``batch_size``; default: all of a batch.
             With the same groups, any number of ranks makes the same clips.
         box_rules: which boxes stay where only a part is in the frame; default: ``dv.BoxRules()``.
+        storage: how objects in buckets are read, ``dv.Storage(...)``: docs/storage.md.
 
     Attributes:
         manifest, recipe: as given.
@@ -88,6 +90,7 @@ class VideoLoader:
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
         repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
+        storage: Storage | None = None, shards_at_a_time: int | None = None,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -96,24 +99,24 @@ class VideoLoader:
             raise ValueError("VideoLoader: the manifest has no videos")
         if even not in (None, True, False):
             raise ValueError(f"VideoLoader: even must be True, False or None, got {even!r}")
-        options: dict[str, Any] = dict(
+        options: Any = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
-            on_error=on_error, check_files=choose_file_check(manifest, check_files),
-            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout,
+            on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
+            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, storage=storage,
         )  # fmt: skip
-        order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
-        order |= dict(repeats=repeats, mix_group=mix_group)
+        order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
+        order["mix_group"] = mix_group
         self.manifest, self.recipe = manifest, recipe
-        self._arguments = {**options, **order, "num_shards": num_shards, "shard_index": shard_index, "even": even}
+        given = dict(num_shards=num_shards, shard_index=shard_index, even=even, shards_at_a_time=shards_at_a_time)
+        self._arguments = {**options, **order, **given}
         self._schedule: Schedule | None = None
         self._shard: Any = None  # once it is found
-        self._order = Schedule(len(manifest), **order, num_clips=recipe.num_clips)  # of a single shard
+        order |= dict(num_clips=recipe.num_clips, shards=choose_order(manifest, shards_at_a_time, shuffle))
+        self._order = Schedule(len(manifest), **order)  # of a single shard
         self._given = num_shards is not None or shard_index is not None  # else it finds its own shard
-        if self._given:
-            self._find_schedule()
+        _ = self.schedule if self._given else None
         self._shape, self._shared = check_recipe(manifest, recipe, self._order)
-        self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
-        self._made_settings = self.settings
+        self.settings = self._made_settings = make_settings(**options, formats=manifest.formats())  # last: for NVDEC
         warn_of_short_videos(manifest, recipe, seed)
         self._fingerprint: dict[str, str] | None = None
         self._report, self._background, self._position = RunningReport(), Background(), Position()
@@ -130,8 +133,7 @@ class VideoLoader:
         return self._schedule or self._find_schedule()
 
     def _find_schedule(self) -> Schedule:
-        self._shard = find_shard(self._arguments["num_shards"], self._arguments["shard_index"])
-        number, mine, _ = self._shard
+        number, mine, _ = self._shard = find_shard(self._arguments["num_shards"], self._arguments["shard_index"])
         even = number > 1 if self._arguments["even"] is None else self._arguments["even"]
         self._schedule = replace(self._order, num_shards=number, shard_index=mine, even=even)
         return self._schedule
@@ -182,8 +184,7 @@ class VideoLoader:
             size = self.schedule.batch_size * self.schedule.clips_per_sample
             pool = self._background.open_pool(self.settings)
             maker = Maker(self.manifest, self.recipe, self.settings, size, self._report, pool)
-            producer = Producer(maker, self.schedule, self.settings, *self._position.next)
-            self._background.producer = producer
+            producer = self._background.producer = Producer(maker, self.schedule, self.settings, *self._position.next)
         try:
             made = producer.next()
         except BaseException:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,6 +149,7 @@ class Maker:
             pending.cancel()
             raise
         self.report.add_seconds("graph", time.perf_counter() - before)
+        self.report.add_fetched(*self._pool.take_costs())
         self.report.add_batch(pending.plan.frames, pending.decoded_together())
         if getattr(self.recipe.sampling, "uses_times", False):
             self.report.add_untimed(without_times(self.manifest, pending.plan.samples))
@@ -177,12 +179,9 @@ class Maker:
         frames = plan.frames
         key = (True, frames.shape[1]) if between_frames(frames) else (False,)
         if key not in graphs:
-            graphs[key] = self._make_graph(plan)
+            several = bool((np.diff(plan.samples) == 0).any())
+            graphs[key] = Graph(plan, self._settings, self._batch_size, self.manifest.any_oriented(), several)
         return graphs[key]
-
-    def _make_graph(self, plan):
-        several = bool((np.diff(plan.samples) == 0).any())
-        return Graph(plan, self._settings, self._batch_size, self.manifest.any_oriented(), several)
 
     def _load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None) -> dict[int, Job]:
         """Have clips of one sample loaded, by the decoder that suits its video or by the one that is given."""
@@ -192,8 +191,8 @@ class Maker:
         # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
         for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
             crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
-            where = self._settings.device == "gpu", self._settings.color
-            future = self._pool.submit(load_clips, chosen, *where, video, [frames[k] for k in together], crops, why)
+            call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color)
+            future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why)
             jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
         return jobs
 

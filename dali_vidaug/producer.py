@@ -13,6 +13,7 @@ import torch
 
 from dali_vidaug.boxes import Boxes
 from dali_vidaug.drawing import draw_plan
+from dali_vidaug.fetching import FetchingPool
 from dali_vidaug.make import Maker
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
@@ -151,7 +152,9 @@ class Background:
     def open_pool(self, settings: Settings) -> Any:
         """The pool, which is started if it is not there."""
         with self._lock:
-            self._pool = self._pool or open_pool(settings.num_threads, settings.workers, settings.timeout)
+            if self._pool is None:
+                pool = open_pool(settings.num_threads, settings.workers, settings.timeout)
+                self._pool = FetchingPool(pool, settings.storage)
             return self._pool
 
     def stop_producer(self) -> None:

@@ -74,6 +74,7 @@ class Report:
         boxes_covered: those that mixing has covered with another clip.
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
+        requests, bytes_fetched, bytes_cached: reads of objects, their bytes, and bytes that were in the cache.
         frames_with_short_gops: about how many would have been decoded if every 16th were a key frame.
         num_threads: threads, or processes, that load clips.
         elapsed_seconds: since the loader began its first batch.
@@ -94,6 +95,9 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    requests: int = 0
+    bytes_fetched: int = 0
+    bytes_cached: int = 0
     frames_with_short_gops: float = 0.0
     num_threads: int = 1
     elapsed_seconds: float = 0.0
@@ -175,6 +179,11 @@ class Report:
                 f"boxes: {self.boxes}; {self.boxes_dropped} more were dropped, too little of them is in the frame, and "
                 f"{self.boxes_covered} are covered by clips that are mixed in"
             )
+        if self.requests or self.bytes_cached:
+            lines.append(
+                f"objects: {self.requests} requests, {self.bytes_fetched / 1e6:.1f} MB, {self.bytes_cached / 1e6:.1f} "
+                f"MB more from the cache; batches waited {self.seconds.get('fetch', 0.0):.1f} s (docs/storage.md)"
+            )
         lines += [f"  sample {i}, {n}x: {path}: {why}" for i, (path, why, n) in sorted(self.bad.items())]
         lines += [
             f"decoded by PyAV: {n} clips, for example of {path}: {why}"
@@ -227,6 +236,15 @@ class RunningReport:
             self._report.padded += int((again > 0).sum())
             self._report.frames_repeated += int(again.sum())
             self._report.frames_with_short_gops += sum(frames_with_gops(some.reshape(1, -1), _GOP) for some in decoded)
+
+    def add_fetched(self, costs: Sequence[int], waited: float) -> None:
+        """Count requests, their bytes and those from the cache, and seconds that a batch waited for them."""
+        if any(costs):
+            self.add_seconds("fetch", waited)
+        with self._lock:
+            self._report.requests += costs[0]
+            self._report.bytes_fetched += costs[1]
+            self._report.bytes_cached += costs[2]
 
     def add_untimed(self, samples: Iterable[int]) -> None:
         """Count videos without usable time stamps of which frames were chosen by time, each once."""

@@ -16,6 +16,7 @@ from dali_vidaug.device.cores import local_rank, own_cores
 from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.colors import COLORS
+from dali_vidaug.media.object_options import Storage, given_storage
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.check import is_number
 from dali_vidaug.report import warn_once
@@ -31,7 +32,8 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout: as in
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout,
+            storage: as in
             ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
@@ -50,6 +52,7 @@ class Settings:
     color: str = "bt601"
     box_rules: BoxRules = field(default_factory=BoxRules)
     timeout: float | None = None
+    storage: Storage = field(default_factory=Storage)
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -61,7 +64,9 @@ class Settings:
         """The video, without what its file is not compared with."""
         if self.check_files == "size_and_time":
             return video
-        return video._replace(mtime_ns=None, bytes=video.bytes if self.check_files == "size" else None)
+        if self.check_files == "size":
+            return video._replace(mtime_ns=None)
+        return video._replace(mtime_ns=None, bytes=None, etag=None)
 
     def stream(self) -> Any:
         """The stream that torch works on in this thread; None without a GPU."""
@@ -82,6 +87,7 @@ def make_settings(
     color: str = "bt601",
     box_rules: BoxRules | None = None,
     timeout: float | None = None,
+    storage: Storage | None = None,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -126,7 +132,7 @@ def make_settings(
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
-        box_rules=box_rules or BoxRules(), timeout=timeout, refused=refused,
+        box_rules=box_rules or BoxRules(), timeout=timeout, storage=given_storage(storage, caller), refused=refused,
     )  # fmt: skip
 
 

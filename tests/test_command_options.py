@@ -27,7 +27,10 @@ def subparsers():
 
 ACTIONS = [(name, action) for name, parser in subparsers().items() for action in parser._actions]
 NUMBERS = [(name, action) for name, action in ACTIONS if isinstance(action.type, Number)]
-NEEDED = {"scan": ["/gone", "-o", "x.parquet"], "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": []}
+NEEDED = {
+    "scan": ["/gone", "-o", "x.parquet"], "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": [],
+    "pack": ["/gone", "-o", "x-%06d.tar"],
+}  # fmt: skip
 
 
 def test_every_number_has_a_range():
@@ -35,6 +38,7 @@ def test_every_number_has_a_range():
     assert {(name, a.dest) for name, a in NUMBERS} == {
         *(("demo", d) for d in ("batch_size", "num_frames", "stride", "size", "epochs", "num_threads", "seed")),
         *(("scan", d) for d in ("stream", "num_threads", "boxes_first_frame", "boxes_hold", "fps")),
+        *(("pack", d) for d in ("shard_size", "shard_count", "seed", "num_workers")),
         *(("preview", d) for d in ("samples", "num_clips", "epoch", "magnitude", "num_frames", "seed")),
     }  # fmt: skip
 

@@ -32,6 +32,7 @@ from dali_vidaug.commands.options import (
     open_videos,
     remarks_not_logged,
 )
+from dali_vidaug.commands.pack import add_pack
 from dali_vidaug.commands.preview import add_preview
 from dali_vidaug.commands.summary import summary
 from dali_vidaug.data.engine import check_engine
@@ -46,6 +47,8 @@ EPILOG = """examples:
   dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
   dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
   dali-vidaug merge train.part-* -o train.parquet  put the parts of a scan together
+  dali-vidaug pack train.parquet -o shards/train-%06d.tar
+                                                 into tar shards, as WebDataset has them
   dali-vidaug preview train.parquet              draw samples, with file, class and frames
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug preview --mix all                  draw what the ops that mix and erase do
@@ -68,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_scan(commands)
     add_merge(commands)
+    add_pack(commands)
     add_preview(commands)
     doctor = commands.add_parser(
         "doctor",
@@ -147,7 +151,7 @@ def _add_scan(commands: Any) -> None:
         nargs="+",
         help="a folder with a sub-folder for each class, of videos or of folders of images; or a list: CSV or Parquet "
         "with path[, label, start, end], or one of a public data set (--format has their names, docs/lists.md what "
-        "each looks like); or videos",
+        "each looks like); or videos; or tar shards: their folder, files, or 'train-{000000..000123}.tar'",
     )
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     add_lists(scan)

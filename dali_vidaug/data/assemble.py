@@ -17,7 +17,7 @@ from dali_vidaug.data.index_table import IndexTable, IndexWriter
 from dali_vidaug.data.known import Known
 from dali_vidaug.data.labels import Labels, compare_with_neighbours
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.names import find_root, store_name
+from dali_vidaug.data.names import complete, find_root, store_name
 from dali_vidaug.data.rates import fit_images
 from dali_vidaug.data.remarks import (
     AT,
@@ -36,7 +36,7 @@ from dali_vidaug.data.remarks import (
 from dali_vidaug.data.schema import SCHEMA, Broken
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
-from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.urls import is_url
 
 _PIECE = 8192  # rows that are Python objects at the same time
 _ALL = pa.schema([*SCHEMA, *OF_SCAN])
@@ -130,7 +130,7 @@ def _rows(listing, labels, known, positions, unusable) -> Iterator[dict[str, Any
         if error is None:
             number = known.number(entry.path)
             row = measured[number]
-            error = _reason(root / entry.path, row)
+            error = row.get("error")
         if error is None:
             try:
                 row = dict(fit_images(row, entry))
@@ -138,22 +138,19 @@ def _rows(listing, labels, known, positions, unusable) -> Iterator[dict[str, Any
             except ValueError as problem:
                 error = str(problem)
         if error is not None:
-            is_missing = "error" in row and not (root / entry.path).exists()
+            is_missing = "error" in row and entry.shard is None and not _may_exist(complete(str(root), entry.path))
             unusable.append(Unusable(i, entry.path, error, is_missing))
             continue
         label, several = (-1, list(indices)) if listing.several else (indices[0] if indices else -1, None)
-        part = {"label": label, "labels": several, "first_frame": start, "last_frame": end}
+        part: dict[str, Any] = {"label": label, "labels": several, "first_frame": start, "last_frame": end}
+        if entry.shard is not None:
+            part |= {"shard": store_name(entry.shard), "shard_offset": entry.first}
         of_scan = {POSITION: i, FILE: number, PLACE: store_name(entry.place), AT: entry.at, SAID: remark}
         yield {**row, "path": store_name(entry.path), **part, **of_scan}
 
 
-def _reason(path: Path, row: dict[str, Any]) -> str | None:
-    """Why a file cannot be used, with what its first bytes say; None if it can."""
-    error = row.get("error")
-    if error is None:
-        return None
-    what = what_it_is(path)
-    return error if what is None or what in error else f"{error} (the file is {what})"
+def _may_exist(path: str) -> bool:
+    return is_url(path) or Path(path).exists()
 
 
 def conclude(found: Found, facts: Facts, output: str | os.PathLike[str] | None, part: str | None = None) -> Manifest:
@@ -168,14 +165,14 @@ def conclude(found: Found, facts: Facts, output: str | os.PathLike[str] | None, 
     Raises:
         ValueError: it has no rows, and is no part.
     """
-    table, root = found.table, Path(facts.root)
+    table, root = found.table, facts.root
     missing = [*_missing(facts, found.unusable)]
     if not len(table) and part is None:
         missing += [text for text in facts.warnings if text.startswith("rows whose video is")]
         bad = found.unusable[0]
         raise ValueError(
-            f"scan: none of {plural(facts.total, 'video')} can be used; the first: {printable(str(root / bad.path))}: "
-            f"{bad.reason}{''.join(f'; {printable(text)}' for text in missing)}"
+            f"scan: none of {plural(facts.total, 'video')} can be used; the first: "
+            f"{printable(complete(root, bad.path))}: {bad.reason}{''.join(f'; {printable(text)}' for text in missing)}"
         )
     said = sayings(table)
     expected = [said.pop(WHOLE)] if WHOLE in said else []
@@ -187,7 +184,7 @@ def conclude(found: Found, facts: Facts, output: str | os.PathLike[str] | None, 
     for text in warnings:
         log.warning("scan: %s", text)
     remarks = (*([part] if part else []), *warnings, *map(printable, (*facts.notes, *expected)))
-    broken = [Broken(str(root / bad.path), bad.reason) for bad in found.unusable]
+    broken = [Broken(complete(root, bad.path), bad.reason) for bad in found.unusable]
     return Manifest(_whole(table.drop_columns(OF_SCAN.names)), facts.classes, root, broken, remarks, found.packets)
 
 
@@ -204,10 +201,10 @@ def _whole(table: pa.Table) -> pa.Table:
 
 def _missing(facts: Facts, unusable: Sequence[Unusable]) -> Iterator[str]:
     """A sentence on files of a list that do not exist: where they were looked for, and where the first one is."""
-    root = Path(facts.root)
     missing = sorted({bad.path for bad in unusable if bad.is_missing})
-    if not missing or facts.from_folders:
+    if not missing or facts.from_folders or is_url(facts.root):
         return
+    root = Path(facts.root)
     found = find_root(root, missing[0])
     hint = f"; {missing[0]} is in {found}: root={str(found)!r}" if found else ""
     yield f"files that do not exist in the root {root}: {len(missing)} ({name_some(missing)}){hint}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from dali_vidaug.data.entry import Entry, Listing, name_some, no_columns
 from dali_vidaug.media.image_names import counts, is_image_name
+from dali_vidaug.media.objects import Stat
 
 EXTENSIONS = frozenset(  # of what FFmpeg's demuxers take for video, in small letters; stills and sound are left out
     ".264 .265 .266 .3g2 .3gp .3gpp .amv .apng .asf .avc .avi .avs2 .avs3 .bik .dav .divx .dv .dvr-ms .evo .f4v .flc "
@@ -45,6 +47,18 @@ def list_folder(folder: Path) -> Listing:
             root, [Entry(name, name)], {"": [()]}, no_columns(1), notes=(*walk.passed_over(), *walk.left_out())
         )
     walk.take_image_folders()
+    return _listing(walk, folder)._replace(root=folder.resolve())
+
+
+def list_objects(url: str, objects: Mapping[str, Stat]) -> Listing:
+    """As ``list_folder``, of the objects in a bucket whose keys begin with a URL, by the names that follow it."""
+    walk = _Walk(Path())
+    for name in objects:
+        walk.add(name)
+    return _listing(walk, url)._replace(objects=objects)
+
+
+def _listing(walk: _Walk, folder: Path | str) -> Listing:
     if not walk.files:
         problem = next((f"; {entry.path}: {entry.error}" for entry in walk.unusable), "")
         passed = "; ".join([*walk.passed_over(), *walk.left_out()])
@@ -61,7 +75,7 @@ def list_folder(folder: Path) -> Listing:
     labels += [()] * len(walk.unusable)
     warnings = (*_suspect_classes(folder, files), *walk.warnings, *walk.without_videos(), *walk.passed_over())
     own, notes = no_columns(len(entries)), tuple(walk.left_out())
-    return Listing(folder.resolve(), entries, {"": labels}, own, from_folders=True, warnings=warnings, notes=notes)
+    return Listing(folder, entries, {"": labels}, own, from_folders=True, warnings=warnings, notes=notes)
 
 
 class _Walk:
@@ -108,6 +122,17 @@ class _Walk:
                 self._num_images[relative] += 1
             else:
                 self._passed[Path(item.name).suffix.lower() or "no extension"].append(name)
+
+    def add(self, name):
+        """Take note of a file by its name."""
+        parts = name.split("/")
+        if any(part.startswith(".") for part in parts):
+            if is_video_name(name):
+                self._hidden.append(name)
+        elif is_video_name(name):
+            self.files.append(name)
+        else:
+            self._passed[Path(name).suffix.lower() or "no extension"].append(name)
 
     def _identity(self, path):
         stat = Path(path).stat()
@@ -189,14 +214,14 @@ def _suspect_classes(folder, files):
     if len(splits) > 1 or (splits and len(splits) == len(classes)):
         yield (
             f"the class folders {', '.join(splits)} are named like splits of a data set: scan each by itself, such as "
-            f"{folder / splits[0]}"
+            f"{folder}/{splits[0]}"
         )
     elif len(classes) == 1:
         below = sorted({part[1] for part in parts if len(part) > 2})
         if below:
             yield (
                 f"the only class is {classes[0]}, which has folders of its own ({name_some(below)}): if those are the "
-                f"classes, scan {folder / classes[0]}"
+                f"classes, scan {folder}/{classes[0]}"
             )
         elif classes[0].lower() in _NO_CLASSES:
-            yield f"the only class is {classes[0]}: if that is no class, scan {folder / classes[0]}"
+            yield f"the only class is {classes[0]}: if that is no class, scan {folder}/{classes[0]}"

@@ -183,7 +183,8 @@ def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
     """
     for name, kind in (
         ("packet_index", pa.int32()), ("no_packet_index", pa.string()), ("content_digest", pa.int64()),
-        ("colorspace", pa.int32()),
+        ("colorspace", pa.int32()), ("shard", pa.dictionary(pa.int32(), pa.string())), ("shard_offset", pa.int64()),
+        ("etag", pa.string()),
     ):  # fmt: skip
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), kind))

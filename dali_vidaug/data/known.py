@@ -15,14 +15,14 @@ import numpy as np
 
 from dali_vidaug.data.column import take
 from dali_vidaug.data.index_table import IndexTable, fit, index_from_text, index_path, index_to_text, read_table
+from dali_vidaug.data.listed_files import ListedFiles, MeasureOptions
 from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import SCHEMA, OtherVersionError, read_file
-from dali_vidaug.media.frame_folder import list_images, state_of
 from dali_vidaug.media.measure import SEVERAL
-from dali_vidaug.media.unchanged import OPEN_FLAGS, content_digest
 from dali_vidaug.media.video import IMAGES
 
-MEASURED = [name for name in SCHEMA.names if name not in ("path", "label", "labels", "first_frame", "last_frame")]
+_LISTED = ("path", "label", "labels", "first_frame", "last_frame", "shard", "shard_offset")
+MEASURED = [name for name in SCHEMA.names if name not in _LISTED]
 _STEP = 1 << 16  # rows of a manifest looked at together
 _NOWHERE = -1
 
@@ -33,9 +33,9 @@ class Known:
     Args:
         output: the file that is to be written, or None. What is measured goes to a file beside it, OUTPUT.partial, from
             which an interrupted scan goes on.
-        names: of the files, rising, relative to ``root``.
-        root: folder of the files.
-        options: deep, stream, index and frame_names of ``measure``; what was measured otherwise is not known.
+        names: of the files, rising.
+        files: where they are.
+        options: how they are measured; what was measured otherwise is not known.
         earlier: manifests and parts, if they are there, which may have some of the files.
 
     Raises:
@@ -43,11 +43,11 @@ class Known:
     """
 
     def __init__(
-        self, output: str | os.PathLike[str] | None, names: Sequence[str], root: Path,
-        options: tuple[bool, int | None, bool, str | None], earlier: Iterable[str | os.PathLike[str]] = (),
+        self, output: str | os.PathLike[str] | None, names: Sequence[str], files: ListedFiles,
+        options: MeasureOptions, earlier: Iterable[str | os.PathLike[str]] = (),
     ):  # fmt: skip
-        self._names, self._root = names, root
-        self._deep, self._stream, self._index, self._frame_names = options
+        self._names, self._files = names, files
+        self._deep, self._stream, self._index = options.deep, options.stream, options.with_index
         self._number_of = {name: number for number, name in enumerate(names)}
         self._place = np.full(len(names), _NOWHERE)  # in the file; or the row of an earlier manifest, all counted
         self._size = np.zeros(len(names), np.int32)  # bytes of the line in the file; 0: it is not there
@@ -142,7 +142,7 @@ class Known:
     def are_known(self, numbers: Sequence[int]) -> list[bool]:
         """Of each file whether it is measured, and did not change since then."""
         return [
-            row is not None and self._is_as_asked(row) and self._is_unchanged(self._root / self._names[number], row)
+            row is not None and self._is_as_asked(row) and self._files.is_as_measured(self._names[number], row)
             for number, row in zip(numbers, self.rows(numbers), strict=True)
         ]
 
@@ -155,9 +155,6 @@ class Known:
         if self._index and row["index"] is None and row["no_packet_index"] is None:  # a scan without
             return False
         return row["colorspace"] is not None  # else a scan of an older release
-
-    def _is_unchanged(self, path, row):
-        return _has_images(path, row, self._frame_names) if row["codec"] == IMAGES else _is_as_measured(path, row)
 
     def _is_of_stream(self, row):
         """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""
@@ -173,29 +170,3 @@ class Known:
         """Remove the file of the scan."""
         if self._file is not None:
             self._file.unlink(missing_ok=True)
-
-
-def _has_images(folder: Path, row: dict[str, Any], frame_names: str | None) -> bool:
-    """Whether a folder has the images that its row is of, of the same sizes and times of change."""
-    try:
-        state = state_of(folder, list_images(folder, frame_names).names)
-    except (OSError, ValueError):
-        return False
-    return all(row[name] == value for name, value in state._asdict().items())
-
-
-def _is_as_measured(path: Path, row: dict[str, Any]) -> bool:
-    """Whether a file has the size, time of change and bytes at some places that its row has."""
-    try:
-        file = os.open(path, OPEN_FLAGS)
-    except OSError:
-        return False
-    try:
-        stat = os.fstat(file)
-        if (row["bytes"], row["mtime_ns"]) != (stat.st_size, stat.st_mtime_ns):
-            return False
-        return row["content_digest"] == content_digest(file, stat.st_size)
-    except OSError:
-        return False
-    finally:
-        os.close(file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dali_vidaug.data import (
@@ -23,8 +23,12 @@ from dali_vidaug.data.folder import is_video_name, list_folder
 from dali_vidaug.data.list_lines import odd_line
 from dali_vidaug.data.list_source import Format, Options, Source
 from dali_vidaug.data.list_text import read_text
+from dali_vidaug.data.names import below_root
 from dali_vidaug.data.schema import EXTENSIONS
-from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.data.shard_names import expand, is_pattern, is_shard_name, tars_below
+from dali_vidaug.data.shards import LABEL_OPTIONS, list_shards
+from dali_vidaug.media.first_bytes import what_file_is
+from dali_vidaug.urls import is_url
 
 FORMATS = {
     form.name: form
@@ -66,7 +70,6 @@ _JSON = (
 )
 _LOOKED_FOR = 20  # paths
 _ODD_PATHS = (
-    (re.compile(r"^\w{2,}://"), "paths that are URLs, which are not read: download the files"),
     (re.compile(r"^[^/]*\\"), "paths with backslashes, which are part of names here: write / between folders"),
     (re.compile(r"^~"), "paths that begin with ~, which is no home folder here: write the folder, or root="),
     (re.compile(r"%[0-9A-Fa-f]{2}"), "paths with % and two digits, as URLs have them: write the characters"),
@@ -81,6 +84,11 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
         raise ValueError(
             f"scan: format must be one of {', '.join(FORMATS)}, or None to find out, got {options.format!r}"
         )
+    if path.is_dir() and (tars := tars_below(path)):
+        _refuse_unused(path, "a folder of tar shards", options, set(LABEL_OPTIONS))
+        return list_shards(str(path), tars, path.resolve(), options)
+    if is_pattern(str(path)) or is_shard_name(path.name):
+        return list_tars(expand(str(path)) if is_pattern(str(path)) else [str(path)], root, options, str(path))
     if not path.is_dir() and not path.is_file():
         raise FileNotFoundError(f"scan: no folder or file {path}")
     if path.is_file() and is_video_name(path.name):
@@ -104,11 +112,21 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
     return listing
 
 
+def list_tars(
+    names: Sequence[str], root: Path | None, options: Options, what: str = "the list of tar files"
+) -> Listing:
+    """Read tar shards that are named one by one. Arguments and errors as of ``scan``; ``what`` is for messages."""
+    _refuse_unused(Path(what), "tar shards", options, set(LABEL_OPTIONS))
+    relative, folder = below_root(names, root)
+    return list_shards(what, relative, folder, options)
+
+
 def _odd_paths(listing: Listing) -> Iterator[str]:
     """A sentence on each kind of path that is not there and is written as for another program."""
     for pattern, told in _ODD_PATHS:
-        odd = [entry.path for entry in listing.entries if entry.error is None and pattern.search(entry.path)]
-        lost = [name for name in odd[:_LOOKED_FOR] if not os.path.exists(listing.root / name)]  # noqa: PTH110
+        names = [entry.path for entry in listing.entries if entry.error is None and not is_url(entry.path)]
+        odd = [name for name in names if pattern.search(name)]
+        lost = [name for name in odd[:_LOOKED_FOR] if not os.path.exists(Path(listing.root, name))]  # noqa: PTH110
         if lost:
             yield f"{told}, such as {lost[0]}"
 
@@ -122,7 +140,7 @@ def _open(path: Path, root: Path | None, options: Options) -> Source:
     if path.is_dir():
         return Source(path, path.resolve() if root is None else root.resolve(), options)
     folder = path.resolve().parent if root is None else root.resolve()
-    what = what_it_is(path)
+    what = what_file_is(path)
     if what not in (None, "empty", "text", "JSON text", "a Parquet file"):
         raise ValueError(
             f"{path} cannot be read as a list: the file is {what}; a list is CSV, Parquet, JSON or text, or paths with "
@@ -240,7 +258,7 @@ def _refuse_unused(path: Path, what: str, options: Options, used: set[str]) -> N
         ValueError: there is one.
     """
     for name in ("format", "split", "encoding", "multi_label", "label_columns"):
-        if name == "format" and what != "a video":
+        if name == "format" and what != "a video" and "shards" not in what:
             continue
         if getattr(options, name) is not None and name not in used:
             raise ValueError(f"scan: {name}={getattr(options, name)!r} means nothing for {path}, which is {what}")

@@ -31,6 +31,7 @@ class Options(NamedTuple):
     multi_label: str | None = None
     label_columns: tuple[str, ...] | None = None
     classes_given: bool = False
+    remote: str | None = None  # the root, where that is a URL
 
 
 @dataclass
@@ -88,7 +89,16 @@ class Source:
 
     @cached_property
     def videos(self) -> VideoFinder:
-        """Finds videos below the root."""
+        """Finds videos below the root.
+
+        Raises:
+            ValueError: the root is no folder of this machine.
+        """
+        if self.options.remote is not None:
+            raise ValueError(
+                f"{self.path}: this format names videos without their folder or extension, and they are not looked for "
+                f"in {self.options.remote}: make a list of paths"
+            )
         return VideoFinder(self.root)
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +16,8 @@ from dali_vidaug.data.conform import check_labels, conform, own_columns, rows_wi
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
 from dali_vidaug.data.join import Part, join
-from dali_vidaug.data.names import restore_name
-from dali_vidaug.data.sampled import video_of, videos_of
+from dali_vidaug.data.names import check_root, complete, restore_name
+from dali_vidaug.data.sampled import video_columns, video_of, videos_of
 from dali_vidaug.data.schema import BOXES, Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.shared import Shared
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
@@ -45,7 +44,7 @@ class Manifest:
         classes: names of the classes; ``label`` is an index into them.
         box_classes: names of the classes of boxes.
         boxes: the boxes of each row, for ``data.boxes.boxes_at``; None without any.
-        root: folder that the paths are relative to.
+        root: folder, or URL, that the paths are relative to.
         broken: files that were found but cannot be used.
         remarks: what the scan left out, assumed, or found suspect, sentences.
         multi_label: whether samples may have several labels; then ``targets`` are multi-hot.
@@ -71,7 +70,7 @@ class Manifest:
         )
         self.multi_label = self.table["labels"].null_count < len(self)
         self._shared: Shared | None = None
-        self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
+        self._of_video = video_columns(self.table)
         self.boxes = BoxColumn(self.table[BOXES.name]) if BOXES.name in self.table.column_names else None
         check_labels(self.table, self.classes, self.box_classes)
         bad = rows_without_frames(self._first, self._last)
@@ -126,8 +125,7 @@ class Manifest:
 
     def path(self, sample: int) -> str:
         """The complete path of a sample's file."""
-        name = restore_name(self.table["path"][sample].as_py())
-        return os.path.join(self.root, name)  # noqa: PTH118 (called for every clip)
+        return complete(self.root, restore_name(self.table["path"][sample].as_py()))
 
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""
@@ -265,14 +263,13 @@ class Manifest:
 
         Args:
             path: the Parquet file.
-            root: folder that holds the videos now, if they were moved.
+            root: folder or URL that holds the videos now, if they were moved.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
             ValueError: the file is not a manifest.
         """
-        if root is not None and not Path(root).is_dir():
-            raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
+        check_root(root)
         table, header, shared = read_file(path)
         broken = [Broken(*b) for b in header["broken"]]
         root = header["root"] if root is None else root

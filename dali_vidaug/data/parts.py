@@ -21,6 +21,7 @@ from dali_vidaug.data.column import take
 from dali_vidaug.data.entry import Listing, name_some
 from dali_vidaug.data.index_table import IndexTable, IndexWriter, index_path, read_table, write_used
 from dali_vidaug.data.labels import Labels
+from dali_vidaug.data.listed_files import MeasureOptions
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.remarks import POSITION
 from dali_vidaug.data.schema import MANIFEST_VERSION, check_output, read_file
@@ -94,20 +95,19 @@ def share_of(listing: Listing, names: Sequence[str], part: Part) -> tuple[np.nda
     return np.array(positions, np.int64), np.arange(part.number, len(names), part.total)
 
 
-def what_is_the_same(listing: Listing, labels: Labels, options: tuple[Any, ...]) -> dict[str, Any]:
+def what_is_the_same(listing: Listing, labels: Labels, options: MeasureOptions) -> dict[str, Any]:
     """What all parts of a scan have in common: the list, its labels and columns, how files are measured."""
     digest = hashlib.blake2b(digest_size=16)
     for first in range(0, len(listing.entries), _STEP):
         entries = [entry._replace(place="") for entry in listing.entries[first : first + _STEP]]
         rows = [tuple(entry) for entry in entries], labels.indices[first : first + _STEP]
         digest.update(repr((rows, listing.own.slice(first, _STEP).to_pylist())).encode("utf-8", "surrogateescape"))
-    deep, stream, index, frame_names = options
     return {
         "root": str(listing.root), "number of rows of the list": len(listing.entries),
         "classes": hashlib.blake2b(repr(tuple(labels.classes)).encode(), digest_size=8).hexdigest(),
         "columns": str([f"{field.name}: {field.type}" for field in listing.own.schema]),
-        "rows of the list": digest.hexdigest(), "deep": deep, "stream": stream, "index": index,
-        "frame_names": frame_names,
+        "rows of the list": digest.hexdigest(), "deep": options.deep, "stream": options.stream,
+        "index": options.with_index, "frame_names": options.frame_names,
     }  # fmt: skip
 
 

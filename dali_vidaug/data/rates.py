@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dali_vidaug.data.entry import Entry, Listing
+from dali_vidaug.data.names import complete
 from dali_vidaug.media.frame_folder import with_rate
 from dali_vidaug.media.video import IMAGES
+from dali_vidaug.urls import is_url
 
 _COLUMN = "list_fps"  # what a column ``fps`` of a list is called, since manifests have one of that name
 FPS_LEAST, FPS_MOST = 0.001, 100_000
@@ -24,7 +27,8 @@ def set_rates(listing: Listing, fps: float | None, frame_names: str | None = Non
     if fps is not None:
         if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not FPS_LEAST <= fps <= FPS_MOST:
             raise ValueError(f"scan: fps must be frames per second in [{FPS_LEAST}, {FPS_MOST}], got {fps!r}")
-        if not any((listing.root / entry.path).is_dir() for entry in listing.entries if entry.error is None):
+        places = (complete(str(listing.root), entry.path) for entry in listing.entries if entry.error is None)
+        if not any(not is_url(place) and Path(place).is_dir() for place in places):
             raise ValueError(f"scan: fps={fps!r} is for folders of images, of which there is none; videos tell theirs")
         return listing._replace(entries=[entry._replace(fps=float(fps)) for entry in listing.entries])
     if _COLUMN not in listing.own.column_names:

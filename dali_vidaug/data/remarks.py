@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dali_vidaug.data.column import take
-from dali_vidaug.data.names import restore_name
+from dali_vidaug.data.names import complete, restore_name
 from dali_vidaug.media.video import IMAGES
 
 # Columns of the rows of a scan, besides those of a manifest
@@ -93,7 +93,7 @@ def starts_differ(table: pa.Table) -> Iterator[str]:
         )
 
 
-def repeated(root: Path, table: pa.Table) -> Iterator[str]:
+def repeated(root: str, table: pa.Table) -> Iterator[str]:
     """Sentences on rows whose frames an earlier row has, with the same label or another."""
     if not len(table):
         return
@@ -135,7 +135,7 @@ def _same_files(root, table):
     changed = {}
     for number, name in zip(known[shared].tolist(), take(table["path"], first[shared]).to_pylist(), strict=True):
         with suppress(OSError):
-            status = (root / restore_name(name)).stat()
+            status = Path(complete(root, restore_name(name))).stat()  # not of objects
             same = number_of.setdefault((status.st_dev, status.st_ino), number)
             if same != number:
                 changed[number] = same

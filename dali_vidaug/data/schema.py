@@ -22,7 +22,8 @@ from dali_vidaug.data.shared import (
     stamp_of,
 )
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
+WITHOUT_SHARDS = 2  # this version had no columns shard, shard_offset and etag: those are a user's own
 
 SCHEMA = pa.schema(
     [
@@ -60,6 +61,10 @@ SCHEMA = pa.schema(
         ("content_digest", pa.int64()),  # of its bytes at eight places; see media/unchanged.py
         ("packet_index", pa.int32()),  # number of its packet index, in the file beside the manifest; null: none
         ("no_packet_index", pa.string()),  # why it has none, for people
+        # A video in a tar file: ``path`` is SHARD/MEMBER, ``bytes`` its size; null: it is a file itself.
+        ("shard", pa.dictionary(pa.int32(), pa.string())),  # the tar file, relative to the root, as ``path`` is written
+        ("shard_offset", pa.int64()),  # byte of the tar file where it begins
+        ("etag", pa.string()),  # what the server called the object when it was scanned; null: a local file
     ]
 )
 BOXES = pa.field(  # a column after these, of manifests with boxes: those of each row, as data/boxes.py says
@@ -83,6 +88,7 @@ BOXES = pa.field(  # a column after these, of manifests with boxes: those of eac
         )
     ),
 )
+NEW_NAMES = ("shard", "shard_offset", "etag")  # columns since WITHOUT_SHARDS
 EXTENSIONS = (".parquet", ".pq")  # of files that are Parquet
 
 
@@ -169,7 +175,7 @@ def read_file(
             # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
             parquet = pq.ParquetFile(file)
             header = json.loads((parquet.schema_arrow.metadata or {})[b"dali_vidaug"])
-            if header["version"] != MANIFEST_VERSION:
+            if header["version"] not in (MANIFEST_VERSION, WITHOUT_SHARDS):
                 raise OtherVersionError(
                     f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
                 )
@@ -182,6 +188,9 @@ def read_file(
             shared = None if "part" in header else share(file, parquet)
             table = parquet.read(use_threads=False) if shared is None else shared.table
             check_unchanged(file, stamp)
+            if header["version"] == WITHOUT_SHARDS:
+                names = [f"list_{name}" if name in NEW_NAMES else name for name in table.column_names]
+                table = table.rename_columns(names)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"manifest: no file {path}") from error
     except (pa.ArrowException, OSError, KeyError) as error:

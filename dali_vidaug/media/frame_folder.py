@@ -28,7 +28,7 @@ from dali_vidaug.errors import one_line, printable
 from dali_vidaug.media.image_names import Names, Numbered, names_of, numbered
 from dali_vidaug.media.images import Encoded, Look, decode_image, look_at
 from dali_vidaug.media.index import DamagedIndexError, Index
-from dali_vidaug.media.unchanged import OPEN_FLAGS
+from dali_vidaug.media.place import OPEN_FLAGS
 from dali_vidaug.media.video import IMAGES, Video
 
 _DAMAGED_MAX = 0.9  # of the frames, as of those of a video
@@ -109,7 +109,7 @@ def measure_folder(folder: Path, deep: bool = False, pattern: str | None = None)
         "pts_first": found.numbers[0], "pts_step": float(found.step), "pts": None, "damaged": damaged,
         "notes": printable("; ".join(notes)) or None, "index": _pack(names_of(found), sizes, checks),
         "packet_index": None, "no_packet_index": None, "fps": None, "time_base": None, "duration_seconds": None,
-        **before._asdict(),
+        "etag": None, **before._asdict(),
     }  # fmt: skip
 
 
