@@ -27,8 +27,9 @@ def subparsers():
 
 ACTIONS = [(name, action) for name, parser in subparsers().items() for action in parser._actions]
 NUMBERS = [(name, action) for name, action in ACTIONS if isinstance(action.type, Number)]
+OUTPUT = ["/gone", "-o", "x.parquet"]
 NEEDED = {
-    "scan": ["/gone", "-o", "x.parquet"], "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": [],
+    "scan": OUTPUT, "merge": OUTPUT, "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": [],
     "pack": ["/gone", "-o", "x-%06d.tar"],
 }  # fmt: skip
 
@@ -37,7 +38,8 @@ def test_every_number_has_a_range():
     assert [a.dest for _, a in ACTIONS if a.type in (int, float)] == []
     assert {(name, a.dest) for name, a in NUMBERS} == {
         *(("demo", d) for d in ("batch_size", "num_frames", "stride", "size", "epochs", "num_threads", "seed")),
-        *(("scan", d) for d in ("stream", "num_threads", "boxes_first_frame", "boxes_hold", "fps")),
+        *(("scan", d) for d in ("stream", "num_threads", "boxes_first_frame", "boxes_hold", "fps", "timeout")),
+        *(("merge", d) for d in ("boxes_first_frame", "boxes_hold")),
         *(("pack", d) for d in ("shard_size", "shard_count", "seed", "num_workers")),
         *(("preview", d) for d in ("samples", "num_clips", "epoch", "magnitude", "num_frames", "seed")),
     }  # fmt: skip

@@ -42,7 +42,6 @@ MUTATIONS = [
     ("data/engine.py", "lost.append((item, deaths + 1))", "pass", "test_engine.py::test_an_item_that_kills_its_process_three_times_fails_alone"),
     ("data/engine.py", "while len(jobs) < workers.capacity() and (lost or more):", "while lost or more:", "test_engine.py::test_few_items_are_taken_ahead"),
     ("data/processes.py", "        os._exit(1)\n", "        pass\n", "test_engine.py::test_processes_end_with_the_program"),
-    ("data/processes.py", "found += self._end_overdue()", "pass", "test_engine.py::test_what_hangs_costs_one_timeout"),
     ("data/parts.py", "order = np.argsort(joined[POSITION].to_numpy(), kind=\"stable\")", "order = np.arange(len(joined))", "test_scan_parts.py::test_merged_parts_are_one_scan"),
     ("data/parts.py", "if one.part.number in path_of:", "if False:", "test_scan_parts.py::test_parts_that_are_not_of_one_scan_are_refused"),
     ("data/parts.py", "    if missing:\n", "    if False:\n", "test_scan_parts.py::test_parts_that_are_not_of_one_scan_are_refused"),
