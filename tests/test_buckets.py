@@ -352,6 +352,26 @@ def test_an_object_that_was_replaced(indexed, moto, folder, tmp_path, storage):
         batches(manifest, **options)
 
 
+@pytest.mark.parametrize("changed, said", [(b"1", "has the ETag"), (b"00", "bytes, and had")])
+def test_an_etag_that_is_not_honoured(changed, said, localbucket, tmp_path):
+    """This server ignores If-Match, and the object is another one in bytes that no clip needs."""
+    data = write_numbered(tmp_path / "a.mp4", 30).read_bytes()
+    storage = dv.Storage(whole_below=0, options=servers.options(localbucket))
+    servers.put(localbucket, BUCKET, {"etags/a.mp4": data + b"0"})
+    manifest = dv.scan(f"s3://{BUCKET}/etags", progress=False, storage=storage)
+    if len(changed) > 1:  # a manifest of local files has no ETag
+        at = manifest.table.column_names.index("etag")
+        table = manifest.table.set_column(at, "etag", pa.nulls(1, pa.string()))
+        manifest = dv.Manifest(table, (), manifest.root, packets=manifest.packets)
+    options = {"device": "cpu", "storage": storage, "on_error": "raise"}
+    with dv.VideoLoader(manifest, RECIPE, 1, **options) as loader:
+        assert len(list(loader)) == 1
+    with dv.VideoLoader(manifest, RECIPE, 1, **options) as loader:
+        servers.put(localbucket, BUCKET, {"etags/a.mp4": data + changed})
+        with pytest.raises(dv.ClipError, match=f"changed since it was scanned: it has .*{said.removeprefix('has ')}"):
+            list(loader)
+
+
 # ---- what is refused
 
 

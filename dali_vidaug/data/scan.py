@@ -42,10 +42,9 @@ def scan(
     """Measure videos and make a manifest of them.
 
     Args:
-        path: a folder, a list file, one video, or several: a list of paths; also URLs (s3://bucket/folder, gs://,
-            az://, https://host/video.mp4): docs/storage.md. In a folder each sub-folder is a class and
-            every video below it one of its samples; a folder that contains videos directly and no class folders gives
-            samples without labels. The list files that are read are in docs/lists.md.
+        path: a folder, a list file (docs/lists.md), one video, or several: a list of paths. All may be URLs, such as
+            s3://bucket/folder: docs/storage.md. In a folder each sub-folder is a class and every video below it one of
+            its samples; a folder that contains videos directly and no class folders gives samples without labels.
         format: of a list, such as "kinetics"; default: what it is found to be.
         split: which part to take of a list that has several, such as "train".
         encoding: what a list is written in, such as "latin-1"; default: UTF-8, or UTF-16 with a mark that says so.
@@ -76,16 +75,15 @@ def scan(
         The manifest. Files that cannot be used are in ``manifest.broken`` with the reason.
 
     Raises:
-        FileNotFoundError: no such folder, file or bucket.
-        OSError: a bucket cannot be listed, as with wrong credentials.
+        OSError: no such folder, file or bucket; wrong credentials.
         ValueError: there are no videos, what is given cannot be read, a label is not among the classes, or ``output``
             is there and is not a manifest.
     """
+    storage = given_storage(storage, "scan")
     _check_output(output)
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
-    storage = given_storage(storage, "scan")
     remote = check_url(str(root)) if is_url(root) else None
     options = Options(format, split, encoding, multi_label, names, given is not None, remote)
     listing = tell_unlabelled(check_urls(_list(path, root, labels, columns, options, several, storage)))
