@@ -224,7 +224,7 @@ MUTATIONS = [
     ("data/split.py", "    if missing:", "    if False:", "test_manifest.py"),
     ("data/join.py", "    if both:", "    if False:", "test_manifest.py"),
     ("data/join.py", "if first.classes != second.classes:", "if len(first.classes) != len(second.classes):", "test_manifest.py"),
-    ("data/join.py", 'v if v is None or v[0] == "/" or is_url(v) else f"{prefix}/{v}"', 'f"{prefix}/{path}"', "test_manifest.py"),
+    ("data/join.py", 'v if v is None or v[0] == "/" or is_url(v) else f"{prefix}/{v}"', 'f"{prefix}/{v}"', "test_manifest.py"),
     ("data/join.py", "(pa.types.is_signed_integer, ", "(pa.types.is_primitive, ", "test_manifest.py"),
     ("data/schema.py", "not in EXTENSIONS:", "in ('.csv',):", "test_manifest.py"),
     ("data/files.py", "pa.array([store_name(name) for name in names]", "pa.array(sorted(names)", "test_files.py"),
