@@ -130,7 +130,8 @@ def make_settings(
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
-        dtype=_read_dtype(dtype, caller), on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
+        dtype=_read_dtype(dtype, caller),
+        on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
         box_rules=box_rules or BoxRules(), timeout=timeout, storage=given_storage(storage, caller), refused=refused,
     )  # fmt: skip
 

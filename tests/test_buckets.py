@@ -19,8 +19,10 @@ import dali_vidaug as dv
 from dali_vidaug.commands import cli
 from dali_vidaug.data import measuring
 from dali_vidaug.media.decode import decode
+from dali_vidaug.media.fetch_loop import wait_for
 from dali_vidaug.media.measure import measure
 from dali_vidaug.media.needed import byte_ranges
+from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.storage import Place
 
 pytest.importorskip("obstore", reason="buckets need obstore: the extra [cloud]")
@@ -370,6 +372,23 @@ def test_an_etag_that_is_not_honoured(changed, said, localbucket, tmp_path):
         servers.put(localbucket, BUCKET, {"etags/a.mp4": data + changed})
         with pytest.raises(dv.ClipError, match=f"changed since it was scanned: it has .*{said.removeprefix('has ')}"):
             list(loader)
+
+
+def test_the_loop_ends_with_the_last_that_needs_it(scanned, storage):
+    """Whatever comes and goes at the same time."""
+    found, video = [], scanned.video(0)
+
+    def come_and_go():
+        for _ in range(12):
+            found.append(wait_for(client_of(storage).stat(video.path)))
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 48 and set(found) == {(video.bytes, video.etag)}
+    assert not [thread for thread in threading.enumerate() if thread.name == "dali_vidaug-fetch"]
 
 
 # ---- what is refused
