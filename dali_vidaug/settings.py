@@ -101,7 +101,6 @@ def make_settings(
         ValueError: an option is out of range, or asks for what this machine does not have.
     """
     where, device_id = _read_device(device, caller)
-    dtype = _read_dtype(dtype, caller)
     for name, value, known in (
         ("decoder", decoder, ("auto", "dali", "pyav", "hybrid")),
         ("on_error", on_error, ("replace", "skip", "raise")),
@@ -131,7 +130,8 @@ def make_settings(
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
-        dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
+        dtype=_read_dtype(dtype, caller),
+        on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
         box_rules=box_rules or BoxRules(), timeout=timeout, storage=given_storage(storage, caller), refused=refused,
     )  # fmt: skip
 

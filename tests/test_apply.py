@@ -83,7 +83,7 @@ def test_after_a_process_died_the_next_call_starts_new_ones(numbered_manifest):
         expected = loader.apply(plan).clips
     with dv.VideoLoader(numbered_manifest, RECIPE, 3, device="cpu", workers=1) as loader:
         assert torch.equal(loader.apply(plan).clips, expected)
-        (process,) = loader._background._pool._processes.values()
+        (process,) = loader._background._pool._pool._processes.values()
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         with pytest.raises(RuntimeError, match="a decoding process died"):

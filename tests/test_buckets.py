@@ -19,8 +19,10 @@ import dali_vidaug as dv
 from dali_vidaug.commands import cli
 from dali_vidaug.data import measuring
 from dali_vidaug.media.decode import decode
+from dali_vidaug.media.fetch_loop import wait_for
 from dali_vidaug.media.measure import measure
 from dali_vidaug.media.needed import byte_ranges
+from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.storage import Place
 
 pytest.importorskip("obstore", reason="buckets need obstore: the extra [cloud]")
@@ -350,6 +352,43 @@ def test_an_object_that_was_replaced(indexed, moto, folder, tmp_path, storage):
     servers.put(moto, BUCKET, {"replaced/a.ts": data})
     with pytest.raises(OSError, match="VideoLoader: .* bytes, and had .*; scan again"):
         batches(manifest, **options)
+
+
+@pytest.mark.parametrize("changed, said", [(b"1", "has the ETag"), (b"00", "bytes, and had")])
+def test_an_etag_that_is_not_honoured(changed, said, localbucket, tmp_path):
+    """This server ignores If-Match, and the object is another one in bytes that no clip needs."""
+    data = write_numbered(tmp_path / "a.mp4", 30).read_bytes()
+    storage = dv.Storage(whole_below=0, options=servers.options(localbucket))
+    servers.put(localbucket, BUCKET, {"etags/a.mp4": data + b"0"})
+    manifest = dv.scan(f"s3://{BUCKET}/etags", progress=False, storage=storage)
+    if len(changed) > 1:  # a manifest of local files has no ETag
+        at = manifest.table.column_names.index("etag")
+        table = manifest.table.set_column(at, "etag", pa.nulls(1, pa.string()))
+        manifest = dv.Manifest(table, (), manifest.root, packets=manifest.packets)
+    options = {"device": "cpu", "storage": storage, "on_error": "raise"}
+    with dv.VideoLoader(manifest, RECIPE, 1, **options) as loader:
+        assert len(list(loader)) == 1
+    with dv.VideoLoader(manifest, RECIPE, 1, **options) as loader:
+        servers.put(localbucket, BUCKET, {"etags/a.mp4": data + changed})
+        with pytest.raises(dv.ClipError, match=f"changed since it was scanned: it has .*{said.removeprefix('has ')}"):
+            list(loader)
+
+
+def test_the_loop_ends_with_the_last_that_needs_it(scanned, storage):
+    """Whatever comes and goes at the same time."""
+    found, video = [], scanned.video(0)
+
+    def come_and_go():
+        for _ in range(12):
+            found.append(wait_for(client_of(storage).stat(video.path)))
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 48 and set(found) == {(video.bytes, video.etag)}
+    assert not [thread for thread in threading.enumerate() if thread.name == "dali_vidaug-fetch"]
 
 
 # ---- what is refused

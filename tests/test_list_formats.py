@@ -575,7 +575,9 @@ def test_a_scan_of_segments_measures_each_video_once(numbered, tmp_path, monkeyp
     measured = []
     scan = importlib.import_module("dali_vidaug.data.measuring")
     real = scan.measure
-    monkeypatch.setattr(scan, "measure", lambda place, *o: (measured.append(place.path[-6:]), real(place, *o))[1])
+    monkeypatch.setattr(
+        scan, "measure", lambda place, *options: (measured.append(Path(place.path).name), real(place, *options))[1]
+    )
     manifest = dv.scan(tmp_path / "epic.csv", root=numbered, progress=False)
     assert sorted(measured) == ["00.mp4", "01.mp4"]
     videos = manifest.videos([0, 1, 2])
@@ -689,7 +691,6 @@ def test_formats_of_files_for_a_folder(name, tmp_path):
         ("sub\\a.mp4", "paths with backslashes, which are part of names here"),
         ("~/a.mp4", "paths that begin with ~, which is no home folder here"),
         ("x%20y.mp4", "paths with % and two digits, as URLs have them"),
-        ("https://x.org/a.mp4", "paths that are URLs, which are not read"),
     ],
 )
 def test_paths_that_are_not_there_as_they_are_written(path, told, tmp_path):
@@ -697,9 +698,8 @@ def test_paths_that_are_not_there_as_they_are_written(path, told, tmp_path):
     for name in ("t.csv", "a.txt"):
         said = [text for text in read(tmp_path / name)[2].warnings if text.startswith(told)]
         assert len(said) == 1 and said[0].endswith(f", such as {path}")
-    if "//" not in path:
-        write(tmp_path, {path: ""})
-        assert not read(tmp_path / "t.csv")[2].warnings  # a name may be so
+    write(tmp_path, {path: ""})
+    assert not read(tmp_path / "t.csv")[2].warnings  # a name may be so
 
 
 def test_one_label_in_each_line_read_as_several(tmp_path):

@@ -151,12 +151,13 @@ def _add_scan(commands: Any) -> None:
         nargs="+",
         help="a folder with a sub-folder for each class, of videos or of folders of images; or a list: CSV or Parquet "
         "with path[, label, start, end], or one of a public data set (--format has their names, docs/lists.md what "
-        "each looks like); or videos; or tar shards: their folder, files, or 'train-{000000..000123}.tar'",
+        "each looks like); or videos; or tar shards: their folder, files, or 'train-{000000..000123}.tar'; URLs too, "
+        "such as s3://bucket/folder (docs/storage.md)",
     )
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     add_lists(scan)
     scan.add_argument(
-        "--root", metavar="DIR", help="folder that the list's paths or videos are in (default: the list's)"
+        "--root", metavar="DIR", help="folder or URL that the list's paths or videos are in (default: the list's)"
     )
     scan.add_argument(
         "--like", metavar="MANIFEST", help="take the classes of this manifest: --like train.parquet for validation"

@@ -127,7 +127,7 @@ def _moved(part: Part, root: str, several: bool) -> pa.Table:
     prefix = store_name(os.path.relpath(Path(part.root).resolve(), root))
     if prefix != ".":
         for name in ("path", "shard"):
-            values = [v if v is None or v[0] == "/" else f"{prefix}/{v}" for v in table[name].to_pylist()]
+            values = [v if v is None or v[0] == "/" or is_url(v) else f"{prefix}/{v}" for v in table[name].to_pylist()]
             column = pa.array(values, pa.string()).cast(SCHEMA.field(name).type)
             table = table.set_column(table.column_names.index(name), name, column)
     return _labelled(part._replace(table=table), several)

@@ -86,17 +86,16 @@ def scan(
         The manifest. Files that cannot be used are in ``manifest.broken`` with the reason.
 
     Raises:
-        FileNotFoundError: no such folder, file or bucket.
-        OSError: a bucket cannot be listed, as with wrong credentials.
+        OSError: no such folder, file or bucket; wrong credentials.
         ValueError: there are no videos, what is given cannot be read, a label is not among the classes, or ``output``
             is there and is not a manifest.
     """
+    measuring = MeasureOptions(deep, stream, index, frame_names, given_storage(storage, "scan"))
     check_output(output, "scan")
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
     which = _check_engine(engine, part, timeout, output, boxes)
-    measuring = MeasureOptions(deep, stream, index, frame_names, given_storage(storage, "scan"))
     remote = check_url(str(root)) if is_url(root) else None
     options = Options(format, split, encoding, multi_label, names, given is not None, remote)
     listing = tell_unlabelled(check_urls(_list(path, root, labels, columns, options, several, measuring.storage)))

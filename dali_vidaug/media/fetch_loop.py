@@ -36,17 +36,24 @@ class _Loop:
         """End it, if nobody else needs it."""
         with self._lock:
             self._users -= 1
-            if self._users <= 0:
-                self._end()
+            ended = self._take() if not self._users else None
+        self._join(ended)
 
     def end(self) -> None:
         """End it, at the end of the program."""
         with self._lock:
-            self._end()
+            ended = self._take()
+        self._join(ended)
 
-    def _end(self):
-        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is not None and thread is not None:
+    def _take(self):
+        """The loop and its thread; whoever comes next starts others."""
+        taken, self._loop, self._thread = (self._loop, self._thread), None, None
+        return taken if taken[0] is not None else None
+
+    def _join(self, ended):
+        """Wait for a thread, without the lock: what it waits for may need a loop."""
+        if ended is not None:
+            loop, thread = ended
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
 
