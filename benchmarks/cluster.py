@@ -6,8 +6,8 @@
 MANIFEST is a file that dali-vidaug scan wrote, where all nodes can read it. Checks first that all ranks together have
 each sample of an epoch once, in the order that a single rank has. Then, in rounds: rank 0 works alone, while the others
 wait; then all work. A rank that works takes a batch, sleeps as long as a training step would take (--step-ms), and
-meets the other ranks in an all_reduce, as in training. Batches that were made while nobody timed are not counted. In
-the end it checks that each batch had the samples that belong there.
+meets the other ranks in an all_reduce, as in training. All begin each time with nothing made ahead, and the first
+batches do not count. In the end it checks that each batch had the samples that belong there.
 
 Prints tables, and writes FILE.json and FILE.png (--output FILE). Scaling efficiency is clips per second of all ranks,
 divided by their number and by what rank 0 does alone. It is 1 where ranks take nothing from each other: cores, memory,
@@ -22,6 +22,7 @@ import socket
 import sys
 import time
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -155,55 +156,64 @@ def endless(loader):
         yield from loader
 
 
-def work(batches, args, group, gpu, together):
-    """Take batches and pretend to train; returns figures, and (epoch, index, samples) of each batch."""
-    waits, meets, taken, clips = [], [], [], 0
-    on_gpu = torch.cuda.is_available()
-    for _ in range(2 * args.prefetch + 1):  # made while this rank waited for others
-        batch = next(batches)
-        taken.append((batch.epoch, batch.index, batch.samples.cpu().numpy()))
-    before, started = file_bytes(), time.perf_counter()
-    while True:
+def meet(over, group):
+    """Wait for the other ranks, as a step of training does; whether any of them says that it is over."""
+    agreed = torch.tensor([float(over)], device="cuda" if torch.cuda.is_available() else "cpu")
+    distributed.all_reduce(agreed, distributed.ReduceOp.MAX, group=group)
+    return bool(agreed.item())
+
+
+def work(loader, epoch, args, group, gpu, together):
+    """Take batches of an epoch on and pretend to train, from nothing, so that all ranks have the same start.
+
+    Returns:
+        Figures, without those of the first batches (--warm-up); epoch, index and samples of each batch.
+    """
+    loader.set_epoch(epoch)
+    batches, taken = endless(loader), []
+    for number in count(-args.warm_up):
+        if number == 0:
+            waits, meets, clips = [], [], 0
+            before, read, started = loader.report(), file_bytes(), time.perf_counter()
+            gpu.seen.clear()
         asked = time.perf_counter()
         batch = next(batches)
-        if on_gpu:
+        if torch.cuda.is_available():
             torch.cuda.current_stream().synchronize()  # a batch is there when its last kernel has run
-        waits.append(time.perf_counter() - asked)
-        clips += len(batch)
+        waited = time.perf_counter() - asked
         taken.append((batch.epoch, batch.index, batch.samples.cpu().numpy()))
         time.sleep(args.step_ms / 1000)
-        over = time.perf_counter() - started >= args.seconds if args.seconds else len(waits) >= args.batches
-        if together:
-            asked = time.perf_counter()
-            agreed = torch.tensor([float(over)], device="cuda" if on_gpu else "cpu")
-            distributed.all_reduce(agreed, distributed.ReduceOp.MAX, group=group)
-            over = bool(agreed.item())
-            meets.append(time.perf_counter() - asked)
         gpu.look()
+        over = number >= 0 and (
+            time.perf_counter() - started >= args.seconds if args.seconds else number + 1 >= args.batches
+        )
+        asked = time.perf_counter()
+        over = meet(over, group) if together else over
+        if number >= 0:
+            waits.append(waited)
+            meets.append(time.perf_counter() - asked)
+            clips += len(batch)
         if over:
             break
-    seconds, after = time.perf_counter() - started, file_bytes()
-    read = None if before is None or after is None else (after - before).tolist()
-    return {"clips": clips, "seconds": seconds, "waits": waits, "meets": meets, "bytes": read}, taken
+    seconds, after, now = time.perf_counter() - started, loader.report(), file_bytes()
+    spent = {name: after.seconds.get(name, 0) - before.seconds.get(name, 0) for name in WORK}
+    read = None if read is None or now is None else (now - read).tolist()
+    figures = {"clips": clips, "seconds": seconds, "waits": waits, "meets": meets, "bytes": read, "work": spent}
+    return figures, taken
 
 
 def run_rounds(loader, args, group):
     """All rounds; returns this rank's figures, which ``summarise`` expects."""
-    rank, batches, gpu = distributed.get_rank(), endless(loader), Gpu(loader.device)
-    work(batches, argparse.Namespace(**{**vars(args), "batches": args.warm_up, "seconds": 0}), group, gpu, True)
-    gpu.seen.clear()
-    alone, rounds, taken = [], [], []
-    before, spent, received = loader.report(), dict.fromkeys(WORK, 0.0), 0
+    rank, gpu = distributed.get_rank(), Gpu(loader.device)
+    alone, rounds, taken, received = [], [], [], 0
     for number in range(args.rounds):
         if rank == 0:
-            figures, some = work(batches, args, group, gpu, False)
+            figures, some = work(loader, 2 * number, args, group, gpu, False)
             alone.append(figures["clips"] / figures["seconds"])
             taken += some
         distributed.barrier()
-        before, network = loader.report(), network_bytes()
-        figures, some = work(batches, args, group, gpu, True)
-        after = loader.report()
-        spent = {name: spent[name] + after.seconds.get(name, 0) - before.seconds.get(name, 0) for name in WORK}
+        network = network_bytes()
+        figures, some = work(loader, 2 * number + 1, args, group, gpu, True)
         received = None if network is None or received is None else received + network_bytes() - network
         rounds.append(figures)
         taken += some
@@ -213,7 +223,7 @@ def run_rounds(loader, args, group):
     check_taken(loader, taken, report)
     return {
         "rank": rank, "node": int(os.environ.get("GROUP_RANK", "0")), "host": socket.gethostname(),
-        "threads": report.num_threads, "alone": alone, "rounds": rounds, "work": spent, "received": received,
+        "threads": report.num_threads, "alone": alone, "rounds": rounds, "received": received,
         "slowest": report.slowest, "replaced": report.replaced, "gpu": gpu.figures(), "verdict": report.verdict,
     }  # fmt: skip
 

@@ -30,17 +30,17 @@ def rank_figures(rank, last, step_seconds):
     rounds = rank["rounds"]
     seconds, steps = sum(r["seconds"] for r in rounds), sum(len(r["waits"]) for r in rounds)
     waits = [wait for r in rounds for wait in r["waits"]]
-    work = sum(rank["work"][stage] for stage in STAGES) or 1.0
-    loading = sum(rank["work"][stage] for stage in STAGES[:3])
+    spent = {stage: sum(r["work"][stage] for r in rounds) for stage in (*STAGES, "load")}
+    loading, work = sum(spent[stage] for stage in STAGES[:3]), sum(spent[stage] for stage in STAGES) or 1.0
     read = None if any(r["bytes"] is None for r in rounds) else np.sum([r["bytes"] for r in rounds], axis=0) / seconds
     return {
         "rank": rank["rank"], "node": rank["node"], "host": rank["host"], "threads": rank["threads"],
         "clips_per_second": sum(r["clips"] for r in rounds) / seconds, "steps": steps, "waits": percentiles(waits),
         "share_waiting_for_batches": sum(waits) / seconds, "share_in_steps": steps * step_seconds / seconds,
         "share_waiting_for_ranks": sum(sum(r["meets"]) for r in rounds) / seconds, "times_last": last,
-        "work": {stage: rank["work"][stage] / work for stage in STAGES},
+        "work": {stage: spent[stage] / work for stage in STAGES},
         "share_of_threads_computing": loading / (rank["threads"] * seconds),
-        "share_of_loading_waiting": max(0.0, 1 - loading / rank["work"]["load"]) if rank["work"]["load"] else 0.0,
+        "share_of_loading_waiting": max(0.0, 1 - loading / spent["load"]) if spent["load"] else 0.0,
         "file_bytes_per_second": None if read is None else float(read[0]),
         "disk_bytes_per_second": None if read is None else float(read[1]),
         "replaced": rank["replaced"], "gpu": rank["gpu"], "verdict": rank["verdict"], "slowest": rank["slowest"],
@@ -100,6 +100,12 @@ def summarise(raw, step_seconds):
     }  # fmt: skip
 
 
+def who(every):
+    """ "2 ranks on 1 node"."""
+    counts = ((every["ranks"], "rank"), (every["nodes"], "node"))
+    return " on ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in counts)
+
+
 def _row(name, figures):
     waits, known = figures["waits"], figures["file_bytes_per_second"]
     shares = "/".join(f"{figures['work'][stage]:.0%}" for stage in STAGES)
@@ -120,7 +126,7 @@ def tables(summary):
     head = ["", "clips/s", "waiting for batches", *(f"p{p}, ms" for p in PERCENTILES), "waiting for ranks",
             f"last in, of {steps}", "/".join(STAGES), "MB/s of files"]  # fmt: skip
     lines = [
-        "", f"{every['ranks']} ranks on {every['nodes']} nodes: {every['clips_per_second']:.1f} clips/s; rank 0 alone "
+        "", f"{who(every)}: {every['clips_per_second']:.1f} clips/s; rank 0 alone "
         f"{every['alone']:.1f}. Scaling efficiency {every['efficiency']:.2f} (median of {every['rounds']} rounds, "
         f"{low:.2f} to {high:.2f})", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|",
         *(_row(f"node {node['node']} ({node['host']}, {node['ranks']} ranks)", node) for node in summary["nodes"]),

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from cluster_figures import PERCENTILES, STAGES
+from cluster_figures import PERCENTILES, STAGES, who
 from PIL import Image, ImageDraw
 
 RANKS_MAX = 48  # with a row each; of more there is a row for each node
@@ -30,7 +30,7 @@ def draw(summary):
     picture = Image.new("RGB", (width, top + ROW * len(rows) + 2 * ROW + MARGIN), PAPER)
     pen = ImageDraw.Draw(picture)
     loop, waits, work = MARGIN + LABEL, MARGIN + LABEL + LEFT + GAP, MARGIN + LABEL + 2 * (LEFT + GAP)
-    text(pen, (MARGIN, MARGIN), f"{every['ranks']} ranks on {every['nodes']} nodes: {every['clips_per_second']:.1f} "
+    text(pen, (MARGIN, MARGIN), f"{who(every)}: {every['clips_per_second']:.1f} "
          f"clips per second together, rank 0 alone {every['alone']:.1f}: scaling efficiency {every['efficiency']:.2f}",
          size=16)  # fmt: skip
     text(pen, (MARGIN, MARGIN + ROW + 4), summary["command"][:180], FAINT)

@@ -201,7 +201,6 @@ class Background:
         left = pool.shutdown(cancel_futures=True) if pool is not None else ()
         if left:
             paths = sorted({printable(x.path) for arguments in left for x in arguments if isinstance(x, Video)})
-            log.warning(
-                "closed while clips of %d videos were still being read or decoded, which go on in the background%s",
-                len(left), "".join(f"\n  {path}" for path in paths[:_NAMED_MAX]),
-            )  # fmt: skip
+            more = f" and {len(paths) - _NAMED_MAX} more" if len(paths) > _NAMED_MAX else ""
+            named = ", ".join(paths[:_NAMED_MAX])
+            log.warning("closed; threads are left that wait for files since seconds: %s%s", named, more)

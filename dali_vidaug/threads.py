@@ -16,6 +16,7 @@ import numpy as np
 
 _LOOK = 1.0  # seconds after which to look again how long jobs have been running
 _GRACE = 1.0  # seconds that a pool which is shut down waits for jobs that run
+_LONG = 5.0  # seconds after which a job that still runs then is told
 
 
 def keep_freed_memory() -> None:
@@ -165,7 +166,7 @@ class ThreadPool:
         """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits a second at most.
 
         Returns:
-            The arguments of the jobs that still run. Their threads are left, and end when the jobs do.
+            Arguments of the jobs that have run for seconds, and still do. Their threads end when the jobs do.
         """
         with self._lock:
             if not self._closed:
@@ -181,7 +182,8 @@ class ThreadPool:
         for thread in list(self._threads) if wait else ():
             thread.join(max(0.0, end - time.monotonic()))
         with self._lock:
-            return [arguments for _, arguments in self._running.values()]
+            since = time.monotonic() - _LONG
+            return [arguments for job, arguments in self._running.values() if job.began <= since]
 
 
 class ProcessPool(ProcessPoolExecutor):
@@ -202,16 +204,16 @@ class ProcessPool(ProcessPoolExecutor):
         return future.result()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> list[tuple]:  # type: ignore[override]
-        """As of ``ThreadPool``; processes whose jobs still run are killed, and their arguments are not told."""
+        """As of ``ThreadPool``; processes whose jobs still run are killed, so that nothing is left."""
         processes = list((self._processes or {}).values())
         super().shutdown(False, cancel_futures=cancel_futures)
         end = time.monotonic() + _GRACE
         for process in processes if wait else ():
             process.join(max(0.0, end - time.monotonic()))
-        left = [process for process in processes if wait and process.is_alive()]
-        for process in left:
-            process.kill()
-        return [()] * len(left)
+        for process in processes if wait else ():
+            if process.is_alive():
+                process.kill()
+        return []
 
 
 _of_worker: list[ThreadPool] = []  # in a process of a ``ProcessPool``: the pool, of one thread, that does its jobs
