@@ -11,7 +11,6 @@ import tempfile
 from pathlib import Path
 
 import ray.train
-import torch
 from ray.train.torch import TorchTrainer, prepare_model
 
 import dali_vidaug as dv
@@ -24,6 +23,8 @@ RECIPE = dv.Recipe(
 
 def train(options):
     """What each worker runs; torch.distributed is initialised, so that the loader finds its share by itself."""
+    import torch  # here: Ray pickles this function with what it uses, and takes ".classes" for torch.classes
+
     loader = dv.VideoLoader(options["manifest"], RECIPE, options["batch_size"], timeout=60)
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool3d(2), torch.nn.Flatten(),
                                   torch.nn.Linear(24, len(loader.manifest.classes)))  # fmt: skip
@@ -58,13 +59,14 @@ def main():
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=4, help="of each worker")
+    parser.add_argument("--gpu", action="store_true", help="a GPU for each worker")
     parser.add_argument("--save-every", type=int, default=100, metavar="STEPS")
     parser.add_argument("--storage", default="runs", type=lambda path: str(Path(path).resolve()))
     args = parser.parse_args()
     trainer = TorchTrainer(
         train,
         train_loop_config=vars(args),
-        scaling_config=ray.train.ScalingConfig(num_workers=args.workers, use_gpu=torch.cuda.is_available()),
+        scaling_config=ray.train.ScalingConfig(num_workers=args.workers, use_gpu=args.gpu),
         run_config=ray.train.RunConfig(
             storage_path=args.storage,
             failure_config=ray.train.FailureConfig(max_failures=3),

@@ -40,7 +40,8 @@ def test_a_killed_worker_is_started_again_and_goes_on(numbered_manifest, tmp_pat
     numbered_manifest.select(np.arange(200) % 12).write(tmp_path / "m.parquet")
     command = [sys.executable, ROOT / "examples" / "train_ray.py", tmp_path / "m.parquet"]
     command += ["--batch-size", "2", "--save-every", "10", "--storage", tmp_path / "runs"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+    # "local": else it would join a Ray that runs on this machine
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_worker_niceness": "0", "RAY_ADDRESS": "local"}
     trainer = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
