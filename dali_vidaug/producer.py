@@ -1,4 +1,4 @@
-"""Makes batches ahead of the training loop, in order, in a thread of its own."""
+"""Makes batches ahead of the training loop, in order, in threads of its own."""
 
 from __future__ import annotations
 
