@@ -173,7 +173,7 @@ def work(loader, epoch, args, group, gpu, together):
     batches, taken = endless(loader), []
     for number in count(-args.warm_up):
         if number == 0:
-            waits, meets, clips = [], [], 0
+            waits, meets, clips, stepping = [], [], 0, 0.0
             before, read, started = loader.report(), file_bytes(), time.perf_counter()
             gpu.seen.clear()
         asked = time.perf_counter()
@@ -182,7 +182,9 @@ def work(loader, epoch, args, group, gpu, together):
             torch.cuda.current_stream().synchronize()  # a batch is there when its last kernel has run
         waited = time.perf_counter() - asked
         taken.append((batch.epoch, batch.index, batch.samples.cpu().numpy()))
+        asked = time.perf_counter()
         time.sleep(args.step_ms / 1000)
+        slept = time.perf_counter() - asked  # more than asked for where cores are busy
         gpu.look()
         over = number >= 0 and (
             time.perf_counter() - started >= args.seconds if args.seconds else number + 1 >= args.batches
@@ -193,12 +195,14 @@ def work(loader, epoch, args, group, gpu, together):
             waits.append(waited)
             meets.append(time.perf_counter() - asked)
             clips += len(batch)
+            stepping += slept
         if over:
             break
     seconds, after, now = time.perf_counter() - started, loader.report(), file_bytes()
     spent = {name: after.seconds.get(name, 0) - before.seconds.get(name, 0) for name in WORK}
     read = None if read is None or now is None else (now - read).tolist()
     figures = {"clips": clips, "seconds": seconds, "waits": waits, "meets": meets, "bytes": read, "work": spent}
+    figures["stepping"] = stepping
     return figures, taken
 
 
@@ -275,7 +279,7 @@ def main():
         ranks = gather(run_rounds(loader, args, group))
     if ranks:
         command = f"{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}"
-        summary = {"command": command, "options": vars(args), "order": order, **summarise(ranks, args.step_ms / 1000)}
+        summary = {"command": command, "options": vars(args), "order": order, **summarise(ranks)}
         print(tables(summary))
         Path(f"{args.output}.json").write_text(json.dumps(summary, indent=1))
         draw(summary).save(f"{args.output}.png")

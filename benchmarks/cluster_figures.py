@@ -25,7 +25,7 @@ def times_last(ranks):
     return last.tolist()
 
 
-def rank_figures(rank, last, step_seconds):
+def rank_figures(rank, last):
     """Those of a rank, over all rounds in which all ranks worked."""
     rounds = rank["rounds"]
     seconds, steps = sum(r["seconds"] for r in rounds), sum(len(r["waits"]) for r in rounds)
@@ -36,7 +36,8 @@ def rank_figures(rank, last, step_seconds):
     return {
         "rank": rank["rank"], "node": rank["node"], "host": rank["host"], "threads": rank["threads"],
         "clips_per_second": sum(r["clips"] for r in rounds) / seconds, "steps": steps, "waits": percentiles(waits),
-        "share_waiting_for_batches": sum(waits) / seconds, "share_in_steps": steps * step_seconds / seconds,
+        "share_waiting_for_batches": sum(waits) / seconds,
+        "share_in_steps": sum(r["stepping"] for r in rounds) / seconds,
         "share_waiting_for_ranks": sum(sum(r["meets"]) for r in rounds) / seconds, "times_last": last,
         "work": {stage: spent[stage] / work for stage in STAGES},
         "share_of_threads_computing": loading / (rank["threads"] * seconds),
@@ -68,18 +69,17 @@ def node_figures(node, ranks, raw):
     }  # fmt: skip
 
 
-def summarise(raw, step_seconds):
+def summarise(raw):
     """Figures of all ranks.
 
     Args:
         raw: for each rank, what ``run_rounds`` of benchmarks/cluster.py returns; rank 0 first.
-        step_seconds: that a step sleeps.
 
     Returns:
         "ranks" and "nodes", a dict each; "all": those of all; "slowest": the slowest files of all. Seconds and bytes.
     """
     last, world = times_last(raw), len(raw)
-    ranks = [rank_figures(rank, count, step_seconds) for rank, count in zip(raw, last, strict=True)]
+    ranks = [rank_figures(rank, count) for rank, count in zip(raw, last, strict=True)]
     rates = [sum(rank["rounds"][i]["clips"] for rank in raw) / max(rank["rounds"][i]["seconds"] for rank in raw)
              for i in range(len(raw[0]["rounds"]))]  # fmt: skip
     efficiencies = [rate / (world * alone) for rate, alone in zip(rates, raw[0]["alone"], strict=True)]
@@ -91,7 +91,7 @@ def summarise(raw, step_seconds):
             "clips_per_second": statistics.median(rates), "clips_per_second_rounds": rates,
             "alone": statistics.median(raw[0]["alone"]), "alone_rounds": raw[0]["alone"],
             "efficiency": statistics.median(efficiencies), "efficiency_rounds": efficiencies,
-            "waits": percentiles(waits), "step_seconds": step_seconds,
+            "waits": percentiles(waits),
             "replaced": sum(rank["replaced"] for rank in ranks),
         },
         "nodes": [node_figures(node, ranks, raw) for node in sorted({rank["node"] for rank in raw})],

@@ -26,7 +26,7 @@ def raw_rank(rank, node, waits, meets, seconds, **changes):
     """What a rank has measured, in rounds of four clips a step."""
     work = {"read": 1.0, "decode": 6.0, "convert": 2.0, "load": 18.0, "graph": 3.0}
     rounds = [
-        {"clips": 4 * len(w), "seconds": s, "waits": w, "meets": m, "bytes": [1000, 400], "work": work}
+        {"clips": 4 * len(w), "seconds": s, "waits": w, "meets": m, "bytes": [1000, 400], "work": work, "stepping": 0.5}
         for w, m, s in zip(waits, meets, seconds, strict=True)
     ]
     told = {"rank": rank, "node": node, "host": f"host{node}", "threads": 3, "alone": [4.0, 2.0] if rank == 0 else []}
@@ -45,7 +45,7 @@ def raw():
 
 def test_figures_by_hand(raw):
     """16 clips in 2 s and in 4 s; rank 0 alone 4 and 2 clips a second."""
-    found = cluster_figures.summarise(raw, 0.25)
+    found = cluster_figures.summarise(raw)
     every, (first, second) = found["all"], found["ranks"]
     assert every["clips_per_second_rounds"] == [8.0, 4.0] and every["clips_per_second"] == 6.0
     assert every["efficiency_rounds"] == [1.0, 1.0] and every["alone"] == 3.0
@@ -55,7 +55,7 @@ def test_figures_by_hand(raw):
     assert first["waits"]["p50"] == pytest.approx(0.2) and first["waits"]["max"] == 0.3
     assert every["waits"]["p95"] == pytest.approx(np.sort([0.1, 0.3, 0.2, 0.2, 0.5, 0.1, 0.4, 0.8])[6] + 0.65 * 0.3)
     assert first["share_waiting_for_batches"] == pytest.approx(0.8 / 6)
-    assert first["share_in_steps"] == pytest.approx(4 * 0.25 / 6)
+    assert first["share_in_steps"] == pytest.approx(1 / 6)
     assert second["share_waiting_for_ranks"] == pytest.approx(0.37 / 6)
     assert first["work"] == pytest.approx({"read": 1 / 12, "decode": 0.5, "convert": 1 / 6, "graph": 0.25})
     assert first["share_of_threads_computing"] == pytest.approx(18 / (3 * 6))
@@ -74,16 +74,16 @@ def test_figures_by_hand(raw):
 def test_what_is_not_known_is_said(raw):
     for rank in raw:
         rank["rounds"][0]["bytes"], rank["received"] = None, None
-    found = cluster_figures.summarise(raw, 0.0)
+    found = cluster_figures.summarise(raw)
     assert found["ranks"][0]["file_bytes_per_second"] is None
     text = cluster_figures.tables(found)
     assert "not known" in text and "received by network" not in text
 
 
 def test_bars_are_as_long_as_their_shares(raw):
-    picture = cluster_picture.draw({"command": "cluster.py", **cluster_figures.summarise(raw, 0.25)})
+    picture = cluster_picture.draw({"command": "cluster.py", **cluster_figures.summarise(raw)})
     pixels = np.asarray(picture)
-    top, found = cluster_picture.MARGIN + 5 * cluster_picture.ROW, cluster_figures.summarise(raw, 0.25)
+    top, found = cluster_picture.MARGIN + 5 * cluster_picture.ROW, cluster_figures.summarise(raw)
     for i, rank in enumerate(found["ranks"]):
         left = cluster_picture.MARGIN + cluster_picture.LABEL
         line = pixels[top + cluster_picture.ROW * i + 2, left : left + cluster_picture.LEFT]
@@ -94,7 +94,7 @@ def test_bars_are_as_long_as_their_shares(raw):
 def test_many_ranks_have_a_row_for_each_node():
     raw = [raw_rank(i, i // 8, [[0.1], [0.1]], [[i / 1000 + 0.01], [0.0 if i == 17 else 1.0]], [1.0, 1.0])
            for i in range(64)]  # fmt: skip
-    summary = {"command": "cluster.py", **cluster_figures.summarise(raw, 0.0)}
+    summary = {"command": "cluster.py", **cluster_figures.summarise(raw)}
     picture = cluster_picture.draw(summary)
     assert picture.height < cluster_picture.ROW * 20 and summary["all"]["nodes"] == 8
     rows = [line for line in cluster_figures.tables(summary).splitlines() if line.startswith("| rank ")]
@@ -140,7 +140,7 @@ def test_two_ranks(numbered_manifest, tmp_path):
     assert found["all"]["ranks"] == 2 and [rank["steps"] for rank in found["ranks"]] == [12, 12]
     assert sum(rank["times_last"] for rank in found["ranks"]) == 12 and found["order"]["samples"] == 40
     for rank in found["ranks"]:
-        assert rank["share_in_steps"] * 12 * 4 / rank["clips_per_second"] == pytest.approx(12 * 0.02)
+        assert rank["share_in_steps"] * 12 * 4 / rank["clips_per_second"] >= 12 * 0.02
         assert 0.9 < sum(rank[field] for field, *_ in cluster_picture.LOOP) <= 1 + 1e-6
         assert rank["threads"] == max(1, len(os.sched_getaffinity(0)) // 2) and rank["gpu"] == {"missing": "no GPU"}
     assert "| rank 1 (node 0) |" in out
