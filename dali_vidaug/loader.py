@@ -270,7 +270,7 @@ class VideoLoader:
         return self._batch(Produced(plan.epoch, -1, plan, clips, boxes=maker.boxes(plan)))
 
     def close(self) -> None:
-        """Stop the background threads. The loader can be used again: it continues where it is."""
+        """Stop the background threads; waits for no file. The loader can be used again: it continues where it is."""
         self._background.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VideoLoader:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from dali_vidaug.boxes import Boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, NotForDaliError, one_line
-from dali_vidaug.graph import Encoded, Graph
+from dali_vidaug.graph import Encoded, Graph, dali_problem
 from dali_vidaug.leading import num_in_decoder
 from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.cut import READ_ERRORS
@@ -45,12 +46,14 @@ class Loaded(NamedTuple):
         clips: for each its input of the graph. What is the same for several of them is there once.
         num_decoded: frames that are decoded for all of them.
         seconds: processor time by stage.
+        elapsed: seconds that passed.
         fallback: why PyAV decoded them although DALI was asked to, or None.
     """
 
     clips: list[Any]
     num_decoded: int
     seconds: dict[str, float]
+    elapsed: float
     fallback: str | None = None
 
 
@@ -73,6 +76,7 @@ def load_clips(
         EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
             and would get it wrong.
     """
+    started = time.perf_counter()
     if decoder != "pyav":
         try:
             colors = colors_of(video, color)
@@ -80,12 +84,14 @@ def load_clips(
             files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
             clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, video, colors) for f in frames]
             num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
-            return Loaded(clips, num_decoded, {"read": sum(file.seconds for file in files.values())})
+            seconds = {"read": sum(file.seconds for file in files.values())}
+            return Loaded(clips, num_decoded, seconds, time.perf_counter() - started)
         except NotForDaliError as error:
             if decoder == "dali":
                 raise ValueError(f"{error}; use decoder='hybrid'") from error
             why = str(error)
-    return Loaded(*decode_clips(video, frames, crops, color), why)
+    decoded = decode_clips(video, frames, crops, color)
+    return Loaded(*decoded, time.perf_counter() - started, why)
 
 
 class Maker:
@@ -200,17 +206,22 @@ class Maker:
         """Put clips into ``pending.inputs``, or others in place of bad ones."""
         waiting = list(clips)
         while waiting:
+            if pending.cancelled:
+                raise CancelledError  # else jobs that were begun since then would be waited for
             i = waiting.pop(0)
             try:
                 loaded = self._pool.result(pending.jobs[i].future)
             except READ_ERRORS as error:
+                if isinstance(error, TimeoutError) and error.errno is None and self._settings.timeout:  # the pool's
+                    self.report.add_slow(self.manifest.path(int(pending.plan.samples[i])), self._settings.timeout)
                 group = self._replace(pending, i, one_line(error), error)
                 waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]
                 continue
             self._any_good = True
             pending.inputs[i] = loaded.clips[pending.jobs[i].place]
             if pending.jobs[i].place == 0:
-                self.report.add_loaded(loaded.num_decoded, loaded.seconds)
+                path = partial(self.manifest.path, int(pending.plan.samples[i]))
+                self.report.add_loaded(loaded.num_decoded, loaded.seconds, loaded.elapsed, path)
             if loaded.fallback:
                 self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), loaded.fallback)
 
@@ -260,7 +271,7 @@ class Maker:
         waiting = list(range(len(pending.plan)))
         while waiting:
             i = waiting.pop(0)
-            why = _dali_problem(graph, pending.plan.row(i), pending.inputs[i])
+            why = dali_problem(graph, pending.plan.row(i), pending.inputs[i])
             if why is None:
                 continue
             group: Sequence[int] = pending.together(i)
@@ -277,23 +288,3 @@ class Maker:
             waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
         pending.leave_out(self.manifest)
         return graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None
-
-
-def _dali_problem(graph: Graph, plan: Plan, clip: Any) -> str | None:
-    """Why DALI cannot decode a clip, one line; None if it can, or does not have to.
-
-    Args:
-        graph: for batches of the clip's recipe.
-        plan: the clip's, of one row.
-        clip: its input of the graph.
-    """
-    if not isinstance(clip, Encoded):
-        return None
-    try:
-        graph.run(plan, [clip])
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        words = ("error", "failed", "assert", "supported")
-        telling = [line for line in lines if any(word in line.lower() for word in words)]
-        return f"DALI could not decode it: {(telling or lines or ['no message'])[-1]}"
-    return None

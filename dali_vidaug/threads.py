@@ -7,14 +7,16 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, InvalidStateError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
 
 _LOOK = 1.0  # seconds after which to look again how long jobs have been running
+_GRACE = 1.0  # seconds that a pool which is shut down waits for jobs that run
+_LONG = 5.0  # seconds after which a job that still runs then is told
 
 
 def keep_freed_memory() -> None:
@@ -29,7 +31,7 @@ def keep_freed_memory() -> None:
 
 
 class _Job(Future):
-    """A future of a pool.
+    """A future of a pool; cancelled while its function runs, it is over at once, and what the function returns is lost.
 
     Attributes:
         began: when its function was called.
@@ -40,6 +42,39 @@ class _Job(Future):
     began = 0.0
     ran = 0.0
     given_up = False
+
+
+def _run_into(future: Future, function: Callable, arguments: tuple) -> None:
+    """Call a function; what it returns or raises goes to a future, unless that is cancelled meanwhile."""
+    try:
+        result = function(*arguments)
+    except BaseException as error:
+        with suppress(InvalidStateError):
+            future.set_exception(error)
+        del future, arguments  # which the error's traceback would hold
+        return
+    with suppress(InvalidStateError):
+        future.set_result(result)
+
+
+class _Relayed(_Job):
+    """The future of a job in another process: that of the executor cannot be cancelled while the job runs."""
+
+    inner: Future | None = None
+
+    def cancel(self) -> bool:
+        """Have the job dropped, now or when it is done."""
+        if self.inner is not None:
+            self.inner.cancel()
+        return super().cancel()
+
+    def relay(self, inner: Future) -> None:
+        """Take over what became of the executor's future."""
+        self.inner = None  # else both would hold each other, and the clips
+        if inner.cancelled():
+            self.cancel()
+        else:
+            _run_into(self, inner.result, ())
 
 
 class ThreadPool:
@@ -58,7 +93,7 @@ class ThreadPool:
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._lock, self._closed = threading.Lock(), False
         self._timeout, self._looked = timeout, time.monotonic()
-        self._running: dict[threading.Thread, _Job] = {}
+        self._running: dict[threading.Thread, tuple[_Job, tuple]] = {}  # with the arguments
         self._threads: list[threading.Thread] = []
         for _ in range(num_threads):
             self._add_thread()
@@ -84,7 +119,7 @@ class ThreadPool:
 
         Raises:
             TimeoutError: it has taken too long.
-            CancelledError: the pool was shut down before it began.
+            CancelledError: it was cancelled, or the pool was shut down before it began.
         """
         over = threading.Event()  # ``concurrent.futures.wait`` does not see that a future is cancelled
         future.add_done_callback(lambda _: over.set())
@@ -103,35 +138,36 @@ class ThreadPool:
             now = time.monotonic()
             passed = min(now - self._looked, 2 * _LOOK)  # more where nobody looked, or the program was stopped
             self._looked = now
-            for thread, job in list(self._running.items()):
+            for thread, (job, _) in list(self._running.items()):
                 job.ran += min(passed, now - job.began)
-                if job.ran >= self._timeout and not job.done():
+                if job.ran >= self._timeout and (job.cancelled() or not job.done()):
                     job.given_up = True
                     self._threads.remove(thread)
                     del self._running[thread]
                     if not self._closed:
                         self._add_thread()
-            return min([_LOOK, *(max(self._timeout - job.ran, 0.001) for job in self._running.values())])
+            return min([_LOOK, *(max(self._timeout - job.ran, 0.001) for job, _ in self._running.values())])
 
     def _work(self):
         me = threading.current_thread()
         while (job := self._jobs.get()) is not None:
             future, function, arguments = job
-            if future.set_running_or_notify_cancel():
+            if not future.cancelled():
                 with self._lock:
-                    future.began, self._running[me] = time.monotonic(), future
-                try:
-                    future.set_result(function(*arguments))
-                except BaseException as error:
-                    future.set_exception(error)
+                    future.began, self._running[me] = time.monotonic(), (future, arguments)
+                _run_into(future, function, arguments)
                 with self._lock:
                     if future.given_up:  # another thread has taken this one's place
                         return
                     del self._running[me]
             del job, future, arguments  # do not hold the result until the next job arrives
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits no longer than the timeout."""
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> list[tuple]:
+        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits a second at most.
+
+        Returns:
+            Arguments of the jobs that have run for seconds, and still do. Their threads end when the jobs do.
+        """
         with self._lock:
             if not self._closed:
                 self._closed = True
@@ -142,9 +178,12 @@ class ThreadPool:
                         break
                 for _ in self._threads:
                     self._jobs.put(None)
-        end = None if self._timeout is None else time.monotonic() + self._timeout
+        end = time.monotonic() + _GRACE
         for thread in list(self._threads) if wait else ():
-            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+            thread.join(max(0.0, end - time.monotonic()))
+        with self._lock:
+            since = time.monotonic() - _LONG
+            return [arguments for job, arguments in self._running.values() if job.began <= since]
 
 
 class ProcessPool(ProcessPoolExecutor):
@@ -155,11 +194,26 @@ class ProcessPool(ProcessPoolExecutor):
 
     def submit(self, function: Callable, /, *arguments: Any) -> Future:  # type: ignore[override]
         """As of ``ThreadPool``."""
-        return super().submit(_in_worker, function, *arguments)
+        future = _Relayed()
+        future.inner = super().submit(_in_worker, function, *arguments)
+        future.inner.add_done_callback(future.relay)
+        return future
 
     def result(self, future: Future) -> Any:
         """As of ``ThreadPool``."""
         return future.result()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> list[tuple]:  # type: ignore[override]
+        """As of ``ThreadPool``; processes whose jobs still run are killed, so that nothing is left."""
+        processes = list((self._processes or {}).values())
+        super().shutdown(False, cancel_futures=cancel_futures)
+        end = time.monotonic() + _GRACE
+        for process in processes if wait else ():
+            process.join(max(0.0, end - time.monotonic()))
+        for process in processes if wait else ():
+            if process.is_alive():
+                process.kill()
+        return []
 
 
 _of_worker: list[ThreadPool] = []  # in a process of a ``ProcessPool``: the pool, of one thread, that does its jobs
