@@ -144,7 +144,9 @@ setup(
             "nvidia-cuda-runtime>=13",
         ],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
+        "cloud": ["obstore>=0.12"],  # videos in buckets and on web servers
         "metrics": ["torchmetrics>=1.2"],  # for VideoScores
+        "ray": ["ray>=2.40,<3"],  # scan(engine="ray")
         "test": [
             "pytest>=8",
             "pytest-xdist",
@@ -153,6 +155,11 @@ setup(
             "psutil",
             "torchvision",
             "torchmetrics>=1.2",
+            "ray>=2.40,<3; python_version < '3.15'",  # where it has wheels
+            "obstore>=0.12",
+            "moto[server]>=5.2",
+            "localbucket>=1.2",
+            "nanio>=0.1.7",
         ],
     },
     entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.commands.cli:main"]},

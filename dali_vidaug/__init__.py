@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 from dali_vidaug.boxes import Boxes, BoxRules
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.data.pack import pack
+from dali_vidaug.data.parts import merge
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import Broken
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
+from dali_vidaug.media.object_options import Storage
 from dali_vidaug.ops import (
     BackgroundMix,
     CameraMotion,
@@ -175,6 +178,7 @@ __all__ = [
     "Snippets",
     "Spans",
     "SpeedRamp",
+    "Storage",
     "TemporalJitter",
     "TenCrop",
     "ThreeCrop",
@@ -190,6 +194,8 @@ __all__ = [
     "augment",
     "check_op",
     "draw_plan",
+    "merge",
+    "pack",
     "pixel_matrices",
     "register_module",
     "scan",

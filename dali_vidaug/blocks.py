@@ -46,7 +46,7 @@ class _File:
         # here, where memory is short, an error comes now, rather than a signal when it is written to
         os.posix_fallocate(self.descriptor.fileno(), 0, self.size)
         memory = np.frombuffer(mmap.mmap(self.descriptor.fileno(), self.size), np.uint8)
-        self.blocks = [_Block(self, i, memory[i * size : (i + 1) * size]) for i in range(count)]
+        self.blocks = [_Block(i, memory[i * size : (i + 1) * size]) for i in range(count)]
 
     @property
     def is_free(self) -> bool:
@@ -56,8 +56,8 @@ class _File:
 class _Block:
     """A part of a file. It is "free"; "taken", by an array; or "lent". ``uses`` counts how often it was taken."""
 
-    def __init__(self, file: _File, number: int, memory: Any):
-        self.file, self.number, self.memory = file, number, memory
+    def __init__(self, number: int, memory: Any):
+        self.number, self.memory = number, memory
         self.state, self.uses = "free", 0
         self.first = memory.ctypes.data
 

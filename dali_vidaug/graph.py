@@ -263,3 +263,17 @@ def _rows(plan):
     """The arguments of each step of a graph, by its name."""
     rows = {name: plan.args[name] for name, _ in plan.recipe.pixel_ops}
     return rows | {BLENDING: interpolate_rows(plan.frames)} if between_frames(plan.frames) else rows
+
+
+def dali_problem(graph: Graph, plan: Plan, clip: Any) -> str | None:
+    """Why DALI cannot decode the clip of a plan of one row, whose input of the graph is given; None if it can."""
+    if not isinstance(clip, Encoded):
+        return None
+    try:
+        graph.run(plan, [clip])
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        words = ("error", "failed", "assert", "supported")
+        telling = [line for line in lines if any(word in line.lower() for word in words)]
+        return f"DALI could not decode it: {(telling or lines or ['no message'])[-1]}"
+    return None

@@ -17,13 +17,14 @@ from dali_vidaug.course import Course
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.fingerprint import fingerprint
+from dali_vidaug.media.object_options import Storage
 from dali_vidaug.plan import Plan
 from dali_vidaug.producer import Background
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report, RunningReport
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
-from dali_vidaug.suitability import check_recipe, choose_file_check, warn_of_short_videos
+from dali_vidaug.suitability import check_recipe, choose_file_check, choose_order, warn_of_short_videos
 from dali_vidaug.targets import check_index_targets, targets_of
 
 log = logging.getLogger("dali_vidaug")
@@ -46,7 +47,7 @@ class VideoLoader:
         device: "cpu"; "gpu" or "cuda": torch's current GPU; "cuda:1": that one; or "auto": the GPU if there is one.
         decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (all that FFmpeg decodes, on the CPU),
             "hybrid": dali for each clip that it decodes correctly, else pyav; or "auto": hybrid on a GPU, else pyav.
-        shuffle: a new order in each epoch, or the manifest's.
+        shuffle, shards_at_a_time: a new order in each epoch, or the manifest's; within so many tar shards at a time.
         drop_last: skip the last batches of an epoch that are not full.
         num_shards, shard_index: share the epoch with other ranks. Default: those of torch.distributed if initialised,
             else of the program that started the process (torchrun, srun, mpirun, ...), else one shard. Found when the
@@ -71,6 +72,7 @@ class VideoLoader:
         box_rules: which boxes stay where only a part is in the frame; default: ``dv.BoxRules()``.
         targets: "soft", (B, K) floats, mixed as the clips are; or "index", (B,) labels and in ``batch.mix`` whom each
             clip is mixed with, for any number of classes: docs/mixing.md has the loss.
+        storage: how objects in buckets are read, ``dv.Storage(...)``: docs/storage.md.
 
     Attributes:
         manifest, recipe: as given.
@@ -87,27 +89,28 @@ class VideoLoader:
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
         repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
-        targets: str = "soft",
+        targets: str = "soft", storage: Storage | None = None, shards_at_a_time: int | None = None,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
         manifest = open_manifest(manifest, "VideoLoader")
         if not len(manifest):
             raise ValueError("VideoLoader: the manifest has no videos")
-        options: dict[str, Any] = dict(
+        options: Any = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
-            on_error=on_error, check_files=choose_file_check(manifest, check_files),
-            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout,
-            targets=targets,
+            on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
+            resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, targets=targets,
+            storage=storage,
         )  # fmt: skip
-        order = dict[str, Any](batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last)
-        order |= dict(repeats=repeats, mix_group=mix_group)
-        shard = dict[str, Any](num_shards=num_shards, shard_index=shard_index, even=even)
-        self.manifest, self.recipe, self._arguments = manifest, recipe, {**options, **order, **shard}
-        self._course = Course(Schedule(len(manifest), **order, num_clips=recipe.num_clips), **shard)
+        order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
+        order["mix_group"] = mix_group
+        shard: Any = dict(num_shards=num_shards, shard_index=shard_index, even=even)
+        self.manifest, self.recipe = manifest, recipe
+        self._arguments = {**options, **order, **shard, "shards_at_a_time": shards_at_a_time}
+        order |= dict(num_clips=recipe.num_clips, shards=choose_order(manifest, shards_at_a_time, shuffle))
+        self._course = Course(Schedule(len(manifest), **order), **shard)
         self._shape, self._shared = check_recipe(manifest, recipe, self._course.order)
-        self.settings = make_settings(**options, formats=manifest.formats())  # last: registers the sizes for NVDEC
-        self._made_settings = self.settings
+        self.settings = self._made_settings = make_settings(**options, formats=manifest.formats())  # last: for NVDEC
         if targets == "index":
             check_index_targets("VideoLoader", recipe, manifest.multi_label)
         warn_of_short_videos(manifest, recipe, seed)
@@ -226,7 +229,7 @@ class VideoLoader:
         return self._batch(self._background.make(self.manifest, self.settings, plan))
 
     def close(self) -> None:
-        """Stop the background threads. The loader can be used again: it continues where it is."""
+        """Stop the background threads; waits for no file. The loader can be used again: it continues where it is."""
         self._background.close()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> VideoLoader:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from dali_vidaug.boxes import Boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, one_line
-from dali_vidaug.graph import Graph
+from dali_vidaug.graph import Graph, dali_problem
 from dali_vidaug.leading import num_in_decoder
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.load import Encoded, load_clips
@@ -95,6 +97,7 @@ class Maker:
             pending.cancel()
             raise
         self.report.add_seconds("graph", time.perf_counter() - before)
+        self.report.add_fetched(*self._pool.take_costs())
         self.report.add_batch(pending.plan.frames, pending.decoded_together())
         if getattr(self.recipe.sampling, "uses_times", False):
             self.report.add_untimed(without_times(self.manifest, pending.plan.samples))
@@ -124,12 +127,9 @@ class Maker:
         frames = plan.frames
         key = (True, frames.shape[1]) if between_frames(frames) else (False,)
         if key not in graphs:
-            graphs[key] = self._make_graph(plan)
+            several = bool((np.diff(plan.samples) == 0).any())
+            graphs[key] = Graph(plan, self._settings, self._batch_size, self.manifest.any_oriented(), several)
         return graphs[key]
-
-    def _make_graph(self, plan):
-        several = bool((np.diff(plan.samples) == 0).any())
-        return Graph(plan, self._settings, self._batch_size, self.manifest.any_oriented(), several)
 
     def _load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None) -> dict[int, Job]:
         """Have clips of one sample loaded, by the decoder that suits its video or by the one that is given."""
@@ -139,8 +139,8 @@ class Maker:
         # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
         for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
             crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
-            where = self._settings.device == "gpu", self._settings.color
-            future = self._pool.submit(load_clips, chosen, *where, video, [frames[k] for k in together], crops, why)
+            call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color)
+            future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why)
             jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
         return jobs
 
@@ -148,17 +148,22 @@ class Maker:
         """Put clips into ``pending.inputs``, or others in place of bad ones."""
         waiting = list(clips)
         while waiting:
+            if pending.cancelled:
+                raise CancelledError  # else jobs that were begun since then would be waited for
             i = waiting.pop(0)
             try:
                 loaded = self._pool.result(pending.jobs[i].future)
             except READ_ERRORS as error:
+                if isinstance(error, TimeoutError) and error.errno is None and self._settings.timeout:  # the pool's
+                    self.report.add_slow(self.manifest.path(int(pending.plan.samples[i])), self._settings.timeout)
                 group = self._replace(pending, i, one_line(error), error)
                 waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]
                 continue
             self._any_good = True
             pending.inputs[i] = loaded.clips[pending.jobs[i].place]
             if pending.jobs[i].place == 0:
-                self.report.add_loaded(loaded.num_decoded, loaded.seconds)
+                path = partial(self.manifest.path, int(pending.plan.samples[i]))
+                self.report.add_loaded(loaded.num_decoded, loaded.seconds, loaded.elapsed, path)
             if loaded.fallback:
                 self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), loaded.fallback)
 
@@ -208,7 +213,7 @@ class Maker:
         waiting = list(range(len(pending.plan)))
         while waiting:
             i = waiting.pop(0)
-            why = _dali_problem(graph, pending.plan.row(i), pending.inputs[i])
+            why = dali_problem(graph, pending.plan.row(i), pending.inputs[i])
             if why is None:
                 continue
             group: Sequence[int] = pending.together(i)
@@ -225,23 +230,3 @@ class Maker:
             waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
         pending.leave_out(self.manifest)
         return graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None
-
-
-def _dali_problem(graph: Graph, plan: Plan, clip: Any) -> str | None:
-    """Why DALI cannot decode a clip, one line; None if it can, or does not have to.
-
-    Args:
-        graph: for batches of the clip's recipe.
-        plan: the clip's, of one row.
-        clip: its input of the graph.
-    """
-    if not isinstance(clip, Encoded):
-        return None
-    try:
-        graph.run(plan, [clip])
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        words = ("error", "failed", "assert", "supported")
-        telling = [line for line in lines if any(word in line.lower() for word in words)]
-        return f"DALI could not decode it: {(telling or lines or ['no message'])[-1]}"
-    return None

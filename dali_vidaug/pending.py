@@ -38,6 +38,7 @@ class Pending:
         attempts: for each clip, how often it has been replaced.
         dropped: the positions of clips that are to be left out.
         kept: the positions in ``drawn`` of the clips that are in the batch.
+        cancelled: nobody waits for the batch any more.
     """
 
     drawn: Plan
@@ -47,6 +48,7 @@ class Pending:
     attempts: list[int] = field(init=False)
     dropped: set[int] = field(default_factory=set)
     kept: np.ndarray = field(init=False)
+    cancelled: bool = False
 
     def __post_init__(self):
         self.plan, size = self.drawn, len(self.drawn)
@@ -105,6 +107,7 @@ class Pending:
             self.plan = self.plan.part(slice(0))
 
     def cancel(self) -> None:
-        """Drop the clips that are not being loaded yet."""
-        for job in self.jobs.values():
+        """Have the clips dropped. Whoever waits for them, in another thread, gets a ``CancelledError`` at once."""
+        self.cancelled = True
+        for job in list(self.jobs.values()):
             job.future.cancel()

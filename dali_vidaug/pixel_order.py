@@ -1,28 +1,12 @@
-"""Pixels from planes to packed RGB and back, on the CPU."""
+"""Packed RGB from channels, mirrored, or to channels first, on the CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from dali_vidaug.kernels import clip_memory, library, share
-
-
-def interleave(red: Any, green: Any, blue: Any, out: np.ndarray) -> None:
-    """Put planes together, on the CPU.
-
-    Args:
-        red, green, blue: ``av.VideoPlane``s of bytes.
-        out: (H, W, 3) uint8, C-contiguous; written.
-    """
-    height, width, _ = out.shape
-    stride, planes = red.line_size, (red, green, blue)
-    sizes = [(plane.height, plane.width, plane.line_size) for plane in planes]
-    if sizes != [(height, width, stride)] * 3 or stride < width or not out.flags.c_contiguous:
-        raise ValueError(f"interleave: planes (height, width, stride) {sizes} do not make {out.shape}")
-    library().interleave(*(plane.buffer_ptr for plane in planes), stride, out.ctypes.data, height, width)
 
 
 def mirror(clips: Sequence[np.ndarray], mirrored: np.ndarray, num_threads: int) -> list[np.ndarray]:

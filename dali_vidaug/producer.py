@@ -1,7 +1,8 @@
-"""Makes batches ahead of the training loop, in order, in a thread of its own."""
+"""Makes batches ahead of the training loop, in order, in threads of its own."""
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -15,14 +16,21 @@ import torch
 from dali_vidaug.boxes import Boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.drawing import draw_plan
+from dali_vidaug.errors import printable
+from dali_vidaug.fetching import FetchingPool
 from dali_vidaug.make import Maker
+from dali_vidaug.media.video import Video
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import RunningReport
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
-from dali_vidaug.threads import ThreadPool, name_pool_errors, open_pool
+from dali_vidaug.threads import name_pool_errors, open_pool
+
+_NAMED_MAX = 5  # videos in a warning
+
+log = logging.getLogger("dali_vidaug")
 
 
 class Produced(NamedTuple):
@@ -55,23 +63,30 @@ class _Started(NamedTuple):
 class Producer:
     """The batches of a schedule from (epoch, index) on, without end.
 
-    A thread runs the graph, while the pool of the maker loads clips. They work up to ``prefetch`` batches ahead of the
-    last one taken, and through the end of an epoch into the next.
+    One thread draws plans and has the pool of the maker load their clips; another waits for the clips of each batch, in
+    order, and runs the graph. Both go through the end of an epoch into the next. Up to ``prefetch`` batches are ready,
+    and 2 * prefetch + 1 under way, the ready ones included. So a clip that takes long holds up its own batch; the pool
+    loads those of the 2 * prefetch batches behind it meanwhile.
     """
 
     def __init__(self, maker: Maker, schedule: Schedule, settings: Settings, epoch: int, index: int):
-        self._maker, self._schedule, self._prefetch = maker, schedule, settings.prefetch
+        self._maker, self._schedule = maker, schedule
         self.next_position = (epoch, index)  # of the batch that next() returns
         self._is_first = True  # the next batch; nothing is made ahead of it
         # One for each batch that may be unfinished: whoever takes a batch waits for its stream, and so for no other.
         count, on_gpu = settings.prefetch + 2, settings.device == "gpu"
         self._streams = deque(torch.cuda.Stream(settings.device_id) if on_gpu else None for _ in range(count))
-        self._room = threading.Semaphore(settings.prefetch)
+        self._room, self._shelf = threading.Semaphore(2 * settings.prefetch + 1), threading.Semaphore(settings.prefetch)
+        self._begun: queue.SimpleQueue = queue.SimpleQueue()
         self._ready: queue.SimpleQueue = queue.SimpleQueue()
-        self._started: deque[_Started] = deque()  # the first may be in the making
+        self._unfinished: deque[Pending] = deque()  # the first may be in the making
         self._lock, self._stop = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dali_vidaug-graph", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._begin, name="dali_vidaug-plan", daemon=True),
+            threading.Thread(target=self._run, name="dali_vidaug-graph", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def is_at(self, schedule: Schedule, position: tuple[int, int]) -> bool:
         """Whether ``next`` returns the batch at a position of a schedule."""
@@ -91,20 +106,43 @@ class Producer:
         self._is_first = False
         if isinstance(item, BaseException):
             self._ready.put(item)  # for the next call
+            if self._schedule.num_shards > 1:  # others may wait for this rank, and nobody can see which one it is
+                log.error("shard %d of %d ends: %s", self._schedule.shard_index, self._schedule.num_shards, item)
             raise item
+        self._shelf.release()
         self._room.release()
         self.next_position = self._schedule.following(item.epoch, item.batch_index)
         return item
 
     def close(self) -> None:
-        """Stop the thread and wait for it. Clips that are being decoded are finished and dropped."""
+        """Stop the threads. Clips that are being loaded are not waited for: the pool finishes and drops them."""
         with self._lock:
             self._stop.set()
-            for started in self._started:
-                started.pending.cancel()
+            for pending in self._unfinished:
+                pending.cancel()
         self._room.release()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._shelf.release()
+        self._begun.put(None)
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+    def _begin(self):
+        try:
+            position = self.next_position
+            while True:
+                self._room.acquire()
+                if self._stop.is_set():
+                    return
+                started = self._start(*position)
+                with self._lock:
+                    self._unfinished.append(started.pending)
+                    if self._stop.is_set():
+                        started.pending.cancel()
+                self._begun.put(started)
+                position = self._schedule.following(*position)
+        except BaseException as error:  # is raised in the place of this batch
+            self._begun.put(error)
 
     def _run(self):
         try:
@@ -116,22 +154,18 @@ class Producer:
             self._maker.close()
 
     def _produce(self):
-        position = self.next_position
-        while not self._stop.is_set():
-            while len(self._started) <= self._prefetch:
-                with self._lock:
-                    if self._stop.is_set():
-                        return
-                    self._started.append(self._start(*position))
-                position = self._schedule.following(*position)
+        while True:
+            started = self._begun.get()
+            if isinstance(started, BaseException):
+                raise started
             before = time.perf_counter()
-            self._room.acquire()
+            self._shelf.acquire()
             if self._stop.is_set():
                 return
             self._maker.report.add_seconds("ahead", time.perf_counter() - before)
-            produced = self._finish(*self._started[0])
+            produced = self._finish(*started)
             with self._lock:
-                self._started.popleft()
+                self._unfinished.popleft()
             self._ready.put(produced)
 
     def _start(self, epoch, index):
@@ -158,7 +192,7 @@ class Background:
 
     def __init__(self, report: RunningReport):
         self._report, self._lock = report, threading.Lock()
-        self._pool: ThreadPool | None = None
+        self._pool: FetchingPool | None = None
         self._producer: Producer | None = None
 
     def next(
@@ -193,11 +227,12 @@ class Background:
         return Produced(plan.epoch, -1, plan, clips, boxes=maker.boxes(plan))
 
     def _maker(self, manifest, recipe, settings, size):
-        options = settings.num_threads, settings.workers, settings.timeout
         with self._lock:
-            pool = self._pool = self._pool or open_pool(*options, self._report.add_died)
-            self._report.start(pool.num_threads)
-            return Maker(manifest, recipe, settings, size, self._report, pool)
+            if self._pool is None:
+                pool = open_pool(settings.num_threads, settings.workers, settings.timeout, self._report.add_died)
+                self._pool = FetchingPool(pool, settings.storage)
+            self._report.start(self._pool.num_threads)
+            return Maker(manifest, recipe, settings, size, self._report, self._pool)
 
     def _stop_producer(self):
         producer, self._producer = self._producer, None
@@ -205,9 +240,13 @@ class Background:
             producer.close()
 
     def close(self) -> None:
-        """Stop everything."""
+        """Stop everything. Videos that are being loaded are waited for, but a second at most."""
         self._stop_producer()
         with self._lock:
             pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+        left = pool.shutdown(cancel_futures=True) if pool is not None else ()
+        if left:
+            paths = sorted({printable(x.path) for arguments in left for x in arguments if isinstance(x, Video)})
+            more = f" and {len(paths) - _NAMED_MAX} more" if len(paths) > _NAMED_MAX else ""
+            named = ", ".join(paths[:_NAMED_MAX])
+            log.warning("closed; threads are left that wait for files since seconds: %s%s", named, more)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from html import escape
@@ -16,6 +17,7 @@ import numpy as np
 from dali_vidaug.errors import printable
 
 _REASONS_SHOWN = 8  # in the text
+_SLOWEST = 5  # files that are named
 _LOADING = {"read": "reading", "decode": "decoding", "convert": "scaling and conversion to RGB"}  # in the pool
 _WAIT_MAX = 0.05  # share of its time that a loop may wait before the loader is called the limit
 _GRAPH_BUSY = 0.8  # from this share of the time on, the graph is the limit
@@ -59,7 +61,8 @@ class Report:
     Attributes:
         batches, clips, frames_decoded: made so far, including batches that wait to be taken.
         seconds: "read" (open, demux, cut), "decode", "convert" (crop, scale, RGB): processor time, summed over the
-            decoding threads; "graph": time in DALI; "wait": time that the training loop waited for batches; "first":
+            decoding threads; "load": time that passed for these three, summed alike, with waiting for storage and for
+            cores; "graph": time in DALI; "wait": time that the training loop waited for batches; "first":
             the part of it before a first batch, when none is made ahead yet; "loop": time of the training loop between
             a batch and the next; "ahead": time that the loader waited for the loop, with ``prefetch`` batches ready.
         frames: of all clips.
@@ -74,7 +77,11 @@ class Report:
         boxes_covered: those that mixing has covered with another clip.
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
+        requests, bytes_fetched, bytes_cached: reads of objects, their bytes, and bytes that were in the cache.
         frames_with_short_gops: about how many would have been decoded if every 16th were a key frame.
+        loads: how often clips of a video were loaded; those that are decoded together count once.
+        slowest: the files that took longest to be loaded, five at most: seconds that passed, by path, slowest first. Of
+            a file that does not answer: the timeout.
         workers_died: processes that loaded clips, died and were replaced.
         num_threads: threads that load clips.
         elapsed_seconds: since the loader began its first batch.
@@ -95,7 +102,12 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    requests: int = 0
+    bytes_fetched: int = 0
+    bytes_cached: int = 0
     frames_with_short_gops: float = 0.0
+    loads: int = 0
+    slowest: dict[str, float] = field(default_factory=dict)
     workers_died: int = 0
     num_threads: int = 1
     elapsed_seconds: float = 0.0
@@ -179,6 +191,11 @@ class Report:
                 f"boxes: {self.boxes}; {self.boxes_dropped} more were dropped, too little of them is in the frame, and "
                 f"{self.boxes_covered} are covered by clips that are mixed in"
             )
+        if self.requests or self.bytes_cached:
+            lines.append(
+                f"objects: {self.requests} requests, {self.bytes_fetched / 1e6:.1f} MB, {self.bytes_cached / 1e6:.1f} "
+                f"MB more from the cache; batches waited {self.seconds.get('fetch', 0.0):.1f} s (docs/storage.md)"
+            )
         lines += [f"  sample {i}, {n}x: {path}: {why}" for i, (path, why, n) in sorted(self.bad.items())]
         lines += [
             f"decoded by PyAV: {n} clips, for example of {path}: {why}"
@@ -186,6 +203,10 @@ class Report:
         ]
         if len(self.fallbacks) > _REASONS_SHOWN:
             lines.append(f"and for {len(self.fallbacks) - _REASONS_SHOWN} more reasons, all in report().fallbacks")
+        if self.slowest:
+            mean = self.seconds.get("load", 0.0) / max(self.loads, 1)
+            lines.append(f"slowest files ({mean:.3f} s on average, waiting included):")
+            lines += [f"  {seconds:.3f} s: {path}" for path, seconds in self.slowest.items()]
         return "\n".join(lines)
 
 
@@ -196,6 +217,7 @@ class RunningReport:
         self._lock, self._report = threading.Lock(), Report()
         self._started: float | None = None
         self._untimed: set[int] = set()
+        self._slow_from = 0.0  # seconds; a file that took less is not among the slowest
 
     def start(self, num_threads: int) -> None:
         """Start the clock, if it is not running. ``num_threads`` load clips."""
@@ -214,12 +236,24 @@ class RunningReport:
         with self._lock:
             self._report.seconds[stage] = self._report.seconds.get(stage, 0.0) + seconds
 
-    def add_loaded(self, num_decoded: int, seconds: dict[str, float]) -> None:
-        """Count the frames that were decoded for clips together, and the time by stage."""
-        for stage, value in seconds.items():
+    def add_loaded(self, num_decoded: int, seconds: dict[str, float], elapsed: float, path: Callable) -> None:
+        """Count clips that were loaded together: frames decoded for them, time by stage and that passed, their file."""
+        for stage, value in (*seconds.items(), ("load", elapsed)):
             self.add_seconds(stage, value)
         with self._lock:
             self._report.frames_decoded += num_decoded
+            self._report.loads += 1
+        if elapsed > self._slow_from:
+            self.add_slow(path(), elapsed)
+
+    def add_slow(self, path: str, elapsed: float) -> None:
+        """Name a file, if it is among the slowest: ``elapsed`` seconds passed until its clips were loaded."""
+        path = printable(path)
+        with self._lock:
+            slowest = {**self._report.slowest, path: max(elapsed, self._report.slowest.get(path, 0.0))}
+            kept = sorted(slowest.items(), key=lambda item: -item[1])[:_SLOWEST]
+            self._report.slowest = dict(kept)
+            self._slow_from = kept[-1][1] if len(kept) == _SLOWEST else 0.0
 
     def add_batch(self, frames: np.ndarray, decoded: Sequence[np.ndarray]) -> None:
         """Count a batch, by the frames of its clips, (B, F), and of those that were decoded together, (..., F) each."""
@@ -231,6 +265,15 @@ class RunningReport:
             self._report.padded += int((again > 0).sum())
             self._report.frames_repeated += int(again.sum())
             self._report.frames_with_short_gops += sum(frames_with_gops(some.reshape(1, -1), _GOP) for some in decoded)
+
+    def add_fetched(self, costs: Sequence[int], waited: float) -> None:
+        """Count requests, their bytes and those from the cache, and seconds that a batch waited for them."""
+        if any(costs):
+            self.add_seconds("fetch", waited)
+        with self._lock:
+            self._report.requests += costs[0]
+            self._report.bytes_fetched += costs[1]
+            self._report.bytes_cached += costs[2]
 
     def add_untimed(self, samples: Iterable[int]) -> None:
         """Count videos without usable time stamps of which frames were chosen by time, each once."""
@@ -281,11 +324,4 @@ class RunningReport:
         """A copy of what has been counted so far."""
         with self._lock:
             elapsed = time.perf_counter() - self._started if self._started else 0.0
-            report = self._report
-            return replace(
-                report,
-                seconds=dict(report.seconds),
-                bad=dict(report.bad),
-                fallbacks=dict(report.fallbacks),
-                elapsed_seconds=elapsed,
-            )
+            return replace(deepcopy(self._report), elapsed_seconds=elapsed)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dali_vidaug.rng import MAX_REPEAT, MAX_SAMPLE, MAX_VIEW, Draws
 
-_ROUNDS = 6  # four are enough for a pseudo-random permutation of a large domain; six for the small ones
+ROUNDS = 6  # four are enough for a pseudo-random permutation of a large domain; six for the small ones
 
 
 def permute(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
@@ -45,6 +45,67 @@ def _mix(words, key):
     words = (words ^ words >> 16) * np.uint32(0x85EBCA6B)
     words = (words ^ words >> 13) * np.uint32(0xC2B2AE35)
     return words ^ words >> 16
+
+
+class ShardOrder:
+    """Epochs in which no more than a few shards are read at a time, each sample once.
+
+    The shards come in a new order in each epoch, in blocks of as equal a number as can be. The samples of a block are
+    shuffled among each other. Both are keyed permutations: where a sample comes is computed, and depends on seed and
+    epoch alone.
+
+    Args:
+        shards: (N,) int, which shard each sample is in, any numbers.
+        at_a_time: shards in a block at most, >= 1.
+
+    Attributes:
+        at_a_time: as given.
+    """
+
+    def __init__(self, shards: np.ndarray, at_a_time: int):
+        self.at_a_time = at_a_time
+        _, first, codes = np.unique(shards, return_index=True, return_inverse=True)
+        sizes = np.bincount(codes)
+        together = np.count_nonzero(np.diff(codes)) == len(sizes) - 1  # the rows of each shard are next to each other
+        self._rows = None if together else np.argsort(codes, kind="stable").astype(np.uint32)
+        self._first = first if together else np.append(0, np.cumsum(sizes)[:-1])
+        self._sizes = sizes
+        self._known: tuple[Any, ...] = ((), None)
+
+    def samples(self, seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
+        """The samples at some positions of an epoch.
+
+        Args:
+            seed: [0, 2**64).
+            epoch: [0, 2**24).
+            positions: (B,) int in [0, N).
+
+        Returns:
+            (B,) int64, manifest rows, distinct where ``positions`` are.
+        """
+        shards, ends, limits = self._blocks(seed, epoch)
+        blocks = np.searchsorted(limits, positions, "right") - 1
+        at = np.empty(len(positions), np.int64)
+        for block in np.unique(blocks).tolist():
+            begin, end = limits[block : block + 2].tolist()
+            keys = Draws(seed, epoch, [block], prefix="schedule").words("order within shards", ROUNDS)[0]
+            at[blocks == block] = begin + permute(positions[blocks == block] - begin, end - begin, keys)
+        place = np.searchsorted(ends, at, "right")
+        rows = self._first[shards[place]] + at - (ends - self._sizes[shards])[place]
+        return rows if self._rows is None else self._rows[rows].astype(np.int64)
+
+    def _blocks(self, seed, epoch):
+        """The shards in the order of an epoch, where each ends, and where each block begins, and the last one ends."""
+        known, found = self._known
+        if known != (seed, epoch):
+            count = len(self._sizes)
+            keys = Draws(seed, epoch, [0], prefix="schedule").words("order of shards", ROUNDS)[0]
+            shards = permute(np.arange(count), count, keys)
+            ends = np.cumsum(self._sizes[shards])
+            blocks = -(-count // self.at_a_time)
+            found = shards, ends, np.append(0, ends)[np.arange(blocks + 1) * count // blocks]
+            self._known = (seed, epoch), found
+        return found
 
 
 class Clips(NamedTuple):
@@ -86,6 +147,7 @@ class Schedule:
         num_clips: clips that are made of each sample, [1, 256]; they stand next to each other in the batch.
         repeats: how often each of these is augmented, [1, 256]; those of the same frames stand next to each other.
         mix_group: samples in a group, a divisor of ``batch_size``; None: all of a batch.
+        shards: with ``shuffle``: the order stays within a few shards at a time; None: all samples are shuffled.
         cut: (epoch, count): the first ``count`` samples of this epoch were given before, by a loader with other steps;
             the rest of it is cut into batches from there on.
     """
@@ -101,6 +163,7 @@ class Schedule:
     even: bool = False
     repeats: int = 1
     mix_group: int | None = None
+    shards: ShardOrder | None = None
     cut: tuple[int, int] = (0, 0)
 
     def __post_init__(self):
@@ -176,8 +239,10 @@ class Schedule:
         Each sample comes ``num_clips * repeats`` times in a row: view 0 as repeat 0, 1, ..., then view 1, and so on.
         """
         samples = self._positions(epoch, index) % self.num_samples
-        if self.shuffle:
-            keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", _ROUNDS)[0]
+        if self.shuffle and self.shards is not None:
+            samples = self.shards.samples(self.seed, epoch, samples)
+        elif self.shuffle:
+            keys = Draws(self.seed, epoch, [0], prefix="schedule").words("order", ROUNDS)[0]
             samples = permute(samples, self.num_samples, keys)
         views = np.tile(np.arange(self.num_clips).repeat(self.repeats), len(samples))
         repeat_index = np.tile(np.arange(self.repeats), len(samples) * self.num_clips)

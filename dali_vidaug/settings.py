@@ -16,6 +16,7 @@ from dali_vidaug.device.cores import local_rank, own_cores
 from dali_vidaug.device.decoders import choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.colors import COLORS
+from dali_vidaug.media.object_options import Storage, given_storage
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.check import is_number
 from dali_vidaug.report import warn_once
@@ -32,8 +33,8 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout, targets: as in
-            ``VideoLoader``.
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout, targets, storage:
+            as in ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
     """
@@ -52,6 +53,7 @@ class Settings:
     box_rules: BoxRules = field(default_factory=BoxRules)
     timeout: float | None = None
     targets: str = "soft"
+    storage: Storage = field(default_factory=Storage)
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -63,7 +65,9 @@ class Settings:
         """The video, without what its file is not compared with."""
         if self.check_files == "size_and_time":
             return video
-        return video._replace(mtime_ns=None, bytes=video.bytes if self.check_files == "size" else None)
+        if self.check_files == "size":
+            return video._replace(mtime_ns=None)
+        return video._replace(mtime_ns=None, bytes=None, etag=None)
 
     def stream(self) -> Any:
         """The stream that torch works on in this thread; None without a GPU."""
@@ -85,6 +89,7 @@ def make_settings(
     box_rules: BoxRules | None = None,
     timeout: float | None = None,
     targets: str = "soft",
+    storage: Storage | None = None,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -98,7 +103,6 @@ def make_settings(
         ValueError: an option is out of range, or asks for what this machine does not have.
     """
     asked, device_id = _read_device(device, caller)
-    dtype = _read_dtype(dtype, caller)
     for name, value, known in (
         ("decoder", decoder, ("auto", "dali", "pyav", "hybrid")),
         ("on_error", on_error, ("replace", "skip", "raise")),
@@ -121,9 +125,9 @@ def make_settings(
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
-        dtype=dtype, on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
-        box_rules=box_rules or BoxRules(), timeout=timeout, targets=targets,
-        refused=refused,
+        dtype=_read_dtype(dtype, caller), on_error=on_error, check_files=check_files, color=color, refused=refused,
+        resize_in_decoder=resize_in_decoder, box_rules=box_rules or BoxRules(), storage=given_storage(storage, caller),
+        timeout=timeout, targets=targets,
     )  # fmt: skip
 
 

@@ -131,6 +131,7 @@ def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) ->
         "step": schedule.step,
         "mix_group": schedule.mix_group or schedule.batch_size,
         "shuffle": schedule.shuffle,
+        "shards_at_a_time": schedule.shards and schedule.shards.at_a_time,
         "drop_last": schedule.drop_last,
         "recipe": repr(recipe),
         "num_clips": recipe.num_clips,

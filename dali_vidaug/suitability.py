@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from stat import S_ISDIR
 
 import numpy as np
 
@@ -12,13 +13,17 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root
 from dali_vidaug.drawing import draw_frames, draw_ops
 from dali_vidaug.errors import printable
+from dali_vidaug.media.fetch_loop import wait_for
+from dali_vidaug.media.object_options import Storage, given_storage
+from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.moved_boxes import check_boxes_follow
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import num_distinct, warn_once
 from dali_vidaug.rng import Draws
-from dali_vidaug.schedule import Schedule
+from dali_vidaug.schedule import Schedule, ShardOrder
 from dali_vidaug.timing import draw_time
+from dali_vidaug.urls import is_url
 
 _VIDEOS_DRAWN = 1000  # to estimate how many are too short
 _VIDEOS_MORE = 16
@@ -69,6 +74,28 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[t
     return (frames, height, width), draws.are_shared
 
 
+def choose_order(manifest: Manifest, shards_at_a_time: int | None, shuffle: bool) -> ShardOrder | None:
+    """The order that stays within a few tar shards; None if none is asked for. Arguments as of ``VideoLoader``.
+
+    Raises:
+        ValueError: there are no shards, or nothing is shuffled.
+    """
+    number = shards_at_a_time
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+        raise ValueError(f"VideoLoader: shards_at_a_time must be an int >= 1 or None, got {number!r}")
+    if not shuffle:
+        raise ValueError("VideoLoader: shards_at_a_time is how to shuffle, but shuffle is False")
+    shards = manifest.table["shard"].unify_dictionaries()
+    if shards.null_count:
+        raise ValueError(
+            f"VideoLoader: shards_at_a_time is for videos in tar shards, but {plural(shards.null_count, 'row')} of "
+            f"{len(manifest)} are files of their own; dv.pack writes shards"
+        )
+    return ShardOrder(np.concatenate([chunk.indices.to_numpy() for chunk in shards.chunks]), int(number))
+
+
 def padded_share(manifest: Manifest, recipe: Recipe, seed: int = 0) -> tuple[float, float]:
     """Estimate how many clips have a frame more than once, because their video is too short for the sampling.
 
@@ -102,7 +129,7 @@ def warn_of_short_videos(manifest: Manifest, recipe: Recipe, seed: int) -> None:
         )
 
 
-def choose_file_check(manifest: Manifest, check_files: str) -> str:
+def choose_file_check(manifest: Manifest, check_files: str, storage: Storage | None) -> str:
     """What "auto" means: "size_and_time", or "size" where the whole data set was copied, which changes every time.
 
     Looks at up to 64 files, unless ``check_files`` is "off".
@@ -114,6 +141,9 @@ def choose_file_check(manifest: Manifest, check_files: str) -> str:
     if check_files == "off":
         return check_files
     found: dict[str, list[int]] = {"same": [], "time": [], "size": [], "missing": []}
+    if is_url(manifest.path(0)):
+        _check_objects(manifest, given_storage(storage, "VideoLoader"))
+        return "size_and_time" if check_files == "auto" else check_files
     for sample in np.unique(np.linspace(0, len(manifest) - 1, _FILES_LOOKED_AT).round().astype(np.int64)).tolist():
         found[_compare_file(manifest, sample)].append(sample)
     if not found["same"] and not found["time"]:
@@ -131,14 +161,37 @@ def choose_file_check(manifest: Manifest, check_files: str) -> str:
     return "size"
 
 
+def _check_objects(manifest: Manifest, storage: Storage) -> None:
+    """Ask for three objects, so that wrong credentials, or another bucket, are told of at once."""
+    errors: list[OSError] = []
+    samples = sorted({0, len(manifest) // 2, len(manifest) - 1})
+    for sample in samples:
+        video = manifest.video(sample)
+        try:
+            _, stat = wait_for(client_of(storage).get(video.place.path, (0, 1)))
+        except (FileNotFoundError, TimeoutError) as error:
+            errors.append(type(error)(f"VideoLoader: {printable(video.path)}: {error}"))
+        except OSError as error:
+            raise type(error)(f"VideoLoader: {error}") from None
+        else:
+            if video.shard is None and video.bytes is not None and stat.size != video.bytes:
+                told = f"{printable(video.path)} has {stat.size} bytes, and had {video.bytes}; scan again"
+                errors.append(OSError(f"VideoLoader: {told}"))
+    if len(errors) == len(samples):
+        raise errors[0]
+
+
 def _compare_file(manifest: Manifest, sample: int) -> str:
     """In what a file differs from the one that was scanned: "same", "time" (of change), "size" or "missing"."""
     size, time = (manifest.table[name][sample].as_py() for name in ("bytes", "mtime_ns"))
+    place = manifest.video(sample).place
     try:
-        stat = os.stat(manifest.path(sample))  # noqa: PTH116
+        stat = os.stat(place.path)  # noqa: PTH116
     except OSError:
         return "missing"
-    if size is not None and stat.st_size != size:
+    if S_ISDIR(stat.st_mode):  # of images: each is compared with its checksum when it is read
+        return "same"
+    if size is not None and (stat.st_size != size if place.size is None else stat.st_size < place.first + size):
         return "size"
     return "same" if time is None or same_time(stat.st_mtime_ns, time) else "time"
 
@@ -148,17 +201,18 @@ def _refuse(manifest: Manifest, found: dict[str, list[int]]) -> None:
     missing, changed = found["missing"], found["size"]
     number = plural(len(missing) + len(changed), "file")
     if not changed:
-        first = manifest.rows("path", missing[:1])[0]
+        first = manifest.rows("shard", missing[:1])[0] or manifest.rows("path", missing[:1])[0]
         folder = find_root(Path(manifest.root), first)
         raise FileNotFoundError(
             f"VideoLoader: of {number} looked at, none exists in {printable(str(manifest.root))}, such as "
             f"{printable(first)}. If they were moved, dv.Manifest.read(path, root="
             f"{repr(str(folder)) if folder else 'their new folder'}) says where they are"
         )
-    size = manifest.table["bytes"][changed[0]].as_py()
+    place = manifest.video(changed[0]).place
+    had = manifest.table["bytes"][changed[0]].as_py() + place.first
     raise ValueError(
         f"VideoLoader: of {number} looked at in {printable(str(manifest.root))}, none is the one that was scanned: "
-        f"{len(changed)} of another size, {len(missing)} missing. {printable(manifest.path(changed[0]))} has "
-        f"{Path(manifest.path(changed[0])).stat().st_size} bytes, and had {size}. Scan again; or, if the files are "
-        "elsewhere, dv.Manifest.read(path, root=their folder)"
+        f"{len(changed)} of another size, {len(missing)} missing. {printable(place.path)} has "
+        f"{Path(place.path).stat().st_size} bytes, and had {'' if place.size is None else 'at least '}{had}. Scan "
+        "again; or, if the files are elsewhere, dv.Manifest.read(path, root=their folder)"
     )

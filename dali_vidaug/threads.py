@@ -6,8 +6,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -15,10 +15,12 @@ from dali_vidaug.recycled import keep_freed_memory
 from dali_vidaug.workers import Workers
 
 _LOOK = 1.0  # seconds after which to look again how long jobs have been running
+_GRACE = 1.0  # seconds that a pool which is shut down waits for jobs that run
+_LONG = 5.0  # seconds after which a job that still runs then is told
 
 
 class _Job(Future):
-    """A future of a pool.
+    """A future of a pool; cancelled while its function runs, it is over at once, and what the function returns is lost.
 
     Attributes:
         began: when its function was called.
@@ -29,6 +31,19 @@ class _Job(Future):
     began = 0.0
     ran = 0.0
     given_up = False
+
+
+def _run_into(future: Future, function: Callable, arguments: tuple) -> None:
+    """Call a function; what it returns or raises goes to a future, unless that is cancelled meanwhile."""
+    try:
+        result = function(*arguments)
+    except BaseException as error:
+        with suppress(InvalidStateError):
+            future.set_exception(error)
+        del future, arguments  # which the error's traceback would hold
+        return
+    with suppress(InvalidStateError):
+        future.set_result(result)
 
 
 class ThreadPool:
@@ -53,7 +68,7 @@ class ThreadPool:
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._lock, self._closed = threading.Lock(), False
         self._timeout, self._looked = timeout, time.monotonic()
-        self._running: dict[threading.Thread, _Job] = {}
+        self._running: dict[threading.Thread, tuple[_Job, tuple]] = {}  # with the arguments
         self._threads: list[threading.Thread] = []
         for _ in range(num_threads):
             self._add_thread()
@@ -81,7 +96,7 @@ class ThreadPool:
 
         Raises:
             TimeoutError: it has taken too long.
-            CancelledError: the pool was shut down before it began.
+            CancelledError: it was cancelled, or the pool was shut down before it began.
         """
         over = threading.Event()  # ``concurrent.futures.wait`` does not see that a future is cancelled
         future.add_done_callback(lambda _: over.set())
@@ -100,16 +115,16 @@ class ThreadPool:
             now = time.monotonic()
             passed = min(now - self._looked, 2 * _LOOK)  # more where nobody looked, or the program was stopped
             self._looked = now
-            for thread, job in list(self._running.items()):
+            for thread, (job, _) in list(self._running.items()):
                 job.ran += min(passed, now - job.began)
-                if job.ran >= self._timeout and not job.done():
+                if job.ran >= self._timeout and (job.cancelled() or not job.done()):
                     job.given_up = True
                     if self.workers is None:  # else it ends when these are stopped
                         self._threads.remove(thread)
                     del self._running[thread]
                     if not self._closed:
                         self._add_thread()
-            return min([_LOOK, *(max(self._timeout - job.ran, 0.001) for job in self._running.values())])
+            return min([_LOOK, *(max(self._timeout - job.ran, 0.001) for job, _ in self._running.values())])
 
     def _work(self, lane):
         try:
@@ -122,32 +137,32 @@ class ThreadPool:
         me = threading.current_thread()
         while (job := self._jobs.get()) is not None:
             future, function, arguments = job
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(call(partial(self._timed, me, future), function, *arguments))
-                except BaseException as error:
-                    future.set_exception(error)
+            if not future.cancelled():
+                _run_into(future, partial(call, partial(self._timed, me, future, arguments), function), arguments)
                 if future.given_up:  # another thread has taken this one's place
                     return
             del job, future, arguments  # do not hold the result until the next job arrives
 
     @contextmanager
-    def _timed(self, thread, future):
+    def _timed(self, thread, future, arguments):
         """In this the time of a job passes; not while a process is started for it."""
         with self._lock:
-            if future.given_up:
+            if future.given_up or future.cancelled():
                 raise CancelledError
-            future.began, future.ran, self._running[thread] = time.monotonic(), 0.0, future
+            future.began, future.ran, self._running[thread] = time.monotonic(), 0.0, (future, arguments)
         try:
             yield
         finally:
             with self._lock:
                 self._running.pop(thread, None)
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits no longer than the timeout.
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> list[tuple]:
+        """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits a second at most.
 
         Jobs that processes are doing are given up.
+
+        Returns:
+            Arguments of the jobs that have run for seconds, and still do. Their threads end when the jobs do.
         """
         with self._lock:
             if not self._closed:
@@ -161,9 +176,12 @@ class ThreadPool:
                     self._jobs.put(None)
         if self.workers is not None:
             self.workers.close()
-        end = None if self._timeout is None else time.monotonic() + self._timeout
+        end = time.monotonic() + _GRACE
         for thread in list(self._threads) if wait else ():
-            thread.join(None if end is None else max(0.0, end - time.monotonic()))
+            thread.join(max(0.0, end - time.monotonic()))
+        with self._lock:
+            since = time.monotonic() - _LONG
+            return [arguments for job, arguments in self._running.values() if job.began <= since]
 
 
 def _call(timed, function, *arguments):

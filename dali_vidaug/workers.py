@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, closing
@@ -84,12 +85,17 @@ class _Worker:
             return "closed its sockets"
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
-    def close(self) -> None:
+    def kill(self) -> None:
         """Have the process end, at once."""
         self._control.close()
         self._process.kill()
+
+    def close(self, until: float | None = None) -> None:
+        """Have it end and wait for that: some seconds, or until a time of ``time.monotonic``."""
+        self.kill()
+        seconds = _END_SECONDS if until is None else max(0.0, until - time.monotonic())
         try:
-            self._process.wait(_END_SECONDS)
+            self._process.wait(seconds)
         except subprocess.TimeoutExpired:  # it waits in the kernel, for a disk that does not answer
             log.warning("a decoding process does not end: it waits for storage that does not answer")
 
@@ -99,7 +105,6 @@ class Workers:
 
     Args:
         count: how many.
-
         died: called when one has died.
     """
 
@@ -162,12 +167,15 @@ class Workers:
             raise CancelledError("the processes were stopped")
 
     def close(self) -> None:
-        """Stop the processes."""
+        """Stop the processes; waits some seconds at most, for all of them together."""
         with self._lock:
             self._closed = True
             every = [*self._workers, *self._alone]
         for worker in every:
-            worker.close()
+            worker.kill()
+        until = time.monotonic() + _END_SECONDS
+        for worker in every:
+            worker.close(until)
 
 
 class Lane:

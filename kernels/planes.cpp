@@ -1,4 +1,4 @@
-// Planes of a frame put together, clips mirrored, and taken apart into planes. Not compiled for the GPU.
+// Clips mirrored, and taken apart into planes. Not compiled for the GPU.
 #include <cstdint>
 #include <cstring>
 #include <vector>
@@ -8,17 +8,6 @@
 #ifdef __SSSE3__
 #include <tmmintrin.h>
 #endif
-
-// Three planes of height x width bytes, with `stride` bytes from row to row, as packed RGB without gaps.
-extern "C" void interleave(const uint8_t* red, const uint8_t* green, const uint8_t* blue, int64_t stride,
-                           uint8_t* __restrict out, int64_t height, int64_t width) {
-  for (int64_t y = 0; y < height; y++, red += stride, green += stride, blue += stride, out += 3 * width)
-    for (int64_t x = 0; x < width; x++) {
-      out[3 * x] = red[x];
-      out[3 * x + 1] = green[x];
-      out[3 * x + 2] = blue[x];
-    }
-}
 
 // Rows of packed RGB with left and right swapped; dst may be src.
 extern "C" void mirror(const uint8_t* src, int64_t rows, int64_t width, uint8_t* dst) {

@@ -1,10 +1,12 @@
 """Training runs whose ranks are killed at random moments and started again, with another number of them.
 
     python elastic_run.py MANIFEST FOLDER NUMBER
+    torchrun ... elastic_run.py MANIFEST FOLDER
 
-Each of NUMBER runs has a folder of its own in FOLDER. Ranks are processes of torch.distributed (gloo), 4, then 2, 1,
-and 4 again. After each step rank 0 writes the loader's state. Each rank writes what it got, a line a step: epoch,
-index, samples, checksums of the clips, targets.
+Each of NUMBER runs has a folder of its own in FOLDER. Ranks are processes of torch.distributed (gloo), as many as RANKS
+says, one number after the other. After each step rank 0 writes the loader's state. Each rank writes what it got, a line
+a step: epoch, index, samples, checksums of the clips, targets. Under torchrun, which starts them, and again those that
+are killed, ranks do the same until the last epoch.
 """
 
 import json
@@ -20,8 +22,8 @@ import torch
 
 import dali_vidaug as dv
 
-RANKS = (4, 2, 1, 4)
-STEP, EPOCHS, SEED = 8, 4, 3
+RANKS = (4, 2, 1, 4, 2)  # all but the last are killed
+STEP, EPOCHS, SEED = 8, 5, 3
 RECIPE = dv.Recipe(dv.ClipSampling(2), (dv.RandomResizedCrop(16), dv.CubeCutMix(), dv.MixUp(granularity="batch")))
 OPTIONS = {"seed": SEED, "device": "cpu", "num_threads": 1, "mix_group": 2}
 
@@ -32,19 +34,17 @@ def line_of(batch: dv.Batch) -> list:
     return [batch.epoch, batch.index, batch.samples.tolist(), sums, batch.targets.tolist()]
 
 
-def train(rank, number, folder, stage, manifest):
+def train(folder, log, manifest):
     """One rank, until the last epoch or a signal ends it."""
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    place = f"file://{folder}/rendezvous.{stage}"
-    torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=number)
-    state, log = folder / "state.json", (folder / f"log.{stage}.{rank}").open("a")
-    with dv.VideoLoader(dv.Manifest.read(manifest), RECIPE, STEP // number, **OPTIONS) as loader:
+    rank, state = torch.distributed.get_rank(), folder / "state.json"
+    size = STEP // torch.distributed.get_world_size()
+    with log.open("a") as lines, dv.VideoLoader(dv.Manifest.read(manifest), RECIPE, size, **OPTIONS) as loader:
         if state.exists():
             loader.load_state_dict(json.loads(state.read_text()))
         while loader.epoch < EPOCHS:
             for batch in loader:
-                log.write(json.dumps(line_of(batch)) + "\n")
-                log.flush()
+                lines.write(json.dumps(line_of(batch)) + "\n")
+                lines.flush()
                 torch.distributed.barrier()
                 if rank == 0:
                     (folder / "state.new").write_text(json.dumps(loader.state_dict()))
@@ -69,7 +69,10 @@ def start(number, folder, stage, manifest):
         if pid == 0:
             code = 1
             try:
-                train(rank, number, folder, stage, manifest)
+                os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+                place = f"file://{folder}/rendezvous.{stage}"
+                torch.distributed.init_process_group("gloo", init_method=place, rank=rank, world_size=number)
+                train(folder, folder / f"log.{stage}.{rank}", manifest)
                 code = 0
             finally:
                 os._exit(code)
@@ -102,6 +105,16 @@ def run(manifest, folder, seed):
             raise SystemExit(f"{folder}: ranks of the last stage ended with {codes}")
 
 
+def rank_of_torchrun(manifest, folder):
+    """A rank; its log says in its name who it is."""
+    torch.distributed.init_process_group("gloo")
+    rank, number = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    train(folder, folder / f"log.{os.getpid()}.{rank}.{number}", manifest)
+
+
 if __name__ == "__main__":
-    for seed in range(int(sys.argv[3])):
-        run(sys.argv[1], Path(sys.argv[2]) / str(seed), seed)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        rank_of_torchrun(sys.argv[1], Path(sys.argv[2]))
+    else:
+        for seed in range(int(sys.argv[3])):
+            run(sys.argv[1], Path(sys.argv[2]) / str(seed), seed)

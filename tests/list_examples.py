@@ -527,8 +527,30 @@ def table_parquet():
     return Example("x.parquet", {"x.parquet": parquet(path=["a.mp4"], label=[2])}, [whole("a.mp4", 2)], ("0", "1", "2"))
 
 
+def frames():
+    text = "some class/v1 120 3\nb 7,0\nc 5 -1\n"
+    rows = [("some class/v1", 0.0, 120.0, (3,)), ("b", 0.0, 7.0, (0,)), ("c", 0.0, 5.0, ())]
+    return Example("train.txt", {"train.txt": text.replace(",", " ")}, rows, ("0", "1", "2", "3"))
+
+
+def frames_start():
+    rows = [("a", 30.0, 42.0, (0, 2)), ("b", 0.0, 9.0, (1,))]
+    return Example("x.txt", {"x.txt": "a,30,12,0,2\nb,0,9,1\n"}, rows, ("0", "1", "2"), {"format": "frames_start"})
+
+
+def slowfast_frames():
+    text = (
+        "original_vido_id video_id frame_id path labels\n"
+        'AB12 0 0 AB12/AB12-000001.jpg "2,0"\nAB12 0 1 AB12/AB12-000002.jpg ""\nC 1 0 x/C/C-000001.jpg "1"\n'
+    )
+    return Example("t.csv", {"t.csv": text}, [("AB12", 0.0, 2.0, (2, 0)), ("x/C", 0.0, 1.0, (1,))], ("0", "1", "2"))
+
+
 EXAMPLES = {  # name of the test: format, example
     "tabs": ("table", tsv()),
+    "frames": ("frames", frames()),
+    "frames, start": ("frames_start", frames_start()),
+    "slowfast, frames": ("slowfast_frames", slowfast_frames()),
     "folder": ("folder", folder()),
     "large numbers": ("jsonl", large_numbers()),
     "semicolons": ("table", semicolons()),

@@ -129,7 +129,9 @@ def test_scan_prints_a_remark_once(numbered, tmp_path, capsys, caplog):
     assert "look like several in one" in printed.out and "files that do not exist" in printed.out
 
 
-@pytest.mark.parametrize("name", ["frames", "interpolation", "kernels", "large_manifest", "loader", "peers", "repeats"])
+@pytest.mark.parametrize(
+    "name", ["frame_folders", "frames", "interpolation", "kernels", "large_manifest", "loader", "peers", "repeats"]
+)
 def test_benchmarks_start(name):
     program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
     done = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, check=False)

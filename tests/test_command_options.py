@@ -3,6 +3,7 @@
 import argparse
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -11,7 +12,11 @@ import dali_vidaug as dv
 from dali_vidaug.commands import options
 from dali_vidaug.commands.cli import main, make_parser
 from dali_vidaug.commands.options import Number
+from dali_vidaug.data.entry import Entry, Listing, no_columns
+from dali_vidaug.data.rates import set_rates
 from dali_vidaug.schedule import Schedule
+
+IMAGES = Listing(Path(), [Entry(".")], {"": [()]}, no_columns(1))  # of a folder
 
 
 def subparsers():
@@ -22,14 +27,20 @@ def subparsers():
 
 ACTIONS = [(name, action) for name, parser in subparsers().items() for action in parser._actions]
 NUMBERS = [(name, action) for name, action in ACTIONS if isinstance(action.type, Number)]
-NEEDED = {"scan": ["/gone", "-o", "x.parquet"], "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": []}
+OUTPUT = ["/gone", "-o", "x.parquet"]
+NEEDED = {
+    "scan": OUTPUT, "merge": OUTPUT, "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": [],
+    "pack": ["/gone", "-o", "x-%06d.tar"],
+}  # fmt: skip
 
 
 def test_every_number_has_a_range():
     assert [a.dest for _, a in ACTIONS if a.type in (int, float)] == []
     assert {(name, a.dest) for name, a in NUMBERS} == {
         *(("demo", d) for d in ("batch_size", "num_frames", "stride", "size", "epochs", "num_threads", "seed")),
-        *(("scan", d) for d in ("stream", "num_threads", "boxes_first_frame", "boxes_hold")),
+        *(("scan", d) for d in ("stream", "num_threads", "boxes_first_frame", "boxes_hold", "fps", "timeout")),
+        *(("merge", d) for d in ("boxes_first_frame", "boxes_hold")),
+        *(("pack", d) for d in ("shard_size", "shard_count", "seed", "num_workers")),
         *(("preview", d) for d in ("samples", "num_clips", "epoch", "magnitude", "num_frames", "seed")),
     }  # fmt: skip
 
@@ -64,6 +75,7 @@ def test_the_ranges_are_those_of_what_the_numbers_are_for():
         (lambda n: dv.Draws(0, n, [0]), options.EPOCH, "low high"),
         (lambda n: dv.Draws(0, n - 1, [0]), options.EPOCHS, "low high"),
         (lambda n: dv.Draws(0, 0, [n]), options.SAMPLE, "low high"),
+        (lambda n: set_rates(IMAGES, n), options.FPS, "low high"),
         (lambda n: dv.RandAugmentT(suite="kim2020", magnitude=n), options.MAGNITUDE, "low high"),
     ):
         make(kind.low), make(kind.high)

@@ -24,7 +24,6 @@ from conftest import (
     write_numbered,
 )
 
-from dali_vidaug.media import convert as convert_module
 from dali_vidaug.media import cut
 from dali_vidaug.media import decode as decode_module
 from dali_vidaug.media.bitstream import _is_exact_recovery
@@ -33,7 +32,6 @@ from dali_vidaug.media.cut import is_counted, open_video
 from dali_vidaug.media.decode import decode
 from dali_vidaug.media.remux import remux
 from dali_vidaug.ops import CROP
-from dali_vidaug.pixel_order import interleave
 
 
 @pytest.mark.parametrize("case", VIDEO_CASES)
@@ -178,69 +176,6 @@ def test_colour_is_bt601_whatever_the_file_says(tmp_path):
     assert np.abs(got - rgb.clip(0, 255)).max() <= 2.5
     wrong = np.stack([y + 1.5748 * v, y - 0.1873 * u - 0.4681 * v, y + 1.8556 * u], -1)
     assert np.abs(got - wrong.clip(0, 255)).max() > 5
-
-
-def packed(frame, *filters):
-    """A frame through filters of libavfilter to packed RGB: (H, W, 3)."""
-    graph = av.filter.Graph()
-    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25))]
-    for name, arguments in (*filters, ("format", "rgb24"), ("buffersink", None)):
-        nodes.append(graph.add(name, arguments))
-        nodes[-2].link_to(nodes[-1])
-    graph.configure()
-    graph.vpush(frame)
-    return graph.vpull().to_ndarray()
-
-
-PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
-
-
-@pytest.mark.parametrize("pixel_format", [*PLANAR, "nv12", "yuv420p10le", "gray"])
-def test_planes_put_together_equal_packed_rgb(pixel_format, case_video, monkeypatch):
-    """Frames that shrink are converted to planes first: the same bytes as from libswscale's packed RGB."""
-    made = []
-    monkeypatch.setattr(convert_module, "interleave", lambda *planes: made.append(1) or interleave(*planes))
-    rng, num_shrunk = np.random.default_rng(6), 0
-    flags = "flags=bilinear+accurate_rnd+full_chroma_int:in_color_matrix=bt601"
-    for _ in range(60):
-        width, height = (int(n) for n in rng.integers(24, 400, 2))
-        top, left = int(rng.integers(0, height // 3)), int(rng.integers(0, width // 3))
-        bottom, right = int(rng.integers(top + 12, height + 1)), int(rng.integers(left + 12, width + 1))
-        rows, out_width = bottom - top, int(rng.integers(8, 300))
-        out_height = int(rng.choice([rows, rows - 1, rows + 1, rows * 9 // 10, rng.integers(8, rows + 1), 2 * rows]))
-        frame = av.VideoFrame(width, height, pixel_format)
-        frame.color_range = int(rng.integers(0, 3))
-        for plane in frame.planes:  # noise, or areas of one colour
-            size = int(rng.choice([1, 16]))
-            values = rng.integers(0, 256 if "10" not in pixel_format else 4, plane.buffer_size // size + 1, np.uint8)
-            plane.update(values.repeat(size)[: plane.buffer_size].tobytes())
-        expected = packed(
-            frame,
-            ("crop", f"{right - left}:{rows}:{left}:{top}:exact=1"),
-            ("scale", f"{out_width}:{out_height}:{flags}"),
-        )
-        video = case_video("h264_bframes")._replace(width=width, height=height, orientation=1)
-        crop = np.array([(top, left, bottom, right, out_height, out_width)], CROP)[0]
-        for convert in (Converter(video, [crop]),) * 2:  # its graphs are kept
-            got = np.full(convert.shape, 7, np.uint8)
-            convert(frame, got)
-            np.testing.assert_array_equal(got, expected, f"{width}x{height} {crop} {frame.color_range}")
-        num_shrunk += 16 <= out_height <= 0.9 * rows
-    assert num_shrunk > 10
-    assert len(made) == (2 * num_shrunk if pixel_format in PLANAR else 0)
-
-
-def test_planes_of_another_size_are_not_put_together():
-    planes, other = (av.VideoFrame(width, 20, "gbrp").planes for width in (30, 28))
-    interleave(*planes, np.empty((20, 30, 3), np.uint8))
-    for bad, out in (
-        (planes, np.empty((20, 31, 3), np.uint8)),
-        (planes, np.empty((21, 30, 3), np.uint8)),
-        (planes, np.empty((20, 60, 3), np.uint8)[:, ::2]),
-        ((planes[0], other[1], planes[2]), np.empty((20, 30, 3), np.uint8)),
-    ):
-        with pytest.raises(ValueError, match=r"interleave: planes .* do not make \(2"):
-            interleave(*bad, out)
 
 
 def test_frames_that_change_size_are_refused(case_video):

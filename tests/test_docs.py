@@ -116,12 +116,28 @@ def run_commands(code, folder):
     return done.stdout
 
 
+@pytest.fixture
+def bucket(numbered, tmp_path_factory, monkeypatch):
+    """s3://my-bucket, with what is in the folder videos."""
+    pytest.importorskip("obstore", reason="buckets need obstore: the extra [cloud]")
+    servers = pytest.importorskip("servers")
+    with servers.server("localbucket", tmp_path_factory.mktemp("buckets")) as port:
+        servers.put(
+            port, "my-bucket", {f"videos/{path.relative_to(numbered)}": path for path in numbered.rglob("*.mp4")}
+        )
+        for name, value in servers.options(port).items():
+            monkeypatch.setenv({"endpoint": "AWS_ENDPOINT_URL"}.get(name, f"AWS_{name.upper()}"), value)
+        yield
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page, number", COMMANDS, ids=lambda x: getattr(x, "name", x))
-def test_commands_run(page, number, numbered, tmp_path):
+def test_commands_run(page, number, numbered, tmp_path, request):
     """Each block in a folder with videos, by class."""
     prepare(tmp_path, numbered)
     _, code, *_ = blocks(page)[number]
+    if "s3://" in code:
+        request.getfixturevalue("bucket")
     if "ffmpeg" in code and not shutil.which("ffmpeg"):
         pytest.skip("no ffmpeg here")
     run_commands(code, tmp_path)
@@ -151,11 +167,13 @@ def test_chapters_run(page, numbered, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "page, number", [item for item in ALL if item[0] not in CHAPTERS], ids=lambda x: getattr(x, "name", x)
 )
-def test_programs_run(page, number, numbered, numbered_manifest, tmp_path, monkeypatch, capsys):
+def test_programs_run(page, number, numbered, numbered_manifest, tmp_path, monkeypatch, capsys, request):
     """With what the text around them takes for granted: videos in the folder, a loader, a model."""
     prepare(tmp_path, numbered)
     monkeypatch.chdir(tmp_path)
     _, code = programs(page)[number]
+    if "s3://" in code:
+        request.getfixturevalue("bucket")
     if "Manifest.read" in code:
         dv.scan("videos", output="train.parquet", progress=False)
     scope = {"dv": dv, "manifest": numbered_manifest, "folder": tmp_path}

@@ -24,7 +24,8 @@ def of_one_rank(path):
 
 @pytest.mark.slow
 def test_killed_ranks_lose_nothing_and_give_nothing_else(numbered_manifest, tmp_path):
-    """Five runs of 4, 2, 1 and 4 ranks: order, pixels and targets of every step are those of one rank."""
+    """Five runs of 4, 2, 1, 4 and 2 ranks, of which one or all are killed, at 20 moments: order, pixels and targets of
+    every step are those of one rank."""
     path = tmp_path / "videos.parquet"
     numbered_manifest.select(np.arange(40) % 12).write(path)
     expected = of_one_rank(path)

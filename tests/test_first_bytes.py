@@ -12,7 +12,7 @@ import pytest
 from conftest import write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.media.first_bytes import what_file_is
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ CASES = {
 def test_what_is_said(case, extension, videos, tmp_path):
     data, words = CASES[case]
     (tmp_path / f"v.{extension}").write_bytes(data)
-    assert what_it_is(tmp_path / f"v.{extension}").startswith(words)
+    assert what_file_is(tmp_path / f"v.{extension}").startswith(words)
     (tmp_path / "good.mp4").write_bytes(videos["mp4"])
     (broken,) = dv.scan(tmp_path, progress=False).broken
     assert f"(the file is {words}" in broken.reason
@@ -73,7 +73,7 @@ def test_an_empty_file_is_said_to_be_empty_once(videos, tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"")
     (tmp_path / "good.mp4").write_bytes(videos["mp4"])
     assert [b.reason for b in dv.scan(tmp_path, progress=False).broken] == ["the file is empty"]
-    assert what_it_is(tmp_path / "v.mp4") == "empty" and what_it_is(tmp_path / "gone.mp4") is None
+    assert what_file_is(tmp_path / "v.mp4") == "empty" and what_file_is(tmp_path / "gone.mp4") is None
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.9])
@@ -86,21 +86,21 @@ def test_an_mp4_without_its_index(share, videos, tmp_path):
     (broken,) = dv.scan(tmp_path, progress=False).broken
     assert "Invalid data" in broken.reason and "no moov atom" in broken.reason
     (tmp_path / "v.mp4").write_bytes(data[:index])
-    assert what_it_is(tmp_path / "v.mp4").startswith("an MP4 file without its index (no moov atom): a recording")
+    assert what_file_is(tmp_path / "v.mp4").startswith("an MP4 file without its index (no moov atom): a recording")
     (tmp_path / "v.mp4").write_bytes(data[: data.index(b"mdat") - 4])
-    assert what_it_is(tmp_path / "v.mp4").startswith("the header of an MP4 file and nothing more")
+    assert what_file_is(tmp_path / "v.mp4").startswith("the header of an MP4 file and nothing more")
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "avi", "ts"])
 def test_nothing_is_said_of_a_video(kind, videos, tmp_path):
     (tmp_path / "v").write_bytes(videos[kind])
-    assert what_it_is(tmp_path / "v") is None
+    assert what_file_is(tmp_path / "v") is None
 
 
 @pytest.mark.parametrize("kind, name", [("mkv", "Matroska"), ("avi", "AVI")])
 def test_a_bare_header(kind, name, videos, tmp_path):
     (tmp_path / "v").write_bytes(videos[kind][:100])
-    assert what_it_is(tmp_path / "v") == f"the header of a file in {name} and nothing more (100 bytes)"
+    assert what_file_is(tmp_path / "v") == f"the header of a file in {name} and nothing more (100 bytes)"
 
 
 @pytest.mark.parametrize("case", ["zeros", "html", "lfs", "zip", "pdf"])

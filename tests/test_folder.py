@@ -209,7 +209,7 @@ def test_an_interrupted_scan_keeps_such_names(source, tmp_path):
     code = (  # what measures is replaced: the scan ends after the first video
         "import dali_vidaug as dv, dali_vidaug.data.scan as s\n"
         "def stop(*a): raise KeyboardInterrupt\n"
-        "s._assemble = stop\n"
+        "s.find = stop\n"
         f"try: dv.scan({str(tmp_path / 'v')!r}, output={str(tmp_path / 'm.parquet')!r}, progress=False)\n"
         "except KeyboardInterrupt: print('stopped')\n"
     )

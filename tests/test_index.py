@@ -47,6 +47,7 @@ from dali_vidaug.media.measure import measure
 from dali_vidaug.media.packets import Packets as Demuxed
 from dali_vidaug.media.places import Places, prove_index
 from dali_vidaug.media.remux import remux
+from dali_vidaug.media.storage import Place, open_bytes
 from dali_vidaug.media.video import frame_indices
 
 NOT_IN_ONE_PIECE = "its packets are not in one piece in the file"
@@ -101,9 +102,9 @@ def test_packets_are_read_as_they_were_packed(count, tmp_path, case_video):
     rng = np.random.default_rng(count)
     for jumps in (1, 1 << 20, 1 << 45):
         packets = random_packets(count, rng, jumps)
-        file = IndexedFile(os.devnull, Index(case_video("h264_bframes").packet_index.codec, pack_packets(packets)))
-        blocks = list(file.packets_from(None))
-        file.close()
+        with open_bytes(Place(os.devnull)) as source:
+            index = Index(case_video("h264_bframes").packet_index.codec, pack_packets(packets))
+            blocks = list(IndexedFile(source, index).packets_from(None))
         assert len(blocks) <= 1 + count // index_module.BLOCK_MIN
         for column, found in zip(packets, zip(*blocks, strict=True), strict=True):
             np.testing.assert_array_equal(np.concatenate(found), column)
@@ -126,16 +127,15 @@ def test_a_long_file_is_read_block_by_block(case_video):
     pts = np.arange(count) * 10
     flags = np.where(np.arange(count) % 50 == 0, KEY, 0)
     packets = Packets(pts, pts, pts * 9, np.full(count, 90), flags, rng.integers(0, 1 << 16, count), np.full(count, -1))
-    file = IndexedFile(os.devnull, Index(case_video("h264_bframes").packet_index.codec, pack_packets(packets)))
+    index = Index(case_video("h264_bframes").packet_index.codec, pack_packets(packets))
+    with open_bytes(Place(os.devnull)) as source:
+        file, first = IndexedFile(source, index), IndexedFile(source, index)
     for key in range(0, count, 50):
         block = next(file.packets_from(key * 10))
         assert key * 10 in block.pts.tolist()
         assert len(block.pts) < 1100 and block.flags[0] == KEY
-    file.close()
-    first = IndexedFile(os.devnull, Index(case_video("h264_bframes").packet_index.codec, pack_packets(packets)))
     next(first.packets_from(39500))
     assert len(first._known) == 1
-    first.close()
 
 
 def test_frames_are_found_alike_one_by_one_and_together(case_video):
@@ -427,7 +427,8 @@ def test_damage_that_no_decoder_sees_is_found(tmp_path):
 def demuxed_places(path):
     """(places, the video by its container)."""
     video = by_container(measured_video(Path(path)))
-    with open_video(path) as (container, stream), Places(path, stream) as places:
+    with open_bytes(video.place) as source, open_video(path) as (container, stream):
+        places = Places(source, stream)
         Demuxed(container, stream, places)
         return places, video
 
@@ -456,7 +457,8 @@ def test_a_place_has_the_bytes_of_the_packet(case_video):
     """Wherever the container says that a packet lies, its place is where its bytes are, or there is none."""
     path, rng = case_video("h264_open_gop").path, np.random.default_rng(0)
     whole = Path(path).read_bytes()
-    with open_video(path) as (container, stream), Places(path, stream) as places:
+    with open_bytes(Place(path)) as source, open_video(path) as (container, stream):
+        places = Places(source, stream)
         for packet in container.demux(stream):
             if packet.size:
                 data = bytes(packet)

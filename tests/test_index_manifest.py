@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -182,10 +183,12 @@ def test_files_that_did_not_change_keep_their_index(videos, tmp_path, monkeypatc
     (tmp_path / "m.parquet.packets").unlink()
     (tmp_path / "m.parquet.partial").write_text("\n".join([*log, '["even/cut off']) + "\n")
     measured = []
-    from dali_vidaug.data import scan as scan_module
+    from dali_vidaug.data import measuring
 
-    real = scan_module.measure
-    monkeypatch.setattr(scan_module, "measure", lambda path, *a: measured.append(path.name) or real(path, *a))
+    real = measuring.measure
+    monkeypatch.setattr(
+        measuring, "measure", lambda place, *a: measured.append(Path(place.path).name) or real(place, *a)
+    )
     resumed = dv.scan(videos, output=output, progress=False)
     assert measured == ["stream.ts"]
     assert resumed.table.equals(first.table)

@@ -13,7 +13,7 @@ from list_examples import EXAMPLES
 
 import dali_vidaug as dv
 from dali_vidaug.commands.cli import main
-from dali_vidaug.data.labels import index_labels
+from dali_vidaug.data.labels import index_labels, tell_unlabelled
 from dali_vidaug.data.list_formats import FORMATS, list_videos
 from dali_vidaug.data.list_frames import frame_folders
 from dali_vidaug.data.list_source import Options, Source
@@ -79,6 +79,7 @@ def test_other_formats_refuse_it_or_say_the_same(name, tmp_path):
 
 
 PATH_LABEL = "expected PATH LABEL"
+SLOWFAST = "original_vido_id video_id frame_id path labels\n"
 UCF = "Apply/v_Apply_g08_c01.avi 1\n"
 EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb_class,noun_class\n"
 
@@ -136,16 +137,22 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         ({"x.txt": "a.mp4 1\n" * 60 + "what\n"}, {}, rf"line 61: {PATH_LABEL}, separated by ' ' as above, got 'what'"),
         ({"x.txt": "a.mp4 1\n" * 9 + "b.dat 1\n"}, {}, "line 10: expected a path that ends like a video, as in other"),
         (
-            {"x.txt": "a/b 120 3\n"},
+            {"x.txt": "a.mp4 1 2\nb.mp4 1 2 3\n"},
             {},
-            r"line 1: this lists folders of frames \(a/b, 120 frames, label 3\); frames in files",
+            r"line 1: .* start, end and label, .*\(some lines have two, the others three\)",
         ),
-        ({"x.txt": "a/b 0 120\n"}, {}, r"line 1: this lists folders of frames \(a/b, 120 frames, label none\)"),
         (
-            {"x.txt": 'original_vido_id video_id frame_id path labels\nA 0 0 A/A-1.jpg "1"\n'},
+            {"x.json": '{"path": ["a.mp4", "b.mp4"], "label": [1, 0]}'},
             {},
-            "this is SlowFast's list of frames",
+            r"got \['a.mp4', 'b.mp4'\]; columns are lists in a program: dv.scan\(data\['path'\], labels=...\)",
         ),
+        ({"x.txt": "a/b 5 120 3\nc 0 7 1\n"}, {}, "line 1: expected FOLDER TOTAL LABEL ... or FOLDER START TOTAL"),
+        ({"x.txt": "a/b 0 120 3\n"}, {"format": "frames"}, "line 1: .* with at least one frame, got 'a/b 0 120 3'"),
+        ({"x.txt": "a/b 9 2 2\n"}, {"format": "frames"}, "line 1: .* each label once"),
+        ({"x.txt": "a/b 9 2\n" * 60 + "c 1\n"}, {}, "line 61: expected FOLDER TOTAL LABEL"),
+        ({"x.txt": SLOWFAST + 'A 0 1 A/A-1.jpg "1"\n'}, {}, "line 2: expected frame_id 0, the next one of A"),
+        ({"x.txt": SLOWFAST + 'A 0 0 A/A-1.jpg "x"\n'}, {}, "line 2: expected labels that are whole numbers"),
+        ({"x.txt": SLOWFAST + "A 0 0\n"}, {}, "line 2: expected original_vido_id video_id frame_id path labels"),
         (
             {"x.txt": "a.mp4 0 -1\nb.mp4 0 7\n"},
             {"format": "videomae"},
@@ -191,7 +198,11 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
             {},
             "has several files",
         ),
-        ({"t.json": '{"a": 1}'}, {}, "this JSON is of no list that is known .*; its keys are a$"),
+        (
+            {"t.json": '{"a": 1}'},
+            {},
+            "this JSON is of no list that is known; its keys are a. It may be a list of objects, .*(jsonl)",
+        ),
         ({"t.json": '{"database": '}, {}, "cannot be read as JSON: Expecting value: line 1 column 14"),
         ({"t.csv": "1;a\n2\n"}, {}, "line 2: expected ID;LABEL in each line, or ID in each, got '2'"),
         (
@@ -564,7 +575,9 @@ def test_a_scan_of_segments_measures_each_video_once(numbered, tmp_path, monkeyp
     measured = []
     scan = importlib.import_module("dali_vidaug.data.measuring")
     real = scan.measure
-    monkeypatch.setattr(scan, "measure", lambda path, *options: (measured.append(path.name), real(path, *options))[1])
+    monkeypatch.setattr(
+        scan, "measure", lambda place, *options: (measured.append(Path(place.path).name), real(place, *options))[1]
+    )
     manifest = dv.scan(tmp_path / "epic.csv", root=numbered, progress=False)
     assert sorted(measured) == ["00.mp4", "01.mp4"]
     videos = manifest.videos([0, 1, 2])
@@ -678,7 +691,6 @@ def test_formats_of_files_for_a_folder(name, tmp_path):
         ("sub\\a.mp4", "paths with backslashes, which are part of names here"),
         ("~/a.mp4", "paths that begin with ~, which is no home folder here"),
         ("x%20y.mp4", "paths with % and two digits, as URLs have them"),
-        ("https://x.org/a.mp4", "paths that are URLs, which are not read"),
     ],
 )
 def test_paths_that_are_not_there_as_they_are_written(path, told, tmp_path):
@@ -686,9 +698,8 @@ def test_paths_that_are_not_there_as_they_are_written(path, told, tmp_path):
     for name in ("t.csv", "a.txt"):
         said = [text for text in read(tmp_path / name)[2].warnings if text.startswith(told)]
         assert len(said) == 1 and said[0].endswith(f", such as {path}")
-    if "//" not in path:
-        write(tmp_path, {path: ""})
-        assert not read(tmp_path / "t.csv")[2].warnings  # a name may be so
+    write(tmp_path, {path: ""})
+    assert not read(tmp_path / "t.csv")[2].warnings  # a name may be so
 
 
 def test_one_label_in_each_line_read_as_several(tmp_path):
@@ -706,12 +717,11 @@ def test_videos_that_metadata_does_not_name_are_told(tmp_path):
 
 
 def test_folders_of_frames_are_understood(tmp_path):
-    """They are refused today; what a list says of them is known."""
     write(tmp_path, {"t.txt": "a/b 120 3 5\nc 7 -1\n", "v.txt": "a/b 0 120\n"})
     sources = [Source(path, tmp_path, text=read_text(path)) for path in (tmp_path / "t.txt", tmp_path / "v.txt")]
     places = [f"{tmp_path}/t.txt, line 1", f"{tmp_path}/t.txt, line 2", f"{tmp_path}/v.txt, line 1"]
-    assert frame_folders(sources[0]) == [("a/b", 0, 120, ("3", "5"), places[0]), ("c", 0, 7, (), places[1])]
-    assert frame_folders(sources[1], with_start=True) == [("a/b", 0, 120, (), places[2])]
+    assert frame_folders(sources[0]) == [("a/b", 0, 120, ("3", "5"), places[0], None), ("c", 0, 7, (), places[1], None)]
+    assert frame_folders(sources[1], with_start=True) == [("a/b", 0, 120, (), places[2], None)]
 
 
 def test_key_frames_of_ava(numbered, tmp_path):
@@ -853,3 +863,30 @@ def test_damaged_lists_are_refused_with_their_name(seed, tmp_path):
             read(folder / example.list, **options)
         except ValueError as error:
             assert str(folder) in str(error) or str(error).startswith("scan: "), error
+
+
+def test_leftovers_that_are_told(tmp_path):
+    """What a list is not read as is told; nothing is told twice, and nothing of what is not there."""
+    write(tmp_path, {"v.txt": "a.mp4 0 -1\n", "a.mp4": ""})
+    assert [text for text in tell_unlabelled(read(tmp_path / "v.txt")[2]).notes if "label" in text] == [
+        "no sample has a label"
+    ]
+    write(tmp_path, {"k/kinetics_train.csv": "label,youtube_id,time_start,time_end,split\nyoga,x,1,2,train\n"})
+    assert any("the 1 label of this file" in note for note in read(tmp_path / "k" / "kinetics_train.csv")[2].notes)
+    write(tmp_path, {"f/run/a.mp4": "", "f/notes_test_split1.txt": "my own notes\n"})
+    assert read(tmp_path / "f")[0][0][0] == "run/a.mp4"
+    write(tmp_path, {"f/notes_test_split1.txt": "a.avi 1\n"})
+    with pytest.raises(ValueError, match="need split=.*format='folder' reads the folders beside these files"):
+        read(tmp_path / "f")
+    with pytest.raises(ValueError, match="split='train', but it has no folders of splits: train, validation, test"):
+        read(write(tmp_path / "g", {"run/a.mp4": ""}), format="videofolder", split="train")
+
+
+def test_a_refusal_of_a_format_stays_where_another_reads_the_list(tmp_path, monkeypatch):
+    write(tmp_path, {"x.csv": "path,label\na.mp4,1\n", "a.mp4": ""})
+
+    def refuse(source):
+        raise ValueError(f"{source.path}: the separator cannot be told")
+
+    monkeypatch.setitem(FORMATS, "jsonl", FORMATS["jsonl"]._replace(fits=refuse))
+    assert "read as table, although the separator cannot be told" in read(tmp_path / "x.csv")[2].warnings

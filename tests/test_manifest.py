@@ -415,7 +415,7 @@ def test_parts_are_loaded(numbered_manifest):
         (".", ValueError, r"is a folder; dv.scan\('.*'\) makes a manifest of a folder or a list"),
         ("list.csv", ValueError, r"list.csv is no manifest; dv.scan\('.*list.csv'\) makes a manifest"),
         ("list.parquet", ValueError, "list.parquet is no manifest; dv.scan"),
-        ("old.parquet", ValueError, "manifest version 1, this release reads 2; scan again"),
+        ("old.parquet", ValueError, "manifest version 1, this release reads 3; scan again"),
     ],
 )
 def test_what_a_loader_says_of_other_paths(given, error, message, tmp_path):

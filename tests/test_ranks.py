@@ -293,3 +293,17 @@ def test_loaders_of_several_shards_are_even_unless_told_otherwise(numbered_manif
     assert dv.VideoLoader(numbered_manifest, RECIPE, 5, device="cpu", drop_last=False).schedule.even is False
     with pytest.raises(ValueError, match="even must be True, False or None, got 'yes'"):
         dv.VideoLoader(numbered_manifest, RECIPE, 5, even="yes")
+
+
+@pytest.mark.parametrize("num_shards", [1, 2])
+def test_a_rank_that_fails_says_which_it_is(num_shards, numbered_manifest, tmp_path, caplog):
+    """The others may wait for it, so that it must be found among many logs; a single process is nothing to speak of."""
+    gone = dv.Manifest(numbered_manifest.table, numbered_manifest.classes, tmp_path)
+    options = dict(num_shards=num_shards, shard_index=num_shards - 1, on_error="raise", check_files="off")
+    with dv.VideoLoader(gone, RECIPE, 2, device="cpu", shuffle=False, **options) as loader:
+        with pytest.raises(dv.ClipError, match="No such file"):
+            next(iter(loader))
+    said = [message for message in caplog.messages if "ends:" in message]
+    bad, told = 2 * (num_shards - 1), num_shards > 1
+    expected = f"shard 1 of 2 ends: {gone.path(bad)} (sample {bad}, epoch 0): No such file or directory"
+    assert said == [expected] * told

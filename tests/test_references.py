@@ -16,7 +16,6 @@ from dali_vidaug.media.decode import decode, decode_frames
 from dali_vidaug.media.headers import Bits, av1_is_reference
 from dali_vidaug.media.hevc import _read_reference_set, read_hevc_sequence
 from dali_vidaug.media.index import ANCHOR, KEY, NON_REFERENCE, Packets, pack_packets
-from dali_vidaug.media.indexed_file import open_indexed
 from dali_vidaug.media.references import UNKNOWN, References, reference_closure, spared
 
 NUM_FRAMES = 58
@@ -160,7 +159,7 @@ def test_spared_packets_are_not_in_the_closure():
 def test_lies_about_references_give_no_other_frames(form, made):
     """What was left out and is needed makes the decoder complain; the clip then is decoded with all references."""
     video, full, rng = made(form), decode_fully(made(form).path), np.random.default_rng(0)
-    with open_indexed(video.path, video.packet_index) as (file, _):
+    with open_source(video) as (file, _):
         packets = Packets(*map(np.concatenate, zip(*file.packets_from(None), strict=True)))
     complaints = 0
     for frames in clips(25, seed=1):
@@ -191,7 +190,7 @@ def test_a_scan_finds_wrong_references(made, monkeypatch):
 
 def told(video):
     """Whether the index says which packets refer to which."""
-    with open_indexed(video.path, video.packet_index) as (file, _):
+    with open_source(video) as (file, _):
         return any((block.references != UNKNOWN).any() for block in file.packets_from(None))
 
 

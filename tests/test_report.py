@@ -165,3 +165,21 @@ def test_a_stage_that_fails_is_not_counted():
     with running.timed("loop"):
         time.sleep(0.01)
     assert 0.01 <= running.snapshot().seconds["loop"] < 1
+
+
+def test_the_slowest_files_of_many():
+    """Five of them, each with its longest time, whatever the order; paths are asked for only where they may matter."""
+    rng = np.random.default_rng(0)
+    files, times = rng.integers(0, 60, 500).tolist(), rng.random(500).tolist()
+    loads = [(f"/{file}.mp4", seconds) for file, seconds in zip(files, times, strict=True)]
+    running, asked = RunningReport(), []
+    for i, (path, seconds) in enumerate(loads):
+        running.add_loaded(1, {}, seconds, lambda path=path: asked.append(path) or path)
+        longest = {}
+        for name, value in loads[: i + 1]:
+            longest[name] = max(value, longest.get(name, 0.0))
+        expected = sorted(longest.items(), key=lambda item: -item[1])[:5]
+        assert list(running.snapshot().slowest.items()) == expected
+    report = running.snapshot()
+    assert report.loads == 500 and report.seconds["load"] == pytest.approx(sum(seconds for _, seconds in loads))
+    assert len(asked) < 80

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import av
 import numpy as np
@@ -83,12 +84,16 @@ def test_the_frames_of_a_truncated_file_that_decode_are_counted(numbered, tmp_pa
     assert video.num_frames == decoded < 40
 
 
+def named(place):
+    return Path(place.path).name
+
+
 def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch):
     shutil.copytree(numbered, tmp_path / "v")
     first = scan(tmp_path / "v", output=tmp_path / "m.parquet")
     measured = []
     real = measuring.measure
-    monkeypatch.setattr(measuring, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
+    monkeypatch.setattr(measuring, "measure", lambda place, *how: measured.append(named(place)) or real(place, *how))
     assert scan(tmp_path / "v", output=tmp_path / "m.parquet").table.equals(first.table) and not measured
     write_numbered(tmp_path / "v" / "even" / "02.mp4", 31)  # changed
     write_numbered(tmp_path / "v" / "even" / "new.mp4", 33)
@@ -102,11 +107,11 @@ def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch)
 def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
     real, measured = measuring.measure, []
 
-    def stops(path, *how):
-        measured.append(path.name)
+    def stops(place, *how):
+        measured.append(named(place))
         if len(measured) == 8:
             raise KeyboardInterrupt
-        return real(path, *how)
+        return real(place, *how)
 
     monkeypatch.setattr(measuring, "measure", stops)
     with pytest.raises(KeyboardInterrupt):
@@ -117,7 +122,7 @@ def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
     with (tmp_path / "m.parquet.partial").open("a") as file:
         file.write('["even/08.mp4", {"num_fr')  # killed while writing
     measured.clear()
-    monkeypatch.setattr(measuring, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
+    monkeypatch.setattr(measuring, "measure", lambda place, *how: measured.append(named(place)) or real(place, *how))
     manifest = scan(numbered, output=tmp_path / "m.parquet")
     assert len(manifest) == 12 and len(measured) == 12 - len(done)
     assert not (tmp_path / "m.parquet.partial").exists()
@@ -146,7 +151,7 @@ def test_a_manifest_of_an_older_version_is_written_anew(tmp_path):
     table = pq.read_table(tmp_path / "m.parquet").drop_columns(["orientation", "stream"])
     header = json.loads(table.schema.metadata[b"dali_vidaug"]) | {"version": 1}
     pq.write_table(table.replace_schema_metadata({"dali_vidaug": json.dumps(header)}), tmp_path / "m.parquet")
-    with pytest.raises(ValueError, match="manifest version 1, this release reads 2; scan again"):
+    with pytest.raises(ValueError, match="manifest version 1, this release reads 3; scan again"):
         dv.Manifest.read(tmp_path / "m.parquet")
     assert len(scan(tmp_path, output=tmp_path / "m.parquet")) == len(dv.Manifest.read(tmp_path / "m.parquet")) == 1
 

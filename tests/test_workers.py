@@ -186,7 +186,7 @@ def test_processes_that_are_killed_change_nothing(eight, caplog):
         for _ in range(2):
             for batch in loader:
                 batches.append(batch)
-                os.kill(rng.choice(loader._background._pool.workers.pids()), signal.SIGKILL)
+                os.kill(rng.choice(loader._background._pool._pool.workers.pids()), signal.SIGKILL)
         assert loader.report().workers_died >= 1 and loader.report().num_threads == 3
     assert all(same_batch(a, b) for a, b in zip(batches, expected, strict=True))
     assert not list(Path("/dev/shm").glob("*dali_vidaug*"))
@@ -204,7 +204,7 @@ def test_nothing_is_left_after_closing(eight):
         before = open_files()
         with make_loader(eight, workers=2) as loader:
             next(iter(loader))
-            pids = loader._background._pool.workers.pids()
+            pids = loader._background._pool._pool.workers.pids()
     assert open_files() - before == Counter()
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
@@ -222,7 +222,7 @@ with dv.VideoLoader(manifest, recipe, 4, **options) as loader:
 loader = dv.VideoLoader(manifest, recipe, 4, workers=2, **options)
 batch = next(iter(loader))
 assert torch.equal(batch.clips, expected.clips) and torch.equal(batch.targets, expected.targets)
-print(*loader._background._pool.workers.pids(), flush=True)
+print(*loader._background._pool._pool.workers.pids(), flush=True)
 time.sleep(float(sys.argv[2]))
 """
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import dali_vidaug as dv
+from dali_vidaug.commands.merge import add_merge
 from dali_vidaug.commands.options import (
     CLIPS,
     EPOCHS,
+    FPS,
     SIZE,
     STREAM,
     STRIDE,
@@ -24,14 +26,18 @@ from dali_vidaug.commands.options import (
     OptionError,
     add_boxes,
     add_common,
+    add_engine,
     add_lists,
     check_picture,
     open_videos,
     remarks_not_logged,
 )
+from dali_vidaug.commands.pack import add_pack
 from dali_vidaug.commands.preview import add_preview
 from dali_vidaug.commands.summary import summary
+from dali_vidaug.data.engine import check_engine
 from dali_vidaug.data.entry import name_some
+from dali_vidaug.data.parts import part_path
 from dali_vidaug.data.schema import check_file_name
 
 _LISTS = (".csv", ".tsv", ".txt", ".list", ".json", ".jsonl", ".parquet", ".pq")
@@ -40,6 +46,9 @@ EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
   dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
   dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
+  dali-vidaug merge train.part-* -o train.parquet  put the parts of a scan together
+  dali-vidaug pack train.parquet -o shards/train-%06d.tar
+                                                 into tar shards, as WebDataset has them
   dali-vidaug preview train.parquet              draw samples, with file, class and frames
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug preview --mix all                  draw what the ops that mix and erase do
@@ -61,6 +70,8 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_scan(commands)
+    add_merge(commands)
+    add_pack(commands)
     add_preview(commands)
     doctor = commands.add_parser(
         "doctor",
@@ -138,13 +149,15 @@ def _add_scan(commands: Any) -> None:
         "videos",
         metavar="DIR|LIST|VIDEO",
         nargs="+",
-        help="a folder with a sub-folder for each class; or a list: CSV or Parquet with path[, label, start, end], or "
-        "one of a public data set (--format has their names, docs/lists.md what each looks like); or videos",
+        help="a folder with a sub-folder for each class, of videos or of folders of images; or a list: CSV or Parquet "
+        "with path[, label, start, end], or one of a public data set (--format has their names, docs/lists.md what "
+        "each looks like); or videos; or tar shards: their folder, files, or 'train-{000000..000123}.tar'; URLs too, "
+        "such as s3://bucket/folder (docs/storage.md)",
     )
     scan.add_argument("-o", "--output", metavar="PARQUET", required=True, help="the manifest to write")
     add_lists(scan)
     scan.add_argument(
-        "--root", metavar="DIR", help="folder that the list's paths or videos are in (default: the list's)"
+        "--root", metavar="DIR", help="folder or URL that the list's paths or videos are in (default: the list's)"
     )
     scan.add_argument(
         "--like", metavar="MANIFEST", help="take the classes of this manifest: --like train.parquet for validation"
@@ -164,12 +177,18 @@ def _add_scan(commands: Any) -> None:
     scan.add_argument(
         "--stream", type=STREAM, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
     )
+    scan.add_argument("--fps", type=FPS, help="frames per second of folders of images; default: a column fps, or none")
+    scan.add_argument(
+        "--frame-names", metavar="PATTERN", help="which images of a folder are frames, such as 'img_*.jpg'"
+    )
     scan.add_argument("--num-threads", type=THREADS, help="videos measured at the same time (default: all cores)")
+    add_engine(scan)
     scan.set_defaults(run=run_scan, check=check_scan)
 
 
 def check_scan(args: argparse.Namespace) -> None:
     """Refuse an output that could not be written, and several arguments that are not all videos."""
+    check_engine(args.engine)
     check_file_name(args.output, "--output")
     folder = Path(args.output).resolve().parent
     if not folder.is_dir():
@@ -184,6 +203,7 @@ def check_scan(args: argparse.Namespace) -> None:
 
 def run_scan(args: argparse.Namespace) -> int:
     """dali-vidaug scan."""
+    output = args.output if args.part is None else part_path(args.output, args.part)
     try:
         with remarks_not_logged():
             manifest = dv.scan(
@@ -193,15 +213,17 @@ def run_scan(args: argparse.Namespace) -> int:
                 stream=args.stream, deep=args.deep, index=not args.no_index,
                 num_threads=args.num_threads, boxes=args.boxes, boxes_format=args.boxes_format,
                 boxes_first_frame=args.boxes_first_frame, boxes_hold=args.boxes_hold, box_classes=args.box_classes,
+                engine=args.engine, part=args.part, timeout=args.timeout or None,
+                fps=args.fps, frame_names=args.frame_names,
             )  # fmt: skip
     except KeyboardInterrupt:
-        kept = Path(f"{args.output}.partial")
+        kept = Path(f"{output}.partial")
         if not kept.is_file():
             raise
         print(f"dali-vidaug scan: interrupted; the same command goes on from here, with {kept}", file=sys.stderr)
         return 130
     print(summary(manifest))
-    print(f"wrote {args.output}")
+    print(f"wrote {output}")
     return 0
 
 

@@ -15,7 +15,11 @@ from PIL import Image
 
 import dali_vidaug as dv
 from dali_vidaug.data.box_sources import FORMATS
+from dali_vidaug.data.engine import ENGINES
 from dali_vidaug.data.list_formats import FORMATS as LISTS
+from dali_vidaug.data.measuring import TIMEOUT
+from dali_vidaug.data.parts import Part, as_part
+from dali_vidaug.data.rates import FPS_LEAST, FPS_MOST
 from dali_vidaug.data.schema import is_manifest
 from dali_vidaug.rng import MAX_EPOCH, MAX_SEED
 
@@ -58,9 +62,13 @@ SEED = Number(0, MAX_SEED - 1)
 SAMPLE = Number(0, 2**32 - 1)
 STREAM = Number(0, 2**31 - 1)
 THREADS = Number(1, 1024)
+MEGABYTES = Number(1, 10**9)  # of a shard
+IN_SHARD = Number(1, 2**32)  # videos of a shard
 MAGNITUDE = Number(0, 30, float)
 FIRST_FRAME = Number(0, 2**31 - 1)
 HOLD = Number(0, 3600, float)  # seconds
+TIMEOUT_SECONDS = Number(0, 10**6, float)
+FPS = Number(FPS_LEAST, FPS_MOST, float)
 
 VIDEOS = "DIR|LIST|MANIFEST"
 
@@ -166,6 +174,32 @@ def add_lists(parser: Any) -> None:
     parser.add_argument(
         "--encoding", metavar="NAME", help="what the list is written in, such as latin-1; default: UTF-8 or UTF-16"
     )
+
+
+def _part(text: str) -> Part:
+    """The ``type`` of --part."""
+    try:
+        return as_part(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("scan: ")) from error
+
+
+def add_engine(parser: Any) -> None:
+    """The options of ``scan`` for large lists."""
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="threads",
+        help="what measures the videos: threads or processes of this machine, or Ray, on the cluster that RAY_ADDRESS "
+        "names (docs/scanning.md)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--part", type=_part, metavar="I/N",
+        help="measure part I, counted from 0, of N, such as $SLURM_ARRAY_TASK_ID/16, and write it to a file of its own "
+        "beside --output; dali-vidaug merge puts the parts together",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=TIMEOUT_SECONDS, metavar="SECONDS", default=TIMEOUT,
+        help="give up a file that takes longer; 0: no limit",
+    )  # fmt: skip
 
 
 def add_common(parser: Any, output: str) -> None:

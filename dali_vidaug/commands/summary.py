@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import dali_vidaug as dv
 from dali_vidaug.data.entry import name_some, plural
 from dali_vidaug.errors import printable
 
+_STEP = 1 << 14  # rows that are Python objects at the same time
+
 
 def summary(manifest: dv.Manifest, broken_shown: int = 20) -> str:
     """A manifest in a few lines; hours and frames are those of each file once."""
     names = ("path", "num_frames", "duration_seconds", "codec", "width", "height")
-    rows = manifest.table.select(names).to_pylist()
-    files = list({row["path"]: row for row in rows}.values())
-    frames = [row["num_frames"] for row in files]
-    seconds = sum(row["duration_seconds"] or 0.0 for row in files)
-    each = f"{min(frames)} to {max(frames)} each" if min(frames) < max(frames) else f"{min(frames)} each"
-    codecs = ", ".join(f"{name} {n}" for name, n in Counter(row["codec"] for row in files).most_common())
-    sizes = Counter((row["width"], row["height"]) for row in files).most_common()
-    shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes[:4]) + (
-        f" and {len(sizes) - 4} more" if sizes[4:] else ""
+    seen: set[str] = set()
+    codecs: Counter[str] = Counter()
+    sizes: Counter[tuple[int, int]] = Counter()
+    frames, longest, shortest, seconds = 0, 0, sys.maxsize, 0.0
+    for batch in manifest.table.select(names).to_batches(max_chunksize=_STEP):
+        for path, number, lasts, codec, width, height in zip(*(c.to_pylist() for c in batch.columns), strict=True):
+            if path not in seen:
+                seen.add(path)
+                codecs[codec] += 1
+                sizes[width, height] += 1
+                frames, seconds = frames + number, seconds + (lasts or 0.0)
+                shortest, longest = min(shortest, number), max(longest, number)
+    each = f" ({shortest} to {longest} each)" if shortest < longest else f" ({longest} each)" if seen else ""
+    shown = ", ".join(f"{w}x{h} ({n})" for (w, h), n in sizes.most_common(4)) + (
+        f" and {len(sizes) - 4} more" if len(sizes) > 4 else ""
     )
-    samples = plural(len(files), "video")
-    if len(rows) > len(files):
-        samples = f"{plural(len(rows), 'sample')} of {samples}"
+    samples = plural(len(seen), "video")
+    if len(manifest) > len(seen):
+        samples = f"{plural(len(manifest), 'sample')} of {samples}"
     lines = [
         f"{samples}, {plural(len(manifest.classes), 'class', 'classes')}, {_time(seconds)}, "
-        f"{plural(sum(frames), 'frame')} ({each})",
-        f"codecs: {codecs}; sizes: {shown}",
+        f"{plural(frames, 'frame')}{each}",
+        *([f"codecs: {', '.join(f'{name} {n}' for name, n in codecs.most_common())}; sizes: {shown}"] if seen else []),
         *_class_lines(manifest),
         *manifest.remarks,
         f"broken: {len(manifest.broken)}",

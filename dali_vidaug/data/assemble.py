@@ -4,112 +4,207 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
-from dali_vidaug.data.entry import Entry, Listing, name_some, plural
-from dali_vidaug.data.index_table import IndexTable, count_missing
-from dali_vidaug.data.labels import Labels, compare_with_neighbours, find_repeated
+from dali_vidaug.data.column import take
+from dali_vidaug.data.entry import Listing, name_some, plural
+from dali_vidaug.data.index_table import IndexTable, IndexWriter
+from dali_vidaug.data.known import Known
+from dali_vidaug.data.labels import Labels, compare_with_neighbours
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.names import find_root, store_name
+from dali_vidaug.data.names import complete, find_root, store_name
+from dali_vidaug.data.rates import fit_images
+from dali_vidaug.data.remarks import (
+    AT,
+    FILE,
+    OF_SCAN,
+    PLACE,
+    POSITION,
+    SAID,
+    late,
+    oddities,
+    repeated,
+    sayings,
+    starts_differ,
+    without_index,
+)
 from dali_vidaug.data.schema import SCHEMA, Broken
 from dali_vidaug.data.segments import WHOLE, find_segment
 from dali_vidaug.errors import printable
-from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.urls import is_url
+
+_PIECE = 8192  # rows that are Python objects at the same time
+_ALL = pa.schema([*SCHEMA, *OF_SCAN])
 
 log = logging.getLogger("dali_vidaug")
 
 
-def assemble(listing: Listing, labels: Labels, rows: dict[str, Any], output: str | os.PathLike[str] | None) -> Manifest:
-    """The manifest of a list whose files are measured: ``rows`` by path."""
+class Unusable(NamedTuple):
+    """A row of a list that cannot be used: its position and path in the list, why, and whether its file is missing."""
+
+    position: int
+    path: str
+    reason: str
+    is_missing: bool
+
+
+class Found(NamedTuple):
+    """What is found of a list, or of a part of it: rows with the columns of ``SCHEMA``, of the list and of ``OF_SCAN``,
+    those that cannot be used, and packet indices, which ``packet_index`` counts."""
+
+    table: pa.Table
+    unusable: list[Unusable]
+    packets: IndexTable | None
+
+
+class Facts(NamedTuple):
+    """What a manifest has of a list besides rows: sentences as of ``Listing`` and ``Labels``; ``total``: entries."""
+
+    root: str
+    classes: tuple[str, ...]
+    from_folders: bool
+    total: int
+    warnings: tuple[str, ...]
+    label_warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def facts_of(listing: Listing, labels: Labels) -> Facts:
+    """The facts of a list."""
+    return Facts(
+        str(listing.root), tuple(labels.classes), listing.from_folders, len(listing.entries), tuple(listing.warnings),
+        tuple(labels.warnings), tuple(listing.notes),
+    )  # fmt: skip
+
+
+def find(
+    listing: Listing, labels: Labels, known: Known, positions: np.ndarray, file_numbers: np.ndarray,
+    folder: str | os.PathLike[str] | None,
+) -> Found:  # fmt: skip
+    """The rows of a list whose files are measured.
+
+    Args:
+        listing, labels: the list.
+        known: what is measured.
+        positions: (P,) int64: which of the entries, rising.
+        file_numbers: (F,) int64: for each file of ``known`` its number among all of the list.
+        folder: for large files that have no name, as of ``IndexWriter``.
+    """
+    tables: list[pa.Table] = []
+    unusable: list[Unusable] = []
+    writer = IndexWriter(folder)
+    index_of = np.full(len(file_numbers), -1, np.int64)  # number of each file's packet index
+    for first in range(0, max(1, len(positions)), _PIECE):
+        some = positions[first : first + _PIECE].tolist()
+        good = list(_rows(listing, labels, known, some, unusable))
+        for row in good:
+            number = row[FILE]
+            if row["index"] is not None:
+                if index_of[number] < 0:
+                    index_of[number] = writer.add(row["index"])
+                row["packet_index"] = int(index_of[number])
+            else:
+                row["packet_index"] = None
+            row[FILE] = int(file_numbers[number])
+        table = pa.Table.from_pylist(good, _ALL)
+        chosen = np.array([row[POSITION] for row in good], np.int64)
+        for field in listing.own.schema:
+            table = table.append_column(field, take(listing.own[field.name], chosen))
+        tables.append(table)
+    return Found(pa.concat_tables(tables), unusable, writer.close())
+
+
+def _rows(listing, labels, known, positions, unusable) -> Iterator[dict[str, Any]]:
+    """The rows of some entries; those that cannot be used go to ``unusable``."""
     root, entries = listing.root, listing.entries
-    good, positions, broken = [], [], []
-    said: dict[str, list[str]] = defaultdict(list)
-    for i, (entry, indices) in enumerate(zip(entries, labels.indices, strict=True)):
-        row = rows.get(entry.path, {})
-        error = entry.error or _reason(root / entry.path, row)
+    wanted = {known.number(entries[i].path) for i in positions if entries[i].error is None}
+    measured = dict(zip(wanted, known.rows(list(wanted)), strict=True))
+    for i in positions:
+        entry, indices, row = entries[i], labels.indices[i], {}
+        error = entry.error
+        if error is None:
+            number = known.number(entry.path)
+            row = measured[number]
+            error = row.get("error")
         if error is None:
             try:
-                first, last, remark = find_segment(row, entry)
+                row = dict(fit_images(row, entry))
+                start, end, remark = find_segment(row, entry)
             except ValueError as problem:
                 error = str(problem)
         if error is not None:
-            broken.append(Broken(str(root / entry.path), error))
+            is_missing = "error" in row and entry.shard is None and not _may_exist(complete(str(root), entry.path))
+            unusable.append(Unusable(i, entry.path, error, is_missing))
             continue
-        if remark:
-            said[remark].append(entry.place)
         label, several = (-1, list(indices)) if listing.several else (indices[0] if indices else -1, None)
-        part = {"label": label, "labels": several, "first_frame": first, "last_frame": last}
-        good.append({**row, "path": store_name(entry.path), **part})
-        positions.append(i)
-    missing = [*_missing(listing, {entry.path for entry in entries if "error" in rows.get(entry.path, ())})]
-    if not good:
-        missing += [text for text in listing.warnings if text.startswith("rows whose video is")]
+        part: dict[str, Any] = {"label": label, "labels": several, "first_frame": start, "last_frame": end}
+        if entry.shard is not None:
+            part |= {"shard": store_name(entry.shard), "shard_offset": entry.first}
+        of_scan = {POSITION: i, FILE: number, PLACE: store_name(entry.place), AT: entry.at, SAID: remark}
+        yield {**row, "path": store_name(entry.path), **part, **of_scan}
+
+
+def _may_exist(path: str) -> bool:
+    return is_url(path) or Path(path).exists()
+
+
+def conclude(found: Found, facts: Facts, output: str | os.PathLike[str] | None, part: str | None = None) -> Manifest:
+    """The manifest of what is found.
+
+    Args:
+        found: rows in the order of the list.
+        facts: of the list.
+        output: the file that it is for.
+        part: what is said of a part of a scan; None: it is all of it.
+
+    Raises:
+        ValueError: it has no rows, and is no part.
+    """
+    table, root = found.table, facts.root
+    missing = [*_missing(facts, found.unusable)]
+    if not len(table) and part is None:
+        missing += [text for text in facts.warnings if text.startswith("rows whose video is")]
+        bad = found.unusable[0]
         raise ValueError(
-            f"scan: none of {plural(len(entries), 'video')} can be used; the first: {printable(broken[0].path)}: "
-            f"{broken[0].reason}{''.join(f'; {printable(text)}' for text in missing)}"
+            f"scan: none of {plural(facts.total, 'video')} can be used; the first: "
+            f"{printable(complete(root, bad.path))}: {bad.reason}{''.join(f'; {printable(text)}' for text in missing)}"
         )
-    table = pa.Table.from_pylist(good, SCHEMA)
-    own = listing.own.take(pa.array(positions, pa.int64()))
-    numbers, packets = _gather_indices(good)
-    at = table.column_names.index("packet_index")
-    table = table.set_column(at, "packet_index", pa.array(numbers, pa.int32()))
-    for name in own.column_names:
-        table = table.append_column(own.schema.field(name), own[name])
-    sayings = {remark: f"{remark}: {len(places)} ({name_some(places)})" for remark, places in said.items()}
-    expected = [sayings.pop(WHOLE)] if WHOLE in sayings else []
-    odd = [f"{entries[i].path}: {row['notes']}" for i, row in zip(positions, good, strict=True) if row["notes"]]
-    expected += [f"files with something odd: {len(odd)} ({name_some(odd)})"] if odd else []
-    without = count_missing({row["path"]: row["no_packet_index"] for row in good}.values())
-    expected += [without] if without else []
-    repeated = [*find_repeated(root, good, [entries[i] for i in positions])]
-    repeated += _late(good, [entries[i] for i in positions])
-    others = [] if output is None else compare_with_neighbours(Path(output), labels.classes)
-    said_once = dict.fromkeys((*listing.warnings, *labels.warnings, *missing, *sayings.values(), *repeated, *others))
+    said = sayings(table)
+    expected = [said.pop(WHOLE)] if WHOLE in said else []
+    expected += [*oddities(table), *without_index(table)]
+    again = [*repeated(root, table), *late(table), *starts_differ(table)]
+    others = [] if output is None or part else compare_with_neighbours(Path(output), facts.classes)
+    said_once = dict.fromkeys((*facts.warnings, *facts.label_warnings, *missing, *said.values(), *again, *others))
     warnings = [*map(printable, said_once)]
     for text in warnings:
         log.warning("scan: %s", text)
-    remarks = (*warnings, *map(printable, (*listing.notes, *expected)))
-    return Manifest(table, labels.classes, root, broken, remarks, packets)
+    remarks = (*([part] if part else []), *warnings, *map(printable, (*facts.notes, *expected)))
+    broken = [Broken(complete(root, bad.path), bad.reason) for bad in found.unusable]
+    return Manifest(_whole(table.drop_columns(OF_SCAN.names)), facts.classes, root, broken, remarks, found.packets)
 
 
-def _late(rows: list[dict[str, Any]], entries: list[Entry]) -> Iterator[str]:
-    """A sentence on entries that are about a time after the end of their video."""
-    timed = [(row, entry) for row, entry in zip(rows, entries, strict=True) if entry.at is not None]
-    late = [entry.place for row, entry in timed if row["duration_seconds"] and entry.at > row["duration_seconds"]]
-    if late:
-        yield (
-            f"times that are after the end of their video: {len(late)} of {len(timed)} ({name_some(late)}); "
-            "KeyframeClip(offset=900) is for videos that were cut from minute 15 on"
-        )
+def _whole(table: pa.Table) -> pa.Table:
+    """The table with columns in one piece each, if they are not too large, and dictionaries in the order of rows."""
+    columns = []
+    for field in table.schema:
+        column = table[field.name]
+        if pa.types.is_dictionary(field.type) and field.name in SCHEMA.names:
+            column = column.cast(pa.string()).combine_chunks().dictionary_encode()
+        columns.append(pa.table([column], schema=pa.schema([field])).combine_chunks().column(0))
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
-def _gather_indices(rows):
-    """For each row the number of its file's packet index or None; and the packet indices, each once."""
-    indices = {row["path"]: row["index"] for row in rows if row["index"] is not None}
-    number_of = {path: number for number, path in enumerate(indices)}
-    return [number_of.get(row["path"]) for row in rows], IndexTable.of(list(indices.values()))
-
-
-def _missing(listing: Listing, names: set[str]) -> Iterator[str]:
+def _missing(facts: Facts, unusable: Sequence[Unusable]) -> Iterator[str]:
     """A sentence on files of a list that do not exist: where they were looked for, and where the first one is."""
-    root, missing = listing.root, sorted(name for name in names if not (listing.root / name).exists())
-    if not missing or listing.from_folders:
+    missing = sorted({bad.path for bad in unusable if bad.is_missing})
+    if not missing or facts.from_folders or is_url(facts.root):
         return
-    first = missing[0]
-    found = find_root(root, first)
-    hint = f"; {first} is in {found}: root={str(found)!r}" if found else ""
+    root = Path(facts.root)
+    found = find_root(root, missing[0])
+    hint = f"; {missing[0]} is in {found}: root={str(found)!r}" if found else ""
     yield f"files that do not exist in the root {root}: {len(missing)} ({name_some(missing)}){hint}"
-
-
-def _reason(path: Path, row: dict[str, Any]) -> str | None:
-    """Why a file cannot be used, with what its first bytes say; None if it can."""
-    error = row.get("error")
-    if error is None:
-        return None
-    what = what_it_is(path)
-    return error if what is None or what in error else f"{error} (the file is {what})"

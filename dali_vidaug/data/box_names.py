@@ -11,6 +11,8 @@ from dali_vidaug.data.box_file import BoxFile
 from dali_vidaug.data.entry import name_some
 from dali_vidaug.data.folder import is_video_name
 
+_OF_IMAGES = re.compile(r"img1?|images?|frames?", re.IGNORECASE)  # folders below that of a video
+
 
 def image_of_video(name: str) -> tuple[tuple[str, ...], int | None, str | None]:
     """The video that an image is a frame of, by its folder; the number in the image's name; the name without it.
@@ -19,7 +21,7 @@ def image_of_video(name: str) -> tuple[tuple[str, ...], int | None, str | None]:
     ((('train/v1',), 12, 'frame_*'), (('v2',), 1, '*'), ((), None, 'a'))
     """
     *folders, file = name.replace("\\", "/").split("/")
-    if folders and re.fullmatch(r"img1?|images?|frames?", folders[-1], re.IGNORECASE):
+    if folders and _OF_IMAGES.fullmatch(folders[-1]):
         folders.pop()
     stem = file.rpartition(".")[0] or file
     found = re.search(r"(\d+)(?=\D*$)", stem)
@@ -38,8 +40,9 @@ class VideoNames:
         self.paths = paths
         self.by_file_name: list[str] = []  # names that fit by their last part alone, with what they were taken for
         self._called: defaultdict[str, list[int]] = defaultdict(list)
-        for i, path in enumerate(paths):
-            for name in _names_of(PurePosixPath(path).name):
+        self._parts = [_parts_of(path) for path in paths]
+        for i, parts in enumerate(self._parts):
+            for name in _names_of(parts[-1]):
                 self._called[name].append(i)
 
     def find(self, file: BoxFile, names: Sequence[str]) -> int | None:
@@ -53,10 +56,10 @@ class VideoNames:
             if not parts:
                 continue
             found = [i for i in self._candidates(parts[-1]) if self._fits(i, parts)]
-            exact = [i for i in found if PurePosixPath(self.paths[i]).name == parts[-1]]
+            exact = [i for i in found if self._parts[i][-1] == parts[-1]]
             if not (exact or found):
                 found = self._candidates(parts[-1])
-                exact = [i for i in found if PurePosixPath(self.paths[i]).name == parts[-1]]
+                exact = [i for i in found if self._parts[i][-1] == parts[-1]]
                 if len(exact or found) == 1:
                     self.by_file_name.append(f"{name} is {self.paths[(exact or found)[0]]}")
             found = exact or found
@@ -73,9 +76,15 @@ class VideoNames:
 
     def _fits(self, i, parts):
         """Whether the folders of a name and of a path are the same, as far as both have them."""
-        folders = PurePosixPath(self.paths[i]).parts[:-1]
+        folders = self._parts[i][:-1]
         most = min(len(folders), len(parts) - 1)
         return most == 0 or folders[-most:] == parts[-1 - most : -1]
+
+
+def _parts_of(path):
+    """The parts of a path; of a folder of images, such as MOT17-02/img1, those of the folder that is named."""
+    parts = PurePosixPath(path).parts
+    return parts[:-1] if len(parts) > 1 and _OF_IMAGES.fullmatch(parts[-1]) else parts
 
 
 def _names_of(name):

@@ -13,7 +13,7 @@ from dali_vidaug.data.box_file import BoxFile
 from dali_vidaug.data.box_table import from_table, read_table
 from dali_vidaug.data.box_text import read_ava, read_mot
 from dali_vidaug.data.entry import name_some
-from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.media.first_bytes import what_file_is
 
 FORMATS: dict[str, Callable[[Path], BoxFile]] = {
     "ava": read_ava, "cvat": read_cvat, "mot": read_mot, "coco": read_coco, "table": read_table,
@@ -93,7 +93,7 @@ def recognise(path: Path) -> str:
         return "ava"
     if 6 <= len(row) <= 10 and all(numeric):
         return "mot"
-    what = what_it_is(path)
+    what = what_file_is(path)
     what = (
         f"the file is {what}"
         if what not in (None, "text")

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+
+from dali_vidaug.data.names import complete
+from dali_vidaug.media.objects import Stat
+from dali_vidaug.media.storage import Place
 
 
 class Entry(NamedTuple):
     """A video, or a part of one, of a list.
 
     Attributes:
-        path: relative to the root of the list, or absolute.
+        path: relative to the root of the list, or absolute; of a member of a tar shard SHARD/MEMBER.
         place: where the list says so, for messages.
         start, end: clips are drawn from this part, [start, end). None: from its beginning, to its end.
         in_frames: start and end are frame numbers, counted from 0; else seconds after the first frame.
         may_be_cut: the file may hold this part alone; its duration tells.
         error: why it cannot be used, or None.
         at: seconds that it is about, where several rows of a video differ in that alone.
+        fps: frames per second, if it is a folder of images; what a column of the list has, or None.
+        numbers: of the images of a folder, as the list has them: the number of the first (None: not said), how many.
+        shard: the tar file that it is in, relative to the root of the list, or absolute; None: it is a file itself.
+        first, size: where its bytes are in the tar file.
     """
 
     path: str
@@ -30,6 +38,17 @@ class Entry(NamedTuple):
     may_be_cut: bool = False
     error: str | None = None
     at: float | None = None
+    fps: Any = None
+    numbers: tuple[int | None, int] | None = None
+    shard: str | None = None
+    first: int = 0
+    size: int | None = None
+
+    def bytes_below(self, root: str) -> Place:
+        """Where its bytes are, below the root of the list."""
+        if self.shard is None:
+            return Place(complete(root, self.path))
+        return Place(complete(root, self.shard), self.first, self.size, complete(root, self.path))
 
 
 class Classes(NamedTuple):
@@ -52,7 +71,7 @@ class Listing(NamedTuple):
     """What a list has.
 
     Attributes:
-        root: folder that the paths are relative to.
+        root: folder, or URL, that the paths are relative to.
         entries: in the order of the list.
         labels: the labels of each entry by group of classes. Most lists have one group, named "".
         own: the other columns of the list, a row for each entry.
@@ -61,9 +80,10 @@ class Listing(NamedTuple):
         warnings: what may be wrong, sentences.
         notes: what was read and left out, sentences.
         classes: those of the format of the list, in their official order, if it has any.
+        objects: what a server said of the files that it listed, by path.
     """
 
-    root: Path
+    root: Path | str
     entries: list[Entry]
     labels: dict[str, list[tuple[str, ...]]]
     own: pa.Table
@@ -72,6 +92,7 @@ class Listing(NamedTuple):
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     classes: Classes | None = None
+    objects: Mapping[str, Stat] | None = None
 
 
 def name_some(names: list[str], most: int = 3) -> str:

@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dali_vidaug.data.bucket import relative_urls
 from dali_vidaug.data.entry import Listing
 from dali_vidaug.data.lists import Rows, list_rows
-from dali_vidaug.data.names import store_name
+from dali_vidaug.data.names import below_root, store_name
+from dali_vidaug.urls import is_url
 
 PATH, LABEL = "path", "label"
 
 
 def list_files(
     paths: Iterable[Any],
-    root: Path | None,
+    root: Path | str | None,
     labels: Iterable[Any] | None,
     columns: Mapping[str, Iterable[Any]] | None,
     multi_label: str | None,
@@ -33,11 +35,14 @@ def list_files(
     if not paths:
         raise ValueError("scan: the list of files is empty")
     names = [os.fsdecode(path) for path in paths]
-    if root is None:
-        names = [os.path.abspath(name) for name in names]  # noqa: PTH100 (links keep their names)
-        root = Path(os.path.commonpath([str(Path(name).parent) for name in names]))
-    folder = root.absolute()
-    names = [str(Path(name).relative_to(folder)) if Path(name).is_relative_to(folder) else name for name in names]
+    if is_url(root) or any(map(is_url, names)):
+        url, names = relative_urls(names, None if root is None else str(root))
+        return _list_names(Path(), names, paths, labels, columns, multi_label)._replace(root=url)
+    names, folder = below_root(names, None if root is None else Path(root))
+    return _list_names(folder.resolve(), names, paths, labels, columns, multi_label)
+
+
+def _list_names(root, names, paths, labels, columns, multi_label):
     table = {PATH: pa.array([store_name(name) for name in names], pa.string())}
     if labels is not None:
         table[LABEL], several = _label_column(labels, len(names))
@@ -48,7 +53,7 @@ def list_files(
         table[name] = _column(name, values, len(names))
     places = [f"file {i} ({path})" for i, path in enumerate(paths)]
     rows = Rows(pa.table(table), places)
-    return list_rows(Path("the list of files"), root.resolve(), rows, multi_label, None)
+    return list_rows(Path("the list of files"), root, rows, multi_label, None)
 
 
 def _plain(values):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 from dali_vidaug.data.entry import Entry, Listing, name_some, no_columns
+from dali_vidaug.media.image_names import counts, is_image_name
+from dali_vidaug.media.objects import Stat
 
 EXTENSIONS = frozenset(  # of what FFmpeg's demuxers take for video, in small letters; stills and sound are left out
     ".264 .265 .266 .3g2 .3gp .3gpp .amv .apng .asf .avc .avi .avs2 .avs3 .bik .dav .divx .dv .dvr-ms .evo .f4v .flc "
@@ -29,6 +32,8 @@ def is_video_name(name: str) -> bool:
 def list_folder(folder: Path) -> Listing:
     """The videos below a folder, sorted. Each sub-folder is a class; a folder without sub-folders gives no labels.
 
+    Where there are no video files, folders of numbered images are the videos.
+
     Symbolic links are followed. Within a class each real folder is read once, so that links in a circle end.
 
     Raises:
@@ -36,6 +41,24 @@ def list_folder(folder: Path) -> Listing:
     """
     walk = _Walk(folder)
     walk.visit("", set())
+    if walk.image_folders == [""] and not walk.files:
+        name, root = folder.resolve().name, folder.resolve().parent
+        return Listing(
+            root, [Entry(name, name)], {"": [()]}, no_columns(1), notes=(*walk.passed_over(), *walk.left_out())
+        )
+    walk.take_image_folders()
+    return _listing(walk, folder)._replace(root=folder.resolve())
+
+
+def list_objects(url: str, objects: Mapping[str, Stat]) -> Listing:
+    """As ``list_folder``, of the objects in a bucket whose keys begin with a URL, by the names that follow it."""
+    walk = _Walk(Path())
+    for name in objects:
+        walk.add(name)
+    return _listing(walk, url)._replace(objects=objects)
+
+
+def _listing(walk: _Walk, folder: Path | str) -> Listing:
     if not walk.files:
         problem = next((f"; {entry.path}: {entry.error}" for entry in walk.unusable), "")
         passed = "; ".join([*walk.passed_over(), *walk.left_out()])
@@ -52,7 +75,7 @@ def list_folder(folder: Path) -> Listing:
     labels += [()] * len(walk.unusable)
     warnings = (*_suspect_classes(folder, files), *walk.warnings, *walk.without_videos(), *walk.passed_over())
     own, notes = no_columns(len(entries)), tuple(walk.left_out())
-    return Listing(folder.resolve(), entries, {"": labels}, own, from_folders=True, warnings=warnings, notes=notes)
+    return Listing(folder, entries, {"": labels}, own, from_folders=True, warnings=warnings, notes=notes)
 
 
 class _Walk:
@@ -61,6 +84,9 @@ class _Walk:
     def __init__(self, folder: Path):
         self._folder = folder
         self.files: list[str] = []  # paths are relative to the folder
+        self.image_folders: list[str] = []  # that are videos, if there are no others
+        self._num_images: Counter[str] = Counter()  # files in them
+        self._beside: list[str] = []
         self.unusable: list[Entry] = []
         self.warnings: list[str] = []
         self._passed: dict[str, list[str]] = defaultdict(list)  # by extension
@@ -78,6 +104,9 @@ class _Walk:
         except OSError as error:
             self.unusable.append(Entry(relative, relative, error=f"the folder cannot be read: {error.strerror}"))
             return
+        is_video = counts(item.name for item in items)
+        if is_video:
+            self.image_folders.append(relative)
         for item in items:
             name = f"{relative}/{item.name}" if relative else item.name
             if item.name.startswith("."):
@@ -89,8 +118,21 @@ class _Walk:
                 self._enter(item, name, seen if relative else {self._identity(self._folder)})
             elif is_video_name(item.name):
                 self.files.append(name)
+            elif is_video and is_image_name(item.name):
+                self._num_images[relative] += 1
             else:
                 self._passed[Path(item.name).suffix.lower() or "no extension"].append(name)
+
+    def add(self, name):
+        """Take note of a file by its name."""
+        parts = name.split("/")
+        if any(part.startswith(".") for part in parts):
+            if is_video_name(name):
+                self._hidden.append(name)
+        elif is_video_name(name):
+            self.files.append(name)
+        else:
+            self._passed[Path(name).suffix.lower() or "no extension"].append(name)
 
     def _identity(self, path):
         stat = Path(path).stat()
@@ -111,6 +153,15 @@ class _Walk:
             self.warnings.append(f"{name} is the same folder as one of class {other}: its videos are in both classes")
         self.visit(name, seen)
 
+    def take_image_folders(self):
+        """Take folders of numbered images for videos, where no file is one: beside videos they may be anything."""
+        if self.files:
+            self._beside = self.image_folders
+        else:
+            self.files = [name for name in self.image_folders if name]
+            if "" in self.image_folders:
+                self.unusable.append(Entry(".", ".", error="images that are in no folder of their own, beside others"))
+
     def without_videos(self):
         """A sentence on class folders that have no videos, if there are any."""
         names = sorted(self._labels - {name.split("/")[0] for name in self.files})
@@ -119,6 +170,12 @@ class _Walk:
 
     def passed_over(self):
         """A sentence on files that are no videos by their extension, if there are any."""
+        if self._beside:
+            count = sum(self._num_images.values())
+            yield (
+                f"folders of images beside videos, left out: {len(self._beside)}, with {count} images "
+                f"({name_some([name or 'the folder itself' for name in self._beside])}); a list can name them"
+            )
         if not self._passed:
             return
         kinds = sorted(self._passed.items(), key=lambda item: -len(item[1]))
@@ -157,14 +214,14 @@ def _suspect_classes(folder, files):
     if len(splits) > 1 or (splits and len(splits) == len(classes)):
         yield (
             f"the class folders {', '.join(splits)} are named like splits of a data set: scan each by itself, such as "
-            f"{folder / splits[0]}"
+            f"{folder}/{splits[0]}"
         )
     elif len(classes) == 1:
         below = sorted({part[1] for part in parts if len(part) > 2})
         if below:
             yield (
                 f"the only class is {classes[0]}, which has folders of its own ({name_some(below)}): if those are the "
-                f"classes, scan {folder / classes[0]}"
+                f"classes, scan {folder}/{classes[0]}"
             )
         elif classes[0].lower() in _NO_CLASSES:
-            yield f"the only class is {classes[0]}: if that is no class, scan {folder / classes[0]}"
+            yield f"the only class is {classes[0]}: if that is no class, scan {folder}/{classes[0]}"

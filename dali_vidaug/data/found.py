@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dali_vidaug.data.entry import name_some
 from dali_vidaug.data.folder import is_video_name
+from dali_vidaug.media.image_names import counts
 
 DEPTH = 4  # folders in folders that are looked into
 SEVERAL = "there are several files of this name"
@@ -102,9 +103,15 @@ class VideoFinder:
                 return Found(found[0], f"{SEVERAL} in {self.root}: {name_some(found)}")
         stems = [_stem(name) for name in names]
         first = names[0] if is_video_name(names[0]) else f"{names[0]}.mp4"
-        frames = next((path for stem in stems for path in self._folders.get(stem, ())), None)
-        if frames is not None:
-            return Found(first, f"{frames} is a folder; a folder of frames cannot be read as a video")
+        for stem in stems:
+            folders = [path for path in self._folders.get(stem, ()) if _has_images(self.root / path)]
+            there = [path for path in folders if folder is not None and self._is_in(path, folder)]
+            if len(there or folders) == 1:
+                return Found((there or folders)[0])
+            if folders:
+                return Found(folders[0], f"{SEVERAL} in {self.root}: {name_some(folders)}")
+            for path in self._folders.get(stem, ()):
+                return Found(first, f"{path} is a folder without numbered images, which would be the frames of a video")
         return Found(first, f"not found as {' or '.join(f'{stem}.*' for stem in stems)} in {self.root}")
 
     def _is_in(self, path, folder):
@@ -123,6 +130,14 @@ def folder_beside(root: Path, names: Sequence[str]) -> tuple[str, Path] | None:
             folder, _, rest = found.path.partition("/")
             return found.path, root.parent / folder if rest else root.parent
     return None
+
+
+def _has_images(folder: Path) -> bool:
+    """Whether there are numbered images in a folder, which are the frames of a video."""
+    try:
+        return counts(os.listdir(folder))  # noqa: PTH208 (names alone, of many files)
+    except OSError:
+        return False
 
 
 def _stem(name: str) -> str:

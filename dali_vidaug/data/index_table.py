@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import logging
+import mmap
 import os
+import tempfile
 import time
 import weakref
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dali_vidaug.data.atomic import written_whole
+from dali_vidaug.data.column import take
 from dali_vidaug.media.index import Index
 
 SCHEMA = pa.schema([("codec", pa.dictionary(pa.int32(), pa.binary())), ("packets", pa.large_binary())])
+
+_STEP = 1 << 14  # indices written together
 
 log = logging.getLogger("dali_vidaug")
 
@@ -37,20 +42,24 @@ class IndexTable:
 
     Args:
         table: of ``SCHEMA``.
-        source: the file that is mapped, and its id; None if the table is in memory.
+        source: the file that is mapped, and its id; None if it has no name, or the table is in memory.
         starts: for each chunk of the packets where its bytes begin in the file, if there is one.
+        file: descriptor of the file, if there is one; it is closed with the table.
     """
 
-    def __init__(self, table: pa.Table, source: tuple[str, str] | None = None, starts: Sequence[int] = ()):
+    def __init__(
+        self, table: pa.Table, source: tuple[str, str] | None = None, starts: Sequence[int] = (),
+        file: int | None = None,
+    ):  # fmt: skip
         self.table = table
         self._source = source
         self._codec, self._packets = table["codec"], table["packets"]
         self._firsts = np.cumsum([0, *(len(chunk) for chunk in self._packets.chunks)])
         self._offsets = [np.frombuffer(chunk.buffers()[1], np.int64) for chunk in self._packets.chunks if starts]
         self._starts = starts
-        if source is not None:
-            self._file = os.open(source[0], os.O_RDONLY | os.O_CLOEXEC)
-            weakref.finalize(self, os.close, self._file)
+        self._file = file
+        if file is not None:
+            weakref.finalize(self, os.close, file)
 
     @classmethod
     def of(cls, indices: Sequence[Index]) -> IndexTable | None:
@@ -69,11 +78,15 @@ class IndexTable:
 
     def __getitem__(self, number: int) -> Index:
         codec = self._codec[number].as_py()
-        if self._source is None:
+        if self._file is None:
             return Index(codec, self._packets[number].as_buffer())
+        return Index(codec, self._read(self._file, number))
+
+    def _read(self, file, number):
+        """The packets of a table that has a file."""
         chunk = int(np.searchsorted(self._firsts, number, "right")) - 1
         first, last = self._offsets[chunk][number - self._firsts[chunk] :][:2].tolist()
-        return Index(codec, os.pread(self._file, last - first, self._starts[chunk] + first))
+        return os.pread(file, last - first, self._starts[chunk] + first)
 
     def __add__(self, other: IndexTable) -> IndexTable:
         """Both; the numbers of ``other`` are then larger by ``len(self)``."""
@@ -89,12 +102,52 @@ class IndexTable:
         Returns:
             What tells the file from others of that name.
         """
-        table = self.table if len(numbers) == len(self) else self.table.take(pa.array(numbers))
         name = f"{time.time_ns():x}-{os.getpid():x}"
-        table = table.unify_dictionaries().replace_schema_metadata({"dali_vidaug": name})
-        with written_whole(path) as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table, max_chunksize=65536)
+        codec = take(self.table.select(["codec"]).unify_dictionaries()["codec"], numbers).combine_chunks()
+        schema = SCHEMA.with_metadata({"dali_vidaug": name})
+        with written_whole(path) as file, pa.ipc.new_file(file, schema) as writer:
+            for first in range(0, len(numbers), _STEP):
+                some = numbers[first : first + _STEP]
+                if self._file is None:
+                    packets = take(self._packets, some).combine_chunks()
+                else:
+                    read = (self._read(self._file, number) for number in some.tolist())
+                    packets = pa.array(read, pa.large_binary(), size=len(some))
+                writer.write_batch(pa.RecordBatch.from_arrays([codec.slice(first, _STEP), packets], schema=schema))
         return name
+
+
+class IndexWriter:
+    """Packet indices to a file without a name, which goes when nobody uses it any more: they need not fit in memory.
+
+    Args:
+        folder: where the file is; default: that of temporary files.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None):
+        self._file = tempfile.TemporaryFile(dir=folder)
+        self._code_of: dict[bytes, int] = {}
+        self._codes, self._ends = array("i"), array("q", [0])
+
+    def add(self, index: Index) -> int:
+        """Write one; returns its number."""
+        self._codes.append(self._code_of.setdefault(bytes(index.codec), len(self._code_of)))
+        self._ends.append(self._ends[-1] + self._file.write(index.packets))
+        return len(self._codes) - 1
+
+    def close(self) -> IndexTable | None:
+        """What was written; None if it is nothing."""
+        with self._file:
+            if not self._codes:
+                return None
+            self._file.flush()
+            mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            file = os.dup(self._file.fileno())
+        buffers = [None, pa.py_buffer(self._ends), pa.py_buffer(mapped)]
+        packets = pa.Array.from_buffers(pa.large_binary(), len(self._codes), buffers)
+        codecs = pa.array(list(self._code_of), pa.binary())
+        codec = pa.DictionaryArray.from_arrays(np.array(self._codes, np.int32), codecs)
+        return IndexTable(pa.Table.from_arrays([codec, packets], schema=SCHEMA), None, [0], file)
 
 
 def read_table(path: str, name: str) -> IndexTable | None:
@@ -115,7 +168,8 @@ def read_table(path: str, name: str) -> IndexTable | None:
         reason = "it is not there" if isinstance(error, FileNotFoundError) else f"it cannot be read ({error})"
     else:
         if (table.schema.metadata or {}).get(b"dali_vidaug") == name.encode() and table.schema.equals(SCHEMA):
-            return IndexTable(table, (path, name), [c.buffers()[2].address - begin for c in table["packets"].chunks])
+            starts = [c.buffers()[2].address - begin for c in table["packets"].chunks]
+            return IndexTable(table, (path, name), starts, os.open(path, os.O_RDONLY | os.O_CLOEXEC))
         reason = "it is that of another scan"
     log.warning("manifest: no packet index, files are opened as containers: %s: %s", path, reason)
     return None
@@ -129,7 +183,8 @@ def fit(table: pa.Table, packets: IndexTable | None) -> pa.Table:
     """
     for name, kind in (
         ("packet_index", pa.int32()), ("no_packet_index", pa.string()), ("content_digest", pa.int64()),
-        ("colorspace", pa.int32()),
+        ("colorspace", pa.int32()), ("shard", pa.dictionary(pa.int32(), pa.string())), ("shard_offset", pa.int64()),
+        ("etag", pa.string()),
     ):  # fmt: skip
         if name not in table.column_names:
             table = table.append_column(name, pa.nulls(len(table), kind))
@@ -180,12 +235,3 @@ def index_from_text(row: dict[str, Any]) -> dict[str, Any]:
     """The row that ``index_to_text`` was given."""
     index = row.get("index")
     return {**row, "index": index and Index(*(base64.b64decode(part) for part in index))}
-
-
-def count_missing(reasons: Iterable[str | None]) -> str | None:
-    """A sentence on the files without a packet index, of the reasons (None: it has one); None if all have one."""
-    counts = Counter(reason for reason in reasons if reason is not None)
-    if not counts:
-        return None
-    said = "; ".join(f"{count}: {reason}" for reason, count in counts.most_common())
-    return f"files without a packet index, which are opened as containers: {counts.total()} ({said})"

@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from dali_vidaug.data.conform import own_columns
 from dali_vidaug.data.entry import first_difference, name_some
-from dali_vidaug.data.names import restore_name, store_name
+from dali_vidaug.data.names import complete, restore_name, store_name
 from dali_vidaug.data.schema import SCHEMA
 from dali_vidaug.errors import printable
+from dali_vidaug.urls import is_url
 
 
 class Part(NamedTuple):
@@ -34,9 +35,12 @@ def join(first: Part, second: Part) -> Part:
     classes, several = _common_classes(first, second)
     box_classes = _common_box_classes(first, second)
     _check_files(first, second)
-    roots = [str(Path(part.root).resolve()) for part in (first, second)]
-    root = first.root if roots[0] == roots[1] else os.path.commonpath(roots)
-    tables = [_moved(part, root, several) for part in (first, second)]
+    if is_url(first.root) or is_url(second.root):
+        root = first.root if first.root == second.root else "."
+        first, second = (_completed(part, root) for part in (first, second))
+        tables = [_labelled(part, several) for part in (first, second)]
+    else:
+        root, tables = _local(first, second, several)
     for name in {*own_columns(tables[0])} & {*own_columns(tables[1])}:
         _check_types(name, tables)
     try:
@@ -44,6 +48,24 @@ def join(first: Part, second: Part) -> Part:
     except pa.ArrowException as error:
         raise ValueError(f"manifest + manifest: the columns cannot be joined: {error}") from error
     return Part(table, classes, root, several, box_classes)
+
+
+def _local(first, second, several):
+    roots = [str(Path(part.root).resolve()) for part in (first, second)]
+    root = first.root if roots[0] == roots[1] else os.path.commonpath(roots)
+    return root, [_moved(part, root, several) for part in (first, second)]
+
+
+def _completed(part: Part, root: str) -> Part:
+    """The rows with complete paths, unless their root is ``root``."""
+    if part.root == root:
+        return part
+    table, base = part.table, part.root if is_url(part.root) else str(Path(part.root).resolve())
+    for name in ("path", "shard"):
+        values = [v if v is None else store_name(complete(base, restore_name(v))) for v in table[name].to_pylist()]
+        column = pa.array(values, pa.string()).cast(SCHEMA.field(name).type)
+        table = table.set_column(table.column_names.index(name), name, column)
+    return part._replace(table=table, root=root)
 
 
 def _common_classes(first: Part, second: Part) -> tuple[tuple[str, ...], bool]:
@@ -92,9 +114,9 @@ def _check_files(first: Part, second: Part) -> None:
 
 
 def _segments(part: Part):
-    root = str(Path(part.root).resolve())
+    root = part.root if is_url(part.root) else str(Path(part.root).resolve())
     names = map(restore_name, part.table["path"].to_pylist())
-    paths = [os.path.normpath(os.path.join(root, name)) for name in names]  # noqa: PTH118 (called for every row)
+    paths = [path if is_url(path) else os.path.normpath(path) for path in (complete(root, name) for name in names)]
     numbers = (part.table[name].to_pylist() for name in ("first_frame", "last_frame", "stream"))
     return zip(paths, *numbers, strict=True)
 
@@ -104,8 +126,15 @@ def _moved(part: Part, root: str, several: bool) -> pa.Table:
     table = part.table
     prefix = store_name(os.path.relpath(Path(part.root).resolve(), root))
     if prefix != ".":
-        paths = [path if path.startswith("/") else f"{prefix}/{path}" for path in table["path"].to_pylist()]
-        table = table.set_column(0, "path", pa.array(paths, pa.string()))
+        for name in ("path", "shard"):
+            values = [v if v is None or v[0] == "/" or is_url(v) else f"{prefix}/{v}" for v in table[name].to_pylist()]
+            column = pa.array(values, pa.string()).cast(SCHEMA.field(name).type)
+            table = table.set_column(table.column_names.index(name), name, column)
+    return _labelled(part._replace(table=table), several)
+
+
+def _labelled(part: Part, several: bool) -> pa.Table:
+    table = part.table
     if several and not part.multi_label:
         labels = pa.array([[]] * len(table), SCHEMA.field("labels").type)
         table = table.set_column(table.column_names.index("labels"), "labels", labels)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from dali_vidaug.data.classes import read_classes
-from dali_vidaug.data.entry import Classes, Entry, Listing, first_difference, name_some, plural
+from dali_vidaug.data.entry import Classes, Listing, first_difference, name_some, plural
 
 LARGEST = 100_000  # an integer label beyond is taken for a mistake
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
@@ -247,40 +245,3 @@ def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[st
             f"differs is {i}: {mine} and {theirs}. If they belong together, scan the second with like= the first"
             f"{f'. Others that differ: {len(more)} ({name_some(more)})' if more else ''}"
         )
-
-
-def find_repeated(root: Path, rows: Sequence[Mapping[str, Any]], entries: Sequence[Entry]) -> Iterable[str]:
-    """Sentences on rows whose frames an earlier row has, with the same label or another.
-
-    Args:
-        root: of the entries.
-        rows: of the manifest.
-        entries: theirs.
-    """
-    seen: dict[tuple, Any] = {}
-    same: list[str] = []
-    other: list[str] = []
-    alike = _same_files(root, rows, entries)
-    for row, entry in zip(rows, entries, strict=True):
-        label = row["label"] if row["labels"] is None else sorted(row["labels"])
-        key = (alike.get(entry.path, entry.path), row["first_frame"], row["last_frame"], entry.at)
-        first = seen.setdefault(key, (label, row))
-        if first[1] is not row:
-            (same if first[0] == label else other).append(entry.place)
-    if other:
-        yield f"rows with the frames of an earlier row, but another label: {len(other)} ({name_some(other)})"
-    if same:
-        yield f"rows with the frames and label of an earlier row, which count again: {len(same)} ({name_some(same)})"
-
-
-def _same_files(root, rows, entries) -> dict[str, tuple[int, int]]:
-    """What tells files apart, of paths that may lead to one: those whose files have the same size and date."""
-    paths: defaultdict[tuple, set[str]] = defaultdict(set)
-    for row, entry in zip(rows, entries, strict=True):
-        paths[row["bytes"], row["mtime_ns"]].add(entry.path)
-    found = {}
-    for path in (path for several in paths.values() if len(several) > 1 for path in several):
-        with suppress(OSError):
-            status = (root / path).stat()
-            found[path] = (status.st_dev, status.st_ino)
-    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dali_vidaug.data import (
@@ -23,8 +23,12 @@ from dali_vidaug.data.folder import is_video_name, list_folder
 from dali_vidaug.data.list_lines import odd_line
 from dali_vidaug.data.list_source import Format, Options, Source
 from dali_vidaug.data.list_text import read_text
+from dali_vidaug.data.names import below_root
 from dali_vidaug.data.schema import EXTENSIONS
-from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.data.shard_names import expand, is_pattern, is_shard_name, tars_below
+from dali_vidaug.data.shards import LABEL_OPTIONS, list_shards
+from dali_vidaug.media.first_bytes import what_file_is
+from dali_vidaug.urls import is_url
 
 FORMATS = {
     form.name: form
@@ -37,7 +41,12 @@ FORMATS = {
         Format("multi_label", "lines PATH LABEL LABEL ...", list_paths.fits_multi_label, list_paths.read_multi_label),
         Format("slowfast", "lines PATH NUMBER LABEL", list_paths.fits_slowfast, list_paths.read_slowfast),
         Format("videomae", "lines PATH START TOTAL of VideoMAE V2", list_paths.fits_videomae, list_paths.read_videomae),
-        Format("frames", "folders of frames", list_frames.fits_frames, list_frames.read_frames),
+        Format("frames", "lines FOLDER TOTAL LABEL, folders of images", list_frames.fits_frames,
+               list_frames.read_frames),
+        Format("frames_start", "lines FOLDER START TOTAL LABEL, folders of images", lambda source: False,
+               list_frames.read_frames_start),
+        Format("slowfast_frames", "SlowFast's list of frames", list_frames.fits_slowfast_frames,
+               list_frames.read_slowfast_frames),
         Format("kinetics", "Kinetics' annotations", list_kinetics.fits_kinetics, list_kinetics.read_kinetics),
         Format("moments", "Moments in Time", list_kinetics.fits_moments, list_kinetics.read_moments),
         Format("multi_moments", "Multi-Moments in Time", list_paths.fits_multi_moments, list_paths.read_multi_label),
@@ -55,9 +64,12 @@ FORMATS = {
     )
 }  # fmt: skip
 
+_JSON = (
+    'a list of objects, or an object in each line: {"path": ..., "label": ...} (jsonl), {"id": ..., "template": ...} '
+    '(ssv2), {"vid_name": ..., "label": ...} (diving48); or {"database": ...} (activitynet)'
+)
 _LOOKED_FOR = 20  # paths
 _ODD_PATHS = (
-    (re.compile(r"^\w{2,}://"), "paths that are URLs, which are not read: download the files"),
     (re.compile(r"^[^/]*\\"), "paths with backslashes, which are part of names here: write / between folders"),
     (re.compile(r"^~"), "paths that begin with ~, which is no home folder here: write the folder, or root="),
     (re.compile(r"%[0-9A-Fa-f]{2}"), "paths with % and two digits, as URLs have them: write the characters"),
@@ -72,6 +84,11 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
         raise ValueError(
             f"scan: format must be one of {', '.join(FORMATS)}, or None to find out, got {options.format!r}"
         )
+    if path.is_dir() and (tars := tars_below(path)):
+        _refuse_unused(path, "a folder of tar shards", options, set(LABEL_OPTIONS))
+        return list_shards(str(path), tars, path.resolve(), options)
+    if is_pattern(str(path)) or is_shard_name(path.name):
+        return list_tars(expand(str(path)) if is_pattern(str(path)) else [str(path)], root, options, str(path))
     if not path.is_dir() and not path.is_file():
         raise FileNotFoundError(f"scan: no folder or file {path}")
     if path.is_file() and is_video_name(path.name):
@@ -90,16 +107,26 @@ def list_videos(path: Path, root: Path | None = None, options: Options | None = 
             empty = f"lines that are separators alone, left out: {source.text.num_empty}"
             listing = listing._replace(warnings=(*listing.warnings, empty))
     if form is not None:
-        listing = listing._replace(warnings=(*listing.warnings, *_odd_paths(listing)))
+        listing = listing._replace(warnings=(*listing.warnings, *source.doubts, *_odd_paths(listing)))
     _refuse_unused(path, form.name if form else "a folder", options, source.used)
     return listing
+
+
+def list_tars(
+    names: Sequence[str], root: Path | None, options: Options, what: str = "the list of tar files"
+) -> Listing:
+    """Read tar shards that are named one by one. Arguments and errors as of ``scan``; ``what`` is for messages."""
+    _refuse_unused(Path(what), "tar shards", options, set(LABEL_OPTIONS))
+    relative, folder = below_root(names, root)
+    return list_shards(what, relative, folder, options)
 
 
 def _odd_paths(listing: Listing) -> Iterator[str]:
     """A sentence on each kind of path that is not there and is written as for another program."""
     for pattern, told in _ODD_PATHS:
-        odd = [entry.path for entry in listing.entries if entry.error is None and pattern.search(entry.path)]
-        lost = [name for name in odd[:_LOOKED_FOR] if not os.path.exists(listing.root / name)]  # noqa: PTH110
+        names = [entry.path for entry in listing.entries if entry.error is None and not is_url(entry.path)]
+        odd = [name for name in names if pattern.search(name)]
+        lost = [name for name in odd[:_LOOKED_FOR] if not os.path.exists(Path(listing.root, name))]  # noqa: PTH110
         if lost:
             yield f"{told}, such as {lost[0]}"
 
@@ -113,7 +140,7 @@ def _open(path: Path, root: Path | None, options: Options) -> Source:
     if path.is_dir():
         return Source(path, path.resolve() if root is None else root.resolve(), options)
     folder = path.resolve().parent if root is None else root.resolve()
-    what = what_it_is(path)
+    what = what_file_is(path)
     if what not in (None, "empty", "text", "JSON text", "a Parquet file"):
         raise ValueError(
             f"{path} cannot be read as a list: the file is {what}; a list is CSV, Parquet, JSON or text, or paths with "
@@ -151,6 +178,8 @@ def _choose(source: Source) -> Format | None:
         if form in forms or not forms or _is_variant(wanted, alike):
             return form
         raise ValueError(f"{source.path} is not {wanted} ({form.what}), but fits {' and '.join(alike)}")
+    if problem is not None and forms:
+        source.doubts.append(f"read as {forms[0].name}, although {str(problem).removeprefix(f'{source.path}: ')}")
     if len(forms) > 1:
         return _agreed(source, forms)
     if problem is not None and not forms:
@@ -162,7 +191,11 @@ def _choose(source: Source) -> Format | None:
 
 def _is_variant(wanted: str, alike: list[str]) -> bool:
     """Whether a format is another way to read a list that is recognised as something else."""
-    return wanted == "folder" or (wanted, *alike) in (("charades_segments", "charades"), ("multi_label", "path_label"))
+    return wanted == "folder" or (wanted, *alike) in (
+        ("charades_segments", "charades"),
+        ("multi_label", "path_label"),
+        ("frames_start", "frames"),
+    )
 
 
 def _agreed(source: Source, forms: list[Format]) -> Format:
@@ -202,8 +235,8 @@ def _refuse_unknown(source: Source) -> Format:
         value = source.json
         keys = ", ".join(value if isinstance(value, dict) else value[0] if value and isinstance(value[0], dict) else ())
         raise ValueError(
-            f"{source.path}: this JSON is of no list that is known ({', '.join(FORMATS)}); its keys are "
-            f"{keys[:200] or 'none'}"
+            f"{source.path}: this JSON is of no list that is known; its keys are {keys[:200] or 'none'}. It may be "
+            f"{_JSON}"
         )
     if source.text is not None and source.text.text.lstrip()[:1] in ("{", "["):
         try:
@@ -225,7 +258,7 @@ def _refuse_unused(path: Path, what: str, options: Options, used: set[str]) -> N
         ValueError: there is one.
     """
     for name in ("format", "split", "encoding", "multi_label", "label_columns"):
-        if name == "format" and what != "a video":
+        if name == "format" and what != "a video" and "shards" not in what:
             continue
         if getattr(options, name) is not None and name not in used:
             raise ValueError(f"scan: {name}={getattr(options, name)!r} means nothing for {path}, which is {what}")

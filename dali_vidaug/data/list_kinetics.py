@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dali_vidaug.data.classes import read_given_classes
-from dali_vidaug.data.entry import Classes, Entry, Listing
+from dali_vidaug.data.entry import Classes, Entry, Listing, plural
 from dali_vidaug.data.folder import is_video_name
 from dali_vidaug.data.header import KINETICS, Header, plain
 from dali_vidaug.data.labels import is_missing, whole_number
@@ -112,7 +112,7 @@ def _all_classes(source: Source, names: set[str]) -> tuple[Classes | None, list[
     if not names:
         return None, []
     others = f" and of {', '.join(path.name for path in beside)}" if beside else ""
-    told = f"classes: the {len(names)} labels of this file{others}, sorted"
+    told = f"classes: the {plural(len(names), 'label')} of this file{others}, sorted"
     return Classes(tuple(sorted(names)), {}, str(source.path)), [told]
 
 

@@ -209,11 +209,13 @@ def read_videomae(source: Source) -> Listing:
             source.refuse(line.number, "PATH START TOTAL", (line.path, *line.fields))
         start, total = (whole_number(value) or 0 for value in line.fields)
         if total >= 0:
-            source.refuse(line.number, "a total below 0, which means a video; folders of frames are not read", total)
+            source.refuse(
+                line.number, "a total below 0, which means a video; format='frames' reads folders of images", total
+            )
         if start not in (0, -1):
             source.refuse(line.number, "a start of 0 for a whole video", start)
         entries.append(path_entry(line.path, source.place(line.number)))
-    return make_listing(source, entries, [()] * len(entries), warnings=["the list has no labels"])
+    return make_listing(source, entries, [()] * len(entries))
 
 
 def fits_multi_moments(source: Source) -> bool:
@@ -233,9 +235,11 @@ def fits_multi_label(source: Source) -> bool:
         return False
     twice = next((i for i, row in enumerate(rows) if len(set(row)) < len(row)), None)
     count, alike = Counter(map(len, rows)).most_common(1)[0]
-    if (count > 2 and alike >= (1 - _FEW) * len(rows)) or (twice is not None and max(map(len, rows)) > 2):
+    in_turn = set(map(len, rows)) == {2, 3}  # start and end, and a label in some
+    if in_turn or (count > 2 and alike >= (1 - _FEW) * len(rows)) or (twice is not None and max(map(len, rows)) > 2):
         line = list(read_lines(source, "PATH LABEL LABEL ..."))[twice or 0]
         why = f"{alike} of {len(rows)} lines have {count}" if twice is None else "one is there twice"
+        why = "some lines have two, the others three" if in_turn and alike < (1 - _FEW) * len(rows) else why
         raise ValueError(
             f"{source.place(line.number)}: the numbers after the path may be labels, or start, end and label, or a row "
             f"of zeros and ones ({why}), got {' '.join((line.path, *line.fields))!r}. Put a header such as "

@@ -31,6 +31,7 @@ class Options(NamedTuple):
     multi_label: str | None = None
     label_columns: tuple[str, ...] | None = None
     classes_given: bool = False
+    remote: str | None = None  # the root, where that is a URL
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Source:
         text: of a text file; None for a folder and for Parquet.
         parquet: whether it is a Parquet file.
         used: names of the options that the format has used.
+        doubts: what formats say that would refuse it, where another one reads it.
         parted: of a list of paths, what ``list_lines`` found: see ``_parted`` there.
     """
 
@@ -53,6 +55,7 @@ class Source:
     text: Text | None = None
     parquet: bool = False
     used: set[str] = field(default_factory=set)
+    doubts: list[str] = field(default_factory=list)
     parted: tuple[str, list[tuple[str, ...]], int] | None = None
 
     @cached_property
@@ -86,7 +89,16 @@ class Source:
 
     @cached_property
     def videos(self) -> VideoFinder:
-        """Finds videos below the root."""
+        """Finds videos below the root.
+
+        Raises:
+            ValueError: the root is no folder of this machine.
+        """
+        if self.options.remote is not None:
+            raise ValueError(
+                f"{self.path}: this format names videos without their folder or extension, and they are not looked for "
+                f"in {self.options.remote}: make a list of paths"
+            )
         return VideoFinder(self.root)
 
     @property

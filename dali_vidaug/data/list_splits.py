@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
 from dali_vidaug.data.labels import is_missing, whole_number
@@ -114,12 +115,19 @@ def read_ucf101(source: Source) -> Listing:
 def is_hmdb51(source: Source) -> bool:
     """Whether it is a file of HMDB51's splits, or a folder of them."""
     if source.path.is_dir():
-        return any(_HMDB_FILE.fullmatch(path.name) for path in source.path.glob("*_test_split?.txt"))
-    return bool(
-        source.lines
-        and _HMDB_FILE.fullmatch(source.path.name)
-        and all(_HMDB.fullmatch(line) for _, line in source.lines)
-    )
+        return any(map(_has_marks, sorted(source.path.glob("*_test_split?.txt"))))
+    return _has_marks(source.path, source.lines)
+
+
+def _has_marks(path: Path, lines: Sequence[tuple[int, str]] | None = None) -> bool:
+    """Whether a file is named as one of HMDB51's splits, and has lines NAME.avi 0, 1 or 2."""
+    if not _HMDB_FILE.fullmatch(path.name):
+        return False
+    try:
+        lines = read_text(path).lines if lines is None else lines
+    except (OSError, ValueError):
+        return False
+    return bool(lines) and all(_HMDB.fullmatch(line) for _, line in lines)
 
 
 def read_hmdb51(source: Source) -> Listing:
@@ -137,9 +145,10 @@ def read_hmdb51(source: Source) -> Listing:
     own = _HMDB_FILE.fullmatch(source.path.name)
     if match is None or not files or (own and own[2] != match[2]):
         here = own[2] if own else "1, 2 or 3"
+        folders = "; format='folder' reads the folders beside these files as classes" if own is None else ""
         raise ValueError(
             f"{source.path}: the splits of HMDB51 need split='train1', 'test1', ...: the part, and which split "
-            f"({here}); got {wanted!r}"
+            f"({here}); got {wanted!r}{folders}"
         )
     use, split = match.groups()
     names = tuple(sorted({name for name, _ in files}))

@@ -17,12 +17,10 @@ from dali_vidaug.data.folder import list_folder
 from dali_vidaug.data.header import looks_like_label, plain, read_header
 from dali_vidaug.data.labels import index_labels, whole_number
 from dali_vidaug.data.list_source import Options, Source, each_row, has_paths, json_items
-from dali_vidaug.data.list_text import read_text
+from dali_vidaug.data.list_text import columns_of, read_text
 from dali_vidaug.data.lists import Rows, list_rows
-from dali_vidaug.data.names import store_name
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_LARGE = 1 << 63  # a number that Arrow has no type for
 _SPLIT_COLUMNS = ("split", "subset", "set", "partition", "is_train")
 _FILE_NAME = re.compile(r"(.*_)?file_name")
 _SPLITS = {  # how folders of splits may be named, as Hugging Face has it
@@ -77,7 +75,7 @@ def _one_split(source: Source, rows: Rows, listing: Listing) -> Listing:
     if column:
         splits = [row[column] for _, row in each_row(rows, [column])]
     else:
-        parts = [os.path.relpath(listing.root / entry.path, listing.root).split("/") for entry in listing.entries]
+        parts = [os.path.relpath(Path(listing.root, entry.path), listing.root).split("/") for entry in listing.entries]
         folders = [part[0] if len(part) > 1 and _split_of(part[0]) else "" for part in parts]
         splits = folders if source.options.split in (None, *folders) else [_split_of(name) or "" for name in folders]
         if not any(splits):
@@ -160,25 +158,14 @@ def _json_rows(source: Source) -> Rows:
     """
     objects = list(_objects(source))
     keys = list(dict.fromkeys(key for _, value in objects for key in value))
-    columns, paths = {}, read_header(str(source.path), keys, needs_path=False).path or ""
+    paths = read_header(str(source.path), keys, needs_path=False).path or ""
     for place, value in objects:
         if isinstance(value.get(paths), (dict, list)):
             hint = "; of pandas, to_json(orient='records') is read" if len(objects) == 1 else ""
+            if hint and isinstance(value[paths], list):
+                hint = f"; columns are lists in a program: dv.scan(data[{paths!r}], labels=...) reads them"
             raise ValueError(f"{place}: {paths} must be a path, got {value[paths]!r:.80}{hint}")
-    for key in keys:
-        values = [value.get(key) for _, value in objects]
-        kinds = {type(value) for value in values if value is not None}
-        if kinds <= {str}:
-            columns[key] = pa.array([None if value is None else store_name(value) for value in values], pa.string())
-        elif kinds == {list}:
-            lists = [None if value is None else [str(part) for part in value] for value in values]
-            columns[key] = pa.array(lists, pa.list_(pa.string()))
-        elif kinds == {bool} or (kinds <= {int, float} and all(abs(value or 0) < _LARGE for value in values)):
-            columns[key] = pa.array(values)
-        else:  # objects, or values of several kinds
-            texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
-            columns[key] = pa.array(texts, pa.string())
-    return Rows(pa.table(columns), [place for place, _ in objects])
+    return Rows(pa.table(columns_of([value for _, value in objects])), [place for place, _ in objects])
 
 
 def _is_metadata(source: Source) -> bool:
@@ -264,7 +251,7 @@ def _not_named(listing: Listing) -> Iterator[str]:
     """A sentence on videos beside the metadata that it does not name."""
     named = {os.path.normpath(entry.path) for entry in listing.entries}
     with suppress(ValueError):  # there is no video
-        others = [entry.path for entry in list_folder(listing.root).entries if entry.path not in named]
+        others = [entry.path for entry in list_folder(Path(listing.root)).entries if entry.path not in named]
         if others:
             yield f"videos that the metadata does not name, left out: {len(others)} ({name_some(others)})"
 
@@ -291,8 +278,8 @@ def _choose_folder(source: Source, folder: Path) -> Path:
     chosen = [path for name, path in splits.items() if wanted in (name, _split_of(name))]
     if len(chosen) == 1:
         return chosen[0]
-    if wanted is not None or splits:
-        raise ValueError(
-            f"{folder}: split must be one of its folders of splits ({', '.join(splits) or 'none'}), got {wanted!r}"
-        )
+    if splits:
+        raise ValueError(f"{folder}: split must be one of its folders of splits ({', '.join(splits)}), got {wanted!r}")
+    if wanted is not None:
+        raise ValueError(f"{folder}: split={wanted!r}, but it has no folders of splits: {', '.join(_SPLITS)}")
     return folder

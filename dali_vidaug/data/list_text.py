@@ -7,13 +7,16 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dali_vidaug.data.names import is_utf8
+import pyarrow as pa
 
+from dali_vidaug.data.names import is_utf8, store_name
+
+_LARGE = 1 << 63  # a number that Arrow has no type for
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8", "UTF-8 with a byte order mark"),
     (codecs.BOM_UTF32_LE, "utf-32-le", "UTF-32"),
@@ -157,3 +160,22 @@ def _decoded(path, data, name, said):
         return data.decode(name)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} cannot be read as a list: byte {error.start} is not {said}") from error
+
+
+def columns_of(objects: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
+    """The values of JSON objects, by key: numbers, truth values, texts and lists of texts; all else as text."""
+    columns = {}
+    for key in dict.fromkeys(key for value in objects for key in value):
+        values = [value.get(key) for value in objects]
+        kinds = {type(value) for value in values if value is not None}
+        if kinds <= {str}:
+            columns[key] = pa.array([None if value is None else store_name(value) for value in values], pa.string())
+        elif kinds == {list}:
+            lists = [None if value is None else [str(part) for part in value] for value in values]
+            columns[key] = pa.array(lists, pa.list_(pa.string()))
+        elif kinds == {bool} or (kinds <= {int, float} and all(abs(value or 0) < _LARGE for value in values)):
+            columns[key] = pa.array(values)
+        else:  # objects, or values of several kinds
+            texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+            columns[key] = pa.array([text and store_name(text) for text in texts], pa.string())
+    return columns

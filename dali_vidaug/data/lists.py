@@ -26,6 +26,7 @@ from dali_vidaug.data.schema import BOXES, SCHEMA, is_manifest
 from dali_vidaug.data.segments import read_frame, read_seconds
 
 _ROWS_LOOKED_AT = 1000  # for what is in a column
+_PIECE = 1 << 14  # rows that are lists of text at the same time
 
 
 class Rows(NamedTuple):
@@ -45,7 +46,9 @@ def read_csv(text: Text, delimiter: str = ",") -> Rows:
     columns = [name.strip() or f"column {i + 1}" for i, name in enumerate(next(read, (0, []))[1])]
     text.check_utf8(1, "the header", "".join(columns))
     names_files = read_header(str(text.path), columns, needs_path=False).path
-    rows, places = [], []
+    pieces: list[pa.Table] = []
+    rows: list[list[str]] = []
+    places = []
     for line, row in read:
         places.append(text.place(line))
         if len(row) != len(columns):
@@ -54,8 +57,16 @@ def read_csv(text: Text, delimiter: str = ",") -> Rows:
             if name != names_files:
                 text.check_utf8(line, name, value)
         rows.append([store_name(value) for value in row])
+        if len(rows) == _PIECE:
+            pieces.append(_text_table(rows, columns))
+            rows = []
+    pieces.append(_text_table(rows, columns))
+    return Rows(pa.concat_tables(pieces).combine_chunks(), places)
+
+
+def _text_table(rows, columns):
     values = zip(*rows, strict=True) if rows else [()] * len(columns)
-    return Rows(pa.table([pa.array(column, pa.string()) for column in values], names=columns), places)
+    return pa.table([pa.array(column, pa.string()) for column in values], names=columns)
 
 
 def read_parquet(path: Path) -> Rows:

@@ -17,8 +17,8 @@ from dali_vidaug.data.entry import plural
 from dali_vidaug.data.index_table import IndexTable, fit, join_indices
 from dali_vidaug.data.join import Part, join
 from dali_vidaug.data.label_column import LabelColumn
-from dali_vidaug.data.names import restore_name
-from dali_vidaug.data.sampled import video_of, videos_of
+from dali_vidaug.data.names import complete, restore_name
+from dali_vidaug.data.sampled import video_columns, video_of, videos_of
 from dali_vidaug.data.schema import BOXES, Broken
 from dali_vidaug.data.shared import Shared
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
@@ -45,7 +45,7 @@ class Manifest:
         classes: names of the classes; ``label`` is an index into them.
         box_classes: names of the classes of boxes.
         boxes: the boxes of each row, for ``data.boxes.boxes_at``; None without any.
-        root: folder that the paths are relative to.
+        root: folder, or URL, that the paths are relative to.
         broken: files that were found but cannot be used.
         remarks: what the scan left out, assumed, or found suspect, sentences.
         multi_label: whether samples may have several labels; then ``targets`` are multi-hot.
@@ -70,7 +70,7 @@ class Manifest:
         self._labels = LabelColumn(self.table, len(self.classes))
         self.multi_label = self._labels.several
         self._shared: Shared | None = None
-        self._of_video = {name: self.table[name] for name in Video._fields if name != "path"}
+        self._of_video = video_columns(self.table)
         self.boxes = BoxColumn(self.table[BOXES.name]) if BOXES.name in self.table.column_names else None
         check_labels(self.table, self.classes, self.box_classes)
         bad = rows_without_frames(self._first, self._last)
@@ -114,8 +114,7 @@ class Manifest:
 
     def path(self, sample: int) -> str:
         """The complete path of a sample's file."""
-        name = restore_name(self.table["path"][sample].as_py())
-        return os.path.join(self.root, name)  # noqa: PTH118 (called for every clip)
+        return complete(self.root, restore_name(self.table["path"][sample].as_py()))
 
     def video(self, sample: int) -> Video:
         """What the decoder needs to know of a sample."""
@@ -239,7 +238,7 @@ class Manifest:
 
         Args:
             path: the Parquet file.
-            root: folder that holds the videos now, if they were moved.
+            root: folder or URL that holds the videos now, if they were moved.
 
         Raises:
             FileNotFoundError: there is no such file or folder.

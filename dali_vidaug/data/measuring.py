@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
-from tqdm import tqdm
+import numpy as np
 
-from dali_vidaug.data.entry import Listing
+from dali_vidaug.data.engine import Failed, run
 from dali_vidaug.data.known import Known
+from dali_vidaug.data.listed_files import ListedFiles, MeasureOptions
 from dali_vidaug.media.measure import measure
 
+TIMEOUT = 600.0  # seconds that a file may take
+_STEP = 256  # files that are compared together with what is known of them
 
-def measure_files(
-    listing: Listing, known: Known, options: tuple[Any, ...], num_threads: int, progress: bool
-) -> dict[str, Any]:
-    """What is measured of each file, by path; ``options`` of ``measure``."""
-    names = sorted({entry.path for entry in listing.entries if entry.error is None})
-    with ThreadPoolExecutor(num_threads, "scan") as pool:
-        rows = dict(zip(names, pool.map(known.get, names), strict=True))
-        missing = [name for name in names if rows[name] is None]
-        jobs = {pool.submit(measure, listing.root / name, *options): name for name in missing}
-        done = as_completed(jobs)
-        often = 0.1 if sys.stderr.isatty() else 60.0  # a log wants a line a minute
-        shown = tqdm(done, "scan", len(jobs), unit=" videos", disable=not progress or not jobs, mininterval=often)
-        try:
-            for job in shown:
-                rows[jobs[job]] = job.result()
-                known.add(jobs[job], job.result())
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return rows
+
+class How(NamedTuple):
+    """How files are measured: ``engine``, ``num_threads``, ``timeout`` and ``progress`` of ``scan``."""
+
+    engine: Any = "threads"
+    num_threads: int | None = None
+    timeout: float | None = TIMEOUT
+    progress: bool = True
+
+
+def measure_files(files: ListedFiles, names: Sequence[str], known: Known, options: MeasureOptions, how: How) -> None:
+    """Measure what is not known yet of some files."""
+    steps = [range(first, min(first + _STEP, len(names))) for first in range(0, len(names), _STEP)]
+    is_known = np.zeros(len(names), bool)
+    threads = how.num_threads if how.engine == "threads" else None
+    for step, found in run(known.are_known, steps, num_workers=threads, progress=False):
+        is_known[step.start : step.stop] = found
+    missing = [names[number] for number in np.flatnonzero(~is_known).tolist()]
+    found = run(
+        partial(_measure, options), ((name, files.place(name)) for name in missing), engine=how.engine,
+        total=len(missing), num_workers=how.num_threads, timeout=how.timeout, progress=how.progress,
+    )  # fmt: skip
+    for (name, _), row in found:
+        known.add(name, {"error": row.reason} if isinstance(row, Failed) else row)
+
+
+def _measure(options, item):
+    return measure(item[1], *options)

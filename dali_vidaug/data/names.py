@@ -6,9 +6,13 @@ that byte is written as NUL and two hex digits. No file name has a NUL, so all o
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 from glob import escape
 from pathlib import Path
+
+from dali_vidaug.urls import check_url, is_url
 
 _ESCAPED = re.compile("\0([0-9a-f]{2})")
 _SURROGATE = re.compile("[\udc80-\udcff]")
@@ -26,6 +30,42 @@ def store_name(name: str) -> str:
 def restore_name(text: str) -> str:
     """The file name that ``store_name`` stored."""
     return _ESCAPED.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text) if "\0" in text else text
+
+
+def complete(root: str, name: str) -> str:
+    """The complete path of a file.
+
+    Args:
+        root: folder, or URL, that its name is relative to.
+        name: as ``restore_name`` returns it; a path or URL that is complete stays as it is.
+    """
+    if is_url(name):
+        return name
+    if is_url(root):
+        return f"{root.rstrip('/')}/{name}"
+    return os.path.join(root, name)  # noqa: PTH118 (called for every clip)
+
+
+def below_root(names: Sequence[str], root: Path | None) -> tuple[list[str], Path]:
+    """Paths relative to a root, where they are below it, and the root: by default the deepest folder that has all."""
+    if root is None:
+        names = [os.path.abspath(name) for name in names]  # noqa: PTH100 (links keep their names)
+        root = Path(os.path.commonpath([str(Path(name).parent) for name in names]))
+    folder = root.absolute()
+    paths = map(Path, names)
+    return [str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path) for path in paths], folder
+
+
+def check_root(root: str | os.PathLike[str] | None) -> None:
+    """Refuse a root of a manifest that is neither a folder nor a URL that can be read.
+
+    Raises:
+        FileNotFoundError, ValueError: it is such.
+    """
+    if is_url(root):
+        check_url(str(root))
+    elif root is not None and not Path(root).is_dir():
+        raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
 
 
 def is_utf8(text: str) -> bool:

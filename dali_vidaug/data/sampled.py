@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from dali_vidaug.data.column import take
+from dali_vidaug.data.names import complete, restore_name
 from dali_vidaug.media.video import Video, frame_times
 from dali_vidaug.sampling import Videos
 
@@ -18,19 +19,28 @@ if TYPE_CHECKING:
     from dali_vidaug.data.manifest import Manifest
 
 
+def video_columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """The columns of a manifest's table that a ``Video`` has, without those that say nothing of any row."""
+    columns = {name: table[name] for name in Video._fields if name not in ("path", "source")}
+    optional = Video._field_defaults
+    return {n: column for n, column in columns.items() if n not in optional or column.null_count < len(column)}
+
+
 def video_of(manifest: Manifest, columns: Mapping[str, pa.ChunkedArray], sample: int) -> Video:
     """What the decoder needs to know of a row.
 
     Args:
         manifest: has the row.
-        columns: those of its table that a ``Video`` has; getting them from the table takes longer than the row does.
+        columns: those of ``video_columns``; getting them from the table takes longer than the row does.
         sample: the row.
     """
     row = {name: column[sample] for name, column in columns.items()}
     lists = {name: row.pop(name).values for name in ("keyframes", "pts")}
     row = {name: value.as_py() for name, value in row.items()}
-    if manifest.packets is not None and row["packet_index"] is not None:
+    if manifest.packets is not None and row.get("packet_index") is not None:
         row["packet_index"] = manifest.packets[row["packet_index"]]
+    if row.get("shard") is not None:
+        row["shard"] = complete(manifest.root, restore_name(row["shard"]))
     keyframes, pts = lists["keyframes"], lists["pts"]
     row["keyframes"] = np.array([] if keyframes is None else keyframes, np.int32)
     row["pts"] = None if pts is None else np.array(pts, np.int64)

@@ -22,10 +22,12 @@ from dali_vidaug.data.shared import (
     stamp_of,
 )
 
-MANIFEST_VERSION = 2
+MANIFEST_VERSION = 3
+WITHOUT_SHARDS = 2  # this version had no columns shard, shard_offset and etag: those are a user's own
 
 SCHEMA = pa.schema(
     [
+        # A folder of images has codec "images"; what is of files below is then of them: docs/frame-folders.md.
         ("path", pa.string()),  # relative to the manifest's root, as data.names.store_name writes it
         ("label", pa.int32()),  # index into the manifest's classes; -1: none, or several
         ("labels", pa.list_(pa.int32())),  # where samples may have several labels: their indices; else null
@@ -59,6 +61,10 @@ SCHEMA = pa.schema(
         ("content_digest", pa.int64()),  # of its bytes at eight places; see media/unchanged.py
         ("packet_index", pa.int32()),  # number of its packet index, in the file beside the manifest; null: none
         ("no_packet_index", pa.string()),  # why it has none, for people
+        # A video in a tar file: ``path`` is SHARD/MEMBER, ``bytes`` its size; null: it is a file itself.
+        ("shard", pa.dictionary(pa.int32(), pa.string())),  # the tar file, relative to the root, as ``path`` is written
+        ("shard_offset", pa.int64()),  # byte of the tar file where it begins
+        ("etag", pa.string()),  # what the server called the object when it was scanned; null: a local file
     ]
 )
 BOXES = pa.field(  # a column after these, of manifests with boxes: those of each row, as data/boxes.py says
@@ -82,6 +88,7 @@ BOXES = pa.field(  # a column after these, of manifests with boxes: those of eac
         )
     ),
 )
+NEW_NAMES = ("shard", "shard_offset", "etag")  # columns since WITHOUT_SHARDS
 EXTENSIONS = (".parquet", ".pq")  # of files that are Parquet
 
 
@@ -118,6 +125,22 @@ def check_file_name(path: str | os.PathLike[str], caller: str) -> None:
         )
 
 
+def check_output(output: str | os.PathLike[str] | None, caller: str) -> None:
+    """See to it that nothing that is not a manifest is overwritten, and no time is spent on what cannot be written.
+
+    Raises:
+        ValueError: there is a file of that name that is none, no such folder, or the name is not that of a manifest.
+    """
+    if output is None:
+        return
+    output = Path(output)
+    if output.exists() and not is_manifest(output):
+        raise ValueError(f"{caller}: the output {output} is there already, and is not a manifest; choose another name")
+    check_file_name(output, f"{caller}: output")
+    if not output.resolve().parent.is_dir():
+        raise ValueError(f"{caller}: there is no folder {output.resolve().parent} for the output")
+
+
 def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, Any]) -> None:
     """Write a manifest's file, whole or not at all, and of a large one the copy that is mapped."""
     header = {"version": MANIFEST_VERSION, **header}
@@ -129,12 +152,15 @@ def write_file(path: str | os.PathLike[str], table: pa.Table, header: dict[str, 
             Path(copy_path(path)).unlink(missing_ok=True)
 
 
-def read_file(path: str | os.PathLike[str], key: str | None = None) -> tuple[pa.Table, dict[str, Any], Shared | None]:
+def read_file(
+    path: str | os.PathLike[str], key: str | None = None, parts: bool = False
+) -> tuple[pa.Table, dict[str, Any], Shared | None]:
     """Read a manifest's file: the table, what ``write_file`` was given as header, and the mapped copy of a large one.
 
     Args:
         path: the file.
         key: from ``key_of``: what the file must be, if given.
+        parts: the file may be a part of a scan too.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -149,13 +175,22 @@ def read_file(path: str | os.PathLike[str], key: str | None = None) -> tuple[pa.
             # not pq.read_table, which loads another 45 MB of libraries; one thread: several hold more memory at once
             parquet = pq.ParquetFile(file)
             header = json.loads((parquet.schema_arrow.metadata or {})[b"dali_vidaug"])
-            if header["version"] != MANIFEST_VERSION:
+            if header["version"] not in (MANIFEST_VERSION, WITHOUT_SHARDS):
                 raise OtherVersionError(
                     f"{path}: manifest version {header['version']}, this release reads {MANIFEST_VERSION}; scan again"
                 )
-            shared = share(file, parquet)
+            if "part" in header and not parts:
+                index, count = header["part"]
+                raise ValueError(
+                    f"{path} is part {index} of a scan in {count} parts: dali-vidaug merge, or dv.merge, makes a "
+                    "manifest of all of them"
+                )
+            shared = None if "part" in header else share(file, parquet)
             table = parquet.read(use_threads=False) if shared is None else shared.table
             check_unchanged(file, stamp)
+            if header["version"] == WITHOUT_SHARDS:
+                names = [f"list_{name}" if name in NEW_NAMES else name for name in table.column_names]
+                table = table.rename_columns(names)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"manifest: no file {path}") from error
     except (pa.ArrowException, OSError, KeyError) as error:

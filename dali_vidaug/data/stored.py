@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from dali_vidaug.data.index_table import IndexTable, index_path, read_table, write_used
+from dali_vidaug.data.names import check_root
 from dali_vidaug.data.schema import Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.shared import Shared
 
@@ -51,13 +51,12 @@ def read_contents(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
 
     Args:
         path: the file.
-        root: the folder of its paths; None: as the file says.
+        root: the folder or URL of its paths; None: as the file says.
 
     Raises:
         FileNotFoundError, ValueError: as ``Manifest.read``.
     """
-    if root is not None and not Path(root).is_dir():
-        raise FileNotFoundError(f"manifest: root must be a folder, there is no folder {root}")
+    check_root(root)
     table, header, shared = read_file(path)
     name = header.get("packet_index")
     return Contents(

@@ -23,6 +23,7 @@ _MATRICES = {
     9: ("bt2020", 0.2627, 0.0593),
     10: ("bt2020", 0.2627, 0.0593),
 }
+_BT601 = (0.299, 0.114)
 _TRANSFERS = {16: "PQ, SMPTE ST 2084", 18: "HLG, ARIB STD-B67"}  # table 3: of high dynamic range
 
 
@@ -39,6 +40,11 @@ def matrix_name(color: str, number: int) -> str:
     return "bt601" if color == "bt601" else _matrix(number)[0]
 
 
+def matrix_weights(color: str, number: int) -> tuple[float, float]:
+    """The weights of red and blue in luma, of the matrix for a frame; arguments and errors as of ``matrix_name``."""
+    return _matrix(number)[1:] if color == "file" else _BT601
+
+
 def colors_of(video: Video, color: str) -> np.ndarray:
     """(3, 3) float32: from RGB that was made with BT.601, as DALI makes it, to that of ``matrix_name``.
 
@@ -53,7 +59,7 @@ def colors_of(video: Video, color: str) -> np.ndarray:
             "not for DALI's decoder with color='file': its colour matrix changes, or an older release scanned it: "
             "scan again"
         )
-    right, taken = (_yuv_to_rgb(*weights) for weights in (_matrix(video.colorspace)[1:], (0.299, 0.114)))
+    right, taken = (_yuv_to_rgb(*weights) for weights in (_matrix(video.colorspace)[1:], _BT601))
     return (right @ np.linalg.inv(taken)).astype(np.float32)
 
 

@@ -22,14 +22,13 @@ import numpy as np
 
 from dali_vidaug.media.bitstream import encoder_note, is_fresh_start, is_reference
 from dali_vidaug.media.container import open_video, read_packets
-from dali_vidaug.media.index import KEY, NON_REFERENCE, DamagedIndexError, Packets
-from dali_vidaug.media.indexed_file import HIDDEN, IndexedFile, can_decode, open_indexed
-from dali_vidaug.media.references import reference_closure
+from dali_vidaug.media.index import DamagedIndexError
+from dali_vidaug.media.indexed_file import HIDDEN, IndexedFile, can_decode
+from dali_vidaug.media.needed import FROM_START, by_key_frame, needed_packets, needs_note
 from dali_vidaug.media.unchanged import check_stamp, kept_open
-from dali_vidaug.media.video import Video, frame_index, frame_indices, frame_pts, is_counted
+from dali_vidaug.media.video import Video, bytes_of, frame_index, frame_pts, is_counted
 
 SEEK_DISTANCE = 64  # frames; a key frame closer than this is reached by reading on
-FROM_START = -1  # in place of a key frame: from the first packet of the stream
 REORDER_MAX = 17  # packets; no codec delays a picture by more than 16 others
 READ_ERRORS = (OSError, ValueError, EOFError, av.error.FFmpegError)  # what a bad file raises
 
@@ -71,19 +70,15 @@ def open_source(video: Video) -> Iterator[tuple[Any, Any]]:
         OSError, ValueError, av.error.FFmpegError: it cannot be opened, or is not the file that was scanned.
     """
     if video.packet_index is not None and read_by_index(video):
-        with open_indexed(video.path, video.packet_index) as source:
-            check_stamp(source[0].descriptor, video)
-            yield source
+        with bytes_of(video) as source:
+            check_stamp(source, video)
+            file = IndexedFile(source, video.packet_index)
+            yield file, file.stream
         return
-    with kept_open(video) as check, open_video(video.path, video.stream) as source:
+    with kept_open(video) as (source, check), open_video(source.as_file(), video.stream) as opened:
         check()  # what was opened by the name is the file that was compared
-        yield source
+        yield opened
         check()  # and is as it was
-
-
-def needs_note(video: Video) -> bool:
-    """Whether the decoder needs the message of the encoder, which is in the first packet only: see ``encoder_note``."""
-    return video.codec == "h264" and "444" in video.pixel_format
 
 
 def is_hidden(packet: Any) -> bool:
@@ -125,13 +120,9 @@ def read_cuts(
     if is_counted(video):
         packets = read_packets(source, stream)
         return [Cut(packets if not video.regular else _read_counted(packets, int(wanted[-1])), [], stream)]
-    before = np.searchsorted(video.keyframes, wanted, "right") - 1
-    keys = np.where(before < 0, FROM_START, video.keyframes[before] if len(video.keyframes) else FROM_START)
+    groups = by_key_frame(video, wanted, one_cut)
     if not video.regular:
-        return [_seek_cut(source, stream, video, int(keys[0]), None)[0]]
-    if one_cut:
-        keys = np.broadcast_to(keys[0], keys.shape)
-    groups = {key: {int(i) for i in wanted[keys == key]} for key in np.unique(keys).tolist()}
+        return [_seek_cut(source, stream, video, next(iter(groups)), None)[0]]
     if isinstance(source, IndexedFile):
         first, cuts = _read_by_place(source, stream, video, groups, all_references)
     else:
@@ -166,11 +157,8 @@ def _read_in_order(container, stream, video, groups):
 
 def _read_by_place(file, stream, video, groups, all_references):
     """As ``_read_in_order``, of a file with a packet index: all cuts in one read, where they are not far apart."""
-    found = [_find_packets(file, video, key, group, all_references) for key, group in groups.items()]
-    parts = [part for part, _ in found]
-    noted = needs_note(video) and max(groups) > 0
-    if noted:
-        parts.append(file.block(0).part(slice(0, 1)))
+    parts, lacking = needed_packets(file, video, groups, all_references)
+    noted = len(parts) > len(groups)
     read = file.read(parts)
     first = read.pop()[0] if noted else None
     cuts = [
@@ -179,31 +167,7 @@ def _read_by_place(file, stream, video, groups, all_references):
     ]
     if None in cuts:
         raise DamagedIndexError("a key frame is not where it should be")
-    return first, [cut._replace(lacks_references=lacks) for cut, (_, lacks) in zip(cuts, found, strict=True)]
-
-
-def _find_packets(file, video, key, wanted, all_references):
-    """Which packets the frames ``wanted`` need from key frame ``key`` on, and whether these lack reference pictures."""
-    found: list[Packets] = []
-    sought, is_sought = np.array(sorted(wanted)), np.zeros(0, bool)
-    for packets in file.packets_from(None if key == FROM_START else frame_pts(video, key)):
-        frames = frame_indices(video, packets.pts)
-        if not found:
-            is_first = (frames == key) & (packets.flags & KEY != 0)
-            start = 0 if key == FROM_START else int(is_first.argmax())
-            if key != FROM_START and not is_first[start]:
-                break
-            packets, frames = packets.part(slice(start, None)), frames[start:]
-        is_sought = np.append(is_sought, np.isin(frames, sought))
-        found.append(packets)
-        if is_sought.sum() == len(wanted):
-            count = int(is_sought.nonzero()[0][-1]) + 1
-            whole = found[0] if len(found) == 1 else Packets(*map(np.concatenate, zip(*found, strict=True)))
-            packets, is_sought = whole.part(slice(count)), is_sought[:count]
-            every = (packets.flags & NON_REFERENCE == 0) | is_sought
-            needed = every if all_references else reference_closure(packets, is_sought)
-            return packets.part(needed.nonzero()[0]), bool((every & ~needed).any())
-    raise DamagedIndexError(f"it lacks packets of the frames {min(wanted)} to {max(wanted)}")
+    return first, [cut._replace(lacks_references=lacks) for cut, lacks in zip(cuts, lacking, strict=True)]
 
 
 def _seek_cut(container, stream, video, key, wanted):
@@ -231,7 +195,7 @@ def _seek_cut(container, stream, video, key, wanted):
 
 
 def _packets_from_start(video):
-    with open_video(video.path, video.stream) as (container, stream):
+    with bytes_of(video) as source, open_video(source.as_file(), video.stream) as (container, stream):
         yield from read_packets(container, stream)
 
 

@@ -16,8 +16,10 @@ from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of, is_fresh_start
 from dali_vidaug.media.convert import Converter
 from dali_vidaug.media.cut import REORDER_MAX, Cut, open_source, read_cuts
+from dali_vidaug.media.frame_folder import read_images
+from dali_vidaug.media.images import ImageConverter
 from dali_vidaug.media.single import damage_of
-from dali_vidaug.media.video import Video, frame_index, is_counted
+from dali_vidaug.media.video import IMAGES, Video, frame_index, is_counted
 from dali_vidaug.recycled import Recycled
 
 _clips: Any = Recycled(kept=32, largest=8 << 20)
@@ -65,7 +67,7 @@ def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = (), colo
         frames: (F,) int, frame indices in any order, repeats allowed.
         crops: crops and scalings, done together with the conversion to RGB: rows of ``ops.CROP`` that apply one after
             the other to the frames as shown; the last may say, in a field ``mirrored``, that left and right are swapped
-            in the end. Scaling is libswscale's bilinear, which averages when it scales down.
+            in the end. Scaling is bilinear, and averages when it scales down: docs/decoding.md.
         color: "bt601": colours are converted by BT.601 whatever the file says, as DALI does; "file": by what it says.
 
     Returns:
@@ -95,7 +97,7 @@ def decode_clips(
     clock = time.thread_time
     seconds = {"read": 0.0, "decode": 0.0, "convert": 0.0}
     started = clock()
-    converters: dict[tuple, Converter] = {}
+    converters: dict[tuple, Converter | ImageConverter] = {}
     pictures: dict[tuple, np.ndarray] = {}  # by frames and crops
     places: dict[int, dict[tuple, list]] = {}  # of each frame, by crops: the pictures that it becomes
     keys = []
@@ -105,12 +107,15 @@ def decode_clips(
         if keys[-1] in pictures:
             continue
         if box not in converters:
-            converters[box] = Converter(video, boxes, color)
+            converters[box] = ImageConverter(video, boxes) if video.codec == IMAGES else Converter(video, boxes, color)
         pictures[keys[-1]] = _clips.take((len(frames), *converters[box].shape), np.uint8)
         for index, picture in zip(keys[-1][0], pictures[keys[-1]], strict=True):
             places.setdefault(index, {}).setdefault(box, []).append(picture)
     num_decoded = 0
-    for frame, index in decode_frames(video, np.array(sorted(places)), seconds):
+    wanted = sorted(places)
+    is_folder = video.codec == IMAGES
+    reader = read_images(video, wanted, seconds) if is_folder else decode_frames(video, np.array(wanted), seconds)
+    for frame, index in reader:
         num_decoded += 1
         before = clock()
         for box, (picture, *others) in places.pop(index, {}).items():

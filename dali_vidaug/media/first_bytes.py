@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import os
-from pathlib import Path
+
+from dali_vidaug.media.storage import Place, Source, open_bytes
 
 _HEAD = 4096  # bytes looked at
 _BARE = 1024  # a video file that is shorter is taken for a header alone
@@ -36,21 +37,30 @@ _VIDEO = (
 _BOXES = frozenset(b"ftyp moov mdat free skip wide styp moof pnot uuid sidx".split())
 
 
-def what_it_is(path: str | os.PathLike[str]) -> str | None:
+def what_file_is(path: str | os.PathLike[str]) -> str | None:
+    """As ``what_it_is``, of a file on a disk; None if there is no such file."""
+    try:
+        with open_bytes(Place(os.fspath(path))) as source:
+            return what_it_is(source)
+    except OSError:
+        return None
+
+
+def what_it_is(source: Source) -> str | None:
     """Say what a file is that could not be opened as a video.
+
+    Args:
+        source: its bytes.
 
     Returns:
         A few words, or None if the first bytes say nothing, or cannot be read.
     """
     try:
-        if not Path(path).is_file():  # to open a named pipe would wait for ever
-            return None
-        size = Path(path).stat().st_size
-        with Path(path).open("rb") as file:
-            head = file.read(_HEAD)
-            if head[4:8] in _BOXES:
-                return _examine_boxes(file, size)
-    except OSError:
+        size = source.size
+        (head,) = map(bytes, source.read([(0, min(_HEAD, size))]))
+        if head[4:8] in _BOXES:
+            return _examine_boxes(source, size)
+    except (OSError, EOFError):
         return None
     if not head:
         return "empty"
@@ -86,12 +96,11 @@ def _text(head):
     return "JSON text" if start[:1] in (b"{", b"[") else "text"
 
 
-def _examine_boxes(file, size):
+def _examine_boxes(source, size):
     """What is missing of an MP4 or MOV file, by the boxes it consists of, or None."""
     position, found = 0, []
     while position + 8 <= size:
-        file.seek(position)
-        header = file.read(16)
+        (header,) = map(bytes, source.read([(position, min(position + 16, size))]))
         length, kind = int.from_bytes(header[:4], "big"), header[4:8]
         if length == 1:
             length = int.from_bytes(header[8:16], "big")

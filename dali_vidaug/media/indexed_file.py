@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -26,7 +24,7 @@ from dali_vidaug.media.index import (
     read_block,
     read_codec,
 )
-from dali_vidaug.media.unchanged import OPEN_FLAGS
+from dali_vidaug.media.storage import Source
 
 HIDDEN = "hidden by an edit list"  # the ``opaque`` of such packets, whose flag cannot be set
 GAP_MAX = 1 << 17  # bytes between packets that are read along rather than read apart
@@ -79,23 +77,38 @@ def copy_facts(codec: Any, other: Any) -> None:
     other.extradata = codec.extradata
 
 
+def ranges_of(parts: list[Packets]) -> tuple[np.ndarray, np.ndarray]:
+    """The ranges [first, last) of a file that hold packets: two (R,) arrays, rising. What is near is one range.
+
+    Raises:
+        DamagedIndexError: one is before the file.
+    """
+    places = np.concatenate([part.places for part in parts])
+    ends = places + np.concatenate([part.sizes for part in parts])
+    order = np.argsort(places, kind="stable")
+    latest = np.maximum.accumulate(ends[order])
+    breaks = np.flatnonzero(places[order][1:] > latest[:-1] + GAP_MAX) + 1
+    firsts = places[order][np.append(0, breaks)]
+    if firsts[0] < 0:
+        raise DamagedIndexError("a place before the file")
+    return firsts, latest[np.append(breaks - 1, len(order) - 1)]
+
+
 class IndexedFile:
     """A file that is read by its index.
 
     Args:
-        path: the file.
+        source: its bytes; None: nothing is read.
         index: of it.
 
     Attributes:
         stream: what cutting and decoding use of a stream.
-        descriptor: of the open file.
 
     Raises:
-        OSError: it cannot be opened.
         DamagedIndexError: the index contradicts itself.
     """
 
-    def __init__(self, path: str | os.PathLike[str], index: Index):
+    def __init__(self, source: Source | None, index: Index):
         self.stream = make_stream(index)
         data = memoryview(index.packets)
         count = int.from_bytes(data[:4], "little")
@@ -106,11 +119,7 @@ class IndexedFile:
         ends = 4 + count * BLOCK.size + np.cumsum([0, *(length for _, length in directory)])
         self._blocks = [data[a:b] for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
         self._known: dict[int, Packets] = {}
-        self.descriptor = os.open(path, OPEN_FLAGS)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self.descriptor)
+        self._source = source
 
     def block(self, number: int) -> Packets:
         """The packets of a block."""
@@ -134,26 +143,14 @@ class IndexedFile:
             For each part a list of ``av.Packet``.
 
         Raises:
+            OSError: they cannot be read.
             EOFError: the file ends before them.
             ValueError: the file was changed.
         """
-        places = np.concatenate([part.places for part in parts])
-        ends = places + np.concatenate([part.sizes for part in parts])
-        order = np.argsort(places, kind="stable")
-        latest = np.maximum.accumulate(ends[order])
-        breaks = np.flatnonzero(places[order][1:] > latest[:-1] + GAP_MAX) + 1
-        firsts = places[order][np.append(0, breaks)]
-        lasts = latest[np.append(breaks - 1, len(order) - 1)]
-        spans = [self._pread(a, b) for a, b in zip(firsts.tolist(), lasts.tolist(), strict=True)]
+        firsts, lasts = ranges_of(parts)
+        ranges = list(zip(firsts.tolist(), lasts.tolist(), strict=True))
+        spans = [memoryview(data) for data in self._source.read(ranges)]  # type: ignore[union-attr]
         return [self._cut_out(part, firsts, spans) for part in parts]
-
-    def _pread(self, first, last):
-        if first < 0:
-            raise DamagedIndexError("a place before the file")
-        data = os.pread(self.descriptor, last - first, first)
-        if len(data) < last - first:
-            raise EOFError(f"changed since it was scanned: it ends before byte {last}; scan again")
-        return memoryview(data)
 
     def _cut_out(self, part, firsts, spans):
         span_of = (np.searchsorted(firsts, part.places, "right") - 1).tolist()
@@ -172,17 +169,3 @@ class IndexedFile:
                 packet.opaque = HIDDEN
             packets.append(packet)
         return packets
-
-
-@contextmanager
-def open_indexed(path: str | os.PathLike[str], index: Index) -> Iterator[tuple[IndexedFile, IndexedStream]]:
-    """Open a file by its index: a context manager that gives (file, stream), as ``open_video`` does.
-
-    Raises:
-        OSError, DamagedIndexError: as ``IndexedFile``.
-    """
-    file = IndexedFile(path, index)
-    try:
-        yield file, file.stream
-    finally:
-        file.close()

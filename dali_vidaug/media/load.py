@@ -5,6 +5,7 @@ This is all that a decoding thread or process does. It needs neither torch nor D
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -40,12 +41,14 @@ class Loaded(NamedTuple):
         clips: for each its input of the graph. What is the same for several of them is there once.
         num_decoded: frames that are decoded for all of them.
         seconds: processor time by stage.
+        elapsed: seconds that passed.
         fallback: why PyAV decoded them although DALI was asked to, or None.
     """
 
     clips: list[Any]
     num_decoded: int
     seconds: dict[str, float]
+    elapsed: float
     fallback: str | None = None
 
 
@@ -68,6 +71,7 @@ def load_clips(
         EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
             and would get it wrong.
     """
+    started = time.perf_counter()
     if decoder != "pyav":
         try:
             colors = colors_of(video, color)
@@ -75,9 +79,11 @@ def load_clips(
             files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
             clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, video, colors) for f in frames]
             num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
-            return Loaded(clips, num_decoded, {"read": sum(file.seconds for file in files.values())})
+            seconds = {"read": sum(file.seconds for file in files.values())}
+            return Loaded(clips, num_decoded, seconds, time.perf_counter() - started)
         except NotForDaliError as error:
             if decoder == "dali":
                 raise ValueError(f"{error}; use decoder='hybrid'") from error
             why = str(error)
-    return Loaded(*decode_clips(video, frames, crops, color), why)
+    decoded = decode_clips(video, frames, crops, color)
+    return Loaded(*decoded, time.perf_counter() - started, why)

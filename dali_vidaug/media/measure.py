@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from math import inf
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 import numpy as np
@@ -13,60 +14,82 @@ from dali_vidaug.errors import one_line
 from dali_vidaug.media.bitstream import codec_of
 from dali_vidaug.media.colors import hdr_note
 from dali_vidaug.media.container import open_video, read_packets, video_streams
-from dali_vidaug.media.cut import READ_ERRORS, needs_note
+from dali_vidaug.media.cut import READ_ERRORS
+from dali_vidaug.media.first_bytes import what_it_is
+from dali_vidaug.media.frame_folder import measure_folder
+from dali_vidaug.media.needed import needs_note
 from dali_vidaug.media.numbers import FRAME_MISSING, REFERENCE_MISSING
+from dali_vidaug.media.object_options import Storage
 from dali_vidaug.media.oddities import INTRA_ONLY
 from dali_vidaug.media.packets import Packets
 from dali_vidaug.media.places import Places, prove_index
 from dali_vidaug.media.prove import Frame, compare, decode_packets, join, odd_frames, prove
-from dali_vidaug.media.unchanged import OPEN_FLAGS, content_digest, identity
+from dali_vidaug.media.storage import Place, Source, open_bytes
+from dali_vidaug.media.unchanged import content_digest
 from dali_vidaug.media.video import Video
+from dali_vidaug.urls import is_url
 
 _DAMAGED_MAX = 0.9  # of a file's frames; what remains of one with more is not worth its doubts
 SEVERAL = "it has the video streams"  # begins a note
 
 
-def measure(path: Path, deep: bool = False, stream: int | None = None, index: bool = True) -> dict[str, Any]:
+def measure(
+    place: Place | str | os.PathLike[str], deep: bool = False, stream: int | None = None, index: bool = True,
+    frame_names: str | None = None, storage: Storage | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Measure one video.
 
     Args:
-        path: the file.
+        place: of its bytes; a path is that of a whole file, or of a folder of images.
         deep: decode all of it, and load every frame as a clip does.
         stream: index of a video stream of the file; default: the one that FFmpeg would play.
-        index: make its packet index.
+        index: make its packet index. A folder of images always has one.
+        frame_names: which images of a folder are frames, such as ``img_*.jpg``.
+        storage: how objects are read.
 
     Returns:
         The measured columns of a manifest by name, and "index": an ``Index`` or None; or ``{"error": reason}``.
     """
+    place = place if isinstance(place, Place) else Place(os.fspath(place))
     try:
-        stat = path.stat()
-        if not path.is_file() and not path.is_dir():
+        if place.size is None and not is_url(place.path) and os.path.isdir(place.path):  # noqa: PTH112
+            return measure_folder(Path(place.path), deep, frame_names)
+        if not _may_be_file(place.path):
             return {"error": "not a regular file"}  # to open a named pipe would wait for ever
-        if stat.st_size == 0:
-            return {"error": "the file is empty"}
-        return _measure_unchanged(path, deep, stream, index)
-    except FileNotFoundError:
-        return {"error": "the file does not exist"}
+        with open_bytes(place, storage) as source:
+            return _measure_unchanged(source, deep, stream, index)
+    except FileNotFoundError as error:
+        return {"error": one_line(error) if is_url(place.path) else "the file does not exist"}
     except READ_ERRORS as error:
         return {"error": one_line(error)}
 
 
-def _measure_unchanged(path, deep, stream, index):
+def _may_be_file(path):
+    if is_url(path):
+        return True
+    mode = os.stat(path).st_mode  # noqa: PTH116
+    return S_ISREG(mode) or S_ISDIR(mode)
+
+
+def _measure_unchanged(source, deep, stream, index):
     """As ``measure``, of a file that nobody changes meanwhile."""
-    file = os.open(path, OPEN_FLAGS)
+    if source.size == 0:
+        return {"error": "the file is empty"}
+    before = source.identity()
     try:
-        stat = os.fstat(file)
-        row = _measure(path, deep, stream, index)
-        digest = content_digest(file, stat.st_size)
-        if not identity(stat) == identity(os.fstat(file)) == identity(path.stat()):
-            return {"error": "it was changed while it was scanned; scan again"}
-        return {**row, "bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "content_digest": digest}
-    finally:
-        os.close(file)
+        row = _measure(source, deep, stream, index)
+    except READ_ERRORS as error:
+        why, what = one_line(error), what_it_is(source)
+        return {"error": why if what is None or what in why else f"{why} (the file is {what})"}
+    digest = content_digest(source)
+    if not source.is_still(before):
+        return {"error": "it was changed while it was scanned; scan again"}
+    return {**row, "bytes": source.size, "mtime_ns": source.mtime_ns, "etag": source.etag, "content_digest": digest}
 
 
-def _measure(path, deep, stream_index, with_index):
-    with open_video(path, stream_index) as (container, stream), Places(path, stream) as places:
+def _measure(source: Source, deep, stream_index, with_index):
+    with open_video(source.as_file(), stream_index) as (container, stream):
+        places = Places(source, stream)
         facts, notes = _stream_facts(stream), []
         streams = video_streams(container)
         if len(streams) > 1:
@@ -75,16 +98,16 @@ def _measure(path, deep, stream_index, with_index):
         packets = Packets(container, stream, places if with_index else None)
         if not packets.pts:
             raise ValueError(f"no video packets{packets.note}")
-        row, truth = None if deep or packets.oddity else _from_ends(path, (container, stream), packets, facts), None
+        row, truth = None if deep or packets.oddity else _from_ends(source, (container, stream), packets, facts), None
     if row is None:
-        row, truth = _from_all(path, packets, facts, notes, deep)
+        row, truth = _from_all(source, packets, facts, notes, deep)
     notes += [f"it ends with an error{packets.note}"] if packets.note else []
-    index, problem = prove_index(_video(path, row), places, truth if deep else None) if with_index else (None, None)
+    index, problem = prove_index(_video(source, row), places, truth if deep else None) if with_index else (None, None)
     found = {"index": index, "packet_index": None, "no_packet_index": problem}
     return {**row, "notes": "; ".join(notes) or None, **found}
 
 
-def _from_ends(path, opened, packets, facts):
+def _from_ends(source, opened, packets, facts):
     """The row of a file whose packets are as they should be: only its ends are decoded.
 
     Only decoding tells how many frames the ends of a stream give. The second GOP is reached from the first one, and
@@ -116,7 +139,7 @@ def _from_ends(path, opened, packets, facts):
     if second_gop:
         of = {frame.pts: frame for frame in first.frames}
         truth = {i: of[pts] for i, pts in enumerate(frames) if pts in of and pts >= second_gop[0].pts}
-        video = _video(path, row)
+        video = _video(source, row)
         if needs_note(video):  # cuts of it read the file's first packet, which is behind by now
             opened = None
         if not truth or compare(video, sorted(truth)[:compared], truth, opened):
@@ -124,9 +147,9 @@ def _from_ends(path, opened, packets, facts):
     return row
 
 
-def _from_all(path, packets, facts, notes, deep):
+def _from_all(source, packets, facts, notes, deep):
     """The row of a file of which all frames are decoded, and those frames. What was found goes to ``notes``."""
-    with open_video(path, facts["stream"]) as (container, stream):
+    with open_video(source.as_file(), facts["stream"]) as (container, stream):
         decoded = decode_packets(stream.codec_context, read_packets(container, stream), -inf)
     frames = decoded.frames
     if not frames:
@@ -140,10 +163,10 @@ def _from_all(path, packets, facts, notes, deep):
     row["regular"] = decoded.problem is None and packets.odd_packets is None and one_each and numbered
     row["regular"] &= not odd_frames(frames, row["keyframes"])
     missing = packets.odd_packets in (REFERENCE_MISSING, FRAME_MISSING)
-    proven = prove(_video(path, row), frames, deep, missing)
+    proven = prove(_video(source, row), frames, deep, missing)
     if proven.damaged and row["regular"]:  # clips of a file that is not regular have more packets: compare those
         row["regular"] = False
-        proven = prove(_video(path, row), frames, deep, missing)
+        proven = prove(_video(source, row), frames, deep, missing)
     notes += [proven.note] if proven.note else []
     kept = proven.video.keyframes.tolist()
     row |= {name: getattr(proven.video, name) for name in ("pts", "pts_first", "pts_step", "regular")}
@@ -185,12 +208,12 @@ def _row(
     }
 
 
-def _video(path, row):
+def _video(source, row):
     """A row as the decoder needs it."""
     values = {name: row[name] for name in Video._fields if name in row}
     values["keyframes"] = np.array(row["keyframes"], np.int32)
     values["pts"] = None if row["pts"] is None else np.array(row["pts"], np.int64)
-    return Video(path=str(path), **values)
+    return Video(path=source.path, source=source, **values)
 
 
 def _stream_facts(stream):

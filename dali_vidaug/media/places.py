@@ -3,7 +3,6 @@ ways."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,10 +25,11 @@ from dali_vidaug.media.index import (
     pack_codec,
     pack_packets,
 )
-from dali_vidaug.media.indexed_file import open_indexed
+from dali_vidaug.media.indexed_file import IndexedFile
 from dali_vidaug.media.prove import Frame, compare, digest_of
 from dali_vidaug.media.references import UNKNOWN, References, spared
-from dali_vidaug.media.video import Video, frame_indices, frame_pts
+from dali_vidaug.media.storage import Source
+from dali_vidaug.media.video import Video, bytes_of, frame_indices, frame_pts
 
 _OTHER = "decoding from it gives other frames"
 _HEADER_MAX = 256  # bytes that a container may put between the place that it tells and the packet
@@ -41,29 +41,23 @@ class Places:
     """Where the packets of a file lie. They are looked for at the places that the container tells.
 
     Args:
-        path: the file.
+        source: the bytes of the file.
         stream: of it, of which nothing has been decoded yet.
 
     Attributes:
         problem: why the file can have no index, or None.
     """
 
-    def __init__(self, path: str | os.PathLike[str], stream: Any):
+    def __init__(self, source: Source, stream: Any):
         self.problem: str | None = None
         self._rows: list[tuple[int, ...]] = []
         self._codec = b""
         self._references = References(stream)
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._source = source
         try:
             self._codec = pack_codec(stream)
         except ValueError as error:
             self.problem = f"PyAV does not tell what its decoder must know ({one_line(error)})"
-
-    def __enter__(self) -> Places:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._file)
 
     def add(self, packet: Any, stream: Any) -> None:
         """Look for the next packet."""
@@ -89,8 +83,11 @@ class Places:
         """The place of the first such bytes at or soon after the place that the container tells, or None."""
         if told is None or told < 0:
             return None
-        there = os.pread(self._file, len(data) + _HEADER_MAX, told)
-        at = there.find(data)
+        last = min(told + len(data) + _HEADER_MAX, self._source.size)
+        if last < told + len(data):
+            return None
+        (there,) = self._source.read([(told, last)])
+        at = bytes(there).find(data)
         return told + at if at >= 0 else None
 
     @property
@@ -182,7 +179,8 @@ def _looks(video, frames):
 
 def _has_all(video, packets):
     """Whether an index has these packets, those that are shown are the frames, and each key frame can be found."""
-    with open_indexed(video.path, video.packet_index) as (file, _):
+    with bytes_of(video) as source:
+        file = IndexedFile(source, video.packet_index)
         blocks = list(file.packets_from(None))
         same = all(
             np.array_equal(np.concatenate(found), of)

@@ -14,13 +14,14 @@ import numpy as np
 
 from dali_vidaug.errors import one_line
 from dali_vidaug.media.container import open_video
-from dali_vidaug.media.cut import READ_ERRORS, needs_note
+from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.decode import decode_frames
+from dali_vidaug.media.needed import needs_note
 from dali_vidaug.media.oddities import INTRA_ONLY, READABLE
 from dali_vidaug.media.orientation import orientation_of
 from dali_vidaug.media.remux import remux
 from dali_vidaug.media.single import damage_of
-from dali_vidaug.media.video import Video, is_counted
+from dali_vidaug.media.video import Video, bytes_of, is_counted
 
 
 class Look(NamedTuple):
@@ -199,7 +200,7 @@ def _proven_keys(video, truth, deep):
         return video.keyframes.tolist(), None
     # After a false key frame, decoders of other codecs may show frames from before they were flushed.
     reusable = video.codec in READABLE and not needs_note(video)
-    with open_video(video.path, video.stream) as opened:
+    with bytes_of(video) as source, open_video(source.as_file(), video.stream) as opened:
         for key, end in pairwise([*video.keyframes.tolist(), video.num_frames]):
             frames = range(key, end if deep else min(end, key + _FRAMES_COMPARED))
             failure = compare(video, frames, truth, opened if reusable else None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dali_vidaug.media.video import Video, is_counted
+from dali_vidaug.media.video import IMAGES, Video, is_counted
 
 
 def share_decoding(video: Video, clips: Sequence[np.ndarray]) -> list[list[int]]:
@@ -24,7 +24,8 @@ def share_decoding(video: Video, clips: Sequence[np.ndarray]) -> list[list[int]]
     group_of_gop: dict[int, int] = {}
     groups: dict[int, list[int]] = {}
     for i, frames in enumerate(clips):
-        gops = np.unique(np.searchsorted(video.keyframes, frames, "right")).tolist()
+        alone = video.codec == IMAGES  # each frame is a file
+        gops = np.unique(frames if alone else np.searchsorted(video.keyframes, frames, "right")).tolist()
         joined = sorted({group_of_gop[gop] for gop in gops if gop in group_of_gop})
         first = joined[0] if joined else i
         for other in joined[1:]:

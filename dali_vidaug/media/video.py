@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from dali_vidaug.device.nvdec import Format
 from dali_vidaug.media.index import Index
+from dali_vidaug.media.objects import Stat
 from dali_vidaug.media.orientation import is_transposed
+from dali_vidaug.media.storage import Place, Source, open_bytes
+from dali_vidaug.urls import is_url
+
+IMAGES = "images"  # in place of a codec: the path is a folder, whose images are the frames
 
 
 class Video(NamedTuple):
-    """One row of a manifest, as the decoder needs it. Fields as in ``data.schema.SCHEMA``; ``path`` is complete."""
+    """One row of a manifest, as the decoder needs it. Fields as in ``data.schema.SCHEMA``; paths are complete."""
 
     path: str
     stream: int
@@ -33,6 +39,17 @@ class Video(NamedTuple):
     content_digest: int | None = None  # of its bytes at some places, see media/unchanged.py
     packet_index: Index | None = None  # of its packets; None: the container is opened
     colorspace: int | None = None  # matrix coefficients of its frames; None: not known
+    shard: str | None = None  # the tar file that holds it, from byte ``shard_offset`` on; None: it is a file itself
+    shard_offset: int | None = None
+    etag: str | None = None  # what the server called the object when it was scanned; None: not compared
+    source: Source | None = None  # its bytes, where they are open already
+
+    @property
+    def place(self) -> Place:
+        """Where its bytes are."""
+        if self.shard is None or self.shard_offset is None:
+            return Place(self.path)
+        return Place(self.shard, self.shard_offset, self.bytes, self.path)
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -43,6 +60,23 @@ class Video(NamedTuple):
     def format(self) -> Format:
         """What a decoder must accept to decode it."""
         return Format(self.codec, self.pixel_format, self.width, self.height)
+
+
+@contextmanager
+def bytes_of(video: Video) -> Iterator[Source]:
+    """The bytes of a video, opened if they are not open yet: a context manager that gives their ``Source``.
+
+    Raises:
+        OSError: they cannot be opened.
+    """
+    if video.source is not None:
+        yield video.source
+        return
+    place, stat = video.place, None
+    if is_url(place.path) and video.bytes is not None:
+        stat = Stat(-1 if video.shard is not None else video.bytes, video.etag)
+    with open_bytes(place, stat=stat, by_blocks=video.packet_index is None) as source:
+        yield source
 
 
 def frame_index(video: Video, pts: int | None) -> int:
@@ -83,12 +117,13 @@ def frame_times(row: Mapping[str, Any]) -> np.ndarray:
     """When each frame is shown: (num_frames,) float64, seconds after the first frame; NaN where that is not known.
 
     Args:
-        row: the columns ``num_frames``, ``fps``, ``time_base``, ``pts_step`` and ``pts`` of a manifest.
+        row: the columns ``num_frames``, ``fps``, ``time_base``, ``pts_step`` and ``pts`` of a manifest. Images without
+            a frame rate have numbers in place of time stamps, and no time base.
     """
     if row["pts"] is not None:
         pts = np.asarray(row["pts"], np.float64)
         return (pts - pts[0]) * row["time_base"]
-    if row["pts_step"] is not None:
+    if row["pts_step"] is not None and row["time_base"] is not None:
         return np.arange(row["num_frames"]) * (row["pts_step"] * row["time_base"])
     return np.arange(row["num_frames"]) / (row["fps"] or np.nan)
 

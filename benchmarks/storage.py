@@ -1,0 +1,100 @@
+"""Clips of objects in a bucket, compared with the same clips of local files.
+
+The bucket is on this machine, behind a proxy that answers each request after a while, as one far away does. Batches of
+both are compared, bit for bit, before anything is timed. Then loops over the one and the other take turns, and the
+ratios of their clips per second are printed.
+
+    python benchmarks/storage.py videos/ --latency 50 --rounds 7
+"""
+
+import argparse
+import itertools
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import dali_vidaug as dv
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+BUCKET = "benchmark-videos"
+
+
+def rate(loader, count):
+    """Clips per second of the next ``count`` batches; the pipeline is full before."""
+    batches = itertools.chain.from_iterable(itertools.repeat(loader))
+    next(batches)
+    before = time.perf_counter()
+    clips = sum(len(batch.samples) for batch in itertools.islice(batches, count))
+    return clips / (time.perf_counter() - before)
+
+
+def compare(local, remote, options, storage):
+    """Whether the first batches of both are the same."""
+    with (
+        dv.VideoLoader(local, options["recipe"], options["batch_size"], device="cpu", prefetch=1) as one,
+        dv.VideoLoader(remote, options["recipe"], options["batch_size"], device="cpu", storage=storage) as other,
+    ):
+        for _, a, b in zip(range(3), one, other, strict=False):
+            if not torch.equal(a.clips, b.clips):
+                raise SystemExit("clips of the bucket are not those of the files")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", help="a folder with a sub-folder for each class")
+    parser.add_argument("--latency", type=float, default=50, help="milliseconds before each answer (default: 50)")
+    parser.add_argument("--rounds", type=int, default=7, help="how often both take their turn (default: 7)")
+    parser.add_argument("--batches", type=int, default=10, help="of each turn (default: 10)")
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--in-flight", type=int, nargs="+", default=[32], help="reads under way (default: 32)")
+    args = parser.parse_args()
+    import servers
+
+    recipe = dv.Recipe(dv.ClipSampling(16, 2), (dv.RandomResizedCrop(112), dv.Normalize()))
+    local = dv.scan(args.videos, progress=False)
+    with tempfile.TemporaryDirectory() as folder, servers.server("localbucket", folder) as port:
+        names = [str(name) for name in local.rows("path")]
+        servers.put(port, BUCKET, {name: Path(local.root, name) for name in names})
+        with servers.proxy(port) as proxy:
+            options = servers.options(proxy.port)
+            remote = dv.scan(f"s3://{BUCKET}", progress=False, storage=dv.Storage(options=options), like=local)
+            for in_flight in args.in_flight:
+                storage = dv.Storage(in_flight=in_flight, options=options)
+                compare(local, remote, {"recipe": recipe, "batch_size": args.batch_size}, storage)
+                proxy.latency = args.latency / 1000
+                turns(local, remote, recipe, storage, proxy, args)
+                proxy.latency = 0.0
+
+
+def turns(local, remote, recipe, storage, proxy, args):
+    """Loops over files and objects in turn; prints the ratios."""
+    prefetch = max(2, -(-storage.in_flight // args.batch_size))
+    common = {"device": "cpu", "prefetch": prefetch}
+    ratios = []
+    with (
+        dv.VideoLoader(local, recipe, args.batch_size, **common) as files,
+        dv.VideoLoader(remote, recipe, args.batch_size, storage=storage, **common) as objects,
+    ):
+        for _ in range(args.rounds):
+            with_files = rate(files, args.batches)
+            files.close()
+            proxy.forget()
+            ratios.append(rate(objects, args.batches) / with_files)
+            objects.close()
+        report = objects.report()
+    print(
+        f"in_flight={storage.in_flight}, {args.latency:g} ms: {statistics.median(ratios):.2f} of the clips/s of local "
+        f"files, {min(ratios):.2f} to {max(ratios):.2f} in {args.rounds} rounds; "
+        f"{report.requests / report.clips:.2f} requests and {report.bytes_fetched / report.clips / 1e3:.0f} KB a clip; "
+        f"batches waited {report.seconds.get('fetch', 0.0):.2f} s of {report.elapsed_seconds:.1f} s; "
+        f"{proxy.most_under_way} reads were under way",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""Labels and columns of videos in tar shards: what KEY.json, KEY.cls, KEY.txt and folders of members say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
+from dali_vidaug.data.header import label_groups, looks_like_label, plain, read_header
+from dali_vidaug.data.labels import LARGEST, is_missing, whole_number
+from dali_vidaug.data.list_source import Options, numbered_classes
+from dali_vidaug.data.list_text import columns_of
+from dali_vidaug.data.lists import read_labels, with_own_columns
+
+CLS = "KEY.cls"  # the column of its text, which ``label_columns`` may call cls
+_LABELS = ("label", "labels", "class", "cls")  # of KEY.json, in the order in which they are looked for
+_NAMES = ("class", "class_name", "classname", "label_name", "labelname", "label", "labels")  # of numbered classes
+_CAPTIONS = ("caption", "txt")  # the column of KEY.txt: the first that KEY.json has not
+
+
+class Fields(NamedTuple):
+    """What is said of a video.
+
+    Attributes:
+        values: of KEY.json.
+        cls, txt: the texts of KEY.cls and KEY.txt, or None.
+        folder: of the member in its tar file; "" for none.
+    """
+
+    values: Mapping[str, Any] = MappingProxyType({})
+    cls: str | None = None
+    txt: str | None = None
+    folder: str = ""
+
+
+def read_fields(what: str, root: Path | str, entries: list[Entry], fields: list[Fields], options: Options) -> Listing:
+    """Labels and columns of the videos of tar shards, as a listing. Errors as of ``scan``.
+
+    Args:
+        what: the folder, pattern or list of the shards, for messages.
+        root: of the entries.
+        entries: videos, and what cannot be used.
+        fields: of each.
+        options: of ``scan``.
+    """
+    table, notes = _table(entries, fields)
+    given = options.label_columns
+    columns = _label_columns(table)
+    if given:
+        columns = tuple(CLS if name == "cls" and name not in table.column_names else name for name in given)
+        read_header(what, table.column_names, columns, needs_path=False)  # refuses what is not there
+    if not columns:
+        return _by_folders(what, root, entries, fields, table, notes, options)
+    parted = options.multi_label is None and any(pa.types.is_list(table[name].type) for name in columns)
+    separator = options.multi_label or ("," if parted else None)
+    several = separator is not None or len(columns) > 1
+    labels = {
+        group: read_labels(Path(what), _as_lists(table, names) if parted else table, names, separator)
+        for group, names in label_groups(columns).items()
+    }
+    classes, named_by = (None, None) if given or len(columns) > 1 else _named(table, columns[0], labels[""], what)
+    if named_by is not None and classes is not None:
+        labels = {"": [tuple(classes.names[whole_number(text) or 0] for text in row) for row in labels[""]]}
+    said = ", ".join(map(_source_of, columns)) + (f", named by {_source_of(named_by)}" if named_by else "")
+    used = (*columns, *([named_by] if named_by else []), *_repeated(table, columns[0]))
+    own = table.drop_columns([*used])
+    if CLS in own.column_names and "cls" not in own.column_names:
+        own = own.rename_columns(["cls" if name == CLS else name for name in own.column_names])
+    warnings = [*_not_used(own, f"labels are those of {said}"), *_contradictions(table, columns[0])]
+    listing = Listing(root, entries, labels, own, several, False, tuple(warnings), (f"labels: {said}", *notes), classes)
+    return with_own_columns(Path(what), listing)
+
+
+def _table(entries: list[Entry], fields: list[Fields]) -> tuple[pa.Table, list[str]]:
+    """All that is said, by columns; and what is to be told of them."""
+    columns = columns_of([one.values for one in fields])
+    notes = []
+    if any(one.cls is not None for one in fields):
+        columns[CLS] = pa.array([one.cls for one in fields], pa.string())
+    if any(one.txt is not None for one in fields):
+        texts = [one.txt for one in fields]
+        same = [name for name in _CAPTIONS if name in columns and columns[name].to_pylist() == texts]
+        name = next((name for name in _CAPTIONS if name not in columns), f"KEY.{_CAPTIONS[-1]}")
+        if not same:
+            columns[name] = pa.array(texts, pa.string())
+        notes.append(f"KEY.txt is the column {same[0] if same else name}")
+    if not columns:
+        return pa.table({CLS: pa.nulls(len(entries))}).select([]), notes
+    return pa.table(columns), notes
+
+
+def _label_columns(table: pa.Table) -> tuple[str, ...]:
+    """The column with labels, if there is one: the one that most samples have, and of those the first."""
+    known = [CLS] if CLS in table.column_names else []
+    known += [name for wanted in _LABELS for name in table.column_names if plain(name) == wanted]
+    found = [name for name in known if table[name].null_count < len(table)]
+    return (min(found, key=lambda name: table[name].null_count),) if found else ()
+
+
+def _as_lists(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with lists of one label in columns of single ones, which are not to be parted."""
+    for name in names:
+        if not pa.types.is_list(table[name].type):
+            texts = [None if value is None else [str(value)] for value in table[name].to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, pa.array(texts, pa.list_(pa.string())))
+    return table
+
+
+def _source_of(column: str) -> str:
+    return column if column == CLS else f"{column} of KEY.json"
+
+
+def _named(
+    table: pa.Table, column: str, rows: Sequence[tuple[str, ...]], what: str
+) -> tuple[Classes | None, str | None]:
+    """The classes of labels that are whole numbers and have names in another column, one to one; and that column."""
+    texts = {text for row in rows for text in row}
+    numbers = {text: whole_number(text) for text in texts}
+    if not texts or any(number is None or not 0 <= number <= LARGEST for number in numbers.values()):
+        return None, None
+    free = [name for wanted in _NAMES for name in table.column_names if plain(name) == wanted and name != column]
+    for name in free:
+        found: dict[int, str] = {}
+        values = [value if isinstance(value, list) else [value] for value in table[name].to_pylist()]
+        pairs = [
+            (numbers[text], str(value).strip())
+            for row, value in zip(rows, values, strict=True)
+            if len(row) == len(value)
+            for text, value in zip(row, value, strict=True)
+            if value is not None and not is_missing(str(value))
+        ]
+        fits = all(found.setdefault(number, value) == value for number, value in pairs if number is not None)
+        words = any(whole_number(value) is None for value in found.values())
+        if fits and words and set(found) == set(numbers.values()) and len(set(found.values())) == len(found):
+            classes = numbered_classes(found, 0, what)
+            return Classes(classes.names, {}, what), name
+    return None, None
+
+
+def _repeated(table: pa.Table, column: str) -> list[str]:
+    """Of KEY.cls and the label of KEY.json, the one that is not used and says nothing else."""
+    pairs = {
+        name: [pair for pair in _numbers(table, column, name) if None not in pair] for name in _others(table, column)
+    }
+    return [name for name, both in pairs.items() if both and all(one == other for one, other in both)]
+
+
+def _others(table: pa.Table, column: str) -> list[str]:
+    """The columns that say the label once more, of KEY.cls and KEY.json."""
+    known = [name for name in table.column_names if name == CLS or plain(name) in ("label", "cls")]
+    return [name for name in known if name != column] if column in known else []
+
+
+def _not_used(own: pa.Table, now: str) -> Iterator[str]:
+    """Sentences on columns that look like labels or times, but are not used."""
+    labels = [name for name in own.column_names if looks_like_label(name)]
+    if labels:
+        yield f"fields that look like labels are not used: {name_some(labels, 10)}; {now}. label_columns= chooses"
+    times = [name for name in own.column_names if plain(name) in ("start", "end", "start_time", "end_time", "clips")]
+    if times:
+        yield (
+            f"fields that look like times are not used: {name_some(times, 10)}; a member is taken for the part itself, "
+            "and clips are drawn from all of it"
+        )
+
+
+def _contradictions(table: pa.Table, column: str) -> Iterator[str]:
+    """A sentence on videos whose KEY.cls and label of KEY.json are different numbers."""
+    for name in _others(table, column):
+        count = sum(None not in pair and pair[0] != pair[1] for pair in _numbers(table, column, name))
+        if count:
+            both, counts = f"{_source_of(column)} and {_source_of(name)}", f"{count} of {len(table)}"
+            yield f"samples whose {both} differ, of which {_source_of(column)} counts: {counts}"
+
+
+def _numbers(table, *names):
+    """The whole numbers in two columns, None where there is none."""
+    columns = [[whole_number(str(value)) for value in table[name].to_pylist()] for name in names]
+    return list(zip(*columns, strict=True))
+
+
+def _by_folders(
+    what: str, root: Path | str, entries: list[Entry], fields: list[Fields], table: pa.Table, notes: list[str],
+    options: Options,
+) -> Listing:  # fmt: skip
+    """The listing of videos whose labels, if any, are the folders of members: the first that not all have in common."""
+    folders = [one.folder for entry, one in zip(entries, fields, strict=True) if entry.shard]
+    common = os.path.commonpath(folders) if all(folders) else ""
+    labels: list[tuple[str, ...]] = []
+    for entry, one in zip(entries, fields, strict=True):
+        below = one.folder[len(common) :].strip("/") if entry.shard else ""
+        labels.append((below.split("/")[0],) if below else ())
+    every = all(row for entry, row in zip(entries, labels, strict=True) if entry.shard)
+    if any(labels):
+        example = next(entry.path for entry, row in zip(entries, labels, strict=True) if row)
+        notes = [f"labels: the folders of members, such as {example}", *notes]
+    now = "labels are the folders of members" if any(labels) else "no sample has a label"
+    warnings = tuple(_not_used(table, now))
+    several = options.multi_label is not None
+    listing = Listing(root, entries, {"": labels}, table, several, every and any(labels), warnings, tuple(notes))
+    return with_own_columns(Path(what), listing)
