@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dali_vidaug.counting import num_distinct
 from dali_vidaug.errors import printable
-from dali_vidaug.report import num_distinct
 from dali_vidaug.rng import Draws
 
 if TYPE_CHECKING:

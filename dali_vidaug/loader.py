@@ -13,6 +13,7 @@ import torch
 
 from dali_vidaug.batch import Batch, as_tensor, make_batch, no_clips
 from dali_vidaug.boxes import BoxRules
+from dali_vidaug.counting import RunningReport
 from dali_vidaug.course import Course
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
@@ -21,7 +22,7 @@ from dali_vidaug.media.object_options import Storage
 from dali_vidaug.plan import Plan
 from dali_vidaug.producer import Background
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.report import Report, RunningReport
+from dali_vidaug.report import Report
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
 from dali_vidaug.suitability import check_recipe, choose_file_check, choose_order, warn_of_short_videos

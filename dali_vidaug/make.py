@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.boxes import Boxes
+from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, one_line
@@ -29,7 +30,6 @@ from dali_vidaug.ops.interpolate import between_frames, decoded_frames
 from dali_vidaug.pending import Job, Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.report import RunningReport
 from dali_vidaug.rng import Draws
 from dali_vidaug.settings import Settings
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dali_vidaug.boxes import Boxes
+from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import printable
@@ -23,7 +24,6 @@ from dali_vidaug.media.video import Video
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.report import RunningReport
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
 from dali_vidaug.threads import name_pool_errors, open_pool

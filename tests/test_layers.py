@@ -13,7 +13,7 @@ PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
     "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled "
-    "kernels pixel_order resample report urls blocks wire workers threads",
+    "kernels pixel_order resample report counting urls blocks wire workers threads",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index "
     "media.place media.object_options media.object_errors media.objects media.fetch_loop media.block_cache "

@@ -11,11 +11,11 @@ from conftest import NUM_FRAMES, shown_numbers, write_numbered
 
 import dali_vidaug as dv
 from dali_vidaug import make
+from dali_vidaug.counting import frames_with_gops
 from dali_vidaug.media import load
 from dali_vidaug.media.decode import decode, decode_clips
 from dali_vidaug.media.sharing import share_decoding
 from dali_vidaug.ops import CROP
-from dali_vidaug.report import frames_with_gops
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import Schedule
 

@@ -8,8 +8,9 @@ import pytest
 from conftest import RECIPE, write_numbered
 
 import dali_vidaug as dv
+from dali_vidaug.counting import RunningReport, frames_with_gops
 from dali_vidaug.media import load
-from dali_vidaug.report import Report, RunningReport, frames_with_gops
+from dali_vidaug.report import Report
 
 
 def report_of(manifest, recipe=RECIPE, pause=0.0, count=6, **options):

@@ -11,8 +11,9 @@ from conftest import REALTIME_VP9, read_number, take_batches, write_numbered
 
 import dali_vidaug as dv
 from dali_vidaug import make
+from dali_vidaug.counting import num_distinct
 from dali_vidaug.media import load
-from dali_vidaug.report import num_distinct, warn_once
+from dali_vidaug.report import warn_once
 from dali_vidaug.suitability import padded_share
 
 SIZE = (96, 160)

@@ -75,9 +75,10 @@ def load_clips(
     if decoder != "pyav":
         try:
             colors = colors_of(video, color)
+            row = video._replace(source=None)  # not the bytes that were fetched for it, which need not stay
             different = {f.tobytes(): f for f in frames}
             files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
-            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, video, colors) for f in frames]
+            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, row, colors) for f in frames]
             num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
             seconds = {"read": sum(file.seconds for file in files.values())}
             return Loaded(clips, num_decoded, seconds, time.perf_counter() - started)
