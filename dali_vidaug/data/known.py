@@ -64,7 +64,7 @@ class Known:
             return None
         if row["colorspace"] is None:  # a scan of an older release
             return None
-        return row if _is_as_measured(self._root / name, row) else None
+        return row if is_as_measured(self._root / name, row) else None
 
     def _is_of_stream(self, row):
         """Whether a row is of the stream that is asked for. Of which stream a scan asked is not in the manifest."""
@@ -86,7 +86,7 @@ class Known:
         self._file.unlink(missing_ok=True)
 
 
-def _is_as_measured(path: Path, row: dict[str, Any]) -> bool:
+def is_as_measured(path: Path, row: dict[str, Any]) -> bool:
     """Whether a file has the size, time of change and bytes at some places that its row has."""
     try:
         file = os.open(path, OPEN_FLAGS)

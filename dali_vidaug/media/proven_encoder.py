@@ -20,6 +20,7 @@ from dali_vidaug.media.video import Video, is_counted
 _FPS = 25  # of a video that has neither time stamps nor a frame rate
 _FINEST = 10**9  # ticks a second
 _DELAY = 3  # frames; these encoders delay two at most
+_LONGEST = 2**26  # ticks that a frame is shown; MP4 has 31 bits, of ticks that FFmpeg may divide by 2 to 16
 _DECODERS = {"av1": "libdav1d"}  # the one that is called av1 needs a GPU
 os.environ.setdefault("SVT_LOG", "1")  # otherwise SVT-AV1 prints its settings
 
@@ -73,6 +74,11 @@ class ProvenEncoder:
         ticks = since * self._base.numerator
         if self._ticks and ticks <= self._ticks[-1]:
             raise ValueError(f"the time stamp of frame {index} is not after that of the frame before it")
+        if self._ticks and ticks - self._ticks[-1] >= _LONGEST:
+            raise ValueError(
+                f"frame {index} comes {float((ticks - self._ticks[-1]) / self._base.denominator):.0f} s after the one "
+                "before it, which MP4 cannot say"
+            )
         self._ticks.append(ticks)
         self._pictures.append(frame is not None)
         if frame is None and self._stream is None:

@@ -33,6 +33,7 @@ class Job(NamedTuple):
     """A video to encode anew.
 
     Attributes:
+        number: of the caller.
         video: its row of the manifest.
         fps, time_base: of that row, None where they are not known.
         damaged: frames that cannot be used: first, last, first, last, ...
@@ -40,6 +41,7 @@ class Job(NamedTuple):
         output: the file to write, which there is not yet.
     """
 
+    number: int
     video: Video
     fps: float | None
     time_base: float | None
