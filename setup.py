@@ -145,6 +145,7 @@ setup(
         ],
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
         "metrics": ["torchmetrics>=1.2"],  # for VideoScores
+        "ray": ["ray>=2.40,<3"],  # scan(engine="ray")
         "test": [
             "pytest>=8",
             "pytest-xdist",
@@ -153,6 +154,7 @@ setup(
             "psutil",
             "torchvision",
             "torchmetrics>=1.2",
+            "ray>=2.40,<3; python_version < '3.15'",  # where it has wheels
         ],
     },
     entry_points={"console_scripts": ["dali-vidaug = dali_vidaug.commands.cli:main"]},

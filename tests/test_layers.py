@@ -29,7 +29,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
     "data.list_text data.lists data.found data.list_source data.list_splits data.list_lines data.list_paths "
     "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
-    "data.list_formats data.files data.known data.measuring data.assemble data.scan",
+    "data.list_formats data.files data.known data.workers data.processes data.engine "
+    "data.measuring data.assemble data.scan",
     "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
     "planes direct graph",
     "make": "pending make",
