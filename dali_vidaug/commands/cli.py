@@ -31,6 +31,7 @@ from dali_vidaug.commands.options import (
 )
 from dali_vidaug.commands.preview import add_preview
 from dali_vidaug.commands.summary import summary
+from dali_vidaug.commands.transcode import add_transcode
 from dali_vidaug.data.entry import name_some
 from dali_vidaug.data.schema import check_file_name
 
@@ -40,6 +41,7 @@ EPILOG = """examples:
   dali-vidaug demo                               make a small data set, stream it, draw the clips
   dali-vidaug demo --videos my_videos            the same with your own (a folder for each class)
   dali-vidaug scan my_videos -o train.parquet    measure videos once, for VideoLoader
+  dali-vidaug transcode train.parquet small/     make smaller videos that are faster to decode
   dali-vidaug preview train.parquet              draw samples, with file, class and frames
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug preview --mix all                  draw what the ops that mix and erase do
@@ -61,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_scan(commands)
+    add_transcode(commands)
     add_preview(commands)
     doctor = commands.add_parser(
         "doctor",

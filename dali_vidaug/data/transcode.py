@@ -8,6 +8,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +79,7 @@ def transcode(
     if inside:
         raise ValueError(f"transcode: the folder {folder} has sources in it: {name_some(inside)}; choose another one")
     names = output_names(manifest.root, sources)
-    journal = Journal(folder)
-    try:
+    with closing(Journal(folder)) as journal:
         shutil.rmtree(folder / _PARTIAL, ignore_errors=True)  # of a transcode that was killed
         finished, broken = _make(manifest, folder, journal, encoding, file_of, names, (engine, num_workers, progress))
         shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
@@ -89,15 +89,16 @@ def transcode(
                 f"{printable(broken[0].path)}: {broken[0].reason}"
             )
         made = transcoded_manifest(manifest, folder, file_of, finished, broken)
-        old = sorted(journal.names() - {one.output for one in finished.values()})
-        if old:
-            text = printable(f"files of earlier calls that are not in the manifest: {len(old)} ({name_some(old)})")
-            made.remarks = (text, *made.remarks)
-            log.warning("transcode: %s", text)
+        _name_old(made, journal.names() - {one.output for one in finished.values()})
         made.write(folder / MANIFEST)
-    finally:
-        journal.close()
     return made
+
+
+def _name_old(made, names):
+    if names:
+        old = f"files of earlier calls that are not in the manifest: {len(names)} ({name_some(sorted(names))})"
+        made.remarks = (printable(old), *made.remarks)
+        log.warning("transcode: %s", printable(old))
 
 
 def _check_encoder(encoding):

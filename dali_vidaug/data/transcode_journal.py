@@ -110,5 +110,3 @@ class Journal:
     def close(self) -> None:
         """Let other processes have the folder."""
         self._file.close()
-
-

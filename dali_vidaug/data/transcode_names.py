@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 _SUFFIX = ".mp4"
 _LONGEST = 255  # bytes of a name
@@ -17,7 +18,7 @@ def source_path(root: str, path: str) -> str:
     A path with ".." stays as it is: after a symbolic link, that is another folder than its text says.
     """
     whole = os.path.join(root, path)  # noqa: PTH118 (called for every row)
-    return whole if ".." in whole.split(os.sep) else os.path.abspath(whole)  # noqa: PTH100
+    return whole if ".." in Path(whole).parts else os.path.abspath(whole)  # noqa: PTH100
 
 
 def output_names(root: str, sources: Sequence[tuple[str, int]]) -> list[str]:

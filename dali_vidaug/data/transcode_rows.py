@@ -12,10 +12,10 @@ import pyarrow as pa
 from dali_vidaug.data.boxes import pack
 from dali_vidaug.data.column import shown_sizes, take
 from dali_vidaug.data.entry import name_some, plural
-from dali_vidaug.data.index_table import IndexTable
+from dali_vidaug.data.index_table import IndexTable, count_missing
 from dali_vidaug.data.known import MEASURED
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.names import restore_name, store_name
+from dali_vidaug.data.names import store_name
 from dali_vidaug.data.schema import BOXES, SCHEMA, Broken
 from dali_vidaug.data.split import take_rows
 from dali_vidaug.data.transcode_journal import Finished
@@ -46,7 +46,7 @@ def transcoded_manifest(
         table = table.set_column(at, SCHEMA.field(name), take(files[name], places))
     if BOXES.name in table.column_names:
         table = table.set_column(table.column_names.index(BOXES.name), BOXES, _scaled_boxes(manifest, rows, table))
-    remarks = (*_said(manifest, finished, len(rows)), *manifest.remarks)
+    remarks = (*_said(finished), *(f"of the sources: {text}" for text in manifest.remarks))
     return Manifest(
         table, manifest.classes, folder, (*manifest.broken, *broken), remarks, packets, manifest.box_classes
     )
@@ -80,14 +80,15 @@ def _scaled_boxes(manifest, rows, table):
     return pack(scaled)
 
 
-def _said(manifest, finished, num_rows):
+def _said(finished):
     """Sentences on what was made."""
-    paths = manifest.table["path"]
-    before = {restore_name(path): size for path, size in zip(paths.to_pylist(), manifest.table["bytes"].to_pylist())}
     yield quality_line(finished.values())
     odd = [f"{one.output}: {one.row['notes']}" for one in finished.values() if one.row["notes"]]
     if odd:
-        yield printable(f"transcoded files with something odd: {len(odd)} ({name_some(odd)})")
+        yield printable(f"files with something odd: {len(odd)} ({name_some(odd)})")
+    without = count_missing(one.row["no_packet_index"] for one in finished.values())
+    if without:
+        yield without
 
 
 def quality_line(finished) -> str:

@@ -89,10 +89,10 @@ class Encoding:
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high or value % unit:
                 of = f" multiple of {unit}" if unit > 1 else " whole number"
                 raise ValueError(f"transcode: {name} must be a{of} in [{low}, {high}], got {value!r}")
-        (low, high), crf = chosen.crf_range, self.crf
-        if crf is not None and (isinstance(crf, bool) or not isinstance(crf, (int, float)) or not low <= crf <= high):
+        (least, most), crf = chosen.crf_range, self.crf
+        if crf is not None and (isinstance(crf, bool) or not isinstance(crf, (int, float)) or not least <= crf <= most):
             raise ValueError(
-                f"transcode: crf of preset {self.preset!r} must be a number in [{low}, {high}], got {crf!r}"
+                f"transcode: crf of preset {self.preset!r} must be a number in [{least}, {most}], got {crf!r}"
             )
         if self.speed is not None and self.speed not in chosen.speeds:
             speeds = ", ".join(chosen.speeds)

@@ -45,7 +45,7 @@ class ProvenEncoder:
         self._shrink = Shrinker(video, self._size)
         self._stream: Any = None
         self._decoder: Any = None
-        self._origin: int | None = None  # time stamp of the first frame
+        self._origin: Any = None  # time stamp of the first frame
         self._ticks: list[int] = []  # of each frame, from the first one on, in units of 1 / self._base.denominator
         self._pictures: list[bool] = []  # whether each frame has one
         self._held: dict[int, np.ndarray] = {}  # by index: lumas of the source that are still needed
@@ -178,8 +178,8 @@ class ProvenEncoder:
             base = stream.time_base * self._base.denominator
         if decoded.problem or [frame.digest for frame in decoded.frames] != self._digests:
             raise ValueError(f"what was written has other frames{f' ({decoded.problem})' if decoded.problem else ''}")
-        first = decoded.frames[0].pts
-        if [(frame.pts - first) * base for frame in decoded.frames] != self._ticks:
+        stamps: list[Any] = [frame.pts for frame in decoded.frames]
+        if [(pts - stamps[0]) * base for pts in stamps] != self._ticks:
             raise ValueError("what was written has other time stamps")
 
     def notes(self) -> list[str]:

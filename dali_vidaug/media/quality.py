@@ -10,7 +10,7 @@ import numpy as np
 PSNR_MAX = 100.0  # dB, said of pictures that are equal
 _EACH = 4  # SSIM is of every so many frames
 # A frame is called another if the squared error to a neighbour is less by this factor, and by so many levels squared.
-# Where nothing but noise moves, a B-frame may be the mean of its neighbours: its error is then three times that to them.
+# Where nothing but noise moves, a B-frame may be the mean of its neighbours: its error is then three times that.
 _FACTOR, _LEVELS = 4.0, 1.0
 
 

@@ -58,7 +58,7 @@ class Shrinker:
     def __init__(self, video: Video, size: tuple[int, int]):
         self._video, self._size = video, size
         self._graphs: dict[tuple, Any] = {}  # by pixel format and range, which may change within a file
-        self.colors: Colors | None = None  # of the first frame, and of what comes out
+        self.colors: Any = None  # Colors: of the first frame, and of what comes out
 
     def __call__(self, frame: Any) -> Any:
         """The smaller frame, an av.VideoFrame of its own without time stamp or side data.

@@ -79,7 +79,9 @@ def transcode_video(job: Job) -> Made:
     except OSError as error:
         Path(job.output).unlink(missing_ok=True)
         if error.errno in _OF_DISK:
-            raise OSError(error.errno, f"transcode: {job.output} cannot be written: {os.strerror(error.errno)}") from error
+            raise OSError(
+                error.errno, f"transcode: {job.output} cannot be written: {os.strerror(error.errno)}"
+            ) from error
         reason = f"cannot be encoded: {one_line(error)}"
     except READ_ERRORS as error:
         reason = f"cannot be encoded: {one_line(error)}"
