@@ -313,18 +313,7 @@ def speed(name, folder, pythons, rounds, options):
     rates = {}
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as scratch:
-            order = np.concatenate([
-                dv.VideoLoader(manifest, recipe, options.batch_size, drop_last=False).schedule.batch(number, i)[0]
-                for i in range(max(1, len(manifest) // options.batch_size))
-            ])  # fmt: skip
-            plan, jobs = dv.draw_plan(manifest, recipe, order, 0, number), []
-            for sample, frames in zip(order.tolist(), plan.frames.tolist(), strict=True):
-                video = manifest.video(sample)
-                jobs.append({"path": str(video.path), "frames": frames, "label": int(manifest.labels[sample]),
-                             "height": video.height, "width": video.width})  # fmt: skip
-            spec = Path(scratch) / "jobs.json"
-            spec.write_text(json.dumps({"batch_size": options.batch_size, "workers": options.workers,
-                                        "classes": max(2, len(manifest.classes)), "jobs": jobs}))  # fmt: skip
+            spec = write_jobs(Path(scratch) / "jobs.json", manifest, recipe, number, options)
             for peer in (OURS, *SPEED):
                 if peer == OURS:
                     rate = our_speed(manifest, recipe, options.batch_size, options.workers, options.seconds, number)
@@ -337,6 +326,21 @@ def speed(name, folder, pythons, rounds, options):
             f"{peer} {values[-1]:.1f}" if values[-1] else f"{peer} failed" for peer, values in rates.items()
         ), flush=True)  # fmt: skip
     return rates
+
+
+def write_jobs(spec, manifest, recipe, number, options):
+    """Write the clips of an epoch in the order of our loader, for a worker; returns the file."""
+    loader = dv.VideoLoader(manifest, recipe, options.batch_size, drop_last=False)
+    batches = range(max(1, len(manifest) // options.batch_size))
+    order = np.concatenate([loader.schedule.batch(number, i)[0] for i in batches])
+    plan, jobs = dv.draw_plan(manifest, recipe, order, 0, number), []
+    for sample, frames in zip(order.tolist(), plan.frames.tolist(), strict=True):
+        video = manifest.video(sample)
+        jobs.append({"path": str(video.path), "frames": frames, "label": int(manifest.labels[sample]),
+                     "height": video.height, "width": video.width})  # fmt: skip
+    spec.write_text(json.dumps({"batch_size": options.batch_size, "workers": options.workers,
+                                "classes": max(2, len(manifest.classes)), "jobs": jobs}))  # fmt: skip
+    return spec
 
 
 def peer_speed(python, peer, spec, options):

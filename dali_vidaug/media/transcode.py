@@ -24,9 +24,19 @@ from dali_vidaug.media.quality import Quality
 from dali_vidaug.media.video import Video, frame_pts, is_counted
 
 _PIECE = 256  # frames, and those up to the next key frame, whose packets are read at once
-_SHARE = 1e-6  # by which the frame rate may differ, of rounding
+_SHARE = 1e-9  # by which a frame rate may differ: time stamps are the same, in other units
 # The disk is full or gone: no fault of this video, so that all others would fail too.
-_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE)
+_OF_DISK = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.EACCES,
+    errno.EPERM,
+    errno.ESTALE,
+)
 
 
 class Job(NamedTuple):
@@ -101,7 +111,7 @@ def _transcode(job):
     encoder.check_file(job.output)
     row = measure(Path(job.output))
     _check_row(row, job)
-    row["damaged"] = list(job.damaged)
+    row["damaged"], row["fps"] = list(job.damaged), job.fps or row["fps"]
     notes = encoder.notes()
     if job.damaged:
         parts = ", ".join(f"[{first}, {last})" for first, last in zip(job.damaged[::2], job.damaged[1::2], strict=True))
