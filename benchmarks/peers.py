@@ -293,14 +293,14 @@ def recipe_of(name):
     return dv.Recipe(dv.ClipSampling(num_frames=16, stride=2), (*ops, dv.Normalize()))
 
 
-def our_speed(manifest, recipe, batch_size, workers, seconds, epoch):
+def our_speed(manifest, recipe, batch_size, workers, seconds, epoch, count=clips_per_second):
     def endless(loader):
         while True:
             yield from loader
 
     with dv.VideoLoader(manifest, recipe, batch_size, num_threads=workers, drop_last=False) as loader:
         loader.set_epoch(epoch)
-        rate = clips_per_second(endless(loader), seconds)
+        rate = count(endless(loader), seconds)
         assert loader.report().replaced == 0, str(loader.report())
     return rate
 
@@ -343,11 +343,11 @@ def write_jobs(spec, manifest, recipe, number, options):
     return spec
 
 
-def peer_speed(python, peer, spec, options):
-    """Clips per second of a worker; None, with the last line of what it said, if it fails."""
-    command = [python, HERE / "peer_worker.py", "speed", peer, spec, str(options.seconds), options.recipe]
+def peer_speed(python, peer, spec, options, what="speed"):
+    """What a worker counts; None, with the last line of what it said, if it fails."""
+    command = [python, HERE / "peer_worker.py", what, peer, spec, str(options.seconds), options.recipe]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120 + 3 * options.seconds, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300 + 3 * options.seconds, check=False)
     except subprocess.TimeoutExpired:
         print(f"  {peer}: hangs")
         return None

@@ -11,7 +11,8 @@ of the original up to three frames before and after. The frame is in its place i
 nearest, or within half a level of the nearest (frames that cannot be told apart).
 
 Then in turn in each round, each loader in a process or pool of its own, the same clips in the same order: crop, flip,
-normalise ("full": also RandAugment, and CutMix or its like). Clips per second from the first batch on.
+normalise ("full": also RandAugment, and CutMix or its like). Clips per second from the first batch on, and for each
+second of processor time, which programs that share the cores disturb less.
 """
 
 import argparse
@@ -30,8 +31,10 @@ import dali_vidaug as dv
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
+from peer_worker import rates  # noqa: E402
 from peers import environment, our_speed, peer_speed, recipe_of, write_jobs  # noqa: E402
 
+OURS = "dali_vidaug, transcoded"
 PEERS = ("torchcodec exact", "torchcodec approximate", "torchcodec approximate, transforms")
 SIDE, NEAR, SAME = 64, 3, 0.5
 
@@ -75,6 +78,19 @@ def check(before, after, workers):
     assert counts[1] == 0
 
 
+def print_table(rates, what, recipe):
+    """Medians with the range of the rounds, and ours on transcoded videos compared with each in the same round."""
+    print(f"\n| {recipe} | {what}, median | rounds | transcoded is so many times as fast |\n|---|---|---|---|")
+    for name, values in rates.items():
+        ratios = [a / b for a, b in zip(rates[OURS], values, strict=True)]
+        print(f"| {name} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} | "
+              f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")  # fmt: skip
+    peers = [values for name, values in rates.items() if not name.startswith("dali_vidaug")]
+    ratios = [a / max(others) for a, *others in zip(rates[OURS], *peers, strict=True)]
+    print(f"\nCompared with the fastest torchcodec of each round: median {statistics.median(ratios):.2f}, "
+          f"{min(ratios):.2f} to {max(ratios):.2f}")  # fmt: skip
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", type=Path, help="folder with a sub-folder for each class")
@@ -98,31 +114,23 @@ def main():
     print(next(text for text in small.remarks if text.startswith("transcoded")))
     check(originals, small, options.workers)
     recipe = recipe_of(options.recipe)
-    ours, rates = {"dali_vidaug, transcoded": small, "dali_vidaug, originals": originals}, {}
+    found: dict[str, list] = {}  # (clips per second, clips per second of processor time) of each round
     for number in range(options.rounds):
-        for name, manifest in ours.items():
-            rate = our_speed(manifest, recipe, options.batch_size, options.workers, options.seconds, number)
-            rates.setdefault(name, []).append(rate)
+        for name, manifest in ((OURS, small), ("dali_vidaug, originals", originals)):
+            both = our_speed(manifest, recipe, options.batch_size, options.workers, options.seconds, number, rates)
+            found.setdefault(name, []).append(both)
         with tempfile.TemporaryDirectory() as scratch:
             spec = write_jobs(Path(scratch) / "jobs.json", originals, recipe, number, options)
             for peer in PEERS:
-                rates.setdefault(f"{peer}, originals", []).append(peer_speed(python, peer, spec, options))
-        said = ", ".join(f"{name} {values[-1]:.1f}" for name, values in rates.items() if values[-1])
+                both = peer_speed(python, peer, spec, options, "rates")
+                assert both is not None, f"{peer} failed"
+                found.setdefault(f"{peer}, originals", []).append(both)
+        said = ", ".join(f"{name} {values[-1][0]:.1f} ({values[-1][1]:.1f})" for name, values in found.items())
         print(f"round {number + 1}: {said}", flush=True)
-    (name, first), *others = rates.items()
-    print(f"\n| {options.recipe} | clips/s, median | rounds | {name} is so many times as fast |\n|---|---|---|---|")
-    for other, values in rates.items():
-        if None in values:
-            print(f"| {other} | failed | | |")
-            continue
-        ratios = [a / b for a, b in zip(first, values, strict=True)]
-        print(f"| {other} | {statistics.median(values):.1f} | {min(values):.1f} to {max(values):.1f} | "
-              f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |")  # fmt: skip
-    fastest = [max(rate for rate in column if rate) for column in zip(*(v for _, v in others[1:]), strict=True)]
-    ratios = [a / b for a, b in zip(first, fastest, strict=True)]
-    print(f"\nCompared with the fastest torchcodec of each round: {min(ratios):.2f} to {max(ratios):.2f} times")
+    for at, what in enumerate(("clips/s", "clips per second of processor time")):
+        print_table({name: [both[at] for both in values] for name, values in found.items()}, what, options.recipe)
     if options.json:
-        options.json.write_text(json.dumps({"bytes": sizes, "rates": rates, "options": {**vars(options)}}, default=str))
+        options.json.write_text(json.dumps({"bytes": sizes, "rates": found, "options": {**vars(options)}}, default=str))
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def test_wrong_options_exit_with_2(capsys):
           "examples:", "dali-vidaug doctor --gpu", "exit codes: 0 done, 1 it failed"]),
     (["demo"], ["--videos DIR", "contact sheet", "--decoder {auto,dali,pyav,hybrid}", "(default: 224)"]),
     (["scan"], ["DIR|LIST", "path[, label, start, end]", "ucf101", "--root DIR", "--deep", "where it stopped"]),
+    (["transcode"], ["--preset {h264,hevc,av1,nvdec}", "no video grows", "--no-fast-decode", "(default: 16)", "sound"]),
     (["preview"], ["--magnitude", "temporal+", "kim2020", "--mix OP", "--time OP", "(default: 16)"]),
     (["doctor"], ["--gpu", "CUDA driver", "DALI_VIDAUG_REQUIRE_GPU=1", "Exit code 1: the loader cannot run here"]),
 ])  # fmt: skip
@@ -129,7 +130,9 @@ def test_scan_prints_a_remark_once(numbered, tmp_path, capsys, caplog):
     assert "look like several in one" in printed.out and "files that do not exist" in printed.out
 
 
-@pytest.mark.parametrize("name", ["frames", "interpolation", "kernels", "large_manifest", "loader", "peers", "repeats"])
+@pytest.mark.parametrize(
+    "name", ["frames", "interpolation", "kernels", "large_manifest", "loader", "peers", "repeats", "transcode"]
+)
 def test_benchmarks_start(name):
     program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"
     done = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, check=False)
