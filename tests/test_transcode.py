@@ -224,8 +224,8 @@ def test_segments_boxes_and_columns(numbered, tmp_path):
         "path,frame,x1,y1,x2,y2,label,track\neven/00.mp4,2,10,8,50,40,car,1\neven/00.mp4,24,20,9,60,44,car,1\n"
     )
     manifest = dv.scan(tmp_path / "list.csv", root=numbered, boxes=boxes, progress=False)
-    made = dv.transcode(manifest, tmp_path / "small", short_side=30, progress=False)
-    height, width = 30, 50
+    made = dv.transcode(manifest, tmp_path / "small", short_side=34, progress=False)
+    height, width = 34, 56  # from 96 x 160
     assert made.table["path"].to_pylist() == ["even/00.mp4", "odd/01.mp4", "even/00.mp4"]
     assert made.table["height"].to_pylist() == [height] * 3 and made.table["width"].to_pylist() == [width] * 3
     for name in ("label", "first_frame", "last_frame", "caption", "num_frames"):

@@ -17,6 +17,7 @@ from dali_vidaug.media.quality import Quality
 
 JOURNAL = "transcode.jsonl"
 _VERSION = 1  # of what an encoding means
+_NOT_OF_FILES = {"shard", "shard_offset", "etag"}  # of videos in tar files and buckets; an output is a file
 
 
 class Finished(NamedTuple):
@@ -97,7 +98,7 @@ class Journal:
     def get(self, output: str, key: str) -> Finished | None:
         """What was finished under a name, if it is of this key and the file is as it was then; else None."""
         found = self._finished.get(output)
-        if found is None or found.key != key or not found.row.keys() >= set(MEASURED):
+        if found is None or found.key != key or not found.row.keys() >= set(MEASURED) - _NOT_OF_FILES:
             return None
         return found if is_as_measured(self._folder / output, found.row) else None
 

@@ -58,7 +58,7 @@ def _files_table(finished: Sequence[Finished]):
     held = [index for index in indices if index is not None]
     counted = iter(range(len(held)))
     rows = [
-        {**{name: one.row[name] for name in MEASURED}, "path": store_name(one.output),
+        {**{name: one.row.get(name) for name in MEASURED}, "path": store_name(one.output),
          "packet_index": None if index is None else next(counted)}
         for one, index in zip(finished, indices, strict=True)
     ]  # fmt: skip
