@@ -22,7 +22,8 @@ def subparsers():
 
 ACTIONS = [(name, action) for name, parser in subparsers().items() for action in parser._actions]
 NUMBERS = [(name, action) for name, action in ACTIONS if isinstance(action.type, Number)]
-NEEDED = {"scan": ["/gone", "-o", "x.parquet"], "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": []}
+NEEDED = {"scan": ["/gone", "-o", "x.parquet"], "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": [],
+          "transcode": ["/gone", "out"]}  # fmt: skip
 
 
 def test_every_number_has_a_range():
@@ -30,6 +31,7 @@ def test_every_number_has_a_range():
     assert {(name, a.dest) for name, a in NUMBERS} == {
         *(("demo", d) for d in ("batch_size", "num_frames", "stride", "size", "epochs", "num_threads", "seed")),
         *(("scan", d) for d in ("stream", "num_threads", "boxes_first_frame", "boxes_hold")),
+        *(("transcode", d) for d in ("short_side", "gop", "crf", "num_workers")),
         *(("preview", d) for d in ("samples", "num_clips", "epoch", "magnitude", "num_frames", "seed")),
     }  # fmt: skip
 
