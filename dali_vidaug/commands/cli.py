@@ -35,6 +35,7 @@ from dali_vidaug.commands.options import (
 from dali_vidaug.commands.pack import add_pack
 from dali_vidaug.commands.preview import add_preview
 from dali_vidaug.commands.summary import summary
+from dali_vidaug.commands.transcode import add_transcode
 from dali_vidaug.data.engine import check_engine
 from dali_vidaug.data.entry import name_some
 from dali_vidaug.data.parts import part_path
@@ -49,6 +50,7 @@ EPILOG = """examples:
   dali-vidaug merge train.part-* -o train.parquet  put the parts of a scan together
   dali-vidaug pack train.parquet -o shards/train-%06d.tar
                                                  into tar shards, as WebDataset has them
+  dali-vidaug transcode train.parquet small/     make smaller videos that are faster to decode
   dali-vidaug preview train.parquet              draw samples, with file, class and frames
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug preview --mix all                  draw what the ops that mix and erase do
@@ -72,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_scan(commands)
     add_merge(commands)
     add_pack(commands)
+    add_transcode(commands)
     add_preview(commands)
     doctor = commands.add_parser(
         "doctor",

@@ -52,7 +52,7 @@ class ListedFiles:
         if row["codec"] == IMAGES:
             return _has_images(Path(place.path), row, self._frame_names)
         if not is_url(place.path):
-            return _is_as_measured(place, row)
+            return is_as_measured(place, row)
         if place.size is None:
             return self._is_same_object(place.path, name, row)
         if place.path not in self._stats:
@@ -82,7 +82,7 @@ def _has_images(folder: Path, row: Mapping[str, Any], frame_names: str | None) -
     return all(row[name] == value for name, value in state._asdict().items())
 
 
-def _is_as_measured(place: Place, row: Mapping[str, Any]) -> bool:
+def is_as_measured(place: Place, row: Mapping[str, Any]) -> bool:
     """Whether a file has the size, time of change and bytes at some places that its row has."""
     try:
         with open_bytes(place) as source:
