@@ -95,7 +95,7 @@ def make_settings(
 
     Args:
         formats: of the videos, as ``Manifest.formats`` gives them.
-        caller: named in errors. The other options are those of ``VideoLoader``.
+        caller: named in errors. The others: of ``VideoLoader``.
 
     Raises:
         ValueError: an option is out of range, or asks for what this machine does not have.
@@ -115,14 +115,12 @@ def make_settings(
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
-    if not (timeout is None or is_number(timeout, 1e-3, 1e6)):
+    if timeout is not None and not is_number(timeout, 1e-3, 1e6):
         raise ValueError(f"{caller}: timeout must be None or seconds in [0.001, 1e6], got {timeout!r}")
     problem = None if where == "cpu" else gpu.problem(device_id)
     if problem and where == "gpu":
-        raise ValueError(
-            f"{caller}: device is {str(device)!r}, but {problem}; see dali-vidaug doctor. device='auto' takes the CPU "
-            "where there is no GPU"
-        )
+        told = f"device is {str(device)!r}, but {problem}; see dali-vidaug doctor."
+        raise ValueError(f"{caller}: {told} device='auto' takes the CPU where there is no GPU")
     if problem and _speaks():
         warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' avoids this message")
     where = "cpu" if problem or where == "cpu" else "gpu"
@@ -130,9 +128,9 @@ def make_settings(
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
-        dtype=_read_dtype(dtype, caller),
-        on_error=on_error, resize_in_decoder=resize_in_decoder, check_files=check_files, color=color,
-        box_rules=box_rules or BoxRules(), timeout=timeout, storage=given_storage(storage, caller), refused=refused,
+        dtype=_read_dtype(dtype, caller), on_error=on_error, check_files=check_files, color=color, refused=refused,
+        resize_in_decoder=resize_in_decoder, box_rules=box_rules or BoxRules(), storage=given_storage(storage, caller),
+        timeout=timeout,
     )  # fmt: skip
 
 
