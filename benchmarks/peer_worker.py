@@ -2,12 +2,14 @@
 
     PYTHON peer_worker.py exactness PEER JOBS OUT       small grey pictures of the frames that the peer returns
     PYTHON peer_worker.py speed PEER JOBS SECONDS RECIPE    clips per second on the last line
+    PYTHON peer_worker.py rates PEER JOBS SECONDS RECIPE    and clips per second of processor time
 
 JOBS is a JSON file: {"batch_size", "workers", "classes", "jobs": [{"path", "frames", "label", "height", "width"}]}.
 """
 
 import json
 import math
+import os
 import random
 import sys
 import time
@@ -221,12 +223,28 @@ def batches(peer, spec, recipe):
 
 def clips_per_second(iterator, seconds):
     """Over at least ``seconds``, from the first batch on: what starts before it is not counted for anyone."""
+    return rates(iterator, seconds)[0]
+
+
+def rates(iterator, seconds):
+    """As ``clips_per_second``, and clips for each second of processor time, of this process and its children."""
     next(iterator)
-    started, count = time.perf_counter(), 0
+    started, spent, count = time.perf_counter(), processor_seconds(), 0
     while (elapsed := time.perf_counter() - started) < seconds or not count:
         clips, _ = next(iterator)
         count += len(clips)
-    return count / elapsed
+    return count / elapsed, count / (processor_seconds() - spent)
+
+
+def processor_seconds():
+    """Of this process and the children that it has now."""
+    tasks = Path("/proc/self/task").iterdir()
+    children = " ".join((task / "children").read_text() for task in tasks).split()
+    ticks = 0
+    for pid in ("self", *children):
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        ticks += int(user) + int(system)
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main():
@@ -239,7 +257,8 @@ def main():
         exactness(peer, spec["jobs"], Path(rest[0]), int(rest[1]))
     else:
         random.seed(0)
-        print(json.dumps(clips_per_second(batches(peer, spec, rest[1]), float(rest[0]))), flush=True)
+        found = rates(batches(peer, spec, rest[1]), float(rest[0]))
+        print(json.dumps(found if what == "rates" else found[0]), flush=True)
 
 
 if __name__ == "__main__":

@@ -293,14 +293,14 @@ def recipe_of(name):
     return dv.Recipe(dv.ClipSampling(num_frames=16, stride=2), (*ops, dv.Normalize()))
 
 
-def our_speed(manifest, recipe, batch_size, workers, seconds, epoch):
+def our_speed(manifest, recipe, batch_size, workers, seconds, epoch, count=clips_per_second):
     def endless(loader):
         while True:
             yield from loader
 
     with dv.VideoLoader(manifest, recipe, batch_size, num_threads=workers, drop_last=False) as loader:
         loader.set_epoch(epoch)
-        rate = clips_per_second(endless(loader), seconds)
+        rate = count(endless(loader), seconds)
         assert loader.report().replaced == 0, str(loader.report())
     return rate
 
@@ -313,18 +313,7 @@ def speed(name, folder, pythons, rounds, options):
     rates = {}
     for number in range(rounds):
         with tempfile.TemporaryDirectory() as scratch:
-            order = np.concatenate([
-                dv.VideoLoader(manifest, recipe, options.batch_size, drop_last=False).schedule.batch(number, i)[0]
-                for i in range(max(1, len(manifest) // options.batch_size))
-            ])  # fmt: skip
-            plan, jobs = dv.draw_plan(manifest, recipe, order, 0, number), []
-            for sample, frames in zip(order.tolist(), plan.frames.tolist(), strict=True):
-                video = manifest.video(sample)
-                jobs.append({"path": str(video.path), "frames": frames, "label": int(manifest.labels[sample]),
-                             "height": video.height, "width": video.width})  # fmt: skip
-            spec = Path(scratch) / "jobs.json"
-            spec.write_text(json.dumps({"batch_size": options.batch_size, "workers": options.workers,
-                                        "classes": max(2, len(manifest.classes)), "jobs": jobs}))  # fmt: skip
+            spec = write_jobs(Path(scratch) / "jobs.json", manifest, recipe, number, options)
             for peer in (OURS, *SPEED):
                 if peer == OURS:
                     rate = our_speed(manifest, recipe, options.batch_size, options.workers, options.seconds, number)
@@ -339,11 +328,26 @@ def speed(name, folder, pythons, rounds, options):
     return rates
 
 
-def peer_speed(python, peer, spec, options):
-    """Clips per second of a worker; None, with the last line of what it said, if it fails."""
-    command = [python, HERE / "peer_worker.py", "speed", peer, spec, str(options.seconds), options.recipe]
+def write_jobs(spec, manifest, recipe, number, options):
+    """Write the clips of an epoch in the order of our loader, for a worker; returns the file."""
+    loader = dv.VideoLoader(manifest, recipe, options.batch_size, drop_last=False)
+    batches = range(max(1, len(manifest) // options.batch_size))
+    order = np.concatenate([loader.schedule.batch(number, i)[0] for i in batches])
+    plan, jobs = dv.draw_plan(manifest, recipe, order, 0, number), []
+    for sample, frames in zip(order.tolist(), plan.frames.tolist(), strict=True):
+        video = manifest.video(sample)
+        jobs.append({"path": str(video.path), "frames": frames, "label": int(manifest.labels[sample]),
+                     "height": video.height, "width": video.width})  # fmt: skip
+    spec.write_text(json.dumps({"batch_size": options.batch_size, "workers": options.workers,
+                                "classes": max(2, len(manifest.classes)), "jobs": jobs}))  # fmt: skip
+    return spec
+
+
+def peer_speed(python, peer, spec, options, what="speed"):
+    """What a worker counts; None, with the last line of what it said, if it fails."""
+    command = [python, HERE / "peer_worker.py", what, peer, spec, str(options.seconds), options.recipe]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120 + 3 * options.seconds, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300 + 3 * options.seconds, check=False)
     except subprocess.TimeoutExpired:
         print(f"  {peer}: hangs")
         return None

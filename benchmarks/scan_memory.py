@@ -25,7 +25,7 @@ def peak_bytes():
 
 
 def write_list(path, rows):
-    """A list with paths as Kinetics has them, 69 characters long, in 400 classes."""
+    """A list with paths as Kinetics has them, 60 characters long, in 400 classes."""
     with path.open("w") as file:
         file.write("path,label\n")
         for row in range(rows):

@@ -10,6 +10,7 @@ from dali_vidaug.data.pack import pack
 from dali_vidaug.data.parts import merge
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import Broken
+from dali_vidaug.data.transcode import transcode
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
@@ -199,6 +200,7 @@ __all__ = [
     "pixel_matrices",
     "register_module",
     "scan",
+    "transcode",
 ]
 
 

@@ -97,7 +97,7 @@ def make_settings(
 
     Args:
         formats: of the videos, as ``Manifest.formats`` gives them.
-        caller: named in errors. The other options are those of ``VideoLoader``.
+        caller: named in errors. The others: of ``VideoLoader``.
 
     Raises:
         ValueError: an option is out of range, or asks for what this machine does not have.

@@ -74,6 +74,7 @@ def test_wrong_options_exit_with_2(capsys):
           "examples:", "dali-vidaug doctor --gpu", "exit codes: 0 done, 1 it failed"]),
     (["demo"], ["--videos DIR", "contact sheet", "--decoder {auto,dali,pyav,hybrid}", "(default: 224)"]),
     (["scan"], ["DIR|LIST", "path[, label, start, end]", "ucf101", "--root DIR", "--deep", "where it stopped"]),
+    (["transcode"], ["--preset {h264,hevc,av1,nvdec}", "no video grows", "--no-fast-decode", "(default: 16)", "sound"]),
     (["preview"], ["--magnitude", "temporal+", "kim2020", "--mix OP", "--time OP", "(default: 16)"]),
     (["doctor"], ["--gpu", "CUDA driver", "DALI_VIDAUG_REQUIRE_GPU=1", "Exit code 1: the loader cannot run here"]),
 ])  # fmt: skip
@@ -130,7 +131,8 @@ def test_scan_prints_a_remark_once(numbered, tmp_path, capsys, caplog):
 
 
 @pytest.mark.parametrize(
-    "name", ["frame_folders", "frames", "interpolation", "kernels", "large_manifest", "loader", "peers", "repeats"]
+    "name",
+    "frame_folders frames interpolation kernels large_manifest loader peers repeats transcode".split(),
 )
 def test_benchmarks_start(name):
     program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"

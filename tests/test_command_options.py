@@ -30,7 +30,7 @@ NUMBERS = [(name, action) for name, action in ACTIONS if isinstance(action.type,
 OUTPUT = ["/gone", "-o", "x.parquet"]
 NEEDED = {
     "scan": OUTPUT, "merge": OUTPUT, "demo": ["--videos", "/gone"], "preview": ["/gone"], "doctor": [],
-    "pack": ["/gone", "-o", "x-%06d.tar"],
+    "pack": ["/gone", "-o", "x-%06d.tar"], "transcode": ["/gone", "out"],
 }  # fmt: skip
 
 
@@ -41,6 +41,7 @@ def test_every_number_has_a_range():
         *(("scan", d) for d in ("stream", "num_threads", "boxes_first_frame", "boxes_hold", "fps", "timeout")),
         *(("merge", d) for d in ("boxes_first_frame", "boxes_hold")),
         *(("pack", d) for d in ("shard_size", "shard_count", "seed", "num_workers")),
+        *(("transcode", d) for d in ("short_side", "gop", "crf", "num_workers")),
         *(("preview", d) for d in ("samples", "num_clips", "epoch", "magnitude", "num_frames", "seed")),
     }  # fmt: skip
 

@@ -16,7 +16,9 @@ from PIL import Image, ImageOps
 
 import dali_vidaug as dv
 from dali_vidaug.commands.cli import main
+from dali_vidaug.data.entry import Entry, Listing, no_columns
 from dali_vidaug.data.known import Known
+from dali_vidaug.data.listed_files import ListedFiles, MeasureOptions
 from dali_vidaug.media import measure as measure_module
 from dali_vidaug.media.decode import decode
 from dali_vidaug.media.frame_folder import files_of
@@ -402,17 +404,18 @@ def test_what_an_interrupted_scan_measured_is_known(tmp_path):
     save(tmp_path / "v", range(4))
     row = measure_module.measure(tmp_path / "v", index=False)
     for with_index in (True, False):  # which means nothing for folders of images
-        options = (False, None, with_index, None)
-        with closing(Known(tmp_path / "m.parquet", ["v"], tmp_path, options)) as known:
+        options = MeasureOptions(with_index=with_index)
+        files = ListedFiles(Listing(tmp_path, [Entry("v", "v")], {"": [()]}, no_columns(1)), ["v"], options)
+        with closing(Known(tmp_path / "m.parquet", ["v"], files, options)) as known:
             known.add("v", row)
-        with closing(Known(tmp_path / "m.parquet", ["v"], tmp_path, options)) as known:
+        with closing(Known(tmp_path / "m.parquet", ["v"], files, options)) as known:
             assert known.are_known([0]) == [True]
             (again,) = known.rows([0])
         assert files_of(again["index"]).checks.tolist() == [
             zlib.crc32((tmp_path / "v" / f"img_{i:05d}.jpg").read_bytes()) for i in range(4)
         ]
     save(tmp_path / "v", [4])
-    with closing(Known(tmp_path / "m.parquet", ["v"], tmp_path, (False, None, True, None))) as known:
+    with closing(Known(tmp_path / "m.parquet", ["v"], files, MeasureOptions())) as known:
         assert known.are_known([0]) == [False]
 
 

@@ -21,7 +21,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.video media.unchanged media.container media.indexed_file media.references media.needed media.cut "
     "media.colors media.convert media.image_names media.images media.frame_folder media.remux media.sharing "
     "media.decode media.load media.serve media.oddities media.numbers media.packets "
-    "media.prove media.places media.first_bytes media.measure media.encode",
+    "media.prove media.places media.first_bytes media.measure media.encode media.encoding media.shrink "
+    "media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
     "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
     "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
@@ -37,7 +38,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
     "data.list_formats data.files data.listed_files data.known data.workers data.processes data.engine "
     "data.measuring data.remarks data.assemble data.parts data.scan "
-    "data.shard_file data.shard_journal data.pack",
+    "data.shard_file data.shard_journal data.pack "
+    "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
     "plan": "recipe repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
     "results planes direct graph",
     "make": "pending fetching make",
@@ -48,7 +50,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
-    "commands.preview commands.merge commands.pack commands.cli",
+    "commands.preview commands.scan commands.merge commands.pack commands.transcode commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {

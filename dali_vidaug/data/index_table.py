@@ -10,7 +10,8 @@ import tempfile
 import time
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +236,12 @@ def index_from_text(row: dict[str, Any]) -> dict[str, Any]:
     """The row that ``index_to_text`` was given."""
     index = row.get("index")
     return {**row, "index": index and Index(*(base64.b64decode(part) for part in index))}
+
+
+def count_missing(reasons: Iterable[str | None]) -> str | None:
+    """A sentence on the files without a packet index, of the reasons (None: it has one); None if all have one."""
+    counts = Counter(reason for reason in reasons if reason is not None)
+    if not counts:
+        return None
+    said = "; ".join(f"{count}: {reason}" for reason, count in counts.most_common())
+    return f"files without a packet index, which are opened as containers: {counts.total()} ({said})"

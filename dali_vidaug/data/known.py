@@ -48,7 +48,6 @@ class Known:
     ):  # fmt: skip
         self._names, self._files = names, files
         self._deep, self._stream, self._index = options.deep, options.stream, options.with_index
-        self._number_of = {name: number for number, name in enumerate(names)}
         self._place = np.full(len(names), _NOWHERE)  # in the file; or the row of an earlier manifest, all counted
         self._size = np.zeros(len(names), np.int32)  # bytes of the line in the file; 0: it is not there
         self._earlier: list[tuple[int, Any, IndexTable | None]] = []
@@ -69,7 +68,7 @@ class Known:
             for piece in table["path"].chunks:
                 for first in range(0, len(piece), _STEP):
                     for stored in piece.slice(first, _STEP).to_pylist():
-                        number = self._number_of.get(restore_name(stored))
+                        number = self._files.find(restore_name(stored))
                         if number is not None:
                             self._place[number] = row
                         row += 1
@@ -89,7 +88,7 @@ class Known:
         for line in log:
             with suppress(ValueError):  # the line that was being written when the scan was interrupted
                 name, row = json.loads(line)
-                number = self._number_of.get(name)
+                number = self._files.find(name)
                 if number is not None and row.get("deep", False) >= self._deep:
                     self._place[number], self._size[number] = place, len(line)
             place += len(line)
@@ -99,13 +98,16 @@ class Known:
 
     def number(self, name: str) -> int:
         """The number of a file among the names."""
-        return self._number_of[name]
+        number = self._files.find(name)
+        if number is None:
+            raise KeyError(name)
+        return number
 
     def add(self, name: str, row: dict[str, Any]) -> None:
         """Keep what ``measure`` returned."""
         line = json.dumps([name, {**index_to_text(row), "deep": self._deep}]).encode() + b"\n"
         self._log.seek(0, os.SEEK_END)
-        number = self._number_of[name]
+        number = self.number(name)
         self._place[number], self._size[number] = self._log.tell(), len(line)
         self._log.write(line)
         self._log.flush()
@@ -164,7 +166,6 @@ class Known:
         """Close the files. What was measured stays in that of the scan."""
         self._log.close()
         self._earlier.clear()
-        self._number_of.clear()
 
     def forget(self) -> None:
         """Remove the file of the scan."""

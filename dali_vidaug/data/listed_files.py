@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from dali_vidaug.data.entry import Listing
 from dali_vidaug.media.fetch_loop import wait_for
@@ -33,18 +36,32 @@ class ListedFiles:
 
     Args:
         listing: the list.
+        names: of files of it, rising.
         options: how they are measured.
     """
 
-    def __init__(self, listing: Listing, options: MeasureOptions):
+    def __init__(self, listing: Listing, names: Sequence[str], options: MeasureOptions):
         self._root, self._objects = str(listing.root), listing.objects or {}
         self._storage, self._frame_names = options.storage, options.frame_names
-        self._entries = {entry.path: entry for entry in listing.entries if entry.error is None}
+        self._names, self._entries = names, listing.entries
+        self._entry_of = np.zeros(len(names), np.int32)  # no dictionary: a million names would take 100 MB
+        for i, entry in enumerate(listing.entries):
+            number = self.find(entry.path) if entry.error is None else None
+            if number is not None:
+                self._entry_of[number] = i
         self._stats: dict[str, Stat | None] = {}  # of tar files
+
+    def find(self, name: str) -> int | None:
+        """The number of a file among the names, or None."""
+        number = bisect_left(self._names, name)
+        return number if number < len(self._names) and self._names[number] == name else None
 
     def place(self, name: str) -> Place:
         """Where the bytes of a file are."""
-        return self._entries[name].bytes_below(self._root)
+        number = self.find(name)
+        if number is None:
+            raise KeyError(name)
+        return self._entries[self._entry_of[number]].bytes_below(self._root)
 
     def is_as_measured(self, name: str, row: Mapping[str, Any]) -> bool:
         """Whether a file has the size, and the time of change and bytes at some places, or ETag, that its row has."""
@@ -52,7 +69,7 @@ class ListedFiles:
         if row["codec"] == IMAGES:
             return _has_images(Path(place.path), row, self._frame_names)
         if not is_url(place.path):
-            return _is_as_measured(place, row)
+            return is_as_measured(place, row)
         if place.size is None:
             return self._is_same_object(place.path, name, row)
         if place.path not in self._stats:
@@ -82,7 +99,7 @@ def _has_images(folder: Path, row: Mapping[str, Any], frame_names: str | None) -
     return all(row[name] == value for name, value in state._asdict().items())
 
 
-def _is_as_measured(place: Place, row: Mapping[str, Any]) -> bool:
+def is_as_measured(place: Place, row: Mapping[str, Any]) -> bool:
     """Whether a file has the size, time of change and bytes at some places that its row has."""
     try:
         with open_bytes(place) as source:

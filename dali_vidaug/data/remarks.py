@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dali_vidaug.data.column import take
+from dali_vidaug.data.index_table import count_missing
 from dali_vidaug.data.names import complete, restore_name
 from dali_vidaug.media.video import IMAGES
 
@@ -58,10 +59,9 @@ def without_index(table: pa.Table) -> Iterator[str]:
     """A sentence on files without a packet index."""
     _, first = np.unique(table[FILE].to_numpy(), return_index=True)  # a row of each file
     reasons = take(table["no_packet_index"], np.sort(first)).drop_null()
-    if len(reasons):
-        counts = sorted(reasons.value_counts().to_pylist(), key=lambda item: -item["counts"])
-        said = "; ".join(f"{item['counts']}: {item['values']}" for item in counts)
-        yield f"files without a packet index, which are opened as containers: {len(reasons)} ({said})"
+    said = count_missing(reason for piece in reasons.chunks for reason in piece.to_pylist())
+    if said:
+        yield said
 
 
 def late(table: pa.Table) -> Iterator[str]:

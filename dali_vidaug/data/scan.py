@@ -118,7 +118,7 @@ def _scan(
     folder = None if to is None else Path(to).resolve().parent
     facts = facts_of(listing, labels)
     same = {} if part is None else what_is_the_same(listing, labels, options)
-    files = ListedFiles(listing, options)
+    files = ListedFiles(listing, mine, options)
     known = Known(to, mine, files, options, [path for path in dict.fromkeys((output, to)) if path])
     waits = is_url(listing.root) or any(is_url(entry.path) for entry in listing.entries)
     if waits and how.num_threads is None:

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import av
 import numpy as np
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """Leave this thread's priority as it was: SVT-AV1 makes its caller a real-time thread if it runs as root."""
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, priority)
 
 
 def write_video(
@@ -28,8 +40,7 @@ def write_video(
         pixel_format: FFmpeg's name.
     """
     options = {"g": "24", "bf": "2", "crf": "20"} if options is None else options
-    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
-    with av.open(str(path), "w") as container:
+    with as_before(), av.open(str(path), "w") as container:
         stream: Any = None
         for frame in frames:
             if stream is None:
@@ -38,5 +49,3 @@ def write_video(
                 stream.pix_fmt = pixel_format
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))
-    if os.sched_getscheduler(0) != policy:  # SVT-AV1 makes its caller a real-time thread if it runs as root
-        os.sched_setscheduler(0, policy, priority)
