@@ -243,6 +243,7 @@ def wait_for_end(pids):
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.slow
 def test_when_the_program_is_killed_its_processes_end(program):
     with subprocess.Popen([*program, "60"], stdout=subprocess.PIPE, text=True) as running:
         pids = [int(word) for word in running.stdout.readline().split()]
@@ -252,12 +253,14 @@ def test_when_the_program_is_killed_its_processes_end(program):
     assert not list(Path("/dev/shm").glob("*dali_vidaug*"))
 
 
+@pytest.mark.slow
 def test_a_program_needs_no_guard_and_says_nothing(program):
     done = subprocess.run([*program, "0"], capture_output=True, text=True, timeout=100, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert wait_for_end(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_without_shared_memory_clips_are_sent(program):
     """Files of more than 20 KB are forbidden, those in memory too. The same bits, and one line in the log."""
     done = subprocess.run([*program, "0", "x"], capture_output=True, text=True, timeout=100, check=False)
