@@ -12,9 +12,9 @@ import torch
 from dali_vidaug.boxes import Boxes
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.description import as_html, as_text, batch_lines
-from dali_vidaug.errors import naming
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
+from dali_vidaug.targets import mix_targets
 
 
 class BatchMix(NamedTuple):
@@ -38,7 +38,8 @@ class Batch:
     Attributes:
         clips: (B, 3, F, H, W) float32, float16 or bfloat16 after ``Normalize``, otherwise uint8. Those of ``augment``
             have the layout of the clips that it was given.
-        targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros.
+        targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros. With
+            ``targets="index"``: (B,) int64, each clip's own label, -1 without one; ``mix`` says what to do with them.
         samples: (B,) int64, manifest rows of the clips.
         epoch, index: the batch's number.
         mix: which clips are mixed, when the recipe has one op that can mix; None when it has none, or several.
@@ -165,7 +166,7 @@ def make_batch(
 
     Args:
         clips: of the batch, as they leave the graph.
-        targets: (B, K) float32: the labels before any op.
+        targets: (B, K) float32 or (B,) int64: the labels before any op.
         plan, index: of the batch.
         manifest: of the samples.
         repeated, skipped: as in ``Batch``; default: none are.
@@ -177,17 +178,8 @@ def make_batch(
     Raises:
         TypeError, ValueError: an op returns something else than labels or partners.
     """
-    mixes = []
-    for name, op in zip(plan.recipe.names, plan.recipe.ops, strict=True) if len(plan) else ():
-        if hasattr(op, "targets"):
-            with naming(name, op, "targets", f"for labels {targets.shape}"):
-                mixed = op.targets(plan.args[name], targets)
-            targets = _checked_targets(name, mixed, targets.shape)
-        if hasattr(op, "mixed_with"):
-            with naming(name, op, "mixed_with", "for the partners of the clips"):
-                mixed = op.mixed_with(plan.args[name])
-            mixes.append(_checked_mix(name, mixed, len(plan)))
-    mix = BatchMix(*(_to(clips.device, column) for column in mixes[0])) if len(mixes) == 1 else None
+    targets, mixed = mix_targets(plan, targets)
+    mix = None if mixed is None else BatchMix(*(_to(clips.device, column) for column in mixed))
     samples = torch.from_numpy(plan.samples.copy())
     again = torch.from_numpy(np.zeros(len(plan), bool) if repeated is None else repeated)
     missing = torch.from_numpy(np.zeros(0, np.int64) if skipped is None else skipped)
@@ -195,30 +187,6 @@ def make_batch(
     batch.boxes = None if boxes is None else _box_tensors(clips.device, boxes)
     batch.plan, batch.manifest = plan, manifest
     return batch
-
-
-def _checked_targets(name, targets, shape):
-    """What an op returned as labels: (B, K) float32."""
-    targets = np.asarray(targets)
-    if targets.shape != shape or targets.dtype.kind != "f" or not np.isfinite(targets).all():
-        raise TypeError(f"{name}.targets must return {shape} finite floats, got {targets.dtype} {targets.shape}")
-    return targets.astype(np.float32)
-
-
-def _checked_mix(name, mix, size):
-    """What an op returned as partners: (B,) int64 and (B,) float32."""
-    partner, own = (np.asarray(column) for column in mix)
-    if partner.shape != (size,) or own.shape != (size,) or partner.dtype.kind not in "iu":
-        raise TypeError(
-            f"{name}.mixed_with must return ({size},) integers and ({size},) floats, got {partner.dtype} "
-            f"{partner.shape} and {own.dtype} {own.shape}"
-        )
-    if not ((partner >= 0) & (partner < size) & (own >= 0) & (own <= 1)).all():
-        raise ValueError(
-            f"{name}.mixed_with: partners must be in [0, {size}) and shares in [0, 1], got {partner.min()} to "
-            f"{partner.max()} and {own.min()} to {own.max()}"
-        )
-    return partner.astype(np.int64), own.astype(np.float32)
 
 
 def _box_tensors(device, boxes):

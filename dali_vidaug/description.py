@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dali_vidaug.counting import num_distinct
 from dali_vidaug.errors import printable
-from dali_vidaug.report import num_distinct
 from dali_vidaug.rng import Draws
 
 if TYPE_CHECKING:
@@ -160,8 +160,14 @@ def batch_lines(batch: Any) -> list[str]:
     lines += [f"{name}: {_tensor_text(getattr(batch, name))}" for name in ("clips", "targets")]
     lines.append(f"samples: {numbers_text(_as_list(batch.samples))}")
     if manifest is not None and len(manifest.classes):
-        counts = manifest.targets(plan.samples).sum(0).astype(int)
-        named = [f"{manifest.classes[k]} {counts[k]}" for k in np.argsort(-counts, kind="stable") if counts[k]]
+        if manifest.multi_label:
+            counts = manifest.targets(plan.samples).sum(0).astype(int)
+            found = np.flatnonzero(counts)
+            counts = counts[found]
+        else:  # whatever the number of classes
+            labels = manifest.labels[plan.samples]
+            found, counts = np.unique(labels[labels >= 0], return_counts=True)
+        named = [f"{manifest.classes[found[k]]} {counts[k]}" for k in np.argsort(-counts, kind="stable")]
         more = [f"and {len(named) - _CLASSES_SHOWN} more"] if len(named) > _CLASSES_SHOWN else []
         lines.append(f"classes: {', '.join([*named[:_CLASSES_SHOWN], *more]) or 'no labels'}")
     if plan is not None:

@@ -44,12 +44,15 @@ class FetchingPool:
     """A pool that loads clips, and before it what reads objects: up to ``storage.in_flight`` at the same time.
 
     Args:
-        pool: of threads or processes, as ``open_pool`` returns it.
+        pool: as ``open_pool`` returns it.
         storage: how objects are read.
+
+    Attributes:
+        num_threads: of the pool.
     """
 
     def __init__(self, pool: Any, storage: Storage):
-        self._pool, self._storage = pool, storage
+        self.num_threads, self._pool, self._storage = pool.num_threads, pool, storage
         self._reader: Any = None  # made with the first object
         self._lock, self._waited = threading.Lock(), 0.0
         self._stack: ExitStack | None = None  # open while the loop runs
@@ -138,7 +141,7 @@ class FetchingPool:
         waited, self._waited = self._waited, 0.0
         return self._reader.take_costs(), waited
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> list[tuple]:
         """Take no more, as of the pool. What is being read is given up."""
         with self._lock:
             self._closed, fetches, stack = True, list(self._fetches), self._stack
@@ -147,4 +150,4 @@ class FetchingPool:
         if stack is not None:
             self._loop.call_soon_threadsafe(lambda: [f.task.cancel() for f in fetches if f.task is not None])
             stack.close()
-        self._pool.shutdown(wait, cancel_futures=cancel_futures)
+        return self._pool.shutdown(wait, cancel_futures=cancel_futures)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import nvidia.dali.fn
@@ -15,8 +15,8 @@ from dali_vidaug.columns import Columns, EncodedColumns, split
 from dali_vidaug.direct import BLENDING, Direct, num_direct
 from dali_vidaug.errors import naming
 from dali_vidaug.leading import frame_module, num_in_decoder, num_leading
+from dali_vidaug.media.load import Encoded
 from dali_vidaug.media.orientation import to_stored
-from dali_vidaug.media.video import Video
 from dali_vidaug.ops.interpolate import Interpolation, between_frames, interpolate_rows
 from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.ops.sizes import SIZE_FIELDS
@@ -27,22 +27,6 @@ from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
 fn: Any = nvidia.dali.fn  # the stubs do not have the conditional operators
-
-
-class Encoded(NamedTuple):
-    """A clip that DALI decodes.
-
-    Attributes:
-        data: (N,) uint8, a small video file.
-        positions: (F,) int32, where the clip's frames are in it.
-        video: its row of the manifest.
-        colors: (3, 3) float32, applied to the RGB values that DALI makes; used only with ``color="file"``.
-    """
-
-    data: np.ndarray
-    positions: np.ndarray
-    video: Video
-    colors: np.ndarray
 
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.

@@ -21,6 +21,7 @@ from dali_vidaug.rng import Draws, whole_numbers
 from dali_vidaug.sampling import MultiClip
 from dali_vidaug.sampling.videos import Videos
 from dali_vidaug.settings import make_settings
+from dali_vidaug.targets import check_index_targets
 from dali_vidaug.timing import draw_time
 
 # The axes of a clip in the order of its layout: where frames, height, width and channels are.
@@ -51,7 +52,8 @@ def augment(
             (B, ...). An array of four axes is one clip, B = 1. RGB, in one of three layouts: (3, F, H, W), as a loader
             gives; (F, 3, H, W), as torchvision and TorchCodec; (F, H, W, 3), as NumPy and FFmpeg.
         ops: the ops of a recipe, in order. Ops on time need clips of as many frames each.
-        targets: (B, K) float, soft labels, or None.
+        targets: (B, K) float, soft labels; or (B,) int, class numbers, -1 for none: as ``VideoLoader(targets="index")``
+            has them; or None.
         layout: "CFHW", "FCHW" or "FHWC": the axes of a clip. Default: the one in which an axis that can be channels has
             3 values; where the shapes fit several, it must be given.
         samples: (B,) int: clip i draws what sample ``samples[i]`` draws in a loader. Default: 0, ..., B - 1.
@@ -70,24 +72,30 @@ def augment(
             clips in length where there are ops on time; a box is no box of a frame, or boxes cannot follow an op.
     """
     settings = make_settings(device=device, dtype=dtype, box_rules=box_rules, caller="augment")
-    if isinstance(clips, (str, bytes)) or not isinstance(clips, Iterable):
-        raise ValueError(f"augment: clips must be arrays or tensors of decoded frames, got {clips!r}")
-    if isinstance(clips, (np.ndarray, torch.Tensor)) and clips.ndim == 4:
-        clips = clips[None]
-    arrays = [clip.cpu().numpy() if isinstance(clip, torch.Tensor) else np.asarray(clip) for clip in clips]
+    arrays = _arrays(clips)
     layout = _find_layout(arrays, layout)
     arrays = [np.ascontiguousarray(clip.transpose(_AXES[layout])) for clip in arrays]
     size = len(arrays)
     samples = np.arange(size) if samples is None else whole_numbers("augment: samples", samples)
     if samples.shape != (size,):
         raise ValueError(f"augment: samples must be ({size},), one for each clip, got {samples.shape}")
-    soft = _soft_labels(targets, size)
-    plan = _draw(arrays, _as_recipe(ops), Draws(seed, epoch, samples, views, batch=batch))
+    recipe = _as_recipe(ops)
+    labels = _labels(targets, size, recipe)
+    plan = _draw(arrays, recipe, Draws(seed, epoch, samples, views, batch=batch))
     moved = None if boxes is None else _moved_boxes(boxes, arrays, plan, settings.box_rules)
     graph = Graph(plan, settings, size)
     result = as_tensor(graph.run(plan, taken_frames(arrays, plan), settings.stream()), settings.dtype)
     axes = [1 + "CFHW".index(axis) for axis in layout]
-    return make_batch(result.permute(0, *axes).contiguous(), soft, plan, 0, boxes=moved)
+    return make_batch(result.permute(0, *axes).contiguous(), labels, plan, 0, boxes=moved)
+
+
+def _arrays(clips):
+    """The clips as NumPy arrays, as they are given; one clip alone is a batch of one."""
+    if isinstance(clips, (str, bytes)) or not isinstance(clips, Iterable):
+        raise ValueError(f"augment: clips must be arrays or tensors of decoded frames, got {clips!r}")
+    if isinstance(clips, (np.ndarray, torch.Tensor)) and clips.ndim == 4:
+        clips = clips[None]
+    return [clip.cpu().numpy() if isinstance(clip, torch.Tensor) else np.asarray(clip) for clip in clips]
 
 
 def _as_recipe(ops):
@@ -176,14 +184,22 @@ def _moved_boxes(boxes, arrays, plan, rules):
     return move_boxes("augment", taken, plan, sizes[:, 1], sizes[:, 2], rules).boxes
 
 
-def _soft_labels(targets, size) -> np.ndarray:
+def _labels(targets, size, recipe) -> np.ndarray:
+    """(B, K) float32, or (B,) int64, as they are given; the recipe can do with them what it does."""
     if targets is None:
         return np.zeros((size, 0), np.float32)
     try:
-        soft = torch.as_tensor(targets, dtype=torch.float32).detach().cpu().numpy()
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"augment: targets must be ({size}, K) numbers, got {targets!r}") from error
-    if soft.ndim != 2 or len(soft) != size:
-        hint = "; of class numbers torch.nn.functional.one_hot(targets, K) makes them" if soft.shape == (size,) else ""
-        raise ValueError(f"augment: targets must be ({size}, K), got {soft.shape}{hint}")
-    return soft.copy()
+        given = torch.as_tensor(targets).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"augment: targets must be ({size}, K) or ({size},) numbers, got {targets!r}") from error
+    whole = not given.is_floating_point() and given.dtype != torch.bool
+    if given.shape == (size,) and whole:
+        if (given < -1).any():
+            raise ValueError(f"augment: targets must be class numbers, or -1 for none, got {given.min()}")
+        check_index_targets("augment", recipe)
+        return given.to(torch.int64).numpy().copy()
+    if given.ndim != 2 or len(given) != size:
+        raise ValueError(
+            f"augment: targets must be ({size}, K), or ({size},) class numbers, got {tuple(given.shape)} {given.dtype}"
+        )
+    return given.to(torch.float32).numpy().copy()

@@ -11,87 +11,29 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import CancelledError
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dali_vidaug.boxes import Boxes
+from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
-from dali_vidaug.errors import ClipError, NotForDaliError, one_line
-from dali_vidaug.graph import Encoded, Graph, dali_problem
+from dali_vidaug.errors import ClipError, one_line
+from dali_vidaug.graph import Graph, dali_problem
 from dali_vidaug.leading import num_in_decoder
-from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.cut import READ_ERRORS
-from dali_vidaug.media.decode import decode_clips
-from dali_vidaug.media.remux import remux
+from dali_vidaug.media.load import Encoded, load_clips
 from dali_vidaug.media.sharing import same_frames, share_decoding
-from dali_vidaug.media.video import Video
 from dali_vidaug.moved_boxes import boxes_of
 from dali_vidaug.ops.interpolate import between_frames, decoded_frames
 from dali_vidaug.pending import Job, Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.report import RunningReport
 from dali_vidaug.rng import Draws
 from dali_vidaug.settings import Settings
 
 REPLACEMENTS_MAX = 20  # for one sample of a batch; after that something is wrong with the data set, not with one file
-
-
-class Loaded(NamedTuple):
-    """Clips of a video as a decoding thread returns them.
-
-    Attributes:
-        clips: for each its input of the graph. What is the same for several of them is there once.
-        num_decoded: frames that are decoded for all of them.
-        seconds: processor time by stage.
-        elapsed: seconds that passed.
-        fallback: why PyAV decoded them although DALI was asked to, or None.
-    """
-
-    clips: list[Any]
-    num_decoded: int
-    seconds: dict[str, float]
-    elapsed: float
-    fallback: str | None = None
-
-
-def load_clips(
-    decoder: str, on_gpu: bool, color: str, video: Video, frames: Sequence[np.ndarray],
-    crops: Sequence[Sequence[np.void]], why: str | None,
-) -> Loaded:  # fmt: skip
-    """Load clips of a video together; runs in a decoding thread or process.
-
-    Args:
-        decoder: "dali" cuts them out for DALI; "pyav" decodes them; "hybrid" does the first if DALI gets them right.
-        on_gpu: where DALI runs.
-        color: as in ``VideoLoader``.
-        video: its row of the manifest.
-        frames: for each clip its frame indices, (F,) int.
-        crops: for each clip rows of ``ops.CROP``, which PyAV applies.
-        why: why PyAV decodes them although DALI was asked to, or None.
-
-    Raises:
-        EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
-            and would get it wrong.
-    """
-    started = time.perf_counter()
-    if decoder != "pyav":
-        try:
-            colors = colors_of(video, color)
-            different = {f.tobytes(): f for f in frames}
-            files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
-            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, video, colors) for f in frames]
-            num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
-            seconds = {"read": sum(file.seconds for file in files.values())}
-            return Loaded(clips, num_decoded, seconds, time.perf_counter() - started)
-        except NotForDaliError as error:
-            if decoder == "dali":
-                raise ValueError(f"{error}; use decoder='hybrid'") from error
-            why = str(error)
-    decoded = decode_clips(video, frames, crops, color)
-    return Loaded(*decoded, time.perf_counter() - started, why)
 
 
 class Maker:

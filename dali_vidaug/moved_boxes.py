@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.boxes import Boxes, BoxRules, at_positions, equal_rows, no_boxes
+from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.boxes import boxes_at
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.errors import naming
@@ -21,7 +22,6 @@ from dali_vidaug.mapping import op_steps
 from dali_vidaug.ops.interpolate import between_frames
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.report import RunningReport
 
 _NOTHING = 1e-9  # a share of a box
 _NO_WEIGHT = 1e-6

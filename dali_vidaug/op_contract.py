@@ -184,11 +184,23 @@ def _run_faults(op, shape, device):
         shown = augment(list(given), (*ops, RandomVerticalFlip(1.0)), layout="FHWC", seed=7, device=device)
         if not torch.equal(shown.clips.flip(2), first.clips):
             faults.append("build and run give other clips for the same plan")
+    return faults + _label_faults(op, rows, labels, first)
+
+
+def _label_faults(op, rows, labels, batch):
+    """What is wrong with ``targets`` and ``mixed_with``, by a batch of clips of which each was a class of its own."""
+    faults = []
     if hasattr(op, "targets"):
         passed, kept = labels.copy(), None if rows is None else rows.copy()
         op.targets(rows, passed)
         if not (passed == labels).all() or not _same(rows, kept):
             faults.append("targets modifies the labels or the arguments that it is given: it must return a new array")
+    if hasattr(op, "mixed_with"):
+        own, partner = batch.mix.own.cpu().numpy(), batch.mix.partner.cpu().numpy()
+        expected = np.diag(own)
+        np.add.at(expected, (np.arange(len(own)), partner), 1 - own)
+        if not np.allclose(batch.targets.cpu().numpy(), expected, atol=1e-5):
+            faults.append("targets must mix labels as mixed_with says: own share * label + the rest * the partner's")
     return faults
 
 

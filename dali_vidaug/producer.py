@@ -7,12 +7,15 @@ import queue
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from dali_vidaug.boxes import Boxes
+from dali_vidaug.counting import RunningReport
+from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import printable
 from dali_vidaug.fetching import FetchingPool
@@ -20,6 +23,7 @@ from dali_vidaug.make import Maker
 from dali_vidaug.media.video import Video
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
+from dali_vidaug.recipe import Recipe
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
 from dali_vidaug.threads import name_pool_errors, open_pool
@@ -84,12 +88,16 @@ class Producer:
         for thread in self._threads:
             thread.start()
 
+    def is_at(self, schedule: Schedule, position: tuple[int, int]) -> bool:
+        """Whether ``next`` returns the batch at a position of a schedule."""
+        return self._schedule is schedule and self.next_position == position
+
     def next(self) -> Produced:
         """The next batch.
 
         Raises:
             ClipError: a clip is bad and ``on_error`` is "raise", or too many replacements are bad too.
-            RuntimeError: a decoding process died.
+            RuntimeError: a decoding process cannot be started.
         """
         before = time.perf_counter()
         item = self._ready.get()
@@ -176,29 +184,64 @@ class Producer:
 
 
 class Background:
-    """What works for a loader in the background: the pool that loads clips, and the producer."""
+    """What works for a loader in the background: the pool that loads clips, and the producer.
 
-    def __init__(self):
-        self._lock, self._pool = threading.Lock(), None
-        self.producer: Producer | None = None
+    Args:
+        report: what is done is counted there.
+    """
 
-    def open_pool(self, settings: Settings) -> Any:
-        """The pool, which is started if it is not there."""
+    def __init__(self, report: RunningReport):
+        self._report, self._lock = report, threading.Lock()
+        self._pool: FetchingPool | None = None
+        self._producer: Producer | None = None
+
+    def next(
+        self, manifest: Manifest, recipe: Recipe, settings: Settings, schedule: Schedule, position: tuple[int, int]
+    ) -> Produced:
+        """The batch at a position, epoch and index, of a schedule; those after it are made ahead.
+
+        Raises:
+            ClipError, RuntimeError: as ``Producer.next``.
+        """
+        producer = self._producer
+        if producer is None or not producer.is_at(schedule, position):
+            self._stop_producer()
+            size = schedule.batch_size * schedule.clips_per_sample
+            producer = Producer(self._maker(manifest, recipe, settings, size), schedule, settings, *position)
+            self._producer = producer
+        try:
+            return producer.next()
+        except BaseException:
+            self.close()
+            raise
+
+    def make(self, manifest: Manifest, settings: Settings, plan: Plan) -> Produced:
+        """The batch of a plan, now.
+
+        Raises:
+            ClipError, RuntimeError, TypeError, ValueError: as ``VideoLoader.apply``.
+        """
+        maker = self._maker(manifest, plan.recipe, replace(settings, on_error="raise"), len(plan))
+        with name_pool_errors():
+            plan, clips = maker.finish(maker.start(plan), settings.stream())
+        return Produced(plan.epoch, -1, plan, clips, boxes=maker.boxes(plan))
+
+    def _maker(self, manifest, recipe, settings, size):
         with self._lock:
             if self._pool is None:
-                pool = open_pool(settings.num_threads, settings.workers, settings.timeout)
+                pool = open_pool(settings.num_threads, settings.workers, settings.timeout, self._report.add_died)
                 self._pool = FetchingPool(pool, settings.storage)
-            return self._pool
+            self._report.start(self._pool.num_threads)
+            return Maker(manifest, recipe, settings, size, self._report, self._pool)
 
-    def stop_producer(self) -> None:
-        """Stop making batches ahead; the pool stays."""
-        producer, self.producer = self.producer, None
+    def _stop_producer(self):
+        producer, self._producer = self._producer, None
         if producer is not None:
             producer.close()
 
     def close(self) -> None:
         """Stop everything. Videos that are being loaded are waited for, but a second at most."""
-        self.stop_producer()
+        self._stop_producer()
         with self._lock:
             pool, self._pool = self._pool, None
         left = pool.shutdown(cancel_futures=True) if pool is not None else ()

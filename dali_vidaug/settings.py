@@ -20,6 +20,7 @@ from dali_vidaug.media.object_options import Storage, given_storage
 from dali_vidaug.media.video import Video
 from dali_vidaug.ops.check import is_number
 from dali_vidaug.report import warn_once
+from dali_vidaug.targets import KINDS
 
 _DTYPES = ("float32", "float16", "bfloat16")
 
@@ -32,9 +33,8 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout,
-            storage: as in
-            ``VideoLoader``.
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout, targets, storage:
+            as in ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
     """
@@ -52,6 +52,7 @@ class Settings:
     color: str = "bt601"
     box_rules: BoxRules = field(default_factory=BoxRules)
     timeout: float | None = None
+    targets: str = "soft"
     storage: Storage = field(default_factory=Storage)
     refused: Mapping[Format, str] = field(default_factory=dict)
 
@@ -87,6 +88,7 @@ def make_settings(
     color: str = "bt601",
     box_rules: BoxRules | None = None,
     timeout: float | None = None,
+    targets: str = "soft",
     storage: Storage | None = None,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
@@ -100,12 +102,13 @@ def make_settings(
     Raises:
         ValueError: an option is out of range, or asks for what this machine does not have.
     """
-    where, device_id = _read_device(device, caller)
+    asked, device_id = _read_device(device, caller)
     for name, value, known in (
         ("decoder", decoder, ("auto", "dali", "pyav", "hybrid")),
         ("on_error", on_error, ("replace", "skip", "raise")),
         ("check_files", check_files, ("auto", "size_and_time", "size", "off")),
         ("color", color, COLORS),
+        ("targets", targets, KINDS),
     ):
         if value not in known:
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
@@ -115,23 +118,30 @@ def make_settings(
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
-    if timeout is not None and not is_number(timeout, 1e-3, 1e6):
+    if not (timeout is None or is_number(timeout, 1e-3, 1e6)):
         raise ValueError(f"{caller}: timeout must be None or seconds in [0.001, 1e6], got {timeout!r}")
-    problem = None if where == "cpu" else gpu.problem(device_id)
-    if problem and where == "gpu":
-        told = f"device is {str(device)!r}, but {problem}; see dali-vidaug doctor."
-        raise ValueError(f"{caller}: {told} device='auto' takes the CPU where there is no GPU")
-    if problem and _speaks():
-        warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' avoids this message")
-    where = "cpu" if problem or where == "cpu" else "gpu"
+    where = _find_device(device, asked, device_id, caller)
     device_id = torch.cuda.current_device() if where == "gpu" and device_id is None else device_id
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=_read_dtype(dtype, caller), on_error=on_error, check_files=check_files, color=color, refused=refused,
         resize_in_decoder=resize_in_decoder, box_rules=box_rules or BoxRules(), storage=given_storage(storage, caller),
-        timeout=timeout,
+        timeout=timeout, targets=targets,
     )  # fmt: skip
+
+
+def _find_device(device: Any, asked: str, device_id: int | None, caller: str) -> str:
+    """ "cpu" or "gpu", of what ``_read_device`` read."""
+    problem = None if asked == "cpu" else gpu.problem(device_id)
+    if problem and asked == "gpu":
+        raise ValueError(
+            f"{caller}: device is {str(device)!r}, but {problem}; see dali-vidaug doctor. device='auto' takes the CPU "
+            "where there is no GPU"
+        )
+    if problem and _speaks():
+        warn_once(f"device 'auto' is the CPU: {problem}. device='cpu' avoids this message")
+    return "cpu" if problem or asked == "cpu" else "gpu"
 
 
 def _read_device(device: Any, caller: str) -> tuple[str, int | None]:

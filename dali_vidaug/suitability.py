@@ -8,6 +8,7 @@ from stat import S_ISDIR
 
 import numpy as np
 
+from dali_vidaug.counting import num_distinct
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root
@@ -19,7 +20,7 @@ from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.moved_boxes import check_boxes_follow
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.report import num_distinct, warn_once
+from dali_vidaug.report import warn_once
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import Schedule, ShardOrder
 from dali_vidaug.timing import draw_time

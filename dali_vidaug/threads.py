@@ -1,33 +1,22 @@
-"""A pool of threads, or of processes, that loads clips."""
+"""A pool of threads that load clips, or have processes do it."""
 
 from __future__ import annotations
 
-import multiprocessing
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, InvalidStateError, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
-import numpy as np
+from dali_vidaug.recycled import keep_freed_memory
+from dali_vidaug.workers import Workers
 
 _LOOK = 1.0  # seconds after which to look again how long jobs have been running
 _GRACE = 1.0  # seconds that a pool which is shut down waits for jobs that run
 _LONG = 5.0  # seconds after which a job that still runs then is told
-
-
-def keep_freed_memory() -> None:
-    """Have malloc keep more of the memory that is freed: up to 62 MiB at the end of each of its heaps.
-
-    Decoders take megabytes for each clip and free them after it. By default glibc gives them back each time, and fresh
-    pages, which the kernel must clear, cost a tenth of a clip's processor time. It learns how much to keep from the
-    largest block, of 32 MiB at most, that a program frees (mallopt(3), M_MMAP_THRESHOLD), so one is freed here. Without
-    effect where the environment sets these limits, and on another malloc.
-    """
-    np.empty(31 << 20, np.uint8)
 
 
 class _Job(Future):
@@ -57,26 +46,6 @@ def _run_into(future: Future, function: Callable, arguments: tuple) -> None:
         future.set_result(result)
 
 
-class _Relayed(_Job):
-    """The future of a job in another process: that of the executor cannot be cancelled while the job runs."""
-
-    inner: Future | None = None
-
-    def cancel(self) -> bool:
-        """Have the job dropped, now or when it is done."""
-        if self.inner is not None:
-            self.inner.cancel()
-        return super().cancel()
-
-    def relay(self, inner: Future) -> None:
-        """Take over what became of the executor's future."""
-        self.inner = None  # else both would hold each other, and the clips
-        if inner.cancelled():
-            self.cancel()
-        else:
-            _run_into(self, inner.result, ())
-
-
 class ThreadPool:
     """Threads that work through jobs in the order in which they were submitted.
 
@@ -87,9 +56,15 @@ class ThreadPool:
         num_threads: how many.
         timeout: seconds that a job may take; None: no limit. No thread can be stopped that waits for a disk or a server
             that does not answer, so another one takes its place, and it ends when its job does.
+        workers: processes that do the jobs, which the pool stops when it is shut down; None: the threads do them.
+
+    Attributes:
+        num_threads: as given.
+        workers: as given.
     """
 
-    def __init__(self, num_threads: int, timeout: float | None = None):
+    def __init__(self, num_threads: int, timeout: float | None = None, workers: Workers | None = None):
+        self.num_threads, self.workers, self._num_begun = num_threads, workers, 0
         self._jobs: queue.SimpleQueue = queue.SimpleQueue()
         self._lock, self._closed = threading.Lock(), False
         self._timeout, self._looked = timeout, time.monotonic()
@@ -99,8 +74,10 @@ class ThreadPool:
             self._add_thread()
 
     def _add_thread(self):
-        name = f"dali_vidaug-decode-{len(self._threads)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        name, number = f"dali_vidaug-decode-{len(self._threads)}", self._num_begun
+        self._num_begun += 1
+        lane = None if self.workers is None else self.workers.lane(number)
+        thread = threading.Thread(target=self._work, args=(lane,), name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
 
@@ -142,28 +119,47 @@ class ThreadPool:
                 job.ran += min(passed, now - job.began)
                 if job.ran >= self._timeout and (job.cancelled() or not job.done()):
                     job.given_up = True
-                    self._threads.remove(thread)
+                    if self.workers is None:  # else it ends when these are stopped
+                        self._threads.remove(thread)
                     del self._running[thread]
                     if not self._closed:
                         self._add_thread()
             return min([_LOOK, *(max(self._timeout - job.ran, 0.001) for job, _ in self._running.values())])
 
-    def _work(self):
+    def _work(self, lane):
+        try:
+            self._work_through(lane or _call)
+        finally:
+            if lane is not None:
+                lane.close()
+
+    def _work_through(self, call):
         me = threading.current_thread()
         while (job := self._jobs.get()) is not None:
             future, function, arguments = job
             if not future.cancelled():
-                with self._lock:
-                    future.began, self._running[me] = time.monotonic(), (future, arguments)
-                _run_into(future, function, arguments)
-                with self._lock:
-                    if future.given_up:  # another thread has taken this one's place
-                        return
-                    del self._running[me]
+                _run_into(future, partial(call, partial(self._timed, me, future, arguments), function), arguments)
+                if future.given_up:  # another thread has taken this one's place
+                    return
             del job, future, arguments  # do not hold the result until the next job arrives
+
+    @contextmanager
+    def _timed(self, thread, future, arguments):
+        """In this the time of a job passes; not while a process is started for it."""
+        with self._lock:
+            if future.given_up or future.cancelled():
+                raise CancelledError
+            future.began, future.ran, self._running[thread] = time.monotonic(), 0.0, (future, arguments)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.pop(thread, None)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> list[tuple]:
         """Take no more jobs, as ``concurrent.futures.Executor.shutdown``; waits a second at most.
+
+        Jobs that processes are doing are given up.
 
         Returns:
             Arguments of the jobs that have run for seconds, and still do. Their threads end when the jobs do.
@@ -178,6 +174,8 @@ class ThreadPool:
                         break
                 for _ in self._threads:
                     self._jobs.put(None)
+        if self.workers is not None:
+            self.workers.close()
         end = time.monotonic() + _GRACE
         for thread in list(self._threads) if wait else ():
             thread.join(max(0.0, end - time.monotonic()))
@@ -186,47 +184,9 @@ class ThreadPool:
             return [arguments for job, arguments in self._running.values() if job.began <= since]
 
 
-class ProcessPool(ProcessPoolExecutor):
-    """Processes that load clips; ``timeout`` as of ``ThreadPool``, which each of them has for its jobs."""
-
-    def __init__(self, workers: int, timeout: float | None):
-        super().__init__(workers, multiprocessing.get_context("forkserver"), _begin_worker, (timeout,))
-
-    def submit(self, function: Callable, /, *arguments: Any) -> Future:  # type: ignore[override]
-        """As of ``ThreadPool``."""
-        future = _Relayed()
-        future.inner = super().submit(_in_worker, function, *arguments)
-        future.inner.add_done_callback(future.relay)
-        return future
-
-    def result(self, future: Future) -> Any:
-        """As of ``ThreadPool``."""
-        return future.result()
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> list[tuple]:  # type: ignore[override]
-        """As of ``ThreadPool``; processes whose jobs still run are killed, so that nothing is left."""
-        processes = list((self._processes or {}).values())
-        super().shutdown(False, cancel_futures=cancel_futures)
-        end = time.monotonic() + _GRACE
-        for process in processes if wait else ():
-            process.join(max(0.0, end - time.monotonic()))
-        for process in processes if wait else ():
-            if process.is_alive():
-                process.kill()
-        return []
-
-
-_of_worker: list[ThreadPool] = []  # in a process of a ``ProcessPool``: the pool, of one thread, that does its jobs
-
-
-def _begin_worker(timeout):
-    keep_freed_memory()
-    _of_worker.append(ThreadPool(1, timeout))
-
-
-def _in_worker(function, *arguments):
-    (pool,) = _of_worker
-    return pool.result(pool.submit(function, *arguments))
+def _call(timed, function, *arguments):
+    with timed():
+        return function(*arguments)
 
 
 @contextmanager
@@ -234,18 +194,20 @@ def name_pool_errors() -> Iterator[None]:
     """Turn the errors of a pool that has gone into a ``RuntimeError`` that says what happened."""
     try:
         yield
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            "a decoding process died. If that was at once: programs that use workers > 0 must start under "
-            "if __name__ == '__main__':"
-        ) from error
     except CancelledError as error:
         raise RuntimeError("the loader was closed while clips were being loaded") from error
 
 
-def open_pool(num_threads: int, workers: int, timeout: float | None) -> ThreadPool | ProcessPool:
-    """Start a pool: ``num_threads`` threads, or, when ``workers`` is not 0, so many processes instead."""
+def open_pool(num_threads: int, workers: int, timeout: float | None, died: Callable[[], None]) -> ThreadPool:
+    """Start a pool of threads that load clips.
+
+    Args:
+        num_threads: how many.
+        workers: processes over which they are spread, at least one in each; 0: they are of this one.
+        timeout: as of ``ThreadPool``.
+        died: called when a process has died.
+    """
     if workers:
-        return ProcessPool(workers, timeout)
+        return ThreadPool(max(num_threads, workers), timeout, Workers(workers, died))
     keep_freed_memory()
     return ThreadPool(num_threads, timeout)

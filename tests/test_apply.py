@@ -1,11 +1,6 @@
 """Replaying plans while a loader does other things: iterating, closing, losing its processes."""
 
-import os
 import pickle
-import re
-import signal
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -75,34 +70,6 @@ def test_closing_meanwhile_is_said(numbered_manifest, monkeypatch):
     closing.join()
     thread.join()
     assert errors == ["the loader was closed while clips were being loaded"]
-
-
-def test_after_a_process_died_the_next_call_starts_new_ones(numbered_manifest):
-    plan = dv.draw_plan(numbered_manifest, RECIPE, [3, 4, 5])
-    with dv.VideoLoader(numbered_manifest, RECIPE, 3, device="cpu") as loader:
-        expected = loader.apply(plan).clips
-    with dv.VideoLoader(numbered_manifest, RECIPE, 3, device="cpu", workers=1) as loader:
-        assert torch.equal(loader.apply(plan).clips, expected)
-        (process,) = loader._background._pool._pool._processes.values()
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        with pytest.raises(RuntimeError, match="a decoding process died"):
-            for _ in range(3):  # until the pool has noticed
-                loader.apply(plan)
-        assert torch.equal(loader.apply(plan).clips, expected)
-
-
-def test_a_program_without_a_guard_is_told_so(numbered_manifest, tmp_path):
-    numbered_manifest.write(tmp_path / "m.parquet")
-    (tmp_path / "program.py").write_text(
-        "import dali_vidaug as dv\n"
-        f"manifest = dv.Manifest.read({str(tmp_path / 'm.parquet')!r})\n"
-        "recipe = dv.Recipe(dv.ClipSampling(4), (dv.Resize((32, 32)),))\n"
-        "with dv.VideoLoader(manifest, recipe, 2, device='cpu', workers=1) as loader:\n"
-        "    loader.apply(dv.draw_plan(manifest, recipe, [0]))\n"
-    )
-    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and re.search("RuntimeError: a decoding process died.*__main__", done.stderr)
 
 
 def test_a_report_counts_what_was_replayed(numbered_manifest):

@@ -10,8 +10,8 @@ import pytest
 from conftest import REALTIME_VP9, RECIPE, take_batches, write_broken_files, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import make
 from dali_vidaug.loader import VideoLoader
+from dali_vidaug.media import load
 
 DALI = dv.Recipe(RECIPE.sampling, (dv.Resize((48, 80)), dv.Normalize()))
 
@@ -98,7 +98,7 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, 
     for i in range(6):
         write_numbered(tmp_path / "a" / f"{i}.webm", 30, **REALTIME_VP9)
     manifest = dv.scan(tmp_path, progress=False)
-    real = make.remux
+    real = load.remux
 
     def spoil(video, frames, **options):
         made = real(video, frames, **options)
@@ -106,7 +106,7 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, 
             made = made._replace(data=made.data[: len(made.data) // 8].copy())
         return made
 
-    monkeypatch.setattr(make, "remux", spoil)
+    monkeypatch.setattr(load, "remux", spoil)
     loader = VideoLoader(manifest, recipe, 6, decoder="dali", shuffle=False)
     first, second = take_batches(loader, 2)
     assert {path.rsplit("/", 1)[1] for path, _, _ in loader.report().bad.values()} == {"2.webm", "4.webm"}
@@ -116,7 +116,7 @@ def test_clips_that_dali_cannot_decode_are_found_and_replaced(mixing, tmp_path, 
     clean = VideoLoader(manifest, recipe, 6, decoder="dali")
     for batch in (first, second):
         assert (clean.apply(batch.plan).clips == batch.clips).all()
-    monkeypatch.setattr(make, "remux", spoil)
+    monkeypatch.setattr(load, "remux", spoil)
     loader = VideoLoader(manifest, recipe, 6, decoder="dali", shuffle=False, on_error="raise")
     with pytest.raises(dv.ClipError, match=r"2.webm \(sample 2, epoch 0\): DALI could not decode it"):
         take_batches(loader, 1)

@@ -16,6 +16,7 @@ import torch
 from conftest import by_container, numbered_frame, same_batch, shown_numbers, write_numbered, write_video
 
 import dali_vidaug as dv
+from dali_vidaug import fetching
 from dali_vidaug.commands import cli
 from dali_vidaug.data import measuring
 from dali_vidaug.media.decode import decode
@@ -235,12 +236,25 @@ def test_a_web_server(folder, local, tmp_path):
 # ---- clips
 
 
-@pytest.mark.parametrize("options", [{}, {"workers": 1}, {"decoder": "hybrid"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"workers": 2}, {"decoder": "hybrid"}], ids=str)
 def test_clips_are_those_of_local_files(options, scanned, local, storage):
+    """As threads of this process decode them, where other processes do, too."""
     made, report = batches(scanned, storage=storage, **options)
-    expected, _ = batches(local, **options)
-    assert len(made) == 4 and all(map(same_batch, made, expected))
+    expected, _ = batches(local, **{**options, "workers": 0})
+    assert len(made) == 4 and all(map(same_batch, made, expected)) and not report.bad
     assert report.requests and report.bytes_fetched and "objects: " in str(report)
+
+
+def test_processes_read_what_was_not_fetched_for_them(scanned, local, storage, proxy, monkeypatch):
+    """Containers that are too large to be held, block by block."""
+    rows = [i for i in range(8) if scanned.video(i).packet_index is None]
+    assert rows
+    monkeypatch.setattr(fetching, "WHOLE_MAX", 0)
+    proxy.forget()
+    made, report = batches(scanned.select(rows), workers=1, storage=storage, drop_last=False)
+    assert len(proxy.gets) >= len(rows) and report.requests == 0  # by the other process
+    expected, _ = batches(local.select(rows), drop_last=False)
+    assert len(made) == len(expected) and all(map(same_batch, made, expected)) and not report.bad
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "ts"])
@@ -280,8 +294,8 @@ def test_requests_and_bytes_of_a_clip(scanned, storage, proxy):
 
 def test_reads_that_are_under_way(scanned, storage, proxy):
     """As many as may be, where the batches made ahead have as many clips; decoding threads do not count."""
-    proxy.latency = 0.1
-    for in_flight, expected in ((32, 24), (5, 5)):
+    proxy.latency = 0.4
+    for in_flight, expected in ((64, 5 * 8), (5, 5)):  # 2 * prefetch + 1 batches
         proxy.forget()
         how = dv.Storage(in_flight=in_flight, options=storage.options)
         with dv.VideoLoader(scanned, RECIPE, 8, device="cpu", storage=how, num_threads=1, prefetch=2) as loader:

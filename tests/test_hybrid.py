@@ -13,9 +13,8 @@ import torch
 from conftest import OWN_SIZE, RECIPE, measured_video, same_batch, shown_numbers, take_batches, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import make as make_module
-from dali_vidaug.graph import Encoded
-from dali_vidaug.make import load_clips
+from dali_vidaug.media import load
+from dali_vidaug.media.load import Encoded, load_clips
 from dali_vidaug.rng import Draws
 
 
@@ -193,7 +192,7 @@ def test_damaged_files_are_replaced_for_both_decoders(folder, tmp_path):
 
 def test_a_bad_replacement_is_replaced_again(manifest, monkeypatch):
     """One file that neither decodes: its first replacements are itself, then comes another."""
-    drawn, real_remux, real_decode, real_draw = [], make_module.remux, make_module.decode_clips, Draws.integers
+    drawn, real_remux, real_decode, real_draw = [], load.remux, load.decode_clips, Draws.integers
     bad = manifest.path(3)
 
     def spoil(video, frames, **options):
@@ -211,8 +210,8 @@ def test_a_bad_replacement_is_replaced_again(manifest, monkeypatch):
         drawn.append((name, int(self.samples[0])))
         return np.array([3 if len(drawn) < 4 else 5])
 
-    monkeypatch.setattr(make_module, "remux", spoil)
-    monkeypatch.setattr(make_module, "decode_clips", fail)
+    monkeypatch.setattr(load, "remux", spoil)
+    monkeypatch.setattr(load, "decode_clips", fail)
     monkeypatch.setattr(Draws, "integers", draw)
     loader = dv.VideoLoader(manifest, OWN_SIZE, 12, decoder="hybrid", device="cpu", shuffle=False)
     loader.settings = replace(loader.settings, refused={})
@@ -224,7 +223,7 @@ def test_a_bad_replacement_is_replaced_again(manifest, monkeypatch):
 
 def test_replacing_ends_when_no_file_can_be_decoded(manifest, monkeypatch):
     """They can all be cut, but neither DALI nor PyAV decodes them: replacements are not tried for ever."""
-    real = make_module.remux
+    real = load.remux
 
     def spoil(video, frames, **options):
         made = real(video, frames, **options)
@@ -233,8 +232,8 @@ def test_replacing_ends_when_no_file_can_be_decoded(manifest, monkeypatch):
     def fail(*arguments):
         raise ValueError("damaged")
 
-    monkeypatch.setattr(make_module, "remux", spoil)
-    monkeypatch.setattr(make_module, "decode_clips", fail)
+    monkeypatch.setattr(load, "remux", spoil)
+    monkeypatch.setattr(load, "decode_clips", fail)
     loader = dv.VideoLoader(manifest, OWN_SIZE, 2, decoder="hybrid", device="cpu", shuffle=False)
     loader.settings = replace(loader.settings, refused={})
     with pytest.raises(dv.ClipError, match=r"damaged \(the last of 20 replacements for sample 0, all bad\)"):

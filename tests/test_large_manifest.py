@@ -143,7 +143,7 @@ def test_a_mapped_manifest_says_what_its_file_says(seed, tmp_path, mapping):
     expected, first, second = in_memory(path), Manifest.read(path), Manifest.read(path)
     assert is_mapped(first) and is_mapped(second) and not is_mapped(expected)
     assert same(first, expected) and same(second, expected)
-    assert second._labels.base is not None and not second._labels.flags.writeable  # a view of the file
+    assert second._labels.label.base is not None and not second._labels.label.flags.writeable  # a view of the file
 
     chosen = np.array([rng.randrange(len(expected)) for _ in range(rng.randint(1, 50))])
     assert same(second.select(chosen), expected.select(chosen)) and not is_mapped(second.select(chosen))

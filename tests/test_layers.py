@@ -11,16 +11,16 @@ import dali_vidaug
 
 PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
-    "ground": "errors rng threads geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
+    "ground": "errors rng geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
     "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled "
-    "kernels pixel_order resample report urls",
+    "kernels pixel_order resample report counting urls blocks wire workers threads",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index "
     "media.place media.object_options media.object_errors media.objects media.fetch_loop media.block_cache "
     "media.object_reader media.object_source media.storage "
     "media.video media.unchanged media.container media.indexed_file media.references media.needed media.cut "
     "media.colors media.convert media.image_names media.images media.frame_folder media.remux media.sharing "
-    "media.decode media.oddities media.numbers media.packets "
+    "media.decode media.load media.serve media.oddities media.numbers media.packets "
     "media.prove media.places media.first_bytes media.measure media.encode media.encoding media.shrink "
     "media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
@@ -29,8 +29,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.tar_members "
     "data.column data.shared data.schema data.index_table data.entry data.conform "
-    "data.split data.join data.sampled data.boxes data.manifest data.given data.segments data.header data.folder "
-    "data.rates data.shard_names "
+    "data.split data.join data.sampled data.boxes data.label_column data.stored data.manifest data.given "
+    "data.segments data.header data.folder data.rates data.shard_names "
     "data.classes data.labels data.box_file data.box_names data.box_text data.box_cvat data.box_coco "
     "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
     "data.list_text data.lists data.found data.list_source data.shard_fields data.shards data.bucket "
@@ -40,11 +40,11 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe repeats timing description plan drawing mapping moved_boxes settings leading columns results "
-    "planes direct graph",
+    "plan": "recipe repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
+    "results planes direct graph",
     "make": "pending fetching make",
     "producer": "batch producer",
-    "loader": "scores ranks fingerprint state suitability loader in_memory op_contract",
+    "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
     "package": "",
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "

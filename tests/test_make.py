@@ -104,7 +104,7 @@ def test_a_clip_is_loaded_in_one_place():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Name) and node.id in ("load_clips", "remux") and isinstance(node.ctx, ast.Load):
                 calls.append((path.name, node.id))
-    assert sorted(calls) == [("make.py", "load_clips"), ("make.py", "remux"), ("prove.py", "remux")]  # a deep scan's
+    assert sorted(calls) == [("load.py", "remux"), ("make.py", "load_clips"), ("prove.py", "remux")]  # a deep scan's
 
 
 def test_apply_loads_clips_in_the_threads_of_the_loader(numbered_manifest, monkeypatch):

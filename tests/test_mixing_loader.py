@@ -173,8 +173,13 @@ def test_the_programs_of_the_docs_run(numbered_manifest):
     exec(recipe, scope)
     recipe = replace(scope["recipe"], ops=(dv.RandomResizedCrop(32), *scope["recipe"].ops[1:]))
     with dv.VideoLoader(numbered_manifest, recipe, 4) as loader:
-        exec(losses, scope | {"loader": loader})
         batch = next(iter(loader))
+    of_indices = scope | {"dv": dv}
+    exec(losses, of_indices)
+    with dv.VideoLoader(numbered_manifest, of_indices["recipe"], 4) as loader:
+        *_, last = loader
+    soft = torch.nn.functional.cross_entropy(scope["model"](last.clips), last.targets)
+    assert torch.equal(last.samples, of_indices["batch"].samples) and abs(of_indices["loss"] - soft) < 1e-5
     unsmoothed = (batch.targets - 0.1 / 2) / 0.9
     hard = torch.eye(2)[numbered_manifest.labels[batch.samples]]
     own = batch.mix.own[:, None]

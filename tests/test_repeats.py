@@ -11,10 +11,11 @@ from conftest import NUM_FRAMES, shown_numbers, write_numbered
 
 import dali_vidaug as dv
 from dali_vidaug import make
+from dali_vidaug.counting import frames_with_gops
+from dali_vidaug.media import load
 from dali_vidaug.media.decode import decode, decode_clips
 from dali_vidaug.media.sharing import share_decoding
 from dali_vidaug.ops import CROP
-from dali_vidaug.report import frames_with_gops
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import Schedule
 
@@ -342,7 +343,7 @@ def test_a_bad_video_is_replaced_with_all_its_repeats(mixed, monkeypatch, caplog
 
 def test_what_dali_cannot_decode_goes_to_pyav_with_all_its_repeats(mixed, monkeypatch, caplog):
     caplog.set_level(logging.ERROR)
-    real, bad = make.remux, mixed.path(1)
+    real, bad = load.remux, mixed.path(1)
 
     def spoil(video, frames, **options):
         made = real(video, frames, **options)
@@ -350,7 +351,7 @@ def test_what_dali_cannot_decode_goes_to_pyav_with_all_its_repeats(mixed, monkey
 
     with loader_of(mixed, dv.Recipe(VIEWS, AUGMENTED), 4, shuffle=False, decoder="hybrid", repeats=2) as loader:
         expected = next(iter(loader))
-    monkeypatch.setattr(make, "remux", spoil)
+    monkeypatch.setattr(load, "remux", spoil)
     with loader_of(
         mixed, dv.Recipe(VIEWS, AUGMENTED), 4, shuffle=False, decoder="hybrid", repeats=2, prefetch=1
     ) as loader:

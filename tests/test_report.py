@@ -8,8 +8,9 @@ import pytest
 from conftest import RECIPE, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import make
-from dali_vidaug.report import Report, RunningReport, frames_with_gops
+from dali_vidaug.counting import RunningReport, frames_with_gops
+from dali_vidaug.media import load
+from dali_vidaug.report import Report
 
 
 def report_of(manifest, recipe=RECIPE, pause=0.0, count=6, **options):
@@ -74,23 +75,23 @@ def test_a_slow_op_is_the_limit(numbered_manifest):
 
 def test_slow_storage_is_the_limit(numbered_manifest, monkeypatch):
     """The threads wait, and do not compute."""
-    real = make.decode_clips
+    real = load.decode_clips
 
     def wait_for_storage(*args):
         time.sleep(0.2)
         return real(*args)
 
-    monkeypatch.setattr(make, "decode_clips", wait_for_storage)
+    monkeypatch.setattr(load, "decode_clips", wait_for_storage)
     report = report_of(numbered_manifest, num_threads=2)
     found = re.search(r"these 2 threads computed for (\d+)% of the time only: they waited for storage", report.verdict)
     assert found and int(found[1]) < 40, report.verdict
 
 
-def test_the_number_of_processes_is_that_of_the_workers(numbered_manifest):
+def test_threads_are_counted_wherever_they_are(numbered_manifest):
     assert report_of(numbered_manifest, count=1, num_threads=3).num_threads == 3
     with dv.VideoLoader(numbered_manifest, RECIPE, 4, device="cpu", num_threads=3, workers=1) as loader:
         next(iter(loader))
-        assert loader.report().num_threads == 1
+        assert loader.report().num_threads == 3
 
 
 def test_time_between_loops_is_not_the_loops(numbered_manifest):

@@ -17,6 +17,7 @@ from conftest import take_batches
 
 import dali_vidaug as dv
 from dali_vidaug import make, threads
+from dali_vidaug.media import load
 from dali_vidaug.threads import ThreadPool
 
 RECIPE = dv.Recipe(dv.ClipSampling(2), (dv.Resize((16, 16)),))
@@ -157,13 +158,13 @@ def test_clips_behind_a_slow_one_are_loaded_meanwhile(stalled, numbered_manifest
 
 def test_slowest_files_are_named(stalled, numbered_manifest, monkeypatch):
     """By the time that passes, not by processor time; a file that does not answer took the timeout."""
-    real, naps = make.decode_clips, {stalled.path(1): 0.9, stalled.path(7): 0.6}
+    real, naps = load.decode_clips, {stalled.path(1): 0.9, stalled.path(7): 0.6}
 
     def slow(video, *rest):
         time.sleep(naps.get(video.path, 0))
         return real(video, *rest)
 
-    monkeypatch.setattr(make, "decode_clips", slow)
+    monkeypatch.setattr(load, "decode_clips", slow)
     with loader(stalled, on_error="skip", timeout=3.0) as slow_loader:
         take_batches(slow_loader, 3)
         report = slow_loader.report()

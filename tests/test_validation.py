@@ -11,7 +11,9 @@ from conftest import REALTIME_VP9, read_number, take_batches, write_numbered
 
 import dali_vidaug as dv
 from dali_vidaug import make
-from dali_vidaug.report import num_distinct, warn_once
+from dali_vidaug.counting import num_distinct
+from dali_vidaug.media import load
+from dali_vidaug.report import warn_once
 from dali_vidaug.suitability import padded_share
 
 SIZE = (96, 160)
@@ -150,7 +152,7 @@ def test_clips_that_dali_cannot_decode_are_left_out(tmp_path, monkeypatch):
     for i in range(6):
         write_numbered(tmp_path / "a" / f"{i}.webm", 30, **REALTIME_VP9)
     manifest = dv.scan(tmp_path, progress=False)
-    real = make.remux
+    real = load.remux
 
     def spoil(video, frames, **options):
         made = real(video, frames, **options)
@@ -158,7 +160,7 @@ def test_clips_that_dali_cannot_decode_are_left_out(tmp_path, monkeypatch):
             made = made._replace(data=made.data[: len(made.data) // 8].copy())
         return made
 
-    monkeypatch.setattr(make, "remux", spoil)
+    monkeypatch.setattr(load, "remux", spoil)
     with make_loader(manifest, batch_size=2, decoder="dali") as loader:
         batches = list(loader)
         assert [b.samples.tolist() for b in batches] == [[0, 1], [3], []]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+
+from dali_vidaug.data.names import restore_name
+from dali_vidaug.rng import whole_numbers
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _STEP = 1 << 20  # rows looked at together
 
@@ -46,6 +52,24 @@ def values(column: pa.ChunkedArray) -> np.ndarray:
         return np.array(column.to_pylist(), bool)
     found = np.empty(len(column), object)
     found[:] = column.to_pylist()
+    return found
+
+
+def rows_of(table: pa.Table, name: str, samples: ArrayLike | None) -> np.ndarray:
+    """What ``Manifest.rows`` returns.
+
+    Raises:
+        ValueError: there is no such column, or no such row.
+    """
+    if name not in table.column_names:
+        raise ValueError(f"manifest: no column {name!r}; there are {', '.join(table.column_names)}")
+    size = table.num_rows
+    rows = np.arange(size) if samples is None else whole_numbers("samples", samples)
+    if not ((rows >= 0) & (rows < size)).all():
+        raise ValueError(f"manifest: samples must be in [0, {size}), got {rows.min()} to {rows.max()}")
+    found = values(take(table[name], rows))
+    if name == "path":
+        found[:] = [restore_name(path) for path in found]
     return found
 
 

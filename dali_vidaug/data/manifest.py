@@ -11,20 +11,21 @@ import numpy as np
 import pyarrow as pa
 
 from dali_vidaug.data.boxes import BoxColumn
-from dali_vidaug.data.column import elements, first_of_sizes, group, shown_sizes, take, values
+from dali_vidaug.data.column import first_of_sizes, group, rows_of, shown_sizes
 from dali_vidaug.data.conform import check_labels, conform, own_columns, rows_without_frames
 from dali_vidaug.data.entry import plural
-from dali_vidaug.data.index_table import IndexTable, fit, index_path, join_indices, read_table, write_used
+from dali_vidaug.data.index_table import IndexTable, fit, join_indices
 from dali_vidaug.data.join import Part, join
-from dali_vidaug.data.names import check_root, complete, restore_name
+from dali_vidaug.data.label_column import LabelColumn
+from dali_vidaug.data.names import complete, restore_name
 from dali_vidaug.data.sampled import video_columns, video_of, videos_of
-from dali_vidaug.data.schema import BOXES, Broken, check_file_name, read_file, write_file
+from dali_vidaug.data.schema import BOXES, Broken
 from dali_vidaug.data.shared import Shared
 from dali_vidaug.data.split import chosen_rows, lost_classes, split_rows, take_rows
+from dali_vidaug.data.stored import Contents, from_pickle, read_contents, to_pickle, write_contents
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.errors import printable
 from dali_vidaug.media.video import Video
-from dali_vidaug.rng import whole_numbers
 from dali_vidaug.sampling import Videos
 
 if TYPE_CHECKING:
@@ -64,11 +65,10 @@ class Manifest:
         self.root = str(root)
         self.broken = tuple(broken)
         self.remarks = tuple(remarks)
-        names = ("label", "first_frame", "last_frame", "fps", "orientation", "height", "width")
-        self._labels, self._first, self._last, self._fps, *self._stored = (
-            self.table[name].to_numpy() for name in names
-        )
-        self.multi_label = self.table["labels"].null_count < len(self)
+        names = ("first_frame", "last_frame", "fps", "orientation", "height", "width")
+        self._first, self._last, self._fps, *self._stored = (self.table[name].to_numpy() for name in names)
+        self._labels = LabelColumn(self.table, len(self.classes))
+        self.multi_label = self._labels.several
         self._shared: Shared | None = None
         self._of_video = video_columns(self.table)
         self.boxes = BoxColumn(self.table[BOXES.name]) if BOXES.name in self.table.column_names else None
@@ -82,8 +82,7 @@ class Manifest:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A mapped manifest is pickled as the name of its file, any other as its rows."""
-        rows = self.table if self._shared is None else (self._shared.path, self._shared.key)
-        return _restored, (rows, self.classes, self.root, self.broken, self.remarks, self.packets, self.box_classes)
+        return _restored, (to_pickle(self._contents()),)
 
     def __repr__(self) -> str:
         sizes = plural(len(self), "video"), plural(len(self.classes), "class", "classes")
@@ -98,7 +97,7 @@ class Manifest:
         """
         if self.multi_label:
             raise ValueError("manifest: samples have several labels; targets(samples) has them, (B, K) multi-hot")
-        return self._labels
+        return self._labels.label
 
     @property
     def has_boxes(self) -> bool:
@@ -107,21 +106,11 @@ class Manifest:
 
     def targets(self, samples: ArrayLike) -> np.ndarray:
         """(B, K) float32: 1 for each class of a sample, else 0; zeros for a sample without a label."""
-        samples = np.asarray(samples, np.int64)
-        targets = np.zeros((len(samples), len(self.classes)), np.float32)
-        if self.multi_label:
-            for row, labels in zip(targets, take(self.table["labels"], samples).to_pylist(), strict=True):
-                row[labels or []] = 1.0
-            return targets
-        labels = self._labels[samples]
-        known = np.flatnonzero(labels >= 0)
-        targets[known, labels[known]] = 1.0
-        return targets
+        return self._labels.of(np.asarray(samples, np.int64))
 
     def class_counts(self) -> np.ndarray:
         """(K,) int64: how many samples each class has."""
-        parts = (self._labels[self._labels >= 0], *elements(self.table["labels"]))
-        return np.sum([np.bincount(part, minlength=len(self.classes)) for part in parts], axis=0)
+        return self._labels.counts()
 
     def path(self, sample: int) -> str:
         """The complete path of a sample's file."""
@@ -159,15 +148,7 @@ class Manifest:
         Raises:
             ValueError: there is no such column, or ``samples`` are not rows of the manifest.
         """
-        if name not in self.table.column_names:
-            raise ValueError(f"manifest: no column {name!r}; there are {', '.join(self.table.column_names)}")
-        samples = np.arange(len(self)) if samples is None else whole_numbers("samples", samples)
-        if not ((samples >= 0) & (samples < len(self))).all():
-            raise ValueError(f"manifest: samples must be in [0, {len(self)}), got {samples.min()} to {samples.max()}")
-        found = values(take(self.table[name], samples))
-        if name == "path":
-            found[:] = [restore_name(path) for path in found]
-        return found
+        return rows_of(self.table, name, samples)
 
     def select(self, rows: ArrayLike | slice) -> Manifest:
         """The manifest of some rows; classes, columns, remarks and broken files stay.
@@ -249,13 +230,7 @@ class Manifest:
         Raises:
             ValueError: the name does not end in .parquet or .pq.
         """
-        check_file_name(path, "Manifest.write")
-        table, name = write_used(self.table, self.packets, index_path(path))
-        header = {
-            "classes": self.classes, "root": self.root, "broken": [[b.path, b.reason] for b in self.broken],
-            "remarks": self.remarks, "packet_index": name, "box_classes": self.box_classes,
-        }  # fmt: skip
-        write_file(path, table, header)
+        write_contents(path, self._contents())
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None) -> Manifest:
@@ -269,29 +244,24 @@ class Manifest:
             FileNotFoundError: there is no such file or folder.
             ValueError: the file is not a manifest.
         """
-        check_root(root)
-        table, header, shared = read_file(path)
-        broken = [Broken(*b) for b in header["broken"]]
-        root = header["root"] if root is None else root
-        name = header.get("packet_index")
-        packets = None if name is None else read_table(index_path(path), name)
-        names = header.get("box_classes", ())
-        return cls(table, header["classes"], root, broken, header["remarks"], packets, names)._mapped(shared)
+        return cls._of(read_contents(path, root))
 
-    def _mapped(self, shared):
-        self._shared = shared
+    @classmethod
+    def _of(cls, contents):
+        *parts, shared = contents
+        manifest = cls(*parts)
+        manifest._shared = shared
         if shared is not None:
             shared.release()
         pa.default_memory_pool().release_unused()
-        return self
+        return manifest
+
+    def _contents(self):
+        return Contents(
+            self.table, self.classes, self.root, self.broken, self.remarks, self.packets, self.box_classes, self._shared
+        )
 
 
-def _restored(rows, *others):
-    """The manifest that was pickled.
-
-    Raises:
-        FileNotFoundError: its file is not there.
-        ValueError: it is another file now.
-    """
-    table, _, shared = read_file(*rows) if isinstance(rows, tuple) else (rows, None, None)
-    return Manifest(table, *others)._mapped(shared)
+def _restored(pickled):
+    """The manifest that was pickled."""
+    return Manifest._of(from_pickle(pickled))

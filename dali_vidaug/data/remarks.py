@@ -128,7 +128,7 @@ def _same_files(root, table):
     and date are the same."""
     files = table[FILE].to_numpy().copy()
     known, first = np.unique(files, return_index=True)
-    sizes, dates = (take(table[name], first).to_numpy() for name in ("bytes", "mtime_ns"))
+    sizes, dates = (take(table[name], first).fill_null(0).to_numpy() for name in ("bytes", "mtime_ns"))
     _, which, counts = np.unique(dates ^ sizes << 40, return_inverse=True, return_counts=True)
     shared = np.flatnonzero(counts[which] > 1)
     number_of: dict[tuple[int, int], int] = {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-
-import torch
+from typing import Any
 
 # What launchers call the number of their processes on this machine.
 _LOCAL_SIZES = (
@@ -81,8 +81,8 @@ def local_rank(environ: Mapping[str, str]) -> int:
         if environ.get(name, "").strip().isdigit():
             return int(environ[name])
     if _all_are_here(environ):
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank()
+        if distributed := _initialized():
+            return distributed.get_rank()
         return int(environ["RANK"]) if environ.get("RANK", "").strip().isdigit() else 0
     return 0
 
@@ -102,8 +102,8 @@ def local_size(environ: Mapping[str, str]) -> int:
     if is_task and node.isdigit() and int(node) < len(sizes):
         return max(1, sizes[int(node)])
     if _all_are_here(environ):
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_world_size()
+        if distributed := _initialized():
+            return distributed.get_world_size()
         if {"RANK", "LOCAL_RANK"} & set(environ) and environ.get("WORLD_SIZE", "").strip().isdigit():
             return max(1, int(environ["WORLD_SIZE"]))
     return 1
@@ -123,3 +123,10 @@ def _slurm_sizes(text):
             return []
         sizes += [int(count)] * int(times or 1)
     return sizes
+
+
+def _initialized() -> Any:
+    """``torch.distributed`` where it is initialised, which only a process can have done that has imported torch."""
+    torch = sys.modules.get("torch")
+    there = torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed if torch is not None and there else None

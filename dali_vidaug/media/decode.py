@@ -22,8 +22,14 @@ from dali_vidaug.media.single import damage_of
 from dali_vidaug.media.video import IMAGES, Video, frame_index, is_counted
 from dali_vidaug.recycled import Recycled
 
-_clips = Recycled(kept=32, largest=8 << 20)
+_clips: Any = Recycled(kept=32, largest=8 << 20)
 _EIGHT_BITS = ("yuv420p", "yuv422p", "yuv440p", "yuv444p", "gbrp")  # libvpx may be built for no more
+
+
+def decode_into(memory: Any) -> None:
+    """Have all clips of this process decoded into arrays that ``memory.take(shape, dtype)`` returns."""
+    global _clips
+    _clips = memory
 
 
 class Clip(NamedTuple):

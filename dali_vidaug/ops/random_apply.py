@@ -115,11 +115,16 @@ class RandomApply:
         if hasattr(self.op, "check") and flags.any():
             self.op.check(inner[flags], frames[flags], height[flags], width[flags])
 
-    def targets(self, args: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """(B, K) float32: labels after the op where it is applied."""
-        flags, inner = _divide(args)
-        changed = self.op.targets(inner, targets) if hasattr(self.op, "targets") else targets
-        return np.where(flags[:, None], changed, targets).astype(np.float32)
+    @property
+    def targets(self) -> Any:
+        """The method of the op, if it has it, for the clips to which it is applied; the others keep their labels."""
+        of_op = self.op.targets
+
+        def targets(args: np.ndarray, targets: np.ndarray) -> np.ndarray:
+            flags, inner = _divide(args)
+            return np.where(flags[:, None], of_op(inner, targets), targets).astype(np.float32)
+
+        return targets
 
     @property
     def matrices(self) -> Any:

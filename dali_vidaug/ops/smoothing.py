@@ -34,6 +34,11 @@ class LabelSmoothing:
         if not (is_number(self.amount, 0, 1) and self.amount < 1):
             raise ValueError(f"LabelSmoothing: amount must be in [0, 1), got {self.amount!r}")
 
+    @property
+    def loss_option(self) -> str:
+        """What does the same as an option of ``torch.nn.functional.cross_entropy``."""
+        return f"label_smoothing={self.amount:g}"
+
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> None:
         """Nothing is drawn."""
         return

@@ -140,9 +140,15 @@ class TorchModule:
                 "(frames x height x width); put RandomResizedCrop, CenterCrop or Resize((height, width)) before it"
             )
 
-    def targets(self, args: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """(B, K) float32: with ``num_classes``, the class that was drawn where the module is applied."""
-        if not (self.num_classes and targets.shape[1]):
+    @property
+    def targets(self) -> Any:
+        """With ``num_classes``: a method that gives the class that was drawn where the module is applied."""
+        if not self.num_classes:
+            raise AttributeError("TorchModule without num_classes changes no labels")
+        return self._drawn_classes
+
+    def _drawn_classes(self, args: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        if not targets.shape[1]:
             return targets
         if targets.shape[1] != self.num_classes:
             raise ValueError(

@@ -1,0 +1,90 @@
+"""Clips of a video as the graph takes them: frames that PyAV has decoded, or small files for DALI.
+
+This is all that a decoding thread or process does. It needs neither torch nor DALI.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dali_vidaug.errors import NotForDaliError
+from dali_vidaug.media.colors import colors_of
+from dali_vidaug.media.decode import decode_clips
+from dali_vidaug.media.remux import remux
+from dali_vidaug.media.video import Video
+
+
+class Encoded(NamedTuple):
+    """A clip that DALI decodes.
+
+    Attributes:
+        data: (N,) uint8, a small video file.
+        positions: (F,) int32, where the clip's frames are in it.
+        video: its row of the manifest.
+        colors: (3, 3) float32, applied to the RGB values that DALI makes; used only with ``color="file"``.
+    """
+
+    data: np.ndarray
+    positions: np.ndarray
+    video: Video
+    colors: np.ndarray
+
+
+class Loaded(NamedTuple):
+    """Clips of a video as a decoding thread returns them.
+
+    Attributes:
+        clips: for each its input of the graph. What is the same for several of them is there once.
+        num_decoded: frames that are decoded for all of them.
+        seconds: processor time by stage.
+        elapsed: seconds that passed.
+        fallback: why PyAV decoded them although DALI was asked to, or None.
+    """
+
+    clips: list[Any]
+    num_decoded: int
+    seconds: dict[str, float]
+    elapsed: float
+    fallback: str | None = None
+
+
+def load_clips(
+    decoder: str, on_gpu: bool, color: str, video: Video, frames: Sequence[np.ndarray],
+    crops: Sequence[Sequence[np.void]], why: str | None,
+) -> Loaded:  # fmt: skip
+    """Load clips of a video together; runs in a decoding thread or process.
+
+    Args:
+        decoder: "dali" cuts them out for DALI; "pyav" decodes them; "hybrid" does the first if DALI gets them right.
+        on_gpu: where DALI runs.
+        color: as in ``VideoLoader``.
+        video: its row of the manifest.
+        frames: for each clip its frame indices, (F,) int.
+        crops: for each clip rows of ``ops.CROP``, which PyAV applies.
+        why: why PyAV decodes them although DALI was asked to, or None.
+
+    Raises:
+        EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
+            and would get it wrong.
+    """
+    started = time.perf_counter()
+    if decoder != "pyav":
+        try:
+            colors = colors_of(video, color)
+            row = video._replace(source=None)  # not the bytes that were fetched for it, which need not stay
+            different = {f.tobytes(): f for f in frames}
+            files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
+            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, row, colors) for f in frames]
+            num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
+            seconds = {"read": sum(file.seconds for file in files.values())}
+            return Loaded(clips, num_decoded, seconds, time.perf_counter() - started)
+        except NotForDaliError as error:
+            if decoder == "dali":
+                raise ValueError(f"{error}; use decoder='hybrid'") from error
+            why = str(error)
+    decoded = decode_clips(video, frames, crops, color)
+    return Loaded(*decoded, time.perf_counter() - started, why)
