@@ -46,7 +46,7 @@ def main():
         write_video(folder / "video.mp4", (numbered_frame(i, 96, 160) for i in range(70)))
         row = measure(folder / "video.mp4")
         assert row["index"] is not None, row
-        measuring.measure = lambda path, *how: {**row, "bytes": hash(path.name) & 0xFFFFFFFF}
+        measuring.measure = lambda place, *how: {**row, "bytes": hash(place.path) & 0xFFFFFFFF}
         write_list(folder / "list.csv", args.rows)
         before, began, processor = peak_bytes(), time.perf_counter(), time.process_time()
         manifest = dv.scan(folder / "list.csv", output=folder / "m.parquet", num_threads=2, progress=False)

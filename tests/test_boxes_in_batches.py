@@ -165,7 +165,7 @@ def test_repeats_have_boxes_of_their_own(squares):
 def damaged(squares, tmp_path):
     """The same videos, of which two are cut off after the scan."""
     for number in range(6):
-        source = (dv.data.manifest.Path(squares.root) / f"{number}.mp4").read_bytes()
+        source = (Path(squares.root) / f"{number}.mp4").read_bytes()
         (tmp_path / f"{number}.mp4").write_bytes(source)
     manifest = dv.Manifest(squares.table, squares.classes, tmp_path, box_classes=squares.box_classes)
     for number in (1, 4):

@@ -118,7 +118,7 @@ MUTATIONS = [
     ("media/transcode.py", 'row["damaged"], row["fps"] = list(job.damaged), job.fps', 'row["fps"] = job.fps', "test_transcode.py::test_damaged_frames_keep_their_numbers"),
     ("media/transcode.py", "if number % 2:", "if False:", "test_transcode.py::test_damaged_frames_keep_their_numbers"),
     ("data/transcode_journal.py", "found.key != key", "False", "test_transcode.py::test_what_is_finished_is_kept_and_what_differs_is_made_again"),
-    ("data/transcode_journal.py", "return found if is_as_measured(self._folder / output, found.row) else None", "return found",
+    ("data/transcode_journal.py", "return found if is_as_measured(Place(str(self._folder / output)), found.row) else None", "return found",
      "test_transcode.py::test_what_is_finished_is_kept_and_what_differs_is_made_again"),
     ("data/transcode_journal.py", "fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "test_transcode.py::test_one_process_at_a_time"),
     ("data/transcode_rows.py", "height / old_height", "width / old_width", "test_transcode.py::test_segments_boxes_and_columns"),
