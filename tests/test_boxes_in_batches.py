@@ -5,6 +5,7 @@ import functools
 import json
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
