@@ -15,6 +15,7 @@ from conftest import OWN_SIZE, RECIPE, measured_video, same_batch, shown_numbers
 import dali_vidaug as dv
 from dali_vidaug.media import load
 from dali_vidaug.media.load import Encoded, load_clips
+from dali_vidaug.media.storage import open_bytes
 from dali_vidaug.rng import Draws
 
 
@@ -262,6 +263,16 @@ def test_clips_of_other_frames_are_files_of_their_own(tmp_path):
     assert one.data is again.data and one.data is not other.data
     for clip, wanted in zip(loaded.clips, frames, strict=True):
         assert shown_numbers(decode_small(clip.data)[clip.positions]) == wanted.tolist()
+
+
+def test_a_file_for_dali_does_not_keep_the_bytes_that_it_is_made_of(tmp_path):
+    """Those of an object are fetched before; a decoding process would send them back."""
+    video = measured_video(write_numbered(tmp_path / "v.webm", 40, codec="libvpx-vp9"))
+    frames = [np.array([3, 5])]
+    with open_bytes(video.place) as source:
+        (clip,) = load_clips("dali", False, "bt601", video._replace(source=source), frames, [()], None).clips
+    (expected,) = load_clips("dali", False, "bt601", video, frames, [()], None).clips
+    assert clip.video == video and video.source is None and (clip.data == expected.data).all()
 
 
 def decode_small(data):
