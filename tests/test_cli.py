@@ -74,7 +74,7 @@ def test_wrong_options_exit_with_2(capsys):
           "examples:", "dali-vidaug doctor --gpu", "exit codes: 0 done, 1 it failed"]),
     (["demo"], ["--videos DIR", "contact sheet", "--decoder {auto,dali,pyav,hybrid}", "(default: 224)"]),
     (["scan"], ["DIR|LIST", "path[, label, start, end]", "ucf101", "--root DIR", "--deep", "where it stopped"]),
-    (["transcode"], ["--preset {h264,hevc,av1,nvdec}", "no video grows", "--no-fast-decode", "(default: 16)", "sound"]),
+    (["transcode"], ["--preset {h264,hevc,av1,nvdec}", "no video grows", "--no-fast-decode", "(default: 16)", "Sound"]),
     (["preview"], ["--magnitude", "temporal+", "kim2020", "--mix OP", "--time OP", "(default: 16)"]),
     (["doctor"], ["--gpu", "CUDA driver", "DALI_VIDAUG_REQUIRE_GPU=1", "Exit code 1: the loader cannot run here"]),
 ])  # fmt: skip

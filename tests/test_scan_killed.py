@@ -54,7 +54,7 @@ class Killer(threading.Thread):
     def run(self):
         done = 0
         while self.killed < self._times and not self.stopped.wait(0.002):
-            if len(lines(self._partial)) >= done + 3:
+            if len(lines(self._partial)) >= done + 8:
                 self.killed += self._kill()
                 done = len(lines(self._partial))
 
@@ -101,7 +101,7 @@ def measure(path, *how):
     time.sleep(0.03)
     row = real(path, *how)
     with open(sys.argv[3], "a") as log:
-        log.write(path.name + "\\n")
+        log.write(path.path.rsplit("/", 1)[1] + "\\n")
     return row
 
 measuring.measure = measure

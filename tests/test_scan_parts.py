@@ -116,7 +116,7 @@ def test_a_part_goes_on_and_measures_nothing_twice(numbered, tmp_path, monkeypat
     real, measured = measuring.measure, []
 
     def stops(path, *how):
-        measured.append(path.name)
+        measured.append(path.path)
         if len(measured) == 4:
             raise KeyboardInterrupt
         return real(path, *how)
@@ -128,7 +128,7 @@ def test_a_part_goes_on_and_measures_nothing_twice(numbered, tmp_path, monkeypat
     kept = Path(f"{path}.partial").read_text().count("\n")
     assert 1 <= kept <= 4 and not path.exists()
     measured.clear()
-    monkeypatch.setattr(measuring, "measure", lambda path, *how: measured.append(path.name) or real(path, *how))
+    monkeypatch.setattr(measuring, "measure", lambda path, *how: measured.append(path.path) or real(path, *how))
     scan(numbered, output=tmp_path / "m.parquet", part=(0, 2))
     assert len(measured) == 6 - kept
     scan(numbered, output=tmp_path / "m.parquet", part=(0, 2))

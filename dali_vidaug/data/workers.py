@@ -134,10 +134,12 @@ class Executor:
 
     def close(self) -> None:
         """See above."""
-        running = [future for future in self._futures.values() if not future.cancel()]
-        if self._own:
-            self._executor.shutdown(wait=False)
-            wait(running, _PATIENCE)
+        if self._own:  # what is being done is let end
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            wait([future for future in self._futures.values() if not future.cancelled()], _PATIENCE)
+        else:
+            for future in self._futures.values():
+                future.cancel()
 
 
 def import_ray() -> Any:
