@@ -42,14 +42,14 @@ struct Axis {
         exact[std::min(std::max(j, low), high - 1) - start] += weight;  // what is outside is as the edge is
         sum += weight;
       }
-      int64_t rest = 1 << 14, most = 0;
-      for (int64_t k = 0; k < taps; k++) {
-        const int64_t rounded = (int64_t)std::floor(exact[k] / sum * (1 << 14) + 0.5);
-        weights[i * taps + k] = (int16_t)rounded;
-        rest -= rounded;
-        if (exact[k] > exact[most]) most = k;
+      double until = 0;
+      int64_t given = 0;
+      for (int64_t k = 0; k < taps; k++) {  // what rounding leaves of one goes to the next: they sum up to one
+        until += exact[k];
+        const int64_t rounded = (int64_t)std::floor(until / sum * (1 << 14) + 0.5);
+        weights[i * taps + k] = (int16_t)(rounded - given);
+        given = rounded;
       }
-      weights[i * taps + most] += (int16_t)rest;
       first[i] = (int32_t)start;
     }
   }

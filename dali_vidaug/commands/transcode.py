@@ -49,7 +49,7 @@ def add_transcode(commands: Any) -> None:
     )  # fmt: skip
     command.add_argument("--gop", type=Number(1, 1000), default=16, metavar="FRAMES", help="between two key frames")
     command.add_argument(
-        "--crf", type=Number(1, 51, float), help="quality, less is better (default: 23; hevc: 25; av1: 35)"
+        "--crf", type=Number(0, 63, float), help="quality, less is better (default: 23; hevc: 25; av1: 35)"
     )
     command.add_argument(
         "--speed", metavar="NAME", help="the encoder's preset, such as veryfast; a number for av1 (default: medium; 8)"
@@ -94,7 +94,7 @@ def run_transcode(args: argparse.Namespace) -> int:
 
 def rows_made(before: dv.Manifest, after: dv.Manifest) -> np.ndarray:
     """(N,) the rows of a manifest that those of its transcode were made of."""
-    broken = {one.path for one in after.broken}
+    broken = {one.path for one in after.broken[len(before.broken) :]}
     return np.array([row for row in range(len(before)) if before.path(row) not in broken])
 
 

@@ -28,6 +28,7 @@ from dali_vidaug.data.shard_journal import Journal
 from dali_vidaug.data.shards import FRAMES, SEGMENTS
 from dali_vidaug.errors import printable
 from dali_vidaug.media.object_options import Storage
+from dali_vidaug.media.video import IMAGES
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import ROUNDS, permute
 
@@ -98,6 +99,7 @@ def pack(
     folder, name = check_pack(out, output, shard_size, shard_count, check_files)
     check_engine(engine)
     manifest = _open(videos, storage, progress)
+    _check_kinds(manifest)
     layout = _lay_out(manifest, shard_size, shard_count, shuffle, seed)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [str(folder / (name % number)) for number in range(len(layout.first) - 1)]
@@ -152,6 +154,13 @@ def _open(videos, storage, progress) -> Manifest:
     if isinstance(videos, (str, os.PathLike)) and is_manifest(videos):
         return Manifest.read(videos)
     return scan(videos, storage=storage, progress=progress)
+
+
+def _check_kinds(manifest: Manifest) -> None:
+    images = [fmt for fmt in manifest.formats() if fmt.codec == IMAGES]
+    if images:
+        files = manifest.formats()[images[0]]
+        raise ValueError(f"pack: {files.example} is a folder of images; only videos are packed into tar shards")
 
 
 def _lay_out(manifest: Manifest, shard_size: int, shard_count: int | None, shuffle: bool, seed: int) -> _Layout:

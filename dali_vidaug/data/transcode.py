@@ -28,6 +28,7 @@ from dali_vidaug.errors import printable
 from dali_vidaug.media.encoding import Encoding
 from dali_vidaug.media.transcode import Job, transcode_video
 from dali_vidaug.media.unchanged import same_time
+from dali_vidaug.media.video import IMAGES
 
 MANIFEST = "manifest.parquet"  # in the folder of the outputs
 _PARTIAL = ".partial"  # folder of what is being written
@@ -130,20 +131,22 @@ def _make(
     engine, num_workers, progress = options
     finished: dict[int, Finished] = {}
     first_rows = np.unique(file_of, return_index=True)[1].tolist()
-    keys = {}
+    keys, reasons = {}, {}
     for number, row in enumerate(first_rows):
         facts = manifest.table.slice(row, 1).to_pylist()[0]
         keys[number] = key_of(facts, encoding)
-        kept = None if _differs(manifest.path(row), facts) else journal.get(names[number], keys[number])
+        differs = _differs(manifest.video(row).place.path, facts)
+        kept = None if differs else journal.get(names[number], keys[number])
         if kept is not None:
             finished[number] = kept
-    todo = [number for number in keys if number not in finished]
+        if facts["codec"] == IMAGES:
+            reasons[number] = "it is a folder of images, which transcode does not encode"
+    todo = [number for number in keys if number not in finished and number not in reasons]
     if finished:
         log.info("transcode: %s of %d kept", plural(len(finished), "video"), len(keys))
     partial = folder / _PARTIAL
     partial.mkdir(exist_ok=True)
     jobs = _jobs(manifest, encoding, [(number, first_rows[number]) for number in todo], partial)
-    reasons = {}
     for job, made in run(
         transcode_video, jobs, engine=engine, num_workers=num_workers, total=len(todo), what="transcode",
         progress=progress,
@@ -181,4 +184,5 @@ def _differs(path: str, facts: dict[str, Any]) -> bool:
         stat = os.stat(path)  # noqa: PTH116 (called for every file)
     except OSError:
         return False
-    return stat.st_size != facts["bytes"] or not same_time(stat.st_mtime_ns, facts["mtime_ns"])
+    whole = facts["shard"] is None  # else the tar file has a size of its own
+    return (whole and stat.st_size != facts["bytes"]) or not same_time(stat.st_mtime_ns, facts["mtime_ns"])

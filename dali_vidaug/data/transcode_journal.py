@@ -49,6 +49,8 @@ def key_of(row: dict[str, Any], encoding: Encoding) -> str:
         "bytes", "mtime_ns", "content_digest", "stream", "num_frames", "width", "height", "orientation", "fps",
         "time_base", "damaged",
     )  # fmt: skip
+    if row.get("etag") is not None:  # an object, which has no time of change
+        names = (*names, "etag")
     said = {"version": _VERSION, **asdict(encoding), "options": encoding.options()}
     text = json.dumps([said, [row[name] for name in names]], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -86,10 +88,14 @@ class Journal:
         for whole in self._file:
             try:
                 key, output, row, quality = json.loads(whole)
-                row, quality = index_from_text(row), Quality(*quality)
-            except (ValueError, TypeError):  # the line that was being written when a transcode was killed
+                output, row, quality = restore_name(output), index_from_text(row), Quality(*quality)
+            except (
+                ValueError,
+                TypeError,
+                AttributeError,
+            ):  # the line that was being written when a transcode was killed
                 continue
-            self._finished[restore_name(output)] = Finished(key, restore_name(output), row, quality)
+            self._finished[output] = Finished(key, output, row, quality)
         if not whole.endswith(b"\n"):
             self._file.write(b"\n")
 

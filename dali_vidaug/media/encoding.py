@@ -99,7 +99,7 @@ class Encoding:
             raise ValueError(
                 f"transcode: speed of preset {self.preset!r} must be one of {speeds}, as text, got {self.speed!r}"
             )
-        if self.fast_decode not in (None, True, False):
+        if self.fast_decode is not None and not isinstance(self.fast_decode, bool):
             raise ValueError(f"transcode: fast_decode must be True or False, got {self.fast_decode!r}")
 
     @property

@@ -34,6 +34,7 @@ from dali_vidaug.media.video import IMAGES, Video
 _DAMAGED_MAX = 0.9  # of the frames, as of those of a video
 _NAMED = 3  # images in a note
 _LARGEST = 1 << 30  # bytes of an image
+_NUMBER_MAX = 2**62  # of an image; manifests have 64 bits for it
 _HEAD = struct.Struct("<III")  # of an index
 
 
@@ -84,6 +85,8 @@ def measure_folder(folder: Path, deep: bool = False, pattern: str | None = None)
         OSError, ValueError: it cannot be read, has no frames, or most of them cannot be used.
     """
     found = list_images(folder, pattern)
+    if found.numbers[-1] > _NUMBER_MAX:
+        raise ValueError(f"its images have numbers that are too large, up to {found.numbers[-1]}")
     before = state_of(folder, found.names)
     looks, problems, sizes, checks = _look_at_all(folder, found, deep)
     if not looks:

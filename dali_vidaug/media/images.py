@@ -78,7 +78,7 @@ def _unreadable(data, error):
 
 def _is_cut_off(form, data):
     """Whether a file ends before its image does. Pillow may be told not to say so (``LOAD_TRUNCATED_IMAGES``)."""
-    if form == "JPEG":  # FF D9 ends it; in coded pixels, FF is followed by 00
+    if form in ("JPEG", "MPO"):  # FF D9 ends it; in coded pixels, FF is followed by 00
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     if form == "PNG":
         return data.rfind(b"IEND") < 0

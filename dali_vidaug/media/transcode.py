@@ -160,7 +160,8 @@ def _source_frames(job: Job) -> Iterator[tuple[int, int | None, Any]]:
                         following += 1
                         yield index, frame.pts, frame
             except READ_ERRORS as error:
-                hint = "" if "scan" in str(error) else "; dali-vidaug scan --deep finds which parts can be used"
+                plain = "scan" in str(error) or isinstance(error, FileNotFoundError)
+                hint = "" if plain else "; dali-vidaug scan --deep finds which parts can be used"
                 raise _SourceError(f"{one_line(error)}{hint}") from error
             if following < end:
                 raise _SourceError(f"frame {following} did not come out of the decoder in its place")
