@@ -123,7 +123,7 @@ MUTATIONS = [
     ("data/transcode_journal.py", "fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)", "pass", "test_transcode.py::test_one_process_at_a_time"),
     ("data/transcode_rows.py", "height / old_height", "width / old_width", "test_transcode.py::test_segments_boxes_and_columns"),
     ("data/transcode_names.py", "taken[name.lower()] == 1 or long", "True or long", "test_transcode.py::test_sources_with_one_name"),
-    ("data/transcode.py", "kept = None if _differs(manifest.path(row), facts) else", "kept =", "test_transcode.py::test_what_is_finished_is_kept_and_what_differs_is_made_again"),
+    ("data/transcode.py", "kept = None if differs else", "kept =", "test_transcode.py::test_what_is_finished_is_kept_and_what_differs_is_made_again"),
     ("media/index.py", "values.cumsum() if differences else values", "values", "test_index.py"),
     ("media/references.py", "needed[:at] |= packets.flags[:at] & NON_REFERENCE == 0", "needed[:at] = True",
      "test_references.py::test_a_closure_is_what_can_be_reached"),

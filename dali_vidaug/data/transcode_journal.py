@@ -45,7 +45,7 @@ def key_of(row: dict[str, Any], encoding: Encoding) -> str:
         row: of the source, with what is measured of it.
         encoding: how.
     """
-    names = (
+    names: tuple[str, ...] = (
         "bytes", "mtime_ns", "content_digest", "stream", "num_frames", "width", "height", "orientation", "fps",
         "time_base", "damaged",
     )  # fmt: skip
@@ -89,11 +89,7 @@ class Journal:
             try:
                 key, output, row, quality = json.loads(whole)
                 output, row, quality = restore_name(output), index_from_text(row), Quality(*quality)
-            except (
-                ValueError,
-                TypeError,
-                AttributeError,
-            ):  # the line that was being written when a transcode was killed
+            except (ValueError, TypeError, AttributeError):  # such as the last line of one that was killed
                 continue
             self._finished[output] = Finished(key, output, row, quality)
         if not whole.endswith(b"\n"):
