@@ -206,6 +206,11 @@ def test_refusals(tmp_path):
         ({"a.json": {"label": ["x", "a, b"]}, "b.json": {"label": []}}, [("x", "a, b"), ()], "label of KEY.json"),
         ({"a.json": {"label": [0, 1], "class": ["x", "y"]}, "b.json": {"label": [1], "class": ["y"]}},
          [("x", "y"), ("y",)], "named by class"),
+        ({"a.json": {"label": "run, fast"}, "b.json": {"label": ["run, fast", "jump"]}},
+         [("run, fast",), ("run, fast", "jump")], "label of KEY.json"),
+        ({"a.json": {"label": 1, "class": "y"}, "b.json": {"label": [0, 1], "class": ["x", "y"]}},
+         [("y",), ("x", "y")], "named by class"),
+        ({"a.json": {"label": -1}, "b.json": {"label": [2]}}, [(), ("2",)], "label of KEY.json"),
         ({"a.txt": "a dog runs", "b.txt": "a cat"}, [(), ()], "KEY.txt is the column caption"),
         ({"a.json": {"verb": "run"}, "b.json": {"verb": "fall"}}, [(), ()],
          "fields that look like labels are not used: verb; no sample has a label. label_columns= chooses"),
@@ -264,6 +269,8 @@ def test_chosen_label_columns(tmp_path):
     assert labels == [("verb=open", "noun=door"), ("verb=cut",)]
     members = {"a.mp4": b"1", "a.cls": "x;y", "b.mp4": b"2", "b.cls": "y"}
     assert listed(put(tmp_path / "u.tar", members), multi_label=";")[1] == [("x", "y"), ("y",)]
+    members = {"a.mp4": b"1", "a.json": {"tags": ["x", "y"]}, "b.mp4": b"2", "b.json": {"tags": "y"}}
+    assert listed(put(tmp_path / "v.tar", members), label_columns=("tags",))[1] == [("x", "y"), ("y",)]
 
 
 # ---- Clips
