@@ -28,7 +28,7 @@ from dali_vidaug.urls import is_url
 SEGMENTS = "segments"  # of KEY.json: parts of the video, each an object with FRAMES and what else differs
 FRAMES = ("first_frame", "last_frame")
 LABEL_OPTIONS = ("multi_label", "label_columns")  # of ``scan``, that mean something for shards
-_ASIDE = ("json", "cls", "txt")  # extensions of the members that say something of a video
+ASIDE = ("json", "cls", "txt")  # extensions of the members that say something of a video
 _THREADS = 16  # tar files whose headers are read at the same time
 _NEAR = 1 << 22  # bytes that a bucket sends in the time that it takes to answer
 _TWICE = "is more than once in its tar file, and which one is meant is not known"
@@ -127,7 +127,7 @@ def _read(path: str, storage: Storage) -> Contents | str:
 
 
 def _is_aside(name: str) -> bool:
-    return split_key(name)[1] in _ASIDE and not _is_hidden(name)
+    return split_key(name)[1] in ASIDE and not _is_hidden(name)
 
 
 def _warnings(found: _Found) -> Iterator[str]:
@@ -169,7 +169,7 @@ def _add(found: _Found, tar: str, contents: Contents | str) -> None:
             found.hidden += [name] if is_video_name(member.name) else []
         elif is_video_name(member.name):
             samples.setdefault(key, _Sample()).videos.append(member)
-        elif extension in _ASIDE:
+        elif extension in ASIDE:
             sample = samples.setdefault(key, _Sample())
             sample.aside[extension] = member
             if counts[member.name] > 1 or member.error:
