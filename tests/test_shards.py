@@ -161,6 +161,17 @@ def test_members_that_cannot_be_used(tmp_path):
     assert not errors and "t.tar: it is cut off" in said(listing)
 
 
+def test_members_that_differ_by_capitals_alone(tmp_path):
+    members = {"a.mp4": b"1", "a.json": {"label": "x"}, "a.JSON": {"label": "y"}}
+    members |= {"b.mp4": b"2", "b.CLS": "x", "b.cls": "x", "c.mp4": b"3", "c.JSON": {"label": "z"}}
+    listing, labels = listed(put(tmp_path / "t.tar", members))
+    assert [entry.error for entry in listing.entries] == [
+        "t.tar/a.json and a.JSON are both there, and which one is meant is not known",
+        "t.tar/b.CLS and b.cls are both there, and which one is meant is not known", None,
+    ]  # fmt: skip
+    assert labels[2] == ("z",)
+
+
 def test_refusals(tmp_path):
     put(tmp_path / "t.tar", {"a.txt": "no video"})
     for path, options, message in (

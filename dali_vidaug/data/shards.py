@@ -171,9 +171,13 @@ def _add(found: _Found, tar: str, contents: Contents | str) -> None:
             samples.setdefault(key, _Sample()).videos.append(member)
         elif extension in ASIDE:
             sample = samples.setdefault(key, _Sample())
-            sample.aside[extension] = member
+            other = sample.aside.setdefault(extension, member)
             if counts[member.name] > 1 or member.error:
                 sample.problem = f"{name} {_TWICE if counts[member.name] > 1 else f'cannot be used: {member.error}'}"
+            elif other.name != member.name:
+                sample.problem = (
+                    f"{tar}/{other.name} and {member.name} are both there, and which one is meant is not known"
+                )
         else:
             found.passed[extension or "no extension"].append(name)
     found.num_shards += any(sample.videos for sample in samples.values())
