@@ -172,6 +172,23 @@ def test_members_that_differ_by_capitals_alone(tmp_path):
     assert labels[2] == ("z",)
 
 
+def test_an_odd_json_breaks_its_sample_alone(tmp_path):
+    odd = {"b": '{"note": "\\uD83D"}', "c": '{"a\\ude00": 1}', "d": '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}"}
+    odd |= {f"e{n}": '{"a": ' * n + "1" + "}" * n for n in (900, 980, 995, 2000)}
+    members = {"a.mp4": b"1", "a.json": '{"label": "x", "note": "\\ud83d\\ude00"}'}
+    members |= {name: data for key, text in odd.items() for name, data in ((f"{key}.mp4", b"2"), (f"{key}.json", text))}
+    listing, labels = listed(put(tmp_path / "t.tar", members))
+    errors = {entry.path: entry.error for entry in listing.entries}
+    assert (
+        errors["t.tar/a.mp4"] is None
+        and labels[0] == ("x",)
+        and listing.own.to_pylist()[0]["note"] == "\N{GRINNING FACE}"
+    )
+    assert errors["t.tar/b.mp4"] == "t.tar/b.json has half of a character, \\ud83d, alone"
+    assert errors["t.tar/c.mp4"] == "t.tar/c.json has half of a character, \\ude00, alone"
+    assert errors["t.tar/d.mp4"] == "t.tar/d.json has objects or lists in one another that are too deep"
+
+
 def test_refusals(tmp_path):
     put(tmp_path / "t.tar", {"a.txt": "no video"})
     for path, options, message in (

@@ -31,6 +31,7 @@ LABEL_OPTIONS = ("multi_label", "label_columns")  # of ``scan``, that mean somet
 ASIDE = ("json", "cls", "txt")  # extensions of the members that say something of a video
 _THREADS = 16  # tar files whose headers are read at the same time
 _NEAR = 1 << 22  # bytes that a bucket sends in the time that it takes to answer
+_DEEPEST = 100  # brackets in a KEY.json that are within what JSON can be written with
 _TWICE = "is more than once in its tar file, and which one is meant is not known"
 
 log = logging.getLogger("dali_vidaug")
@@ -231,12 +232,20 @@ def _objects(texts: dict[str, str]) -> list[tuple[dict[str, Any], int | None, in
     """What KEY.json says: an object, or one for each segment; with its frames [first, last), None: all.
 
     Raises:
-        ValueError: it is no JSON; what is said follows the name of its key.
+        ValueError: it is no JSON, or has what no column can have; what is said follows the name of its key.
     """
     if "json" not in texts:
         return [({}, None, None)]
     try:
         value = json.loads(texts["json"])
+        if "\\ud" in texts["json"].lower():  # halves of characters, of which one may stand alone
+            json.dumps(value, ensure_ascii=False).encode()
+        if texts["json"].count("[") + texts["json"].count("{") > _DEEPEST:
+            json.dumps(value)  # what cannot be written again is no column
+    except UnicodeEncodeError as error:
+        raise ValueError(f".json has half of a character, \\u{ord(error.object[error.start]):x}, alone") from error
+    except RecursionError as error:
+        raise ValueError(".json has objects or lists in one another that are too deep") from error
     except ValueError as error:
         raise ValueError(f".json cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):
