@@ -25,6 +25,7 @@ from dali_vidaug.media.measure import measure
 from dali_vidaug.media.needed import byte_ranges
 from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.storage import Place
+from dali_vidaug.urls import check_url, hide_secrets
 
 pytest.importorskip("obstore", reason="buckets need obstore: the extra [cloud]")
 servers = pytest.importorskip("servers")
@@ -451,6 +452,35 @@ def test_profiles_are_read(moto, uploaded, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     storage = dv.Storage(options={"user_agent": "a new client"})
     assert len(dv.scan(f"{uploaded}/odd", progress=False, storage=storage)) == 4
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://SECRET@host/a.mp4", "https://SECRET@host:80/a.mp4", "s3://KEY:SEC/SECRET@b/a.mp4",
+        "https://user:p@SECRET@host/a.mp4", "https://user:p@a/SECRET@host/a.mp4", "https://user:12?SECRET@host/a.mp4",
+        "https://user:1#SECRET@host", "https://user:p/SECRET@host/a.mp4", "abfss://c:SECRET@acct/a.mp4", "s3://KEY:SECRET/b",
+        "abfss://c:x@SECRET@acct/a.mp4", "gs://SECRET@bucket/a.mp4", "ftp://u:p/SECRET@host/a.mp4",
+        "https://u:p\N{ACCOUNT OF}SECRET@host/a.mp4", "https://u:[SECRET@host/a.mp4", "s3://b/a.mp4?X-Amz-Signature=SECRET",
+        "s3://b/a.mp4?v=1&sig=SECRET", "az://b/a.mp4&sig=SECRET", "s3://b/a.mp4?AWSAccessKeyId=SECRET&Signature=SECRET",
+        "gs://b/a.mp4?X-Goog-Signature=SECRET",
+    ],
+)  # fmt: skip
+def test_secrets_in_urls_are_refused_and_not_shown(url, tmp_path):
+    (tmp_path / "list.csv").write_text(f"path,label\n{url},1\n")
+    for path in (url, [url], tmp_path / "list.csv"):
+        with pytest.raises(ValueError, match=r"\*\*\*") as error:
+            dv.scan(path, progress=False)
+        assert "SECRET" not in str(error.value)
+    assert "SECRET" not in hide_secrets(f"no {url}, sorry")
+
+
+def test_urls_with_colons_and_at_signs_that_are_no_secrets():
+    for url in (
+        "s3://bucket/a:b@c.mp4", "https://host:8080/a@b.mp4", "abfss://videos@account.dfs.core.windows.net/a@b:c.mp4",
+        "http://[::1]:80/a@b.mp4", "s3://bucket/design=1&x?.mp4",
+    ):  # fmt: skip
+        assert check_url(url) == url and hide_secrets(url).split("?")[0] == url.split("?")[0]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
     "data.list_formats data.files data.listed_files data.known data.workers data.processes data.engine "
     "data.measuring data.remarks data.assemble data.parts data.scan "
-    "data.shard_file data.shard_journal data.pack "
+    "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
     "plan": "recipe repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
     "results planes direct graph",

@@ -221,6 +221,42 @@ def test_names_that_are_odd(manifest, tmp_path):
     assert [shown_numbers(decode(packed.video(i), np.arange(2)).pixels) for i in range(3)] == [[0, 1]] * 3
 
 
+def test_columns_called_as_fields_of_the_sample(manifest, tmp_path):
+    files = [manifest.path(i) for i in range(2)]
+    columns = {
+        "class": ["x", "y"],
+        "source": ["web", "tv"],
+        "segments": [1, 2],
+        "Cls": ["7", "8"],
+        "list_class": [3, 4],
+    }
+    rows = dv.scan(files, labels=["run", "fall"], columns=columns, progress=False)
+    packed = pack(rows, tmp_path / "s" / "%d.tar", shuffle=False)
+    first = json.loads(samples_of(tmp_path / "s" / "0.tar")[0]["json"])
+    assert first == {
+        "label": 1, "class": "run", "source": rows.rows("path")[0], "list_list_class": "x", "list_source": "web",
+        "list_segments": 1, "list_Cls": "7", "list_class": 3,
+    }  # fmt: skip
+    assert "class is list_list_class, source is list_source" in "; ".join(packed.remarks)
+    scanned = dv.scan(tmp_path / "s", progress=False)
+    assert [scanned.classes[i] for i in scanned.labels] == ["run", "fall"]
+    assert list(scanned.rows("list_source")) == ["web", "tv"] and list(packed.rows("source")) == ["web", "tv"]
+
+
+def test_videos_called_as_the_members_beside_them(manifest, tmp_path):
+    data = Path(manifest.path(0)).read_bytes()
+    files = [tmp_path / name for name in ("a.json", "b.cls", "c.TXT")]
+    for path in files:
+        path.write_bytes(data)
+    packed = pack(dv.scan(files, labels=["x", "y", "x"], progress=False), tmp_path / "s" / "%d.tar", shuffle=False)
+    members = members_of(tmp_path / "s" / "0.tar")
+    assert [name for name, _ in members if not name.endswith((".json", ".cls"))] == [f"{i:09d}.video" for i in range(3)]
+    assert [shown_numbers(decode(packed.video(i), np.arange(2)).pixels) for i in range(3)] == [[0, 1]] * 3
+    video = shard_file.Packed(manifest.video(0), "1.json", [("1.json", b"{}")])
+    said = shard_file.write_shard(shard_file.Task(0, str(tmp_path / "t.tar"), [video], dv.Storage()))
+    assert "its member 1.json would be in the shard twice" in said and not (tmp_path / "t.tar").exists()
+
+
 # ---- What is proven
 
 

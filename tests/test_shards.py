@@ -161,6 +161,34 @@ def test_members_that_cannot_be_used(tmp_path):
     assert not errors and "t.tar: it is cut off" in said(listing)
 
 
+def test_members_that_differ_by_capitals_alone(tmp_path):
+    members = {"a.mp4": b"1", "a.json": {"label": "x"}, "a.JSON": {"label": "y"}}
+    members |= {"b.mp4": b"2", "b.CLS": "x", "b.cls": "x", "c.mp4": b"3", "c.JSON": {"label": "z"}}
+    listing, labels = listed(put(tmp_path / "t.tar", members))
+    assert [entry.error for entry in listing.entries] == [
+        "t.tar/a.json and a.JSON are both there, and which one is meant is not known",
+        "t.tar/b.CLS and b.cls are both there, and which one is meant is not known", None,
+    ]  # fmt: skip
+    assert labels[2] == ("z",)
+
+
+def test_an_odd_json_breaks_its_sample_alone(tmp_path):
+    odd = {"b": '{"note": "\\uD83D"}', "c": '{"a\\ude00": 1}', "d": '{"a": ' + "[" * 200_000 + "]" * 200_000 + "}"}
+    odd |= {f"e{n}": '{"a": ' * n + "1" + "}" * n for n in (900, 980, 995, 2000)}
+    members = {"a.mp4": b"1", "a.json": '{"label": "x", "note": "\\ud83d\\ude00"}'}
+    members |= {name: data for key, text in odd.items() for name, data in ((f"{key}.mp4", b"2"), (f"{key}.json", text))}
+    listing, labels = listed(put(tmp_path / "t.tar", members))
+    errors = {entry.path: entry.error for entry in listing.entries}
+    assert (
+        errors["t.tar/a.mp4"] is None
+        and labels[0] == ("x",)
+        and listing.own.to_pylist()[0]["note"] == "\N{GRINNING FACE}"
+    )
+    assert errors["t.tar/b.mp4"] == "t.tar/b.json has half of a character, \\ud83d, alone"
+    assert errors["t.tar/c.mp4"] == "t.tar/c.json has half of a character, \\ude00, alone"
+    assert errors["t.tar/d.mp4"] == "t.tar/d.json has objects or lists in one another that are too deep"
+
+
 def test_refusals(tmp_path):
     put(tmp_path / "t.tar", {"a.txt": "no video"})
     for path, options, message in (
@@ -206,6 +234,11 @@ def test_refusals(tmp_path):
         ({"a.json": {"label": ["x", "a, b"]}, "b.json": {"label": []}}, [("x", "a, b"), ()], "label of KEY.json"),
         ({"a.json": {"label": [0, 1], "class": ["x", "y"]}, "b.json": {"label": [1], "class": ["y"]}},
          [("x", "y"), ("y",)], "named by class"),
+        ({"a.json": {"label": "run, fast"}, "b.json": {"label": ["run, fast", "jump"]}},
+         [("run, fast",), ("run, fast", "jump")], "label of KEY.json"),
+        ({"a.json": {"label": 1, "class": "y"}, "b.json": {"label": [0, 1], "class": ["x", "y"]}},
+         [("y",), ("x", "y")], "named by class"),
+        ({"a.json": {"label": -1}, "b.json": {"label": [2]}}, [(), ("2",)], "label of KEY.json"),
         ({"a.txt": "a dog runs", "b.txt": "a cat"}, [(), ()], "KEY.txt is the column caption"),
         ({"a.json": {"verb": "run"}, "b.json": {"verb": "fall"}}, [(), ()],
          "fields that look like labels are not used: verb; no sample has a label. label_columns= chooses"),
@@ -264,6 +297,8 @@ def test_chosen_label_columns(tmp_path):
     assert labels == [("verb=open", "noun=door"), ("verb=cut",)]
     members = {"a.mp4": b"1", "a.cls": "x;y", "b.mp4": b"2", "b.cls": "y"}
     assert listed(put(tmp_path / "u.tar", members), multi_label=";")[1] == [("x", "y"), ("y",)]
+    members = {"a.mp4": b"1", "a.json": {"tags": ["x", "y"]}, "b.mp4": b"2", "b.json": {"tags": "y"}}
+    assert listed(put(tmp_path / "v.tar", members), label_columns=("tags",))[1] == [("x", "y"), ("y",)]
 
 
 # ---- Clips

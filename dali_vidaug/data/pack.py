@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import logging
 import os
 import re
@@ -16,23 +14,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dali_vidaug.data.conform import own_columns
 from dali_vidaug.data.engine import Failed, check_engine, run
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import store_name
+from dali_vidaug.data.pack_fields import field_names, json_of, member_name, renamed
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import SCHEMA, check_file_name, is_manifest
 from dali_vidaug.data.shard_file import Packed, Task, Written, write_shard
 from dali_vidaug.data.shard_journal import Journal
-from dali_vidaug.data.shards import FRAMES, SEGMENTS
+from dali_vidaug.data.shards import FRAMES
 from dali_vidaug.errors import printable
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.media.video import IMAGES
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import ROUNDS, permute
 
-ORIGIN = "source"  # of KEY.json: where the video was
 _NUMBER = re.compile(r"%0?\d*d")
 _KEY_DIGITS = 9
 
@@ -196,8 +193,8 @@ def _tasks(
     manifest: Manifest, layout: _Layout, paths: list[str], journal: Journal, check_files: str, storage: Storage
 ) -> Iterator[Task]:
     """The shards, one after the other: what goes into each is made when it is asked for."""
-    own = own_columns(manifest.table)
-    said = manifest.table.select(["path", "label", "labels", *FRAMES, "num_frames", *own])
+    names = field_names(manifest)
+    said = manifest.table.select(["path", "label", "labels", *FRAMES, "num_frames", *names])
     lacking: dict[str, Any] = {"packet_index": None, "keyframes": np.zeros(0, np.int32), "pts": None}
     if check_files == "size":
         lacking["mtime_ns"] = None
@@ -207,50 +204,12 @@ def _tasks(
             begin = layout.begins[file]
             rows = said.take(pa.array(layout.rows[begin : begin + layout.counts[file]])).to_pylist()
             key = f"{file:0{_KEY_DIGITS}d}"
-            aside = [(f"{key}.json", _json(rows, own, manifest.classes))]
+            aside = [(f"{key}.json", json_of(rows, names, manifest.classes))]
             if not manifest.multi_label and len({row["label"] for row in rows} - {-1}) == 1 and rows[0]["label"] >= 0:
                 aside.append((f"{key}.cls", str(rows[0]["label"]).encode()))
-            videos.append(Packed(manifest.video(file)._replace(**lacking), _member_name(key, rows[0]["path"]), aside))
+            videos.append(Packed(manifest.video(file)._replace(**lacking), member_name(key, rows[0]["path"]), aside))
         task = Task(number, path, videos, storage)
         yield task._replace(sha256=journal.sha256(task))
-
-
-def _member_name(key: str, path: str) -> str:
-    extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 (called for every video)
-    return f"{key}{extension or '.video'}"
-
-
-def _json(rows: list[dict[str, Any]], own: tuple[str, ...], classes: tuple[str, ...]) -> bytes:
-    """What KEY.json says of the rows of a file."""
-    parts = []
-    for row in rows:
-        part: dict[str, Any] = {}
-        labels = row["labels"] if row["labels"] is not None else row["label"]
-        if labels != -1:
-            part["label"] = labels
-            part["class"] = [classes[i] for i in labels] if isinstance(labels, list) else classes[labels]
-        part[ORIGIN] = row["path"]
-        parts.append({**part, **{name: row[name] for name in own}})
-    whole = len(rows) == 1 and [rows[0][name] for name in FRAMES] == [0, rows[0]["num_frames"]]
-    if not whole:
-        alike = {name: value for name, value in parts[0].items() if all(p.get(name, ...) == value for p in parts)}
-        segments = [
-            {**{name: row[name] for name in FRAMES}, **{k: v for k, v in part.items() if k not in alike}}
-            for row, part in zip(rows, parts, strict=True)
-        ]
-        parts = [{**alike, SEGMENTS: segments}]
-    return json.dumps(_plain(parts[0]), ensure_ascii=True, default=str).encode()
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON can have it: no NaN, bytes as Base64."""
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _collect(results: Iterable[tuple[Task, Any]], journal: Journal, count: int) -> list[Written]:
@@ -289,7 +248,7 @@ def _manifest(manifest: Manifest, layout: _Layout, written: list[Written], folde
     shards = [store_name(name % shard.number) for shard in written]
     old = manifest.table["path"].to_pylist()
     paths = [
-        f"{shards[number[file]]}/{_member_name(f'{file:0{_KEY_DIGITS}d}', old[file])}" for file in first_row.tolist()
+        f"{shards[number[file]]}/{member_name(f'{file:0{_KEY_DIGITS}d}', old[file])}" for file in first_row.tolist()
     ]
     columns = {
         "path": pa.array(paths, pa.string()),
@@ -303,5 +262,5 @@ def _manifest(manifest: Manifest, layout: _Layout, written: list[Written], folde
         at = table.column_names.index(column)
         table = table.set_column(at, SCHEMA.field(column), values)
     said = f"packed into {plural(len(written), 'tar shard')}, from {printable(manifest.root)}"
-    remarks = (*manifest.remarks, said)
+    remarks = (*manifest.remarks, *renamed(manifest), said)
     return Manifest(table, manifest.classes, folder, manifest.broken, remarks, manifest.packets, manifest.box_classes)

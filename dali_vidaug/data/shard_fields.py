@@ -48,8 +48,8 @@ def read_fields(what: str, root: Path | str, entries: list[Entry], fields: list[
         fields: of each.
         options: of ``scan``.
     """
-    table, notes = _table(entries, fields)
-    given = options.label_columns
+    given = options.label_columns or ()
+    table, notes = _table(entries, fields, given)
     columns = _label_columns(table)
     if given:
         columns = tuple(CLS if name == "cls" and name not in table.column_names else name for name in given)
@@ -76,9 +76,9 @@ def read_fields(what: str, root: Path | str, entries: list[Entry], fields: list[
     return with_own_columns(Path(what), listing)
 
 
-def _table(entries: list[Entry], fields: list[Fields]) -> tuple[pa.Table, list[str]]:
+def _table(entries: list[Entry], fields: list[Fields], given: Sequence[str]) -> tuple[pa.Table, list[str]]:
     """All that is said, by columns; and what is to be told of them."""
-    columns = columns_of([one.values for one in fields])
+    columns = columns_of(_lists_alike([one.values for one in fields], given))
     notes = []
     if any(one.cls is not None for one in fields):
         columns[CLS] = pa.array([one.cls for one in fields], pa.string())
@@ -92,6 +92,24 @@ def _table(entries: list[Entry], fields: list[Fields]) -> tuple[pa.Table, list[s
     if not columns:
         return pa.table({CLS: pa.nulls(len(entries))}).select([]), notes
     return pa.table(columns), notes
+
+
+def _lists_alike(objects: Sequence[Mapping[str, Any]], given: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+    """The objects with lists of one in fields of labels of which others have lists: {"label": "run"} and ["run"]."""
+    single: set[str] = set()
+    several: set[str] = set()
+    for one in objects:
+        for name, value in one.items():
+            if value is not None:
+                (several if isinstance(value, list) else single).add(name)
+    mixed = {name for name in single & several if looks_like_label(name) or name in given}
+    if not mixed:
+        return objects
+    return [{name: _as_list(value) if name in mixed else value for name, value in one.items()} for one in objects]
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list | None) else [value]
 
 
 def _label_columns(table: pa.Table) -> tuple[str, ...]:

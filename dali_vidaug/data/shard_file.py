@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -139,10 +140,15 @@ def _write(file: Any, videos: list[Packed], storage: Storage) -> list[tuple[str,
     """Write the members; returns the name and SHA-256 of each.
 
     Raises:
-        _SourceError: a video cannot be read, or is not the one that was scanned.
+        _SourceError: a video cannot be read, is not the one that was scanned, or has the name of another member.
         OSError: the shard cannot be written.
     """
-    hashes = []
+    hashes: list[tuple[str, str]] = []
+    names = [(video.path, name) for video, own, aside in videos for name in (own, *(other for other, _ in aside))]
+    for name, count in Counter(name for _, name in names).items():
+        if count > 1:
+            path = next(path for path, other in names if other == name)
+            raise _SourceError(f"{path}: its member {name} would be in the shard twice")
     with tarfile.TarFile(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, copybufsize=_STEP) as tar:
         for video, name, aside in videos:
             with ExitStack() as opened:

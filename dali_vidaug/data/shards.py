@@ -28,9 +28,10 @@ from dali_vidaug.urls import is_url
 SEGMENTS = "segments"  # of KEY.json: parts of the video, each an object with FRAMES and what else differs
 FRAMES = ("first_frame", "last_frame")
 LABEL_OPTIONS = ("multi_label", "label_columns")  # of ``scan``, that mean something for shards
-_ASIDE = ("json", "cls", "txt")  # extensions of the members that say something of a video
+ASIDE = ("json", "cls", "txt")  # extensions of the members that say something of a video
 _THREADS = 16  # tar files whose headers are read at the same time
 _NEAR = 1 << 22  # bytes that a bucket sends in the time that it takes to answer
+_DEEPEST = 100  # brackets in a KEY.json that are within what JSON can be written with
 _TWICE = "is more than once in its tar file, and which one is meant is not known"
 
 log = logging.getLogger("dali_vidaug")
@@ -127,7 +128,7 @@ def _read(path: str, storage: Storage) -> Contents | str:
 
 
 def _is_aside(name: str) -> bool:
-    return split_key(name)[1] in _ASIDE and not _is_hidden(name)
+    return split_key(name)[1] in ASIDE and not _is_hidden(name)
 
 
 def _warnings(found: _Found) -> Iterator[str]:
@@ -169,11 +170,15 @@ def _add(found: _Found, tar: str, contents: Contents | str) -> None:
             found.hidden += [name] if is_video_name(member.name) else []
         elif is_video_name(member.name):
             samples.setdefault(key, _Sample()).videos.append(member)
-        elif extension in _ASIDE:
+        elif extension in ASIDE:
             sample = samples.setdefault(key, _Sample())
-            sample.aside[extension] = member
+            other = sample.aside.setdefault(extension, member)
             if counts[member.name] > 1 or member.error:
                 sample.problem = f"{name} {_TWICE if counts[member.name] > 1 else f'cannot be used: {member.error}'}"
+            elif other.name != member.name:
+                sample.problem = (
+                    f"{tar}/{other.name} and {member.name} are both there, and which one is meant is not known"
+                )
         else:
             found.passed[extension or "no extension"].append(name)
     found.num_shards += any(sample.videos for sample in samples.values())
@@ -227,12 +232,20 @@ def _objects(texts: dict[str, str]) -> list[tuple[dict[str, Any], int | None, in
     """What KEY.json says: an object, or one for each segment; with its frames [first, last), None: all.
 
     Raises:
-        ValueError: it is no JSON; what is said follows the name of its key.
+        ValueError: it is no JSON, or has what no column can have; what is said follows the name of its key.
     """
     if "json" not in texts:
         return [({}, None, None)]
     try:
         value = json.loads(texts["json"])
+        if "\\ud" in texts["json"].lower():  # halves of characters, of which one may stand alone
+            json.dumps(value, ensure_ascii=False).encode()
+        if texts["json"].count("[") + texts["json"].count("{") > _DEEPEST:
+            json.dumps(value)  # what cannot be written again is no column
+    except UnicodeEncodeError as error:
+        raise ValueError(f".json has half of a character, \\u{ord(error.object[error.start]):x}, alone") from error
+    except RecursionError as error:
+        raise ValueError(".json has objects or lists in one another that are too deep") from error
     except ValueError as error:
         raise ValueError(f".json cannot be read as JSON ({error})") from error
     if not isinstance(value, dict):
