@@ -90,6 +90,22 @@ def test_merged_parts_are_one_scan(listed, tmp_path):
         assert_same(dv.Manifest.read(folder / "m.parquet"), whole)
 
 
+def test_boxes_that_are_merged_have_the_classes_of_like(numbered, tmp_path):
+    """As those of a scan; parts whose like= had others are refused."""
+    (tmp_path / "boxes.csv").write_text(BOXES.replace("gone.mp4", "even/02.mp4"))
+    boxes = {"boxes": tmp_path / "boxes.csv"}
+    like = scan(numbered, box_classes=["bird", "dog", "cat"], **boxes)
+    one = scan(numbered, like=like, **boxes)
+    parts = scan_parts(numbered, 2, tmp_path / "m.parquet", like=like)
+    merged = dv.merge(parts, **boxes)
+    assert merged.box_classes == ("bird", "dog", "cat")
+    assert_same(merged, one)
+    assert dv.merge(parts, **boxes, box_classes=["cat", "dog"]).box_classes == ("cat", "dog")
+    scan(numbered, output=tmp_path / "m.parquet", part=(0, 2), like=scan(numbered, **boxes))
+    with pytest.raises(ValueError, match="differ: box classes of like=.*cat"):
+        dv.merge(parts, **boxes)
+
+
 def test_merged_folders_are_one_scan(numbered, tmp_path):
     """With each engine; classes are those of the folder, also where a part has one of them alone."""
     one = scan(numbered)
