@@ -409,14 +409,15 @@ def test_what_an_interrupted_scan_measured_is_known(tmp_path):
         with closing(Known(tmp_path / "m.parquet", ["v"], files, options)) as known:
             known.add("v", row)
         with closing(Known(tmp_path / "m.parquet", ["v"], files, options)) as known:
-            assert known.are_known([0]) == [True]
-            (again,) = known.rows([0])
+            ((number, again),) = known.rows_as_asked([0])
+            assert number == 0 and known.is_unchanged(0, again)
         assert files_of(again["index"]).checks.tolist() == [
             zlib.crc32((tmp_path / "v" / f"img_{i:05d}.jpg").read_bytes()) for i in range(4)
         ]
     save(tmp_path / "v", [4])
     with closing(Known(tmp_path / "m.parquet", ["v"], files, MeasureOptions())) as known:
-        assert known.are_known([0]) == [False]
+        ((_, row),) = known.rows_as_asked([0])
+        assert not known.is_unchanged(0, row)
 
 
 def test_names_that_are_not_utf8(tmp_path):

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -141,12 +141,14 @@ class Known:
         kept = self._index or "error" in row or row.get("codec") == IMAGES  # images are read by their index
         return row if kept else {**row, **nothing}
 
-    def are_known(self, numbers: Sequence[int]) -> list[bool]:
-        """Of each file whether it is measured, and did not change since then."""
-        return [
-            row is not None and self._is_as_asked(row) and self._files.is_as_measured(self._names[number], row)
-            for number, row in zip(numbers, self.rows(numbers), strict=True)
-        ]
+    def rows_as_asked(self, numbers: Sequence[int]) -> list[tuple[int, dict[str, Any]]]:
+        """Those of some files of which all was measured that is asked for, and what; no file is looked at."""
+        pairs = zip(numbers, self.rows(numbers), strict=True)
+        return [(number, row) for number, row in pairs if row is not None and self._is_as_asked(row)]
+
+    def is_unchanged(self, number: int, row: Mapping[str, Any]) -> bool:
+        """Whether a file did not change since this was measured of it."""
+        return self._files.is_as_measured(self._names[number], row)
 
     def _is_as_asked(self, row):
         """Whether all was measured that is asked for."""
