@@ -95,7 +95,7 @@ def scan(
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
-    which = _check_engine(engine, part, timeout, output, boxes)
+    which = _check_engine(engine, num_threads, part, timeout, output, boxes)
     remote = check_url(str(root)) if is_url(root) else None
     options = Options(format, split, encoding, multi_label, names, given is not None, remote)
     listing = tell_unlabelled(check_urls(_list(path, root, labels, columns, options, several, measuring.storage)))
@@ -143,9 +143,9 @@ def _scan(
     return manifest
 
 
-def _check_engine(engine, part, timeout, output, boxes) -> Part | None:
+def _check_engine(engine, num_threads, part, timeout, output, boxes) -> Part | None:
     """Refuse what cannot be done before anything is read; returns the part."""
-    check_engine(engine)
+    check_engine(engine, num_threads, "scan: num_threads")
     if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
         raise ValueError(f"scan: timeout must be seconds, more than 0, or None, got {timeout!r}")
     if part is None:
