@@ -196,8 +196,14 @@ def test_what_a_part_needs(numbered, tmp_path):
 
 
 def test_parts_that_are_not_of_one_scan_are_refused(numbered, tmp_path):
-    """Missing, twice, of another number, list, root, or options; a part is no manifest, a manifest no part."""
+    """Missing, twice, of another number, list, root, or options; a part is no manifest, a manifest no part, nor is it
+    overwritten."""
     parts = scan_parts(numbered, 3, tmp_path / "m.parquet")
+    (tmp_path / "link").symlink_to(tmp_path)
+    before = parts[1].read_bytes()
+    with pytest.raises(ValueError, match="merge: the output .*link/m.part-1-of-3.parquet is the part .*would be lost"):
+        dv.merge(parts, tmp_path / "link" / parts[1].name)
+    assert parts[1].read_bytes() == before
 
     def refused(reason, *paths):
         with pytest.raises((ValueError, FileNotFoundError), match=reason):

@@ -160,13 +160,14 @@ def merge(
     Raises:
         FileNotFoundError: a part is not there.
         ValueError: parts are missing, come twice, or are not of one scan; no video can be used; or ``output`` is there
-            and is not a manifest.
+            and is not a manifest, or is a part.
     """
     paths = [parts] if isinstance(parts, (str, os.PathLike)) else list(parts)
     paths = [path for path in paths if not str(path).endswith(_BESIDE)]  # of the shell's train.part-*
     if not paths:
         raise ValueError("merge: there are no parts")
-    check_output(output, "merge")
+    if output is not None:
+        _check_apart(paths, Path(output))
     read = [_read_part(path) for path in paths]
     _check_together(read)
     read.sort(key=lambda one: one.part)
@@ -178,6 +179,14 @@ def merge(
     if output is not None:
         manifest.write(output)
     return manifest
+
+
+def _check_apart(paths: Sequence[_Path], output: Path) -> None:
+    """Refuse an output that cannot be written, or that would take the place of a part."""
+    part = next((path for path in paths if Path(path).resolve() == output.resolve()), None)
+    if part is not None:
+        raise ValueError(f"merge: the output {output} is the part {part}, which would be lost; choose another name")
+    check_output(output, "merge")
 
 
 def _check_together(read: Sequence[Scanned]) -> None:
