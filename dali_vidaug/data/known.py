@@ -104,13 +104,23 @@ class Known:
         return number
 
     def add(self, name: str, row: dict[str, Any]) -> None:
-        """Keep what ``measure`` returned."""
+        """Keep what ``measure`` returned.
+
+        Raises:
+            OSError: the file cannot be written to, such as where the disk is full; it is named.
+        """
         line = json.dumps([name, {**index_to_text(row), "deep": self._deep}]).encode() + b"\n"
         self._log.seek(0, os.SEEK_END)
         number = self.number(name)
         self._place[number], self._size[number] = self._log.tell(), len(line)
-        self._log.write(line)
-        self._log.flush()
+        try:
+            self._log.write(line)
+            self._log.flush()
+        except OSError as error:
+            if self._file is None:
+                raise
+            what = f"{error.strerror}; what was measured is kept, and the scan goes on from there when it is run again"
+            raise OSError(error.errno, what, str(self._file)) from error
 
     def rows(self, numbers: Sequence[int]) -> list[dict[str, Any] | None]:
         """What is measured of some files, by their numbers: as ``measure`` returns it, or None."""
@@ -166,7 +176,8 @@ class Known:
 
     def close(self) -> None:
         """Close the files. What was measured stays in that of the scan."""
-        self._log.close()
+        with suppress(OSError):  # what could not be written was told
+            self._log.close()
         self._earlier.clear()
 
     def forget(self) -> None:
