@@ -122,6 +122,13 @@ def test_an_executor_that_breaks_is_said(tmp_path):
             list(run(partial(dies, tmp_path), range(20), engine=pool, progress=False))
 
 
+def test_an_executor_that_was_shut_down_is_said():
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(RuntimeError, match="^the executor that engine= is has ended: cannot schedule new futures"):
+        next(run(square, [1], engine=pool, progress=False))
+
+
 @pytest.mark.parametrize("bad", [0, -1, -5, 1.5, "2", True])
 def test_what_is_no_number_of_workers_is_refused(bad, numbered, tmp_path):
     with pytest.raises(ValueError, match="^num_workers must be a whole number, 1 or more, or None, got "):
