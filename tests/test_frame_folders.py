@@ -393,6 +393,12 @@ def test_frame_rates(tmp_path):
             scan(tmp_path, fps=bad)
 
 
+@pytest.mark.parametrize("fps", [25, 25.0, np.float32(25), np.int64(25)])
+def test_a_frame_rate_is_any_number(fps, tmp_path):
+    save(tmp_path / "v", range(4))
+    assert scan(tmp_path, fps=fps).rows("duration_seconds").tolist() == [0.16]
+
+
 def test_a_frame_rate_is_for_folders_of_images(numbered, tmp_path):
     with pytest.raises(ValueError, match="fps=25 is for folders of images, of which there is none"):
         scan(numbered, fps=25)
