@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import dali_vidaug as dv
 from dali_vidaug.data.engine import check_engine, run
 from dali_vidaug.data.workers import Failed
 
@@ -121,7 +122,27 @@ def test_an_executor_that_breaks_is_said(tmp_path):
             list(run(partial(dies, tmp_path), range(20), engine=pool, progress=False))
 
 
-@pytest.mark.parametrize("bad", ["dask", 3, None, "Threads"])
+def test_an_executor_that_was_shut_down_is_said():
+    with ThreadPoolExecutor(1) as pool:
+        pass
+    with pytest.raises(RuntimeError, match="^the executor that engine= is has ended: cannot schedule new futures"):
+        next(run(square, [1], engine=pool, progress=False))
+
+
+@pytest.mark.parametrize("bad", [0, -1, -5, 1.5, "2", True])
+def test_what_is_no_number_of_workers_is_refused(bad, numbered, tmp_path):
+    with pytest.raises(ValueError, match="^num_workers must be a whole number, 1 or more, or None, got "):
+        next(run(square, [1], num_workers=bad, progress=False))
+    with pytest.raises(ValueError, match="^scan: num_threads must be a whole number, 1 or more, or None, got "):
+        dv.scan(numbered, num_threads=bad, progress=False)
+    manifest = dv.scan(numbered / "even" / "00.mp4", progress=False)
+    with pytest.raises(ValueError, match="^transcode: num_workers must be "):
+        dv.transcode(manifest, tmp_path / "small", num_workers=bad, progress=False)
+    with pytest.raises(ValueError, match="^pack: num_workers must be "):
+        dv.pack(manifest, tmp_path / "s-%06d.tar", num_workers=bad, progress=False)
+
+
+@pytest.mark.parametrize("bad", ["dask", 3, None, "Threads", ThreadPoolExecutor])
 def test_what_is_no_engine_is_refused(bad):
     with pytest.raises(ValueError, match="engine must be 'threads', 'processes', 'ray', or an executor with submit"):
         check_engine(bad)

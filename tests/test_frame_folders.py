@@ -393,6 +393,12 @@ def test_frame_rates(tmp_path):
             scan(tmp_path, fps=bad)
 
 
+@pytest.mark.parametrize("fps", [25, 25.0, np.float32(25), np.int64(25)])
+def test_a_frame_rate_is_any_number(fps, tmp_path):
+    save(tmp_path / "v", range(4))
+    assert scan(tmp_path, fps=fps).rows("duration_seconds").tolist() == [0.16]
+
+
 def test_a_frame_rate_is_for_folders_of_images(numbered, tmp_path):
     with pytest.raises(ValueError, match="fps=25 is for folders of images, of which there is none"):
         scan(numbered, fps=25)
@@ -409,14 +415,15 @@ def test_what_an_interrupted_scan_measured_is_known(tmp_path):
         with closing(Known(tmp_path / "m.parquet", ["v"], files, options)) as known:
             known.add("v", row)
         with closing(Known(tmp_path / "m.parquet", ["v"], files, options)) as known:
-            assert known.are_known([0]) == [True]
-            (again,) = known.rows([0])
+            ((number, again),) = known.rows_as_asked([0])
+            assert number == 0 and known.is_unchanged(0, again)
         assert files_of(again["index"]).checks.tolist() == [
             zlib.crc32((tmp_path / "v" / f"img_{i:05d}.jpg").read_bytes()) for i in range(4)
         ]
     save(tmp_path / "v", [4])
     with closing(Known(tmp_path / "m.parquet", ["v"], files, MeasureOptions())) as known:
-        assert known.are_known([0]) == [False]
+        ((_, row),) = known.rows_as_asked([0])
+        assert not known.is_unchanged(0, row)
 
 
 def test_names_that_are_not_utf8(tmp_path):

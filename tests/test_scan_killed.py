@@ -16,7 +16,7 @@ import pytest
 from test_engine import wait_until
 
 import dali_vidaug as dv
-from dali_vidaug.data import measuring
+from dali_vidaug.data import listed_files, measuring
 
 ROOT = Path(__file__).parent.parent
 
@@ -93,7 +93,7 @@ def test_processes_that_are_killed_lose_nothing(many, tmp_path):
 PROGRAM = """
 import sys, time
 import dali_vidaug as dv
-from dali_vidaug.data import measuring
+from dali_vidaug.data import listed_files, measuring
 
 real = measuring.measure
 
@@ -158,6 +158,32 @@ def test_a_file_that_hangs_costs_one_timeout(many, tmp_path, monkeypatch):
     assert len(manifest) == 47
     again = dv.scan(many, output=tmp_path / "m.parquet", progress=False)
     assert again.table.equals(expected.table) and not again.broken
+
+
+def test_a_known_file_that_hangs_costs_one_timeout(many, tmp_path, monkeypatch):
+    """When a second scan compares it with what is known of it; it is not waited for again, others are compared."""
+    expected, real, ends = expected_of(many, tmp_path), listed_files.is_as_measured, threading.Event()
+    output, measured = tmp_path / "undisturbed.parquet", []
+
+    def hangs(place, row):
+        if Path(place.path).name == "04-2.mp4":
+            ends.wait(60)
+        return real(place, row)
+
+    monkeypatch.setattr(listed_files, "is_as_measured", hangs)
+    monkeypatch.setattr(measuring, "measure", lambda place, *how: measured.append(place.path))
+    began = time.monotonic()
+    try:
+        manifest = dv.scan(many, output=output, timeout=0.5, num_threads=1, progress=False)
+        took = time.monotonic() - began
+    finally:
+        ends.set()
+    assert took < 30 and not measured
+    (broken,) = manifest.broken
+    assert broken.path.endswith("even/04-2.mp4") and broken.reason == "it was not done within 0.5 s (timeout)"
+    assert len(manifest) == 47
+    monkeypatch.undo()
+    assert dv.scan(many, output=output, progress=False).table.equals(expected.table)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """A scan in parts, put together, is one scan, row by row; what is not all parts of one scan is refused."""
 
+import errno
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from conftest import write_numbered
 import dali_vidaug as dv
 from dali_vidaug.commands.cli import main
 from dali_vidaug.data import measuring
+from dali_vidaug.data.known import Known
 from dali_vidaug.data.parts import Part, as_part, part_path
 from dali_vidaug.fingerprint import fingerprint
 
@@ -88,6 +91,22 @@ def test_merged_parts_are_one_scan(listed, tmp_path):
         merged = dv.merge(parts, folder / "m.parquet", **boxes)
         assert_same(merged, one)
         assert_same(dv.Manifest.read(folder / "m.parquet"), whole)
+
+
+def test_boxes_that_are_merged_have_the_classes_of_like(numbered, tmp_path):
+    """As those of a scan; parts whose like= had others are refused."""
+    (tmp_path / "boxes.csv").write_text(BOXES.replace("gone.mp4", "even/02.mp4"))
+    boxes = {"boxes": tmp_path / "boxes.csv"}
+    like = scan(numbered, box_classes=["bird", "dog", "cat"], **boxes)
+    one = scan(numbered, like=like, **boxes)
+    parts = scan_parts(numbered, 2, tmp_path / "m.parquet", like=like)
+    merged = dv.merge(parts, **boxes)
+    assert merged.box_classes == ("bird", "dog", "cat")
+    assert_same(merged, one)
+    assert dv.merge(parts, **boxes, box_classes=["cat", "dog"]).box_classes == ("cat", "dog")
+    scan(numbered, output=tmp_path / "m.parquet", part=(0, 2), like=scan(numbered, **boxes))
+    with pytest.raises(ValueError, match="differ: box classes of like=.*cat"):
+        dv.merge(parts, **boxes)
 
 
 def test_merged_folders_are_one_scan(numbered, tmp_path):
@@ -173,15 +192,22 @@ def test_what_a_part_needs(numbered, tmp_path):
         scan(numbered, part=(0, 2))
     with pytest.raises(ValueError, match="boxes are given when the parts are put together, to merge"):
         scan(numbered, part=(0, 2), output=tmp_path / "m.parquet", boxes=tmp_path)
-    with pytest.raises(ValueError, match=r"timeout must be seconds, more than 0, or None, got 0"):
-        scan(numbered, timeout=0)
+    for bad in (0, -1, float("nan"), True, "600"):
+        with pytest.raises(ValueError, match=f"timeout must be seconds, more than 0, or None, got {bad!r}"):
+            scan(numbered, timeout=bad)
     with pytest.raises(ValueError, match="engine must be 'threads', 'processes', 'ray', or an executor"):
         scan(numbered, engine="slurm")
 
 
 def test_parts_that_are_not_of_one_scan_are_refused(numbered, tmp_path):
-    """Missing, twice, of another number, list, root, or options; a part is no manifest, a manifest no part."""
+    """Missing, twice, of another number, list, root, or options; a part is no manifest, a manifest no part, nor is it
+    overwritten."""
     parts = scan_parts(numbered, 3, tmp_path / "m.parquet")
+    (tmp_path / "link").symlink_to(tmp_path)
+    before = parts[1].read_bytes()
+    with pytest.raises(ValueError, match="merge: the output .*link/m.part-1-of-3.parquet is the part .*would be lost"):
+        dv.merge(parts, tmp_path / "link" / parts[1].name)
+    assert parts[1].read_bytes() == before
 
     def refused(reason, *paths):
         with pytest.raises((ValueError, FileNotFoundError), match=reason):
@@ -246,6 +272,41 @@ def test_two_scans_do_not_write_the_same_file(numbered, tmp_path, monkeypatch):
 
     monkeypatch.setattr(measuring, "measure", scans_too)
     assert len(scan(numbered, output=tmp_path / "m.parquet")) == 12
+
+
+def test_a_full_disk_is_told_and_the_scan_goes_on(numbered, tmp_path, monkeypatch):
+    """A limit on the size of files stands for the disk."""
+    real, limits, measured = Known.add, resource.getrlimit(resource.RLIMIT_FSIZE), []
+    partial = tmp_path / "m.parquet.partial"
+
+    def add(known, name, row):
+        measured.append(name)
+        if len(measured) == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (partial.stat().st_size + 100, limits[1]))
+        real(known, name, row)
+
+    monkeypatch.setattr(Known, "add", add)
+    try:
+        with pytest.raises(
+            OSError, match=r"File too large; what was measured is kept, .*'.*m.parquet.partial'"
+        ) as told:
+            scan(numbered, output=tmp_path / "m.parquet", num_threads=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert told.value.errno == errno.EFBIG and len(measured) == 4
+    again = scan(numbered, output=tmp_path / "m.parquet")
+    assert len(measured) == 4 + 9 and len(again) == 12
+    assert_same(again, scan(numbered))
+
+
+def test_parts_are_no_neighbours(numbered, tmp_path):
+    """Parts of another scan in the same folder are not compared with a manifest; a manifest is."""
+    scan_parts(numbered, 2, tmp_path / "other.parquet")
+    files = sorted(numbered.rglob("*.mp4"))
+    options = dict(labels=["x"] * len(files), output=tmp_path / "m.parquet")
+    assert not any("which is beside it" in remark for remark in scan(files, **options).remarks)
+    scan(numbered, output=tmp_path / "other.parquet")
+    assert any("other.parquet, which is beside it" in remark for remark in scan(files, **options).remarks)
 
 
 def test_the_commands(numbered, tmp_path, capsys):

@@ -63,7 +63,8 @@ class Found(NamedTuple):
 
 
 class Facts(NamedTuple):
-    """What a manifest has of a list besides rows: sentences as of ``Listing`` and ``Labels``; ``total``: entries."""
+    """What a manifest has of a list besides rows: sentences as of ``Listing`` and ``Labels``; ``total``: entries;
+    ``box_classes``: those of ``like``, which boxes have that are given later."""
 
     root: str
     classes: tuple[str, ...]
@@ -72,13 +73,14 @@ class Facts(NamedTuple):
     warnings: tuple[str, ...]
     label_warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    box_classes: tuple[str, ...] = ()
 
 
-def facts_of(listing: Listing, labels: Labels) -> Facts:
+def facts_of(listing: Listing, labels: Labels, box_classes: tuple[str, ...] = ()) -> Facts:
     """The facts of a list."""
     return Facts(
         str(listing.root), tuple(labels.classes), listing.from_folders, len(listing.entries), tuple(listing.warnings),
-        tuple(labels.warnings), tuple(listing.notes),
+        tuple(labels.warnings), tuple(listing.notes), tuple(box_classes),
     )  # fmt: skip
 
 

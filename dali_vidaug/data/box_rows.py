@@ -40,9 +40,10 @@ class GivenBoxes(NamedTuple):
 
 
 def given_boxes(
-    boxes: Any, form: str | None, first_frame: int | None, hold: float, classes: Any, like: Manifest | None
+    boxes: Any, form: str | None, first_frame: int | None, hold: float, classes: Any, like: Sequence[str]
 ) -> GivenBoxes | None:
-    """Read the boxes that ``scan`` was given; None without any. Arguments and errors as of ``scan``."""
+    """Read the boxes that ``scan`` was given; None without any. Arguments and errors as of ``scan``; ``like``: the box
+    classes of that manifest."""
     if boxes is None:
         if (form, first_frame, classes) != (None, None, None) or hold:
             raise ValueError(
@@ -56,8 +57,8 @@ def given_boxes(
     if isinstance(hold, bool) or not isinstance(hold, (int, float)) or not 0 <= hold < math.inf:
         raise ValueError(f"scan: boxes_hold must be seconds, at least 0, got {hold!r}")
     names = None if classes is None else read_given_classes(classes, "box_classes")
-    if names is None and like is not None and like.box_classes:
-        names = Classes(like.box_classes, {}, "like=")
+    if names is None and like:
+        names = Classes(tuple(like), {}, "like=")
     files, notes = read_boxes(boxes, form)
     return GivenBoxes(files, BoxOptions(first_frame, float(hold), names), notes)
 

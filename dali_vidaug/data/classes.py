@@ -22,11 +22,12 @@ _IDS = ("id", "idx", "index", "number", "class_id", "label_id", "class_index", "
 _HEADER = re.compile(r"\b(id|idx|index|number|label_id|class_id)\b", re.IGNORECASE)
 
 
-def read_classes(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
-    """The classes of a manifest file, of any version, from its header alone; None if it is none."""
+def read_classes(path: str | os.PathLike[str], parts: bool = True) -> tuple[str, ...] | None:
+    """The classes of a manifest file, of any version, from its header alone; None if it is none, or a part of a scan
+    and ``parts`` is False."""
     try:
         header = json.loads((pq.read_schema(path).metadata or {})[b"dali_vidaug"])
-        return tuple(header["classes"])
+        return tuple(header["classes"]) if parts or "part" not in header else None
     except (pa.ArrowException, OSError, KeyError, ValueError):
         return None
 

@@ -25,17 +25,23 @@ class WorkerTracebackError(Exception):
         return f"\n{self.args[0]}"
 
 
-def check_engine(engine: Any) -> None:
-    """Refuse what is no engine.
+def check_engine(engine: Any, num_workers: Any = None, option: str = "num_workers") -> None:
+    """Refuse what is no engine, and no number of workers.
+
+    Args:
+        engine, num_workers: as of ``run``.
+        option: what ``num_workers`` is called, for messages.
 
     Raises:
-        ValueError: it is neither the name of one nor has it ``submit``.
+        ValueError: it is neither the name of one nor an object with ``submit``; or the number is below 1, or no int.
         ModuleNotFoundError: it needs a package that is not installed.
     """
+    if num_workers is not None and (type(num_workers) is not int or num_workers < 1):
+        raise ValueError(f"{option} must be a whole number, 1 or more, or None, got {num_workers!r}")
     if isinstance(engine, str) and engine in ENGINES:
         if engine == "ray":
             import_ray()
-    elif not callable(getattr(engine, "submit", None)):
+    elif isinstance(engine, type) or not callable(getattr(engine, "submit", None)):
         raise ValueError(
             f"engine must be {', '.join(map(repr, ENGINES))}, or an executor with submit(function, *arguments), got "
             f"{engine!r}"
@@ -71,7 +77,7 @@ def run(
         RuntimeError: the engine itself fails.
         Exception: whatever the function raises; what is in flight then is given up.
     """
-    check_engine(engine)
+    check_engine(engine, num_workers)
     if total is None and isinstance(items, Sized):
         total = len(items)
     often = 0.1 if sys.stderr.isatty() else 60.0  # a log wants a line a minute

@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -104,13 +104,23 @@ class Known:
         return number
 
     def add(self, name: str, row: dict[str, Any]) -> None:
-        """Keep what ``measure`` returned."""
+        """Keep what ``measure`` returned.
+
+        Raises:
+            OSError: the file cannot be written to, such as where the disk is full; it is named.
+        """
         line = json.dumps([name, {**index_to_text(row), "deep": self._deep}]).encode() + b"\n"
         self._log.seek(0, os.SEEK_END)
         number = self.number(name)
         self._place[number], self._size[number] = self._log.tell(), len(line)
-        self._log.write(line)
-        self._log.flush()
+        try:
+            self._log.write(line)
+            self._log.flush()
+        except OSError as error:
+            if self._file is None:
+                raise
+            what = f"{error.strerror}; what was measured is kept, and the scan goes on from there when it is run again"
+            raise OSError(error.errno, what, str(self._file)) from error
 
     def rows(self, numbers: Sequence[int]) -> list[dict[str, Any] | None]:
         """What is measured of some files, by their numbers: as ``measure`` returns it, or None."""
@@ -141,12 +151,14 @@ class Known:
         kept = self._index or "error" in row or row.get("codec") == IMAGES  # images are read by their index
         return row if kept else {**row, **nothing}
 
-    def are_known(self, numbers: Sequence[int]) -> list[bool]:
-        """Of each file whether it is measured, and did not change since then."""
-        return [
-            row is not None and self._is_as_asked(row) and self._files.is_as_measured(self._names[number], row)
-            for number, row in zip(numbers, self.rows(numbers), strict=True)
-        ]
+    def rows_as_asked(self, numbers: Sequence[int]) -> list[tuple[int, dict[str, Any]]]:
+        """Those of some files of which all was measured that is asked for, and what; no file is looked at."""
+        pairs = zip(numbers, self.rows(numbers), strict=True)
+        return [(number, row) for number, row in pairs if row is not None and self._is_as_asked(row)]
+
+    def is_unchanged(self, number: int, row: Mapping[str, Any]) -> bool:
+        """Whether a file did not change since this was measured of it."""
+        return self._files.is_as_measured(self._names[number], row)
 
     def _is_as_asked(self, row):
         """Whether all was measured that is asked for."""
@@ -164,7 +176,8 @@ class Known:
 
     def close(self) -> None:
         """Close the files. What was measured stays in that of the scan."""
-        self._log.close()
+        with suppress(OSError):  # what could not be written was told
+            self._log.close()
         self._earlier.clear()
 
     def forget(self) -> None:

@@ -230,10 +230,11 @@ def _share_parts(joined: Sequence[str], texts: set[str], separator: str) -> str 
 
 
 def compare_with_neighbours(output: Path, classes: Sequence[str]) -> Iterable[str]:
-    """Warnings of manifests in the folder of ``output`` that have other classes; only their headers are read."""
+    """Warnings of manifests in the folder of ``output`` that have other classes; only their headers are read, and parts
+    of scans are none."""
     if not classes:
         return
-    read = {path.name: read_classes(path) for path in sorted(output.resolve().parent.glob("*.parquet"))}
+    read = {path.name: read_classes(path, parts=False) for path in sorted(output.resolve().parent.glob("*.parquet"))}
     found = {name: others for name, others in read.items() if others and list(others) != list(classes)}
     for name in sorted(found, key=lambda name: name != output.name)[:1]:
         i, mine, theirs = first_difference(classes, found[name])

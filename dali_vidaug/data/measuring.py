@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,10 +13,14 @@ import numpy as np
 from dali_vidaug.data.engine import Failed, run
 from dali_vidaug.data.known import Known
 from dali_vidaug.data.listed_files import ListedFiles, MeasureOptions
+from dali_vidaug.data.workers import too_long
+from dali_vidaug.device.cores import own_cores
 from dali_vidaug.media.measure import measure
+from dali_vidaug.threads import ThreadPool
 
 TIMEOUT = 600.0  # seconds that a file may take
-_STEP = 256  # files that are compared together with what is known of them
+_STEP = 256  # files whose rows are read together
+_AHEAD = 1 << 13  # files that wait while one of them does not answer
 
 
 class How(NamedTuple):
@@ -28,11 +34,11 @@ class How(NamedTuple):
 
 def measure_files(files: ListedFiles, names: Sequence[str], known: Known, options: MeasureOptions, how: How) -> None:
     """Measure what is not known yet of some files."""
-    steps = [range(first, min(first + _STEP, len(names))) for first in range(0, len(names), _STEP)]
     is_known = np.zeros(len(names), bool)
-    threads = how.num_threads if how.engine == "threads" else None
-    for step, found in run(known.are_known, steps, num_workers=threads, progress=False):
-        is_known[step.start : step.stop] = found
+    for number, found in _compare(known, len(names), how):
+        is_known[number] = found is not False
+        if found is None:
+            known.add(names[number], {"error": too_long(how.timeout or 0.0)})
     missing = [names[number] for number in np.flatnonzero(~is_known).tolist()]
     found = run(
         partial(_measure, options), ((name, files.place(name)) for name in missing), engine=how.engine,
@@ -40,6 +46,30 @@ def measure_files(files: ListedFiles, names: Sequence[str], known: Known, option
     )  # fmt: skip
     for (name, _), row in found:
         known.add(name, {"error": row.reason} if isinstance(row, Failed) else row)
+
+
+def _compare(known: Known, count: int, how: How) -> Iterator[tuple[int, bool | None]]:
+    """The files that may be known, and whether they are as they were; None: that took too long."""
+    pool = ThreadPool((how.num_threads if how.engine == "threads" else None) or own_cores(), how.timeout)
+    waiting: deque[tuple[int, Future]] = deque()
+    try:
+        for first in range(0, count, _STEP):
+            for number, row in known.rows_as_asked(range(first, min(first + _STEP, count))):
+                row["index"] = row["index"] is not None  # which may be large
+                waiting.append((number, pool.submit(known.is_unchanged, number, row)))
+            while len(waiting) > _AHEAD:
+                yield _take(pool, *waiting.popleft())
+        while waiting:
+            yield _take(pool, *waiting.popleft())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _take(pool, number, future):
+    try:
+        return number, future.result() if future.done() else pool.result(future)
+    except TimeoutError:
+        return number, None
 
 
 def _measure(options, item):

@@ -94,7 +94,7 @@ def pack(
         ValueError: an option is out of range.
     """
     folder, name = check_pack(out, output, shard_size, shard_count, check_files)
-    check_engine(engine)
+    check_engine(engine, num_workers, "pack: num_workers")
     manifest = _open(videos, storage, progress)
     _check_kinds(manifest)
     layout = _lay_out(manifest, shard_size, shard_count, shuffle, seed)

@@ -97,7 +97,9 @@ def share_of(listing: Listing, names: Sequence[str], part: Part) -> tuple[np.nda
     return np.array(positions, np.int64), np.arange(part.number, len(names), part.total)
 
 
-def what_is_the_same(listing: Listing, labels: Labels, options: MeasureOptions) -> dict[str, Any]:
+def what_is_the_same(
+    listing: Listing, labels: Labels, options: MeasureOptions, box_classes: Sequence[str]
+) -> dict[str, Any]:
     """What all parts of a scan have in common: the list, its labels and columns, how files are measured."""
     digest = hashlib.blake2b(digest_size=16)
     for first in range(0, len(listing.entries), _STEP):
@@ -109,7 +111,7 @@ def what_is_the_same(listing: Listing, labels: Labels, options: MeasureOptions) 
         "classes": hashlib.blake2b(repr(tuple(labels.classes)).encode(), digest_size=8).hexdigest(),
         "columns": str([f"{field.name}: {field.type}" for field in listing.own.schema]),
         "rows of the list": digest.hexdigest(), "deep": options.deep, "stream": options.stream,
-        "index": options.with_index, "frame_names": options.frame_names,
+        "index": options.with_index, "frame_names": options.frame_names, "box classes of like=": list(box_classes),
     }  # fmt: skip
 
 
@@ -153,29 +155,38 @@ def merge(
     Args:
         parts: the files that ``scan(part=(i, n))`` wrote, in any order; those that lie beside them may be among them.
         output: Parquet file to write.
-        boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes: as of ``scan``.
+        boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes: as of ``scan``, also of its ``like``.
 
     Raises:
         FileNotFoundError: a part is not there.
         ValueError: parts are missing, come twice, or are not of one scan; no video can be used; or ``output`` is there
-            and is not a manifest.
+            and is not a manifest, or is a part.
     """
     paths = [parts] if isinstance(parts, (str, os.PathLike)) else list(parts)
     paths = [path for path in paths if not str(path).endswith(_BESIDE)]  # of the shell's train.part-*
     if not paths:
         raise ValueError("merge: there are no parts")
-    check_output(output, "merge")
-    given = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, None)
+    if output is not None:
+        _check_apart(paths, Path(output))
     read = [_read_part(path) for path in paths]
     _check_together(read)
     read.sort(key=lambda one: one.part)
     facts = read[0].facts
+    given = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, facts.box_classes)
     folder = None if output is None else Path(output).resolve().parent
     found = _join([one.found for one in read], folder)
     manifest = add_boxes(conclude(found, facts, output), given, output)
     if output is not None:
         manifest.write(output)
     return manifest
+
+
+def _check_apart(paths: Sequence[_Path], output: Path) -> None:
+    """Refuse an output that cannot be written, or that would take the place of a part."""
+    part = next((path for path in paths if Path(path).resolve() == output.resolve()), None)
+    if part is not None:
+        raise ValueError(f"merge: the output {output} is the part {part}, which would be lost; choose another name")
+    check_output(output, "merge")
 
 
 def _check_together(read: Sequence[Scanned]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def set_rates(listing: Listing, fps: float | None, frame_names: str | None = Non
     if frame_names is not None and not (isinstance(frame_names, str) and frame_names):
         raise ValueError(f"scan: frame_names must be a pattern such as 'img_*.jpg', got {frame_names!r}")
     if fps is not None:
-        if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not FPS_LEAST <= fps <= FPS_MOST:
+        if isinstance(fps, bool) or not isinstance(fps, Real) or not FPS_LEAST <= fps <= FPS_MOST:
             raise ValueError(f"scan: fps must be frames per second in [{FPS_LEAST}, {FPS_MOST}], got {fps!r}")
         places = (complete(str(listing.root), entry.path) for entry in listing.entries if entry.error is None)
         if not any(not is_url(place) and Path(place).is_dir() for place in places):

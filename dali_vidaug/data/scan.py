@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +96,21 @@ def scan(
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)
     names = _check_label_options(multi_label, label_columns)
-    which = _check_engine(engine, part, timeout, output, boxes)
+    which = _check_engine(engine, num_threads, part, timeout, output, boxes)
     remote = check_url(str(root)) if is_url(root) else None
     options = Options(format, split, encoding, multi_label, names, given is not None, remote)
     listing = tell_unlabelled(check_urls(_list(path, root, labels, columns, options, several, measuring.storage)))
     listing = set_rates(listing, fps, frame_names)
-    found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, manifest)
+    like_boxes = () if manifest is None else manifest.box_classes
+    found = given_boxes(boxes, boxes_format, boxes_first_frame, boxes_hold, box_classes, like_boxes)
     indices = index_labels(listing, given or listing.classes)
     how = How(engine, num_threads, timeout, progress)
-    return _scan(listing, indices, found, output, which, measuring, how)
+    return _scan(listing, indices, found, like_boxes, output, which, measuring, how)
 
 
 def _scan(
-    listing: Listing, labels: Labels, boxes: GivenBoxes | None, output: _Path | None, part: Part | None,
-    options: MeasureOptions, how: How,
+    listing: Listing, labels: Labels, boxes: GivenBoxes | None, like_boxes: tuple[str, ...], output: _Path | None,
+    part: Part | None, options: MeasureOptions, how: How,
 ) -> Manifest:  # fmt: skip
     """Measure what is listed; arguments of ``scan``."""
     names = sorted({entry.path for entry in listing.entries if entry.error is None})
@@ -116,8 +118,8 @@ def _scan(
     mine = [names[number] for number in numbers.tolist()]
     to = output if part is None or output is None else part_path(output, part)
     folder = None if to is None else Path(to).resolve().parent
-    facts = facts_of(listing, labels)
-    same = {} if part is None else what_is_the_same(listing, labels, options)
+    facts = facts_of(listing, labels, like_boxes)
+    same = {} if part is None else what_is_the_same(listing, labels, options, like_boxes)
     files = ListedFiles(listing, mine, options)
     known = Known(to, mine, files, options, [path for path in dict.fromkeys((output, to)) if path])
     waits = is_url(listing.root) or any(is_url(entry.path) for entry in listing.entries)
@@ -142,10 +144,10 @@ def _scan(
     return manifest
 
 
-def _check_engine(engine, part, timeout, output, boxes) -> Part | None:
+def _check_engine(engine, num_threads, part, timeout, output, boxes) -> Part | None:
     """Refuse what cannot be done before anything is read; returns the part."""
-    check_engine(engine)
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout <= 0):
+    check_engine(engine, num_threads, "scan: num_threads")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, Real) or not timeout > 0):
         raise ValueError(f"scan: timeout must be seconds, more than 0, or None, got {timeout!r}")
     if part is None:
         return None

@@ -72,7 +72,7 @@ def transcode(
     """
     manifest = open_manifest(manifest, "transcode")
     encoding = Encoding(preset, short_side, gop, crf, speed, fast_decode)
-    check_engine(engine)
+    check_engine(engine, num_workers, "transcode: num_workers")
     _check_encoder(encoding)
     folder = Path(output).resolve()
     sources, file_of = _find_sources(manifest)

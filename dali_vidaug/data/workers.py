@@ -116,7 +116,10 @@ class Executor:
 
     def start(self, number: int, item: Any) -> None:
         """See above."""
-        future = self._executor.submit(self._how, self._function, item, self._timeout)
+        try:
+            future = self._executor.submit(self._how, self._function, item, self._timeout)
+        except RuntimeError as error:  # it was shut down, or is broken
+            raise RuntimeError(f"the executor that engine= is has ended: {one_line(error)}") from error
         self._futures[number] = future
         future.add_done_callback(lambda _: self._done.put(number))
 
