@@ -147,7 +147,7 @@ def _scan(
 def _check_engine(engine, num_threads, part, timeout, output, boxes) -> Part | None:
     """Refuse what cannot be done before anything is read; returns the part."""
     check_engine(engine, num_threads, "scan: num_threads")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, Real) or not timeout > 0):
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, Real) or not float(timeout) > 0):
         raise ValueError(f"scan: timeout must be seconds, more than 0, or None, got {timeout!r}")
     if part is None:
         return None
