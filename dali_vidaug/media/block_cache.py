@@ -51,14 +51,14 @@ class BlockCache:
     def _path(self, key):
         return self._folder / key[:2] / key
 
-    def get(self, key: str) -> bytes | None:
-        """A block; None if it is not there, or not whole."""
+    def get(self, key: str, size: int) -> bytes | None:
+        """A block of so many bytes; None if it is not there, or not whole."""
         path = self._path(key)
         try:
             data = path.read_bytes()
         except OSError:
             return None
-        if len(data) < 4 or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
+        if len(data) != size + 4 or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
             with suppress(OSError):
                 path.unlink()
             return None

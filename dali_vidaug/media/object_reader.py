@@ -112,7 +112,7 @@ class Reader:
         claimed: list[int] = []
         while missing:
             for n in list(missing):
-                data = await asyncio.to_thread(cache.get, keys[n])
+                data = await asyncio.to_thread(cache.get, keys[n], min(BLOCK, stat.size - n * BLOCK))
                 if data is not None:
                     found[n] = data
                     missing.remove(n)
