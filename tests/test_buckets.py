@@ -529,8 +529,14 @@ def test_options_and_secrets(tmp_path, scanned):
 
 def test_keys_that_cannot_be_read(moto, folder, storage):
     servers.put(moto, "odd-keys", {"a//b.mp4": next(folder.rglob("v 0*"))})
-    with pytest.raises(ValueError, match="keys with an empty name"):
+    with pytest.raises(ValueError, match="s3://odd-keys/a//b.mp4: keys with an empty name"):
         dv.scan("s3://odd-keys", progress=False, storage=storage)
+    servers.put(moto, "tab-keys", {"v/\u00e4\tb.mp4": next(folder.rglob("v 0*"))})
+    for path in ("s3://tab-keys/v", ["s3://tab-keys/v/\u00e4\tb.mp4"]):
+        with pytest.raises(
+            ValueError, match=r's3://tab-keys/v/\u00e4\\tb.mp4: keys with "\\t" in them cannot be read; rename them'
+        ):
+            dv.scan(path, progress=False, storage=storage)
 
 
 def test_without_obstore(uploaded, monkeypatch):
