@@ -40,7 +40,10 @@ class BlockCache:
 
     def __init__(self, folder: str, limit: int | None, patience: float):
         self._folder, self._limit, self._patience = Path(folder), limit, patience
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"Storage(cache={folder!r}): the folder cannot be made: {error.strerror}") from error
         self._written = limit or 0  # measured when the first block is written
         self._works = True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -35,7 +36,7 @@ class Reader:
     def __init__(self, storage: Storage):
         self.storage = storage
         limits = storage.cache_limit, storage.timeout
-        self._cache = None if storage.cache is None else BlockCache(storage.cache, *limits)
+        self._cache = None if storage.cache is None else BlockCache(os.fspath(storage.cache), *limits)
         self._sizes: dict[
             tuple[str, str], int
         ] = {}  # of objects, by URL and ETag; used in the thread of the loop alone
