@@ -59,17 +59,20 @@ def test_blocks_come_out_as_they_were_put_in(tmp_path):
     stat, rng = Stat(10 << 20, '"e1"'), np.random.default_rng(0)
     data = [rng.bytes(int(rng.integers(0, 5000))) for _ in range(20)]
     keys = [cache.key("s3://b/x", stat, n) for n in range(20)]
-    assert cache.get(keys[0]) is None
+    assert cache.get(keys[0], len(data[0])) is None
     for key, block in zip(keys, data, strict=True):
         cache.put(key, block)
-    assert [BlockCache(str(tmp_path / "a" / "b"), None, 1.0).get(key) for key in keys] == data
+    assert [
+        BlockCache(str(tmp_path / "a" / "b"), None, 1.0).get(key, len(block))
+        for key, block in zip(keys, data, strict=True)
+    ] == data
     others = [("s3://b/y", stat, 0), ("s3://b/x", Stat(10 << 20, '"e2"'), 0), ("s3://b/x", Stat(11 << 20, '"e1"'), 0)]
     assert len({keys[0], *(cache.key(*other) for other in others)}) == 4
     for path in (path for path in tmp_path.rglob("*") if path.is_file()):  # one that was damaged, or cut off, is none
         whole = path.read_bytes()
-        for broken in (whole[:-1], whole[: len(whole) // 2], b"", bytes([whole[0] ^ 1]) + whole[1:]):
+        for broken in (whole[:-1], whole[: len(whole) // 2], b"", bytes(4), bytes([whole[0] ^ 1]) + whole[1:]):
             path.write_bytes(broken)
-            assert cache.get(path.name) is None and not path.exists()
+            assert cache.get(path.name, len(whole) - 4) is None and not path.exists()
             path.write_bytes(whole)
 
 
@@ -83,10 +86,10 @@ def test_the_limit_is_kept_and_the_oldest_goes(tmp_path):
     os.utime(left / f"{'0' * 40}.1-2.part", (0, 0))
     for n, key in enumerate(keys):
         cache.put(key, block)
-        assert cache.get(keys[0]) == block, "it is used all the time"
+        assert cache.get(keys[0], len(block)) == block, "it is used all the time"
         assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= limit + BLOCK * (n < 1)
         time.sleep(0.002)
-    there = [n for n, key in enumerate(keys) if cache.get(key) is not None]
+    there = [n for n, key in enumerate(keys) if cache.get(key, len(block)) is not None]
     assert there[0] == 0 and there[1:] == list(range(60 - len(there) + 1, 60)) and 12 <= len(there) <= 16
     assert not list(tmp_path.rglob("*.part"))
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import pickle
 import re
 import threading
@@ -23,6 +24,7 @@ from dali_vidaug.media.decode import decode
 from dali_vidaug.media.fetch_loop import wait_for
 from dali_vidaug.media.measure import measure
 from dali_vidaug.media.needed import byte_ranges
+from dali_vidaug.media.object_reader import Reader
 from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.storage import Place
 from dali_vidaug.urls import check_url, hide_secrets
@@ -504,7 +506,7 @@ def test_urls_that_are_refused(url, said, storage, tmp_path):
         assert not re.search("abcdef|password@|:secret", str(error.value))
 
 
-def test_options_and_secrets(tmp_path, scanned):
+def test_options_and_secrets(tmp_path, scanned, monkeypatch):
     storage = dv.Storage(options={"secret_access_key": "very-secret", "endpoint": "http://127.0.0.1:1"})
     assert "very-secret" not in repr(storage) and "secret_access_key" in repr(storage)
     assert pickle.loads(pickle.dumps(storage)) == storage == copy.deepcopy(storage) and hash(storage) is not None
@@ -519,6 +521,20 @@ def test_options_and_secrets(tmp_path, scanned):
             dv.Storage(**{field: value})
     with pytest.raises(ValueError, match="Storage: cache_limit is for a cache"):
         dv.Storage(cache_limit=1 << 30)
+    assert dv.Storage(cache=tmp_path) == dv.Storage(cache=str(tmp_path)) and dv.Storage(cache=tmp_path).cache == str(
+        tmp_path
+    )
+    (tmp_path / "file").write_text("")
+    for cache in (tmp_path / "file", tmp_path / "file" / "below"):
+        for call in (lambda s: dv.scan("s3://b/v", storage=s), lambda s: dv.VideoLoader(scanned, RECIPE, 1, storage=s)):
+            with pytest.raises(ValueError, match=r"Storage\(cache='.*'\) must be a folder, and .*/file is none"):
+                call(dv.Storage(cache=cache))
+    with pytest.raises(OSError, match=r"Storage\(cache='/proc/none'\): the folder cannot be made: "):
+        Reader(dv.Storage(cache="/proc/none"))
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(ValueError, match=r"cannot be made: .* may not be written to"):
+        dv.scan("s3://b/v", storage=dv.Storage(cache=tmp_path / "a" / "b"))
+    monkeypatch.undo()
     with pytest.raises(ValueError, match="cannot be opened with these options: .*nonsense") as error:
         dv.scan("s3://bucket/v", storage=dv.Storage(options={"nonsense": 1, "secret_access_key": "very-secret"}))
     assert "very-secret" not in str(error.value)
@@ -529,8 +545,14 @@ def test_options_and_secrets(tmp_path, scanned):
 
 def test_keys_that_cannot_be_read(moto, folder, storage):
     servers.put(moto, "odd-keys", {"a//b.mp4": next(folder.rglob("v 0*"))})
-    with pytest.raises(ValueError, match="keys with an empty name"):
+    with pytest.raises(ValueError, match="s3://odd-keys/a//b.mp4: keys with an empty name"):
         dv.scan("s3://odd-keys", progress=False, storage=storage)
+    servers.put(moto, "tab-keys", {"v/\u00e4\tb.mp4": next(folder.rglob("v 0*"))})
+    for path in ("s3://tab-keys/v", ["s3://tab-keys/v/\u00e4\tb.mp4"]):
+        with pytest.raises(
+            ValueError, match=r's3://tab-keys/v/\u00e4\\tb.mp4: keys with "\\t" in them cannot be read; rename them'
+        ):
+            dv.scan(path, progress=False, storage=storage)
 
 
 def test_without_obstore(uploaded, monkeypatch):

@@ -1,6 +1,7 @@
 """Tar shards in a bucket: listed by headers, measured and read by place, one request a clip."""
 
 import tarfile
+from dataclasses import replace
 
 import pytest
 from conftest import RECIPE, same_content, take_batches
@@ -82,6 +83,41 @@ def test_a_clip_is_one_request(bucket, monkeypatch):
         rows = [i for i in range(12) if manifest.video(i).place.path == url]
         places = [manifest.video(i).place for i in rows]
         assert any(p.first <= span[0] < span[1] <= p.first + p.size for p in places)  # within one member
+
+
+def test_a_warm_cache_asks_once_for_the_size_of_a_shard(bucket, tmp_path, monkeypatch):
+    from dali_vidaug.media import object_reader
+    from dali_vidaug.media.fetch_loop import wait_for
+    from dali_vidaug.media.objects import Client, Stat
+
+    storage = replace(bucket[0], cache=str(tmp_path / "cache"))
+    etags = {i: bucket[2].head_object(Bucket="videos", Key=f"set/t-{i:06d}.tar")["ETag"] for i in range(3)}
+    asked, stat = [], Client.stat
+
+    def counted(self, url):
+        asked.append(int(url[-10:-4]))
+        return stat(self, url)
+
+    monkeypatch.setattr(Client, "stat", counted)
+    monkeypatch.setattr(object_reader, "_SIZES_KEPT", 2)
+
+    def read(reader, *numbers):
+        for i in numbers:
+            url = f"s3://videos/set/t-{i:06d}.tar"
+            data = bucket[2].get_object(Bucket="videos", Key=f"set/t-{i:06d}.tar")["Body"].read()
+            assert wait_for(reader.read(url, [(7, 1000)], Stat(-1, etags[i]))) == [data[7:1000]]
+
+    reader = object_reader.Reader(storage)
+    read(reader, 0, 0, 1, 0, 1)
+    assert asked == [0, 1] and reader.take_costs().requests == 4
+    read(object_reader.Reader(storage), 2, 2)
+    read(reader, 2, 1, 0)  # the first that is known goes
+    assert asked == [0, 1, 2, 2, 0]
+    etags[1] = '"other"'  # of a shard that was replaced, the size is not taken for that of the one that is meant
+    for _ in range(2):
+        with pytest.raises(ValueError, match="changed since it was scanned"):
+            read(reader, 1)
+    assert asked[5:] == [1, 1]
 
 
 def test_a_shard_that_was_replaced_is_noticed(bucket, tmp_path, monkeypatch):

@@ -365,6 +365,19 @@ def packed(numbered, tmp_path):
     return tmp_path / "s"
 
 
+def test_a_shard_by_two_names_repeats_its_samples(numbered, tmp_path):
+    folder = tmp_path / "linked"
+    folder.mkdir()
+    data = next(numbered.glob("*/*.mp4")).read_bytes()
+    put(folder / "a.tar", {"0.mp4": data, "1.mp4": data})  # two samples, of the same bytes but not the same place
+    manifest = dv.scan(folder, progress=False)
+    assert not any("earlier row" in text for text in manifest.remarks)
+    (folder / "b.tar").symlink_to("a.tar")
+    manifest = dv.scan(folder, progress=False)
+    assert len(manifest) == 4
+    assert "rows with the frames and label of an earlier row, which count again: 2 (" in "; ".join(manifest.remarks)
+
+
 def test_a_scan_knows_what_did_not_change(packed, tmp_path, monkeypatch):
     output = tmp_path / "m.parquet"
     before = dv.scan(packed, output=output, progress=False)

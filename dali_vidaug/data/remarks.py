@@ -131,12 +131,13 @@ def _same_files(root, table):
     sizes, dates = (take(table[name], first).fill_null(0).to_numpy() for name in ("bytes", "mtime_ns"))
     _, which, counts = np.unique(dates ^ sizes << 40, return_inverse=True, return_counts=True)
     shared = np.flatnonzero(counts[which] > 1)
-    number_of: dict[tuple[int, int], int] = {}
+    number_of: dict[tuple[int, int, int | None], int] = {}
     changed = {}
-    for number, name in zip(known[shared].tolist(), take(table["path"], first[shared]).to_pylist(), strict=True):
+    places = [take(table[name], first[shared]).to_pylist() for name in ("path", "shard", "shard_offset")]
+    for number, name, shard, offset in zip(known[shared].tolist(), *places, strict=True):
         with suppress(OSError):
-            status = Path(complete(root, restore_name(name))).stat()  # not of objects
-            same = number_of.setdefault((status.st_dev, status.st_ino), number)
+            status = Path(complete(root, restore_name(shard or name))).stat()  # not of objects
+            same = number_of.setdefault((status.st_dev, status.st_ino, offset), number)
             if same != number:
                 changed[number] = same
     if changed:

@@ -40,7 +40,10 @@ class BlockCache:
 
     def __init__(self, folder: str, limit: int | None, patience: float):
         self._folder, self._limit, self._patience = Path(folder), limit, patience
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"Storage(cache={folder!r}): the folder cannot be made: {error.strerror}") from error
         self._written = limit or 0  # measured when the first block is written
         self._works = True
 
@@ -51,14 +54,14 @@ class BlockCache:
     def _path(self, key):
         return self._folder / key[:2] / key
 
-    def get(self, key: str) -> bytes | None:
-        """A block; None if it is not there, or not whole."""
+    def get(self, key: str, size: int) -> bytes | None:
+        """A block of so many bytes; None if it is not there, or not whole."""
         path = self._path(key)
         try:
             data = path.read_bytes()
         except OSError:
             return None
-        if len(data) < 4 or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
+        if len(data) != size + 4 or zlib.crc32(memoryview(data)[:-4]) != int.from_bytes(data[-4:], "little"):
             with suppress(OSError):
                 path.unlink()
             return None

@@ -7,6 +7,9 @@ import re
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.urls import hide_secrets, split_url
 
+_BAD_KEY = re.compile(
+    r'[Pp]ath "(.*?)"(?:: Encountered illegal character sequence "(.*?)"| contained empty)', re.DOTALL
+)
 _REFUSED = {
     "SignatureDoesNotMatch": "the secret key is wrong",
     "InvalidAccessKeyId": "the access key is not known there",
@@ -49,11 +52,18 @@ def explain(error: Exception, url: str, storage: Storage, etag: str | None = Non
         return PermissionError(f"{base} refuses the credentials: {why} ({name or number})")
     if number in (301, 307) or "LOCATION" in text:
         return OSError(f"{base} is in another region: set AWS_REGION, or Storage(options={{'region': ...}})")
-    if type(error).__name__ in ("InvalidPathError",) or "empty path segment" in text:
-        return ValueError(f"{hide_secrets(url)}: keys with an empty name, as in a//b, cannot be read; rename them")
+    bad = _BAD_KEY.search(text)
+    if bad:
+        what = f'"{_shown(bad[2])}" in them' if bad[2] else "an empty name, as in a//b,"
+        return ValueError(f"{hide_secrets(_shown(f'{base}/{bad[1]}'))}: keys with {what} cannot be read; rename them")
     tried = re.search(r"after (\d+) retries", text)
     what = f"it answered {number} {name}".rstrip() if number else hide_secrets(text.partition("\n")[0])[-200:]
     return OSError(f"{base} cannot be read{f' after {tried[1]} retries' if tried else ''}: {what}")
+
+
+def _shown(key: str) -> str:
+    """A key with escapes for what cannot be seen."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in key)
 
 
 def changed(now: object, then: object) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
 from os import environ
+from pathlib import Path
 from typing import Any
 
 from dali_vidaug.urls import hide_secrets
@@ -50,7 +52,7 @@ class Storage:
     timeout: float = 30.0
     retries: int = 5
     whole_below: int = 1 << 18
-    cache: str | None = None
+    cache: str | os.PathLike[str] | None = None
     cache_limit: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -61,6 +63,8 @@ class Storage:
                 raise ValueError(f"Storage: {name} must be an int >= {least}, got {value!r}")
         if not (isinstance(self.timeout, (int, float)) and 0.001 <= self.timeout <= 1e6):
             raise ValueError(f"Storage: timeout must be seconds in [0.001, 1e6], got {self.timeout!r}")
+        if isinstance(self.cache, os.PathLike):
+            object.__setattr__(self, "cache", os.fspath(self.cache))
         if self.cache is not None and not (isinstance(self.cache, str) and self.cache):
             raise ValueError(f"Storage: cache must be a folder or None, got {self.cache!r}")
         limit = self.cache_limit
@@ -85,10 +89,19 @@ def given_storage(storage: Storage | None, caller: str) -> Storage:
     """What a user gave as ``storage=``, or the default.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is something else, or has a cache that cannot be.
     """
     if not isinstance(storage, Storage | None):
         raise ValueError(f"{caller}: storage must be dv.Storage(...), got {storage!r}")
+    if storage is not None and storage.cache is not None:
+        path = Path(storage.cache).absolute()
+        above = next(part for part in (path, *path.parents) if os.path.exists(part))  # noqa: PTH110 (asks no leave)
+        if not above.is_dir():
+            raise ValueError(f"{caller}: Storage(cache={storage.cache!r}) must be a folder, and {above} is none")
+        if above != path and not os.access(above, os.W_OK | os.X_OK):
+            raise ValueError(
+                f"{caller}: Storage(cache={storage.cache!r}) cannot be made: {above} may not be written to"
+            )
     return storage or Storage()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -13,6 +14,7 @@ from dali_vidaug.media.block_cache import BLOCK, BlockCache
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.media.objects import Stat, client_of
 
+_SIZES_KEPT = 1 << 16  # of objects
 _POLL = 0.02  # seconds between looks for a block that another process fetches
 
 
@@ -34,7 +36,10 @@ class Reader:
     def __init__(self, storage: Storage):
         self.storage = storage
         limits = storage.cache_limit, storage.timeout
-        self._cache = None if storage.cache is None else BlockCache(storage.cache, *limits)
+        self._cache = None if storage.cache is None else BlockCache(os.fspath(storage.cache), *limits)
+        self._sizes: dict[
+            tuple[str, str], int
+        ] = {}  # of objects, by URL and ETag; used in the thread of the loop alone
         self._lock, self._costs = threading.Lock(), Costs(0, 0, 0)
 
     def take_costs(self) -> Costs:
@@ -92,9 +97,17 @@ class Reader:
         return answer
 
     async def _stat(self, url, stat, gate):
+        """What an object of this ETag is, with its size: asked for once in a process."""
+        size = self._sizes.get((url, stat.etag))
+        if size is not None:
+            return Stat(size, stat.etag)
         async with gate:
             now = await client_of(self.storage).stat(url)
         self._add(1, 0, 0)
+        if now.etag == stat.etag:
+            while len(self._sizes) >= _SIZES_KEPT:
+                self._sizes.pop(next(iter(self._sizes)))
+            self._sizes[url, stat.etag] = now.size
         return Stat(now.size, stat.etag)
 
     async def _from_blocks(self, cache: BlockCache, url, span, stat, gate):
@@ -112,7 +125,7 @@ class Reader:
         claimed: list[int] = []
         while missing:
             for n in list(missing):
-                data = await asyncio.to_thread(cache.get, keys[n])
+                data = await asyncio.to_thread(cache.get, keys[n], min(BLOCK, stat.size - n * BLOCK))
                 if data is not None:
                     found[n] = data
                     missing.remove(n)
