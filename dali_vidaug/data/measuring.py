@@ -35,9 +35,9 @@ class How(NamedTuple):
 def measure_files(files: ListedFiles, names: Sequence[str], known: Known, options: MeasureOptions, how: How) -> None:
     """Measure what is not known yet of some files."""
     is_known = np.zeros(len(names), bool)
-    for number, found in _compare(known, len(names), how):
-        is_known[number] = found is not False
-        if found is None:
+    for number, same in _compare(known, len(names), how):
+        is_known[number] = same is not False
+        if same is None:
             known.add(names[number], {"error": too_long(how.timeout or 0.0)})
     missing = [names[number] for number in np.flatnonzero(~is_known).tolist()]
     found = run(
