@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +146,7 @@ def _scan(
 def _check_engine(engine, num_threads, part, timeout, output, boxes) -> Part | None:
     """Refuse what cannot be done before anything is read; returns the part."""
     check_engine(engine, num_threads, "scan: num_threads")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, Real) or not float(timeout) > 0):
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0):
         raise ValueError(f"scan: timeout must be seconds, more than 0, or None, got {timeout!r}")
     if part is None:
         return None

@@ -183,8 +183,8 @@ class Encoded:
 class ImageConverter:
     """Crops and scales images, as ``convert.Converter`` does frames of videos.
 
-    Scaled JPEG is decoded by PyAV: crop, scale and colour in one pass of libswscale. All else is decoded by Pillow, and
-    scaled by its bilinear resize. Both average when they scale down.
+    Scaled JPEG is decoded by PyAV; crop, scale and colour are one pass of ``convert.Converter``. All else is decoded by
+    Pillow, and scaled by its bilinear resize. Both average when they scale down.
 
     Args:
         video: the row of the manifest; its size and orientation are used.
