@@ -45,7 +45,7 @@ def key_of(row: dict[str, Any], encoding: Encoding) -> str:
         row: of the source, with what is measured of it.
         encoding: how.
     """
-    names = (
+    names: tuple[str, ...] = (
         "bytes", "mtime_ns", "content_digest", "stream", "num_frames", "width", "height", "orientation", "fps",
         "time_base", "damaged",
     )  # fmt: skip
