@@ -23,7 +23,7 @@ import torch
 import dali_vidaug as dv
 
 RANKS = (4, 2, 1, 4, 2)  # all but the last are killed
-STEP, EPOCHS, SEED = 8, 5, 3
+STEP, EPOCHS, SEED = 8, 12, 3
 RECIPE = dv.Recipe(dv.ClipSampling(2), (dv.RandomResizedCrop(16), dv.CubeCutMix(), dv.MixUp(granularity="batch")))
 OPTIONS = {"seed": SEED, "device": "cpu", "num_threads": 1, "mix_group": 2}
 

@@ -206,7 +206,6 @@ MUTATIONS = [
     ("workers.py", "        for worker in every:\n            worker.kill()\n", "        every = []\n", "test_workers.py::test_nothing_is_left_after_closing"),
     ("media/serve.py", "    decode_into(memory)\n", "", "test_workers.py::test_clips_are_decoded_where_they_are_handed_over"),
     ("media/serve.py", "    gc.freeze()", "    pass", "test_workers.py::test_processes_have_what_they_need_and_no_more"),
-    ("media/serve.py", "    signal.signal(signal.SIGINT, signal.SIG_IGN)", "    pass", "test_workers.py::test_processes_have_what_they_need_and_no_more"),
     ("targets.py", "else manifest.labels[samples].astype(np.int64)", "else manifest.labels[np.sort(samples)].astype(np.int64)", "test_index_targets.py"),
     ("targets.py", "if len(mixing) > 1:", "if False:", "test_index_targets.py::test_what_indices_cannot_say_is_refused"),
     ("targets.py", "        if changes != mixes:\n", "        if False:\n", "test_index_targets.py::test_what_indices_cannot_say_is_refused"),

@@ -257,6 +257,19 @@ def test_videos_called_as_the_members_beside_them(manifest, tmp_path):
     assert "its member 1.json would be in the shard twice" in said and not (tmp_path / "t.tar").exists()
 
 
+def test_folders_of_images_are_refused_before_anything_is_written(tmp_path):
+    from PIL import Image
+
+    for clip in ("a", "b"):
+        (tmp_path / "v" / "run" / clip).mkdir(parents=True)
+        for i in range(1, 5):
+            Image.new("RGB", (64, 48), (i, 0, 0)).save(tmp_path / "v" / "run" / clip / f"{i:05d}.png")
+    rows = dv.scan(tmp_path / "v", fps=25, progress=False)
+    with pytest.raises(ValueError, match=r"pack: run/[ab] is a folder of images; only videos are packed"):
+        pack(rows, tmp_path / "s" / "%d.tar")
+    assert not (tmp_path / "s").exists()
+
+
 # ---- What is proven
 
 

@@ -261,6 +261,7 @@ def _read_file(path, size):
         ValueError: it is no regular file.
     """
     with os.fdopen(os.open(path, OPEN_FLAGS), "rb") as file:  # a named pipe in its place is not waited for
-        if not S_ISREG(os.fstat(file.fileno()).st_mode):
+        stat = os.fstat(file.fileno())
+        if not S_ISREG(stat.st_mode):
             raise ValueError("it is not a regular file")
-        return file.read(size + 1)
+        return file.read(min(size, stat.st_size) + 1)  # memory is taken for so many at once
