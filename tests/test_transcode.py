@@ -558,9 +558,9 @@ def test_the_command(numbered, tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["videos", "faults"])
 def test_real_files(name, request, tmp_path):
-    """Every frame of 40 odd files, and of those with planted faults, is nearest to its own in a plain full decode."""
+    """Every frame of 20 odd files, and of those with planted faults, is nearest to its own in a plain full decode."""
     root = request.getfixturevalue("real_videos").parent / name
-    manifest = dv.scan(root, progress=False)
+    manifest = dv.scan(root, progress=False).select(slice(None, None, 2 if name == "videos" else 1))
     made = dv.transcode(manifest, tmp_path / "small", short_side=64, speed="veryfast", progress=False)
     reasons = [one.reason for one in made.broken]
     assert all("which MP4 cannot say" in reason for reason in reasons) and len(reasons) <= 1
