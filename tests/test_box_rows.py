@@ -20,7 +20,8 @@ COLUMNS = ("path", "frame", "x1", "y1", "x2", "y2", "label", "track", "outside")
 
 def with_boxes(manifest, boxes, form=None, first_frame=None, hold=0.0, classes=None, like=None):
     """A manifest of files that need not exist, with boxes as ``dv.scan`` gives them."""
-    return add_boxes(manifest, given_boxes(boxes, form, first_frame, hold, classes, like))
+    of_like = () if like is None else like.box_classes
+    return add_boxes(manifest, given_boxes(boxes, form, first_frame, hold, classes, of_like))
 
 
 def table_of(rows):

@@ -49,7 +49,7 @@ def add_transcode(commands: Any) -> None:
     )  # fmt: skip
     command.add_argument("--gop", type=Number(1, 1000), default=16, metavar="FRAMES", help="between two key frames")
     command.add_argument(
-        "--crf", type=Number(0, 63, float), help="quality, less is better (default: 23; hevc: 25; av1: 35)"
+        "--crf", type=Number(1, 51, float), help="quality, less is better (default: 23; hevc: 25; av1: 35)"
     )
     command.add_argument(
         "--speed", metavar="NAME", help="the encoder's preset, such as veryfast; a number for av1 (default: medium; 8)"
