@@ -115,7 +115,7 @@ class FetchingPool:
         size, index = video.bytes, video.packet_index if read_by_index(video) else None
         if index is not None and (size is None or size >= self._storage.whole_below):
             ranges = byte_ranges(video, index, frames, all_references)
-        elif size is None or size > WHOLE_MAX:  # a container that nobody wants to hold
+        elif size is None or size > WHOLE_MAX:  # too large to be held in memory
             source = await asyncio.to_thread(ObjectSource, place, self._storage, None if size is None else stat)
             return source
         else:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 _TOO_LONG = 124
 
@@ -35,6 +36,8 @@ def run(folder, arguments, output, seconds):
     while time.monotonic() < last:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
+            with suppress(ProcessLookupError):  # processes that a fault kept from ending
+                os.killpg(child, signal.SIGKILL)
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
     os.killpg(child, signal.SIGKILL)

@@ -23,7 +23,7 @@ class Counting:
     """A source that counts what is read of it."""
 
     def __init__(self, source):
-        self._source, self.size, self.reads, self.bytes = source, source.size, 0, 0
+        self._source, self.name, self.size, self.reads, self.bytes = source, source.name, source.size, 0, 0
 
     def read(self, ranges):
         self.reads += len(ranges)

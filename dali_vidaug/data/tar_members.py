@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import os
 import tarfile
 from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-from dali_vidaug.media.storage import Source
+from dali_vidaug.media.storage import Source, SourceFile
 
 BLOCK = tarfile.BLOCKSIZE
 LARGEST_READ = 1 << 24  # bytes of a member that is read as text or JSON
@@ -50,25 +48,12 @@ class Contents(NamedTuple):
     problem: str | None
 
 
-class _Window(io.RawIOBase):
+class _Window(SourceFile):
     """A source as a file that is read a window at a time; a large one where the last ended at most ``near`` before."""
 
     def __init__(self, source: Source, near: int):
-        self._source, self._at, self._begin, self._data = source, 0, 0, memoryview(b"")
-        self._near = near
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._source.size}[whence]
-        return self._at
+        super().__init__(source)
+        self._begin, self._data, self._near = 0, memoryview(b""), near
 
     def read(self, size: int = -1) -> bytes:  # type: ignore[override]
         rest = max(0, self._source.size - self._at)
