@@ -48,7 +48,8 @@ class Resampler:
         numbers = [(ctypes.c_int64 * len(part))(*part) for part in (box, full, view)]
         self._made = ctypes.c_void_p()
         library().make_resampler(*numbers, shifts, int(mirrored), ctypes.byref(self._made))
-        weakref.finalize(self, library().free_resampler, self._made)
+        finalizer = weakref.finalize(self, library().free_resampler, self._made)
+        finalizer.atexit = False  # threads that decode may be in it while the program ends
 
     def __call__(self, frame: Any, weights: tuple[float, float], full_range: bool, out: np.ndarray) -> None:
         """Convert a frame.

@@ -585,6 +585,7 @@ MUTATIONS = [
     ("media/convert.py", 'steps[-1][1] if names[-1] == "crop" else (0, 0, *full)', "(0, 0, *full)", "test_resample.py::test_crops_before_and_after_one_scaling"),
     ("resample.py", '"yuv422p": (0, 1)', '"yuv422p": (1, 1)', "test_resample.py::test_pictures_are_those_of_libswscale"),
     ("resample.py", "-cb * blue / green, -cr * red / green", "-cr * red / green, -cb * blue / green", "test_resample.py::test_pictures_are_those_of_the_definition"),
+    ("resample.py", "finalizer.atexit = False", "finalizer.atexit = True", "test_resample.py::test_a_program_ends_while_a_thread_converts"),
     ("resample.py", "0 if full_range else 16 << 6", "16 << 6", "test_resample.py::test_pictures_are_those_of_the_definition"),
     ("media/decode.py", "if why := damage_of(video.codec, packet):", "if why := None:", "test_dirty_files.py::test_checksums_of_ffv1"),
     ("media/packets.py", "return None if self._headers.are_valid(packet) else", "return None if True else",

@@ -229,3 +229,23 @@ def test_what_does_not_fit_is_refused():
     for bad in (np.empty((10, 13, 3), np.uint8), out[:, ::-1], out.astype(np.int8)):
         with pytest.raises(ValueError, match=r"resample: out must be \(10, 12, 3\) uint8"):
             made(frame, WEIGHTS["bt601"], False, bad)
+
+
+def test_a_program_ends_while_a_thread_converts():
+    """What the thread uses is not freed under it: it was, at the end of the program, which crashed or wrote anywhere."""
+    code = f"""
+import threading, av, numpy
+from dali_vidaug.resample import Resampler
+frame, begun = av.VideoFrame(3840, 2160, "yuv420p"), threading.Event()
+made = Resampler((0, 0, 2160, 3840), (1000, 2000), (0, 0, 1000, 2000), "yuv420p", False)
+out = numpy.empty(made.shape, numpy.uint8)
+def work():
+    while True:
+        begun.set()
+        made(frame, {WEIGHTS["bt601"]}, False, out)
+threading.Thread(target=work, daemon=True).start()
+begun.wait()
+"""
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")

@@ -60,7 +60,7 @@ class IndexTable:
         self._starts = starts
         self._file = file
         if file is not None:
-            weakref.finalize(self, os.close, file)
+            weakref.finalize(self, os.close, file).atexit = False  # threads may read while the program ends
 
     @classmethod
     def of(cls, indices: Sequence[Index]) -> IndexTable | None:
