@@ -1,8 +1,8 @@
 """Clips of objects in a bucket, compared with the same clips of local files.
 
-The bucket is on this machine, behind a proxy that answers each request after a while, as one far away does. Batches of
-both are compared, bit for bit, before anything is timed. Then loops over the one and the other take turns, and the
-ratios of their clips per second are printed.
+The bucket is on this machine, behind a proxy that answers each request after a while, as one far away does. Clips of
+both are compared, bit for bit, before anything is timed, and requests and bytes are counted. Then loops over the one
+and the other take turns, and the ratios of their clips per second are printed.
 
     python benchmarks/storage.py videos/ --latency 50 --rounds 7
 """
@@ -15,12 +15,15 @@ import tempfile
 import time
 from pathlib import Path
 
+import av
+import numpy as np
 import torch
 
 import dali_vidaug as dv
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 BUCKET = "benchmark-videos"
+EPOCHS = 4  # that are compared; what is read ahead at the end of the last one belongs to none of their clips
 
 
 def rate(loader, count):
@@ -32,15 +35,43 @@ def rate(loader, count):
     return clips / (time.perf_counter() - before)
 
 
-def compare(local, remote, options, storage):
-    """Whether the first batches of both are the same."""
+def packets(path):
+    """Of a file's packets in the order they are decoded: size, whether it is a key frame; and which frame i is."""
+    with av.open(path) as container:
+        found = [(p.pts, p.size, p.is_keyframe) for p in container.demux(video=0) if p.size]
+    stamps, sizes, keys = map(np.array, zip(*found, strict=True))
+    return sizes, np.flatnonzero(keys), np.argsort(stamps, kind="stable")
+
+
+def planned_bytes(known, manifest, batch):
+    """Sizes of all packets from each clip's key frame to the last one that it needs."""
+    total = 0
+    for row, frames in zip(batch.plan.samples.tolist(), batch.plan.frames, strict=True):
+        path = manifest.video(row).path
+        sizes, keys, place = known[path] = known.get(path) or packets(path)
+        wanted = place[frames]
+        total += sizes[keys[keys <= wanted.min()].max() : wanted.max() + 1].sum()
+    return int(total)
+
+
+def compare(local, remote, options, storage, proxy):
+    """Whether epochs of both are the same; prints what they asked for, as the proxy counts it."""
+    proxy.forget()
+    clips, planned, known = 0, 0, {}
     with (
         dv.VideoLoader(local, options["recipe"], options["batch_size"], device="cpu", prefetch=1) as one,
         dv.VideoLoader(remote, options["recipe"], options["batch_size"], device="cpu", storage=storage) as other,
     ):
-        for _, a, b in zip(range(3), one, other, strict=False):
+        for a, b in itertools.chain.from_iterable(zip(one, other, strict=True) for _ in range(EPOCHS)):
             if not torch.equal(a.clips, b.clips):
                 raise SystemExit("clips of the bucket are not those of the files")
+            clips += len(b.samples)
+            planned += planned_bytes(known, local, a)
+    print(
+        f"{clips} clips, all equal: {len(proxy.gets) / clips:.3f} requests and {proxy.body_bytes / clips / 1e3:.0f} KB "
+        f"a clip through the proxy, {proxy.body_bytes / planned:.3f} times the bytes of the packets that they need",
+        flush=True,
+    )
 
 
 def main():
@@ -64,7 +95,7 @@ def main():
             remote = dv.scan(f"s3://{BUCKET}", progress=False, storage=dv.Storage(options=options), like=local)
             for in_flight in args.in_flight:
                 storage = dv.Storage(in_flight=in_flight, options=options)
-                compare(local, remote, {"recipe": recipe, "batch_size": args.batch_size}, storage)
+                compare(local, remote, {"recipe": recipe, "batch_size": args.batch_size}, storage, proxy)
                 proxy.latency = args.latency / 1000
                 turns(local, remote, recipe, storage, proxy, args)
                 proxy.latency = 0.0
@@ -89,7 +120,6 @@ def turns(local, remote, recipe, storage, proxy, args):
     print(
         f"in_flight={storage.in_flight}, {args.latency:g} ms: {statistics.median(ratios):.2f} of the clips/s of local "
         f"files, {min(ratios):.2f} to {max(ratios):.2f} in {args.rounds} rounds; "
-        f"{report.requests / report.clips:.2f} requests and {report.bytes_fetched / report.clips / 1e3:.0f} KB a clip; "
         f"batches waited {report.seconds.get('fetch', 0.0):.2f} s of {report.elapsed_seconds:.1f} s; "
         f"{proxy.most_under_way} reads were under way",
         flush=True,
