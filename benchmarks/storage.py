@@ -59,8 +59,8 @@ def compare(local, remote, options, storage, proxy):
     proxy.forget()
     clips, planned, known = 0, 0, {}
     with (
-        dv.VideoLoader(local, options["recipe"], options["batch_size"], device="cpu", prefetch=1) as one,
-        dv.VideoLoader(remote, options["recipe"], options["batch_size"], device="cpu", storage=storage) as other,
+        dv.VideoLoader(local, **options) as one,
+        dv.VideoLoader(remote, storage=storage, **options) as other,
     ):
         for a, b in itertools.chain.from_iterable(zip(one, other, strict=True) for _ in range(EPOCHS)):
             if not torch.equal(a.clips, b.clips):
@@ -95,7 +95,8 @@ def main():
             remote = dv.scan(f"s3://{BUCKET}", progress=False, storage=dv.Storage(options=options), like=local)
             for in_flight in args.in_flight:
                 storage = dv.Storage(in_flight=in_flight, options=options)
-                compare(local, remote, {"recipe": recipe, "batch_size": args.batch_size}, storage, proxy)
+                loading = {"recipe": recipe, "batch_size": args.batch_size, "device": "cpu", "prefetch": 1}
+                compare(local, remote, loading, storage, proxy)
                 proxy.latency = args.latency / 1000
                 turns(local, remote, recipe, storage, proxy, args)
                 proxy.latency = 0.0
