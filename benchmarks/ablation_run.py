@@ -37,7 +37,7 @@ def one_run(job, train, test):
     model = network(len(train.classes))
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.05)
     options = {"device": "cpu", "num_threads": 1, "num_shards": 1, "shard_index": 0, "seed": job["seed"]}
-    with dv.VideoLoader(train, recipe, BATCH, **options) as loader:
+    with dv.VideoLoader(train, recipe, min(BATCH, len(train)), **options) as loader:
         steps = job["epochs"] * len(loader)
         rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / steps))
         for _ in range(job["epochs"]):
