@@ -40,7 +40,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe recipes.registry recipes.slowfast recipes.program recipes "
+    "plan": "recipe recipes.registry recipes.slowfast recipes.segments recipes.r3d recipes.simclr "
+    "recipes.mixing recipes.program recipes "
     "repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
     "results planes direct graph",
     "make": "pending fetching make",
