@@ -14,7 +14,7 @@ if __name__ == "__main__":
 
 from training.logs import is_validation, read_log
 
-WIDTH, MARGIN, TITLE, AXIS, GAP, LINE = 900, 16, 22, 64, 14, 16  # pixels
+WIDTH, MARGIN, TITLE, AXIS, GAP, LINE = 900, 16, 28, 64, 14, 16  # pixels
 INK, FAINT, GRID, PAPER = (32, 32, 36), (110, 110, 116), (226, 226, 230), (255, 255, 255)
 COLOURS = ((214, 84, 36), (70, 110, 180), (90, 150, 90), (150, 90, 170), (200, 150, 30), (60, 160, 170))
 PANELS = (  # title, height, column of steps, of validation

@@ -33,31 +33,36 @@ class Recipes:
     average: str = "softmax"
 
 
+def open_manifest(path: str) -> tuple[dv.Manifest, list[str]]:
+    """The videos that have a label; and sentences on those that are left out.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or has no labels or several for each video.
+    """
+    manifest = dv.Manifest.read(path)
+    if manifest.multi_label:
+        raise ValueError(f"{path}: its videos have several labels each; this program trains with one")
+    known = manifest.labels >= 0
+    if not manifest.classes or not known.any():
+        raise ValueError(f"{path}: none of its {len(manifest)} videos has a label; docs/lists.md says how they get one")
+    if known.all():
+        return manifest, []
+    said = f"{path}: {(~known).sum()} of {len(manifest)} videos have no label, and are left out"
+    return manifest.select(np.flatnonzero(known)), [said]
+
+
 def open_manifests(train: str, validation: str) -> tuple[dv.Manifest, dv.Manifest, list[str]]:
     """Both lists of videos, whose classes have the same numbers; and sentences on videos that are left out.
 
     Raises:
-        OSError, ValueError: they cannot be read, have no labels, or have other classes than each other.
+        OSError, ValueError: as of ``open_manifest``; or they have other classes than each other, or one.
     """
-    found, said = [], []
-    for path in (train, validation):
-        manifest = dv.Manifest.read(path)
-        if manifest.multi_label:
-            raise ValueError(f"{path}: its videos have several labels each; this program trains with one")
-        known = manifest.labels >= 0
-        if not manifest.classes or not known.any():
-            raise ValueError(
-                f"{path}: none of its {len(manifest)} videos has a label; docs/lists.md says how they get one"
-            )
-        if not known.all():
-            said.append(f"{path}: {(~known).sum()} of {len(manifest)} videos have no label, and are left out")
-            manifest = manifest.select(np.flatnonzero(known))
-        found.append(manifest)
-    if found[0].classes != found[1].classes:
+    (one, said), (other, also) = open_manifest(train), open_manifest(validation)
+    if one.classes != other.classes:
         raise ValueError(f"{validation}: has other classes than {train}: scan it with --like {train}")
-    if len(found[0].classes) < 2:
-        raise ValueError(f"{train}: has one class, {found[0].classes[0]}: there is nothing to tell it from")
-    return *found, said
+    if len(one.classes) < 2:
+        raise ValueError(f"{train}: has one class, {one.classes[0]}: there is nothing to tell it from")
+    return one, other, said + also
 
 
 def shapes() -> tuple[dv.Manifest, dv.Manifest]:

@@ -82,8 +82,7 @@ def fit(
     """
     options = options or Options()
     check_loaders(loader, validation)
-    run = _Run(network, loader, validation, options, None if output is None else Path(output), progress)
-    run.average = average
+    run = _Run(network, loader, validation, options, None if output is None else Path(output), average, progress)
     run.resume()
     if tensorboard and output is not None and rank() == 0:
         run.board = open_tensorboard(run.output / "tensorboard", run.step + 1)
@@ -139,9 +138,9 @@ def check_loaders(loader: dv.VideoLoader, validation: dv.VideoLoader | None) -> 
 class _Run:
     """What a run consists of, and its steps."""
 
-    def __init__(self, network, loader, validation, options, output, progress):
+    def __init__(self, network, loader, validation, options, output, average, progress):
         self.loader, self.validation, self.options, self.output = loader, validation, options, output
-        self.shows, self.step, self.board, self.average = progress and rank() == 0, 0, None, "softmax"
+        self.average, self.shows, self.step, self.board = average, progress and rank() == 0, 0, None
         gpu = loader.device == "gpu"
         self.device = torch.device("cuda", torch.cuda.current_device()) if gpu else torch.device("cpu")
         amp = options.amp
@@ -216,6 +215,8 @@ class _Run:
             "about": self.about,
             "options": asdict(self.options),
             "classes": list(self.loader.manifest.classes),
+            "recipe": self.validation and repr(self.validation.recipe),
+            "average": self.average,
             "model": self.network.state_dict(),
             "ema": self.ema and self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -314,7 +315,7 @@ class _Run:
     def _save_best(self, network, result: Evaluation, epoch):
         content: dict[str, Any] = {
             "about": self.about, "classes": list(result.classes), "epoch": epoch, "figures": result.figures(),
-            "recipe": repr(self.validation.recipe), "model": network.state_dict(),
+            "recipe": repr(self.validation.recipe), "average": self.average, "model": network.state_dict(),
         }  # fmt: skip
         checkpoints.save(content, self.output / "best.pt")
         if len(result.classes) <= CONFUSION_CLASSES:

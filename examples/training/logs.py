@@ -142,7 +142,8 @@ class Progress:
         """Show the latest step's."""
         row = rows[-1]
         if self._bar.disable and self._shown:
-            print(f"epoch {self._epoch}, step {self._done} of {self._total}: loss {row['loss']:.6f}", flush=True)
+            where = f"epoch {self._epoch}, batch {self._done} of {self._total}, step {row['step']}"
+            print(f"{where}: loss {row['loss']:.6f}", flush=True)
         rate, waits = f"{row['clips_per_second']:.1f} clips/s", f"waits {row['waiting']:.0%}"
         self._bar.set_postfix_str(f"loss {row['loss']:.3f}, lr {row['lr']:.2g}, {rate}, {waits}")
 

@@ -59,8 +59,10 @@ def _resnet(name):
 def _s3d(num_classes, shape, dropout, drop_path, options):
     _refuse("s3d", drop_path=drop_path)
     network = _video_models()["s3d"](num_classes=num_classes, **_given(dropout=dropout), **options)
-    frames, height, width = (-(-size // 32) if i else -(-size // 8) for i, size in enumerate(shape))
-    if frames < 2 or height < 7 or width < 7:  # its pooling is for 14 frames of 224 pixels, and more
+    frames, height, width = (-(-size // part) // 2 for size, part in zip(shape, (4, 16, 16), strict=True))
+    if not (frames and height and width):
+        raise ValueError(f"s3d: takes clips of 5 frames of 17x17 pixels or more, and the recipe's are {_times(shape)}")
+    if frames < 2 or height < 7 or width < 7:  # its pooling is for larger ones, such as 16x224x224
         network.avgpool = nn.AdaptiveAvgPool3d(1)
     return network
 
@@ -68,36 +70,59 @@ def _s3d(num_classes, shape, dropout, drop_path, options):
 def _mvit(name):
     def build(num_classes, shape, dropout, drop_path, options):
         _check_multiples(name, shape, (2, 32, 32))
-        sizes = dict(temporal_size=shape[0], spatial_size=tuple(shape[1:]))
         given = _given(dropout=dropout, stochastic_depth_prob=drop_path)
-        return _video_models()[name](num_classes=num_classes, **sizes, **given, **options)
+        network = _video_models()[name](num_classes=num_classes, **given, **options)
+        if tuple(shape) != (16, 224, 224):  # the only clips that torchvision makes it for
+            places = network.pos_encoding
+            places.temporal_size, places.spatial_size = shape[0] // 2, (shape[1] // 4, shape[2] // 4)
+            if places.spatial_pos is not None:  # in the second version positions are relative, and interpolated
+                for name_of, count in (("spatial_pos", shape[1] * shape[2] // 16), ("temporal_pos", shape[0] // 2)):
+                    table = torch.empty(count, places.class_pos.shape[0])
+                    setattr(places, name_of, nn.Parameter(nn.init.trunc_normal_(table, std=0.02)))
+        return network
 
     return Kind(build, r"blocks\.\d+\.", ("head.",))
 
 
 def _swin(num_classes, shape, dropout, drop_path, options):
-    given = _given(dropout=dropout, stochastic_depth_prob=drop_path)
-    return _video_models()["swin3d_t"](num_classes=num_classes, **given, **options)
+    network = _video_models()["swin3d_t"](num_classes=num_classes, **_given(dropout=dropout), **options)
+    if drop_path is not None:  # which torchvision's function sets by itself
+        paths = [module for module in network.modules() if type(module).__name__ == "StochasticDepth"]
+        for path, rate in zip(paths, torch.linspace(0, drop_path, len(paths)).tolist(), strict=True):
+            path.p = rate
+    return network
 
 
-def _transformer(name, base, drop_path_option, head):
+def _transformer(name, base, head):
     def build(num_classes, shape, dropout, drop_path, options):
         config, network = _transformers(base)
-        if not drop_path_option:
+        if name != "timesformer":
             _refuse(name, drop_path=drop_path)
         known = set(config().to_dict())
         for option in options:  # it would take any, without a word
             if option not in known:
                 raise ValueError(f"{name}: there is no option {option!r} of {base}Config")
         frames, height, width = shape
-        given = _given(hidden_dropout_prob=dropout, **({drop_path_option: drop_path} if drop_path_option else {}))
-        settings = config(num_labels=num_classes, num_frames=frames, image_size=(height, width), **given, **options)
+        given = _given(hidden_dropout_prob=dropout)
+        if drop_path:
+            given["drop_path_rate"] = 1  # a whole number is all that it takes; below it becomes what it must be
+        if height != width and name == "timesformer":
+            raise ValueError(f"timesformer: takes square clips, and the recipe's are {_times(shape)}")
+        size = height if height == width else (height, width)
+        try:
+            settings = config(num_labels=num_classes, num_frames=frames, image_size=size, **given, **options)
+        except Exception as error:  # huggingface_hub's own, of a value of another type
+            raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
         tubelet = getattr(settings, "tubelet_size", 1)
         if isinstance(tubelet, int):
             patch = settings.patch_size
             tubelet = (tubelet, *((patch, patch) if isinstance(patch, int) else patch))
         _check_multiples(name, shape, tuple(tubelet))
-        return _of_clips(network)(settings)
+        made = _of_clips(network)(settings)
+        paths = [module for module in made.modules() if hasattr(module, "drop_prob")]
+        for path, rate in zip(paths, torch.linspace(0, drop_path or 0.0, len(paths) + 1).tolist()[1:], strict=True):
+            path.drop_prob = rate
+        return made
 
     return Kind(build, r"\w+\.(encoder\.)?layers?\.\d+\.", head)
 
@@ -120,9 +145,9 @@ MODELS: dict[str, Kind] = {
     "mvit_v1_b": _mvit("mvit_v1_b"),
     "mvit_v2_s": _mvit("mvit_v2_s"),
     "swin3d_t": Kind(_swin, r"features\.\d+\.(\d+\.)?", ("head.",)),
-    "videomae": _transformer("videomae", "VideoMAE", None, ("fc_norm.", "classifier.")),
-    "timesformer": _transformer("timesformer", "Timesformer", "drop_path_rate", ("classifier.",)),
-    "vivit": _transformer("vivit", "Vivit", None, ("classifier.",)),
+    "videomae": _transformer("videomae", "VideoMAE", ("fc_norm.", "classifier.")),
+    "timesformer": _transformer("timesformer", "Timesformer", ("classifier.",)),
+    "vivit": _transformer("vivit", "Vivit", ("classifier.",)),
 }
 
 
@@ -189,6 +214,8 @@ def load_weights(network: nn.Module, path: str | Path) -> list[str]:
     """
     found = _read_weights(path)
     mine, head = network.state_dict(), MODELS[network.about["name"]].head
+    if hasattr(network, "from_pretrained") and any(key not in found and not key.startswith(head) for key in mine):
+        found = _renamed(network, found)
     said = []
     other = [key for key in mine if key in found and key.startswith(head) and found[key].shape != mine[key].shape]
     if other:
@@ -232,6 +259,25 @@ def _read_weights(path):
     return found
 
 
+def _renamed(network, found):
+    """Weights as transformers' networks call them now: some are published under older names."""
+    logging = _import("transformers.utils.logging")
+    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            options = dict(config=network.config, ignore_mismatched_sizes=True, output_loading_info=True)
+            loaded, info = type(network).from_pretrained(None, state_dict=found, **options)
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_bars:
+            logging.enable_progress_bar()
+    renamed = {key: value for key, value in loaded.state_dict().items() if key not in info["missing_keys"]}
+    renamed |= {key: torch.empty(theirs) for key, theirs, _ in info["mismatched_keys"]}
+    return renamed | {key: torch.empty(0) for key in info["unexpected_keys"]}
+
+
 def depths(network: nn.Module) -> dict[str, int]:
     """The block of each parameter: 0 is what comes before the blocks; the largest number what comes after them.
 
@@ -251,6 +297,10 @@ def depths(network: nn.Module) -> dict[str, int]:
         else:
             found[parameter] = 0
     return found | dict.fromkeys(after, len(blocks) + 1)
+
+
+def _times(shape):
+    return "x".join(map(str, shape))
 
 
 def _given(**options):
