@@ -1,20 +1,9 @@
 """The networks of examples/training: each by its name, its blocks, its weights."""
 
-import sys
-from pathlib import Path
-
+import example_programs  # noqa: F401 (it finds `training`)
 import pytest
 import torch
-from conftest import import_torchvision
 from torch import nn
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-try:
-    import_torchvision()  # which torchmetrics, too, imports; where it lacks its compiled part, only so
-except ImportError:
-    pytest.skip("torchvision is not installed", allow_module_level=True)
-pytest.importorskip("torchmetrics", reason="the training program needs torchmetrics: the extra [train]")
-
 from training import MODELS, load_weights, model
 from training.models import depths
 

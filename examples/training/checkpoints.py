@@ -61,7 +61,8 @@ def check(path: Path, content: dict[str, Any], about: dict[str, Any], options: d
     """
     if "loader" not in content:
         raise CheckpointError(f"{path}: has weights alone: begin with --weights {path}, and another --output")
-    if differ := differences(content["about"], about):
+    flat = [{**told, **told.get("options", {}), "options": None} for told in (content["about"], about)]
+    if differ := differences(*flat):
         raise CheckpointError(f"{path}: is of another model: {differ}")
     fixed = [{key: value for key, value in part.items() if key not in FREE} for part in (content["options"], options)]
     if differ := differences(*fixed):

@@ -244,8 +244,8 @@ class _Run:
             figures = self.make_step(batches, parts, clock, bar)
             done += parts
             rows.append(({"step": self.step, "epoch": epoch, "lr": lr}, figures))
-            saves = self.step % options.save_every == 0 and done < total
-            if saves or self.step % options.log_every == 0 or done == total:
+            saves = self.step % options.save_every == 0 or done == total  # validation may take long
+            if saves or self.step % options.log_every == 0:
                 bar.figures(self.write_down(rows, clock))
                 rows = []
             if saves:
