@@ -116,8 +116,9 @@ def make_parser():
     add(
         "--warmup-epochs",
         type=float,
+        default=default.warmup_epochs,
         metavar="N",
-        help="of the learning rate; parts of one too (default: 1, or 5%% of all)",
+        help=f"of the learning rate; parts of one too (default: {default.warmup_epochs})",
     )
     add("--final-lr", type=float, default=0.0, metavar="SHARE", help="of --lr, at the end of the cosine (default: 0)")
     add("--layer-decay", type=float, default=1.0, help="of the learning rate, from each block to the one before")
@@ -171,8 +172,6 @@ def read_model_options(texts):
 
 def prepare(args):
     """Everything that ``fit`` needs: (network, loader, loader for validation, options, how views are averaged)."""
-    if args.warmup_epochs is None:
-        args.warmup_epochs = min(1.0, 0.05 * args.epochs)
     options = Options(
         **{field.name: getattr(args, field.name) for field in fields(Options) if hasattr(args, field.name)}
     )

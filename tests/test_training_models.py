@@ -24,7 +24,10 @@ def clips(count=2, shape=(8, 32, 32)):
     return torch.randn(count, 3, *shape, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("name", MODELS)
+LARGE = ("mc3_18", "r2plus1d_18", "mvit_v1_b")  # built as others are that are tried each time
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in MODELS])
 def test_each_network_gives_scores_uses_all_it_has_and_its_blocks_follow_each_other(name):
     """Blocks (for layer_decay) against the order in which modules are called; unused parameters would stop DDP."""
     before = torch.get_rng_state()
@@ -75,7 +78,7 @@ def rates(network):
     return found
 
 
-@pytest.mark.parametrize("name", ["r3d_18", "s3d", "swin3d_t", "mvit_v2_s", "small", *TRANSFORMERS])
+@pytest.mark.parametrize("name", ["r3d_18", "s3d", "swin3d_t", "small", *TRANSFORMERS])
 def test_dropout_reaches_the_network(name):
     assert 0.37 in rates(make(name, dropout=0.37))["Dropout"]
     network = make(name, dropout=0.5).train()

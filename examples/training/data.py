@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 import dali_vidaug as dv
+from dali_vidaug import ops
 from dali_vidaug.commands.demo import make_videos
-from dali_vidaug.commands.options import with_names
+from dali_vidaug.sampling import SAMPLERS
 
+KNOWN = {cls.__name__: cls for cls in (dv.Recipe, *SAMPLERS)} | {name: getattr(ops, name) for name in ops.__all__}
 CROPS = {1: None, 3: dv.ThreeCrop, 5: dv.FiveCrop}
 
 
@@ -149,11 +151,25 @@ def read_recipe(path: str | Path) -> dv.Recipe:
     named = [call for is_named, call in found if is_named] or [call for _, call in found]
     if len(named) != 1:
         raise ValueError(f"{path}: has {len(named)} recipes, and must have one: recipe = dv.Recipe(...)")
-    known: dict[str, type] = {name: value for name, value in vars(dv).items() if isinstance(value, type)}
     try:
-        return dv.Recipe.parse(with_names(ast.unparse(named[0]), known))
-    except ValueError as error:
+        return _made(named[0])
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _made(node):
+    """What Python would make of a call of ``dv.Recipe``, a sampler or an op, with literals and such calls in it."""
+    if isinstance(node, ast.Call):
+        name = ast.unparse(node.func).removeprefix("dv.")
+        if name not in KNOWN or any(isinstance(one, ast.Starred) for one in node.args):
+            raise ValueError(f"{name} is no sampler or op of dali_vidaug")
+        return KNOWN[name](*map(_made, node.args), **{word.arg: _made(word.value) for word in node.keywords})
+    if isinstance(node, ast.Tuple | ast.List):
+        return tuple(map(_made, node.elts))
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise ValueError(f"must be written out, got {ast.unparse(node)}") from None
 
 
 def validation_of(recipe: dv.Recipe) -> dv.Recipe:

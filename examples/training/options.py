@@ -38,7 +38,7 @@ class Options:
     lr: float = 1e-3
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
-    warmup_epochs: float = 1.0
+    warmup_epochs: float = 0.5
     final_lr: float = 0.0
     label_smoothing: float = 0.0
     layer_decay: float = 1.0
