@@ -183,7 +183,7 @@ def prepare(args):
     recipes = choose_recipes(args)
     loaders = make_loaders(train, validation, recipes, args.batch_size, seed=args.seed, mix_group=args.mix_group,
                            num_threads=args.threads)  # fmt: skip
-    check_loaders(*loaders)
+    check_loaders(*loaders, options)
     num_frames, *size = check_recipes(recipes, loaders)
     network = model(args.model, len(train.classes), num_frames=num_frames, size=tuple(size), dropout=args.dropout,
                     drop_path=args.drop_path, seed=args.seed, **read_model_options(args.model_option))  # fmt: skip
@@ -216,7 +216,7 @@ def main():
     try:
         with loader, validation:
             fit(network, loader, validation, options, output=args.output, average=average, tensorboard=args.tensorboard)
-    except (CheckpointError, ImportError) as error:
+    except (CheckpointError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     except TrainingError as error:
         parser.exit(1, f"{parser.prog}: {error}\n")

@@ -521,6 +521,8 @@ def test_videos_that_training_would_be_wrong_with_are_refused(manifests, numbere
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             fit(tokens(), *make(), Options(epochs=1), progress=False)
+    with pytest.raises(ValueError, match="patience needs videos for validation"):
+        fit(tokens(), loader, None, Options(epochs=1, patience=1), progress=False)
     with pytest.raises(ValueError, match="sync_batch_norm needs GPUs"):
         fit(tokens(), loader, None, Options(epochs=1, sync_batch_norm=True), progress=False)
 

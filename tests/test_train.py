@@ -232,6 +232,7 @@ def test_one_sentence_and_exit_code_2(shapes, undisturbed, numbered_manifest, tm
         ([*good, "--recipe", str(tmp_path / "bytes.py"), "--validation-recipe", str(tmp_path / "bytes.py")],
          "training: the recipe must end with Normalize"),
         ([*good, "--epochs", "0"], "epochs must be a whole number >= 1, got 0"),
+        ([*good, "--sync-batch-norm"], "sync_batch_norm needs GPUs"),
         ([*good, "--weights", "no.pt"], "no.pt: there is no such file"),
         ([*good, "--batch-size", "2", "--epochs", "2", "--output", str(folder), "--seed", "1"],
          "is of a run with other options: seed 0 instead of 1"),

@@ -22,8 +22,8 @@ def save(content: dict[str, Any], path: Path) -> None:
         torch.save({"format": FORMAT, **content}, file)
 
 
-def read(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint.
+def read(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint; its tensors are on the CPU, where AdamW's counts of steps must be on a GPU, too.
 
     Raises:
         CheckpointError: it is damaged, or is something else.
@@ -34,7 +34,7 @@ def read(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]
     try:
         with zipfile.ZipFile(path) as archive:  # which compares the checksums, as torch does not
             damaged = archive.testzip()
-        content = None if damaged else torch.load(path, map_location=device, weights_only=True)
+        content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of as many kinds as there are ways to be damaged
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CheckpointError(f"{path}: is no checkpoint, or is damaged ({reason}): {cure}") from error

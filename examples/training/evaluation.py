@@ -57,7 +57,7 @@ def evaluate(
 
     Args:
         network: itself, not the wrapper of DistributedDataParallel, which would wait in each call for ranks whose
-            batch is empty. Whether it trains is as before afterwards.
+            batch is empty; on the device of the clips. Whether it trains is as before afterwards.
         loader: of views of each video, not mixed; with ``shuffle=False, drop_last=False, on_error="skip"``.
         amp: "bfloat16" or "off".
         average: over views: "softmax", their probabilities; or "logits", their scores.

@@ -81,7 +81,7 @@ def fit(
         ValueError: the options do not suit the network, or the videos have no labels.
     """
     options = options or Options()
-    check_loaders(loader, validation)
+    check_loaders(loader, validation, options)
     run = _Run(network, loader, validation, options, None if output is None else Path(output), average, progress)
     run.resume()
     if tensorboard and output is not None and rank() == 0:
@@ -103,8 +103,8 @@ def fit(
     return History(run.log.rows, found[0] if found else None, run.best.stops)
 
 
-def check_loaders(loader: dv.VideoLoader, validation: dv.VideoLoader | None) -> None:
-    """Refuse videos without labels, and loaders that training or validation would be wrong with.
+def check_loaders(loader: dv.VideoLoader, validation: dv.VideoLoader | None, options: Options) -> None:
+    """Refuse videos without labels, and loaders that training or validation would be wrong with, or not possible.
 
     Raises:
         ValueError: naming what is wrong.
@@ -133,6 +133,10 @@ def check_loaders(loader: dv.VideoLoader, validation: dv.VideoLoader | None) -> 
         raise ValueError('training: the loader must have targets="soft"')
     if validation is not None and validation.manifest.classes != loader.manifest.classes:
         raise ValueError("validation: has other classes than training: scan its videos with like=, or --like")
+    if options.patience and validation is None:
+        raise ValueError("patience needs videos for validation")
+    if options.sync_batch_norm and loader.device != "gpu":
+        raise ValueError("sync_batch_norm needs GPUs: torch has none for the CPU")
 
 
 class _Run:
@@ -148,8 +152,6 @@ class _Run:
             amp = "bfloat16" if gpu and torch.cuda.is_bf16_supported() else "off"
         self.amp = amp
         network.to(self.device)
-        if options.sync_batch_norm and not gpu:
-            raise ValueError("sync_batch_norm needs GPUs: torch has none for the CPU")
         if options.sync_batch_norm and is_parallel():
             network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         self.network = self.wrapped = network.train()
@@ -171,7 +173,7 @@ class _Run:
         wait_for_all()
         found = path is not None and path.is_file()
         if found:
-            content = checkpoints.read(path, self.device)
+            content = checkpoints.read(path)
             said = checkpoints.check(path, content, self.about, asdict(self.options))
             self._take_over(path, content)
             self.log.go_on(self.step, self.best.validated)
