@@ -16,6 +16,7 @@ import torch
 
 import dali_vidaug as dv
 from dali_vidaug import geometry, kernels
+from dali_vidaug.commands import demo
 from dali_vidaug.commands.checks import numbered as numbered_videos
 from dali_vidaug.commands.checks.numbered import read_number as read_number
 from dali_vidaug.data.manifest import Manifest
@@ -114,6 +115,21 @@ def torchvision():
 def v2(torchvision):
     """torchvision's transforms.v2."""
     return torchvision[1]
+
+
+# ---- The training program of examples/
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    """Manifests of twelve videos to train on and eleven to validate with, which is odd: two files."""
+    folder = tmp_path_factory.mktemp("shapes")
+    demo.make_videos(folder / "train", per_class=3)
+    demo.make_videos(folder / "validation", per_class=3, seed=1)
+    (folder / "validation" / "square_up" / "02.mp4").unlink()
+    train = dv.scan(folder / "train", output=folder / "train.parquet", progress=False)
+    dv.scan(folder / "validation", like=train, output=folder / "validation.parquet", progress=False)
+    return [str(folder / "train.parquet"), str(folder / "validation.parquet")]
 
 
 # ---- Videos of numbered frames

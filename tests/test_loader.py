@@ -30,7 +30,7 @@ def expected(numbered_manifest):
 
 def test_batches_have_the_planned_frames_and_labels(numbered_manifest):
     with VideoLoader(numbered_manifest, OWN_SIZE, batch_size=5, drop_last=False) as loader:
-        assert len(loader) == 3
+        assert len(loader) == 3 and loader.clip_shape == (4, 96, 160)
         batches = list(loader)
     assert [(b.epoch, b.index, len(b)) for b in batches] == [(0, 0, 5), (0, 1, 5), (0, 2, 2)]
     assert sorted(s for b in batches for s in b.samples.tolist()) == list(range(12))

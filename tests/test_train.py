@@ -1,98 +1,88 @@
 """The training program of examples/: killed and started again, in one process and in two, with videos that are bad."""
 
-import os
+import random
 import re
-import runpy
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import example_programs
 import numpy as np
 import pytest
 import torch
 from conftest import write_numbered
+from test_fit import check_same_run, told
+from training import data, model
+from training.fitting import History
+from training.logs import is_validation, read_log
 
 import dali_vidaug as dv
-from dali_vidaug.commands.demo import make_videos
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "train.py"
-STEP = r"^epoch (\d+), step (\d+) of \d+: loss ([\d.]+)$"
-# torch.nn.Conv3d with two threads gives one of two sums when the cores are busy, of the same clips
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-RESULT = r"^epoch (\d+): top-1 ([\d.]+)%, top-5 ([\d.]+)% of (\d+) videos, (\d+) left out$"
-
-
-@pytest.fixture(scope="module")
-def manifests(tmp_path_factory):
-    """Twelve videos to train on, eleven to validate with, which is odd."""
-    folder = tmp_path_factory.mktemp("train")
-    make_videos(folder / "train", per_class=3)
-    make_videos(folder / "validation", per_class=3, seed=1)
-    (folder / "validation" / "square_up" / "02.mp4").unlink()
-    train = dv.scan(folder / "train", output=folder / "train.parquet", progress=False)
-    dv.scan(folder / "validation", like=train, output=folder / "validation.parquet", progress=False)
-    return [str(folder / "train.parquet"), str(folder / "validation.parquet")]
+TRAIN, EVALUATE = (str(example_programs.EXAMPLES / name) for name in ("train.py", "evaluate.py"))
+LINE = r"^epoch (\d+), batch (\d+) of \d+, step (\d+): loss ([\d.]+)$"
+RESULT = r"^epoch (\d+): loss ([\d.]+), top-1 ([\d.]+)%, top-5 ([\d.]+)%, .* of (\d+) videos(, 1 missing)?"
+LAUNCHER = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+SMALL = [f"--model-option={name}={value}" for name, value in dict(
+    hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32).items()]  # fmt: skip
+TOKENS = ["--model", "videomae", *SMALL]
 
 
-def command(manifests, checkpoint, *options):
-    options = ["--epochs", "2", "--batch-size", "2", "--checkpoint", str(checkpoint), *options]
-    return [str(EXAMPLE), *manifests, *options]
+def command(shapes, output, *options):
+    given = ["--epochs", "2", "--batch-size", "2", "--log-every", "1", "--output", str(output), "--threads", "1"]
+    return [TRAIN, *shapes, *given, *options]
 
 
-def run(*arguments, **options):
-    done = subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=False, env=ONE_THREAD, **options
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def run(*arguments, code=0, **options):
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False,
+                          env=example_programs.ENVIRONMENT, **options)  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done.stdout if code == 0 else done.stderr
 
 
-def read_steps(text):
-    """{(epoch, step): loss}"""
-    return {(int(e), int(step)): loss for e, step, loss in re.findall(STEP, text, re.MULTILINE)}
-
-
-def same_state(a, b):
-    """Checkpoints, bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
-    if isinstance(a, (list, tuple)):
-        return len(a) == len(b) and all(map(same_state, a, b))
-    return a == b
+def history_of(folder):
+    """What `fit` would have returned."""
+    rows, best = read_log(folder / "log.csv"), torch.load(folder / "best.pt")["epoch"]
+    return History(rows, next(row for row in rows if is_validation(row) and row["epoch"] == best), False)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(manifests, tmp_path_factory):
-    """What the program prints and saves when nothing happens to it: (text, checkpoint)."""
-    checkpoint = tmp_path_factory.mktemp("undisturbed") / "checkpoint.pt"
-    return run(*command(manifests, checkpoint)), torch.load(checkpoint)
+def undisturbed(shapes, tmp_path_factory):
+    """What the program prints and leaves when nothing happens to it: (text, folder)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return run(*command(shapes, folder)), folder
 
 
-def test_the_program_trains_and_validates(undisturbed, manifests):
-    text, checkpoint = undisturbed
-    assert list(read_steps(text)) == [(epoch, step) for epoch in range(2) for step in range(1, 7)]
-    assert [found[0] for found in re.findall(RESULT, text, re.MULTILINE)] == ["0", "1"]
-    assert all(found[2:] == ("100.0", "11", "0") for found in re.findall(RESULT, text, re.MULTILINE))
+def test_the_program_trains_and_validates(undisturbed):
+    text, folder = undisturbed
+    lines = [(int(epoch), int(batch), int(step)) for epoch, batch, step, _ in re.findall(LINE, text, re.MULTILINE)]
+    assert lines == [(epoch, batch, 6 * epoch + batch) for epoch in range(2) for batch in range(1, 7)]
+    results = re.findall(RESULT, text, re.MULTILINE)
+    assert [found[0] for found in results] == ["0", "1"] and all(found[3:5] == ("100.0", "11") for found in results)
+    assert "small, 0.2 million parameters; 12 videos of 4 classes, 11 for validation; clips of 8x64x64" in text
+    checkpoint, rows = torch.load(folder / "checkpoint.pt"), read_log(folder / "log.csv")
     assert "the loop waited" in text and checkpoint["loader"]["epoch"] == 2 and checkpoint["loader"]["batch"] == 0
+    assert [f"{row['loss']:.6f}" for row in rows if not is_validation(row)] == [
+        loss for *_, loss in re.findall(LINE, text, re.MULTILINE)
+    ]
+    assert all(0 <= row["waiting"] <= 1 and row["clips_per_second"] > 0 for row in rows if not is_validation(row))
 
 
-def test_accuracy_is_that_of_each_video_by_itself(undisturbed, manifests):
+def test_accuracy_is_that_of_each_video_by_itself(undisturbed, shapes):
     """The last line, against clips made one by one from plans, and a count by hand."""
-    text, checkpoint = undisturbed
-    assert count_right(manifests, checkpoint["model"]) == float(re.findall(RESULT, text, re.MULTILINE)[-1][1])
+    text, folder = undisturbed
+    weights = torch.load(folder / "checkpoint.pt")["model"]
+    assert count_right(shapes, weights) == float(re.findall(RESULT, text, re.MULTILINE)[-1][2])
 
 
-def count_right(manifests, weights, left_out=()):
+def count_right(shapes, weights, left_out=()):
     """Percent of videos that a model gets right, one decimal."""
-    program = runpy.run_path(str(EXAMPLE))
-    train, validation = map(dv.Manifest.read, manifests)
-    model = program["network"](4)
-    model.load_state_dict(weights)
-    model.eval()
-    _, loader = program["make_loaders"](train, validation, 1)
+    train, validation = map(dv.Manifest.read, shapes)
+    network = model("small", 4)
+    network.load_state_dict(weights)
+    network.eval()
+    _, loader = data.make_loaders(train, validation, data.default_recipes(), 1, num_threads=1)
     right = []
     with loader, torch.no_grad():
         for i in range(len(validation)):
@@ -100,55 +90,91 @@ def count_right(manifests, weights, left_out=()):
                 continue
             clip = loader.apply(dv.draw_plan(validation, loader.recipe, [i])).clips
             folder = Path(validation.path(i)).parent.name
-            right.append(train.classes[int(model(clip).argmax())] == folder)
+            right.append(train.classes[int(network(clip).argmax())] == folder)
     return round(100 * np.mean(right), 1)
 
 
-def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(undisturbed, manifests, tmp_path):
+def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(undisturbed, shapes, tmp_path):
     """SIGKILL in the middle of the second epoch: every loss is the same, and all that is saved, bit for bit."""
-    text, expected = undisturbed
-    arguments = command(manifests, tmp_path / "checkpoint.pt", "--save-every", "1")
-    before, process = "", [sys.executable, *arguments]
-    with subprocess.Popen(
-        process, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=ONE_THREAD
-    ) as victim:
+    arguments = command(shapes, tmp_path, "--save-every", "1")
+    environment = example_programs.ENVIRONMENT
+    with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          env=environment) as victim:  # fmt: skip
         for line in victim.stdout:
-            before += line
-            if line.startswith("epoch 1, step 1 "):
+            if line.startswith("epoch 1, batch 1 "):
                 victim.kill()
     assert victim.returncode == -signal.SIGKILL
     place = torch.load(tmp_path / "checkpoint.pt")["loader"]
-    assert place["epoch"] == 1 and 1 <= place["batch"] < 6
-    after = run(*arguments)
-    assert min(read_steps(after)) == (1, place["batch"] + 1)
-    assert read_steps(before) | read_steps(after) == read_steps(text)
-    assert re.findall(RESULT, before + after, re.MULTILINE) == re.findall(RESULT, text, re.MULTILINE)
-    assert same_state(torch.load(tmp_path / "checkpoint.pt"), expected)
-
-
-def test_a_checkpoint_that_is_being_written_when_the_run_is_killed_is_not_used(manifests, tmp_path):
-    """The one before stays whole."""
-    program = runpy.run_path(str(EXAMPLE))
-
-    class Killed:
-        def __reduce__(self):
-            raise KeyboardInterrupt
-
-    class Part:
-        def __init__(self, state):
-            self.state_dict = lambda: state
-
-    program["save"]({"loader": Part({"epoch": 3})}, tmp_path / "c.pt")
-    with pytest.raises(KeyboardInterrupt):
-        program["save"]({"loader": Part({"epoch": Killed()})}, tmp_path / "c.pt")
-    assert torch.load(tmp_path / "c.pt") == {"loader": {"epoch": 3}}
+    assert place["epoch"] == 1 and place["batch"] < 6
+    text = run(*arguments)
+    assert f"goes on with epoch 1 of 2, after step {6 + place['batch']}" in text
+    folder = undisturbed[1]
+    check_same_run(history_of(tmp_path), tmp_path, history_of(folder), folder)
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_count_each_video_once(manifests, tmp_path):
+def test_a_run_that_is_killed_at_three_random_moments(shapes, tmp_path):
+    """With dropout, an average of the weights, steps of several batches, mixed clips: the log and all that is saved are
+    bit for bit those of a run that was not killed."""
+    (tmp_path / "recipe.py").write_text(
+        "recipe = dv.Recipe(sampling=dv.ClipSampling(4, stride=2), ops=(dv.RandomResizedCrop(32), dv.CubeCutMix(), "
+        "dv.Normalize()))"
+    )
+    options = [*TOKENS, "--recipe", str(tmp_path / "recipe.py"), "--epochs", "16", "--lr", "0.01", "--clip-norm", "1",
+               "--dropout", "0.2", "--ema", "0.9", "--accumulate", "2", "--layer-decay", "0.8"]  # fmt: skip
+    whole, cut, drawn = tmp_path / "whole", tmp_path / "cut", random.Random()
+    run(*command(shapes, whole, *options))
+    arguments, seen = [sys.executable, *command(shapes, cut, *options, "--save-every", "4")], []
+    for first in (3, 18, 33):
+        moment = drawn.randrange(first, first + 12), drawn.uniform(0, 0.1)  # rows of the log, of 64, and seconds
+        with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env=example_programs.ENVIRONMENT) as victim:  # fmt: skip
+            while victim.poll() is None and num_rows(cut) < moment[0]:
+                time.sleep(0.005)
+            time.sleep(moment[1])
+            victim.kill()
+        assert victim.returncode == -signal.SIGKILL, moment
+        seen.append((moment, torch.load(cut / "checkpoint.pt")["step"]))
+    print("killed at (rows, seconds), with a checkpoint of step:", seen)
+    run(*command(shapes, cut, *options, "--save-every", "4"))
+    check_same_run(history_of(cut), cut, history_of(whole), whole)
+    assert len(read_log(cut / "log.csv")) == 16 * 3 + 16
+
+
+def num_rows(folder):
+    """Of a log that is being written."""
+    path = folder / "log.csv"
+    return path.read_text().count("\n") if path.is_file() else 0
+
+
+@pytest.mark.slow
+def test_two_processes_are_as_one_with_batches_twice_as_large(shapes, tmp_path):
+    """Losses, norms of gradients and figures of validation agree to rounding, step by step, with mixed clips, too."""
+    (tmp_path / "recipe.py").write_text(
+        "dv.Recipe(dv.ClipSampling(4, 2), (dv.RandomResizedCrop(32), dv.CutMix(), dv.Normalize()))"
+    )
+    options = [*TOKENS, "--recipe", str(tmp_path / "recipe.py"), "--lr", "0.01", "--mix-group", "2", "--dropout", "0"]
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(*command(shapes, one, *options, "--batch-size", "4"))
+    run(*LAUNCHER, *command(shapes, two, *options, "--batch-size", "2"), timeout=240)
+    rows, others = told(read_log(one / "log.csv")), told(read_log(two / "log.csv"))
+    assert len(rows) == len(others) == 3 + 1 + 3 + 1
+    for row, other in zip(rows, others, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            assert value == pytest.approx(other[name], rel=2e-4, abs=1e-6), (name, row, other)
+    weights, theirs = (torch.load(folder / "checkpoint.pt")["model"] for folder in (one, two))
+    assert all(torch.allclose(weights[key], theirs[key], rtol=1e-2, atol=1e-3) for key in weights)
+    # and one process goes on where two were
+    text = run(*command(shapes, two, *options, "--batch-size", "4", "--epochs", "3"))
+    assert "goes on with epoch 2 of 3, after step 6" in text
+    assert [row["step"] for row in read_log(two / "log.csv")[8:]] == [7, 8, 9, 9]
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_count_each_video_once(shapes, tmp_path):
     """Eleven videos for two ranks, one of them bad: one is repeated, and the accuracy is that of one process."""
-    train, validation = map(dv.Manifest.read, manifests)
-    (tmp_path / "bad").mkdir()
+    train, validation = map(dv.Manifest.read, shapes)
     for i in range(len(validation)):
         path = Path(validation.path(i))
         (tmp_path / "v" / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -157,22 +183,145 @@ def test_two_processes_train_together_and_count_each_video_once(manifests, tmp_p
     bad = Path(copy.path(4))
     bad.unlink()
     write_numbered(bad, 8)
-    lists = [manifests[0], str(tmp_path / "v.parquet")]
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    arguments = command(lists, tmp_path / "c.pt", "--batch-size", "2", "--epochs", "1")
-    text = run(*launcher, *arguments, timeout=240)
-    assert len(read_steps(text)) == 3
-    ((_, top1, _, seen, missing),) = re.findall(RESULT, text, re.MULTILINE)
-    assert (seen, missing) == ("10", "1")
-    assert count_right(lists, torch.load(tmp_path / "c.pt")["model"], {4}) == float(top1)
+    lists, folder = [shapes[0], str(tmp_path / "v.parquet")], tmp_path / "run"
+    text = run(*LAUNCHER, *command(lists, folder, "--epochs", "1"), timeout=240)
+    assert len(re.findall(LINE, text, re.MULTILINE)) == 3
+    ((_, _, top1, _, seen, missing),) = re.findall(RESULT, text, re.MULTILINE)
+    assert (seen, missing) == ("10", ", 1 missing")
+    assert count_right(lists, torch.load(folder / "checkpoint.pt")["model"], {4}) == float(top1)
     # and it goes on, in two processes: the state is that of all ranks
-    again = run(*launcher, *command(lists, tmp_path / "c.pt", "--batch-size", "2"), timeout=240)
-    assert list(read_steps(again)) == [(1, 1), (1, 2), (1, 3)]
+    again = run(*LAUNCHER, *command(lists, folder), timeout=240)
+    assert [(row[0], row[2]) for row in re.findall(LINE, again, re.MULTILINE)] == [("1", "4"), ("1", "5"), ("1", "6")]
+    # the same figure of what was saved, by two processes; a file that changed is left out there, too
+    tested = run(*LAUNCHER, EVALUATE, str(folder / "best.pt"), lists[1], timeout=240)
+    best = torch.load(folder / "best.pt")
+    assert f"loss {best['figures']['loss']:.4f}, top-1 {best['figures']['top1']:.1%}" in tested
 
 
-def test_classes_that_differ_are_refused(manifests, tmp_path):
-    dv.scan(Path(manifests[1]).parent / "validation", classes=["circle_up", "circle_down", "square_up", "square_down"],
-            output=tmp_path / "v.parquet", progress=False)  # fmt: skip
-    arguments = command([manifests[0], str(tmp_path / "v.parquet")], tmp_path / "c.pt")
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "has other classes than" in done.stderr and "--like" in done.stderr
+# ---- What is refused
+
+
+def test_one_sentence_and_exit_code_2(shapes, undisturbed, numbered_manifest, tmp_path, monkeypatch, capsys):
+    """Of lists, recipes, models, options and checkpoints that are wrong; nothing is written."""
+    folder = undisturbed[1]
+    manifest, other = dv.Manifest.read(shapes[0]), tmp_path / "other.parquet"
+    dv.scan(sorted(Path(shapes[0]).parent.glob("train/*/*.mp4"))[:3], output=tmp_path / "none.parquet", progress=False)
+    dv.scan(Path(shapes[1]).parent / "validation", output=other, progress=False,
+            classes=["circle_up", "circle_down", "square_up", "square_down"])  # fmt: skip
+    dv.scan(Path(shapes[0]).parent / "train" / "circle_up", output=tmp_path / "one.parquet", progress=False)
+    (tmp_path / "two.py").write_text("a = dv.Recipe()\nb = dv.Recipe()\n")
+    (tmp_path / "bytes.py").write_text("dv.Recipe(ops=(dv.RandomResizedCrop(64),))")
+    (tmp_path / "run.py").write_text("import os\nrecipe = dv.Recipe(ops=(os.getcwd(),))")
+    good, none = list(shapes), str(tmp_path / "none.parquet")
+    cases = [
+        ([shapes[0]], "give two manifests: TRAIN VALIDATION"),
+        ([shapes[0], "no.parquet"], "no.parquet"),
+        ([none, shapes[1]], "none of its 3 videos has a label"),
+        ([shapes[0], none], "none of its 3 videos has a label"),
+        ([shapes[0], str(other)], f"{other}: has other classes than {shapes[0]}: scan it with --like"),
+        ([str(tmp_path / "one.parquet")] * 2, "has "),
+        ([*good, "--model", "r3d"], "there is no model 'r3d'; there are small, r3d_18"),
+        ([*good, "--model-option", "a"], "--model-option: must be NAME=VALUE, got 'a'"),
+        ([*good, "--recipe", "slowfest"], "there is no file and no recipe 'slowfest'; recipes are slowfast"),
+        ([*good, "--recipe", "slowfast"], "training: the recipe has 2 pathways, and these models take one clip"),
+        ([*good, "--recipe", "slowfast", "--variant", "9x9"], "--variant: slowfast has 8x8, 4x16, got '9x9'"),
+        ([*good, "--variant", "8x8"], "--variant: is for a published recipe"),
+        ([*good, "--recipe", str(tmp_path / "two.py")], "two.py: has 2 recipes, and must have one"),
+        ([*good, "--recipe", str(tmp_path / "run.py")], "run.py: "),
+        ([*good, "--recipe", str(tmp_path / "bytes.py")], "give --validation-recipe"),
+        ([*good, "--recipe", str(tmp_path / "bytes.py"), "--validation-recipe", str(tmp_path / "bytes.py")],
+         "training: the recipe must end with Normalize"),
+        ([*good, "--epochs", "0"], "epochs must be a whole number >= 1, got 0"),
+        ([*good, "--sync-batch-norm"], "sync_batch_norm needs GPUs"),
+        ([*good, "--weights", "no.pt"], "no.pt: there is no such file"),
+        ([*good, "--batch-size", "2", "--epochs", "2", "--output", str(folder), "--seed", "1"],
+         "is of a run with other options: seed 0 instead of 1"),
+        ([*good, "--batch-size", "2", "--epochs", "2", "--output", str(folder), "--model", "mc3_18"],
+         "checkpoint.pt: is of another model: name 'small' instead of 'mc3_18'"),
+    ]  # fmt: skip
+    assert len(manifest) == 12
+    monkeypatch.chdir(tmp_path)
+    main, before = load_main(), {path.name: path.read_bytes() for path in folder.iterdir()}
+    for arguments, message in cases:
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr().err.strip().splitlines()[-1]
+        assert end.value.code == 2 and said.startswith("train.py: error: ") and message in said, (arguments, said)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and not (tmp_path / "run").exists()
+
+
+def load_main():
+    """The function of the program that a command line starts."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("train_program", TRAIN)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_videos_without_a_label_are_left_out_and_counted(shapes, tmp_path):
+    manifest = dv.Manifest.read(shapes[0])
+    rows = [f"{manifest.path(i)},{manifest.classes[manifest.labels[i]] if i % 4 else ''}" for i in range(12)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label", *rows]))
+    some = dv.scan(tmp_path / "list.csv", like=manifest, output=tmp_path / "some.parquet", progress=False)
+    assert (some.labels < 0).sum() == 3
+    left, said = data.open_manifest(str(tmp_path / "some.parquet"))
+    assert len(left) == 9 and (left.labels >= 0).all()
+    assert said == [f"{tmp_path / 'some.parquet'}: 3 of 12 videos have no label, and are left out"]
+
+
+# ---- Recipes
+
+
+def test_a_recipe_is_read_from_what_repr_and_the_command_write(tmp_path):
+    recipe = data.default_recipes().train
+    for text in (repr(recipe), f"recipe = {recipe!r}\n",
+                 f"# what it is\nimport dali_vidaug as dv\n\nrecipe = {recipe!r}\nloader = dv.VideoLoader(8)\n",
+                 f"other = dv.Recipe(dv.ClipSampling(3))\nrecipe = {recipe!r}\n"):  # fmt: skip
+        (tmp_path / "recipe.py").write_text(text)
+        assert data.read_recipe(tmp_path / "recipe.py") == recipe
+    family = dv.recipes.FAMILIES["slowfast"]
+    for stage in ("train", "validation", "test"):
+        (tmp_path / "recipe.py").write_text(dv.recipes.program(family, "4x16", stage, "kinetics400"))
+        assert data.read_recipe(tmp_path / "recipe.py") == dv.recipes.slowfast("4x16", stage=stage)
+    (tmp_path / "recipe.py").write_text("dv.Recipe(dv.ClipSampling(8), [dv.Resize(64), dv.CutMix(), dv.Normalize()])")
+    mixed = dv.Recipe(dv.ClipSampling(8), (dv.Resize(64), dv.CutMix(), dv.Normalize()))
+    assert data.read_recipe(tmp_path / "recipe.py") == mixed
+    for text, message in {
+        "recipe = (": "is not Python",
+        "": "has 0 recipes",
+        "dv.Recipe(ops=(f(),))": "f is no sampler or op",
+        "dv.Recipe(ops=(dv.scan('x'),))": "scan is no sampler or op",
+        "dv.Recipe(dv.ClipSampling(n))": "must be written out, got n",
+        "dv.Recipe(*x)": "Recipe is no",
+        "dv.Recipe(**x)": "must be written out, got x",
+        "dv.Recipe(a=1)": "'a'",
+    }.items():
+        (tmp_path / "recipe.py").write_text(text)
+        with pytest.raises(ValueError, match=message):
+            data.read_recipe(tmp_path / "recipe.py")
+
+
+def test_published_recipes_come_with_their_settings():
+    found = data.published_recipes("slowfast", "4x16")
+    assert found.train == dv.recipes.slowfast("4x16") and found.repeats == 1 and found.average == "softmax"
+    assert found.validation == dv.recipes.slowfast("4x16", stage="validation")
+    assert data.published_recipes("slowfast", size=64).train == dv.recipes.slowfast(size=64)
+
+
+def test_validation_is_the_middle_of_each_video_scaled_as_in_training():
+    clip = dv.ClipSampling(16, stride=(2, 5), speed=(0.5, 2.0))
+    recipe = dv.Recipe(clip, (dv.RandomResizedCrop(112), dv.RandAugmentT(), dv.Normalize(mean=(0.5, 0.5, 0.5))))
+    found = data.validation_of(recipe)
+    assert found == dv.Recipe(
+        dv.ClipSampling(16, stride=3, start="center"),
+        (dv.Resize(128), dv.CenterCrop(112), dv.Normalize(mean=(0.5, 0.5, 0.5))),
+    )
+    views = data.with_views(found, 4, 3)
+    assert views.num_clips == 12 and views.ops[1] == dv.ThreeCrop(112) and data.with_views(found, 1, 1) == found
+    assert isinstance(data.with_views(found, 1, 5).ops[1], dv.FiveCrop)
+    for recipe, message in ((views, "has 12 views already"), (dv.Recipe(), "has 0 CenterCrop")):
+        with pytest.raises(ValueError, match=message):
+            data.with_views(recipe, 2, 3)
