@@ -190,7 +190,7 @@ def make_batch(
     Raises:
         TypeError, ValueError: an op returns something else than labels or partners.
     """
-    targets, mixed = mix_targets(plan, targets)
+    targets, mixed = mix_targets(plan, targets, () if manifest is None else manifest.classes)
     mix = None if mixed is None else BatchMix(*(_to(clips.device, column) for column in mixed))
     samples = torch.from_numpy(plan.samples.copy())
     again = torch.from_numpy(np.zeros(len(plan), bool) if repeated is None else repeated)

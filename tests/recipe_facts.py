@@ -5,6 +5,8 @@
 
 from typing import NamedTuple
 
+from recipe_facts_transformers import rows
+
 KINETICS = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -28,6 +30,7 @@ class Facts(NamedTuple):
     # be no whole frame; of a video of 300 frames in 30 per second. None: they are random.
     steps: tuple[float, ...] | None = None
     average: str = "softmax"
+    train_clips: int = 1
 
 
 SPREAD_32X2 = tuple(i * 63 / 31 for i in range(32))  # SlowFast's linspace(start, start + 64 - 1, 32)
@@ -41,3 +44,4 @@ FACTS = {
         test_short_side=256, steps=SPREAD_32X2,
     ),
 }  # fmt: skip
+FACTS |= rows(Facts)

@@ -24,7 +24,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.prove media.places media.first_bytes media.measure media.encode media.encoding media.shrink "
     "media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
-    "ops.shift ops.crop ops.resized_crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing "
+    "ops.shift ops.crop ops.resized_crop ops.random_crop ops.view_crops ops.sizes ops.label_map ops.flip "
+    "ops.normalize ops.smoothing "
     "ops.blend ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.tar_members "
@@ -40,7 +41,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe recipes.registry recipes.slowfast recipes.program recipes "
+    "plan": "recipe recipes.registry recipes.slowfast recipes.program "
+    "recipes.common recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
+    "recipes.vivit recipes.vjepa2 recipes.hiera recipes "
     "repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
     "results planes direct graph",
     "make": "pending fetching make",

@@ -19,8 +19,8 @@ def _training(variant: str, dataset: str) -> Training:
         return Training(optimizer, "100 epochs, 3 of them warm-up")
     path = {"v1-B": 0.2, "v2-S": 0.2, "v2-B": 0.3, "v2-L": 0.75}[variant]
     return Training(
-        optimizer="AdamW, learning rate 1e-4 for each machine of 8 GPUs with 16 samples, weight decay 0.05 (0 of "
-        f"biases and norms), gradients clipped to 1, drop path {path}",
+        optimizer="AdamW, learning rate 1e-4 for 8 GPUs, weight decay 0.05, of biases 0, gradients clipped to 1, "
+        f"drop path {path}",
         schedule="cosine over 200 epochs, the first 30 of them warm-up",
         batch_size=16,
         repeats=2,

@@ -10,10 +10,7 @@ from dali_vidaug.recipes.common import IMAGENET, augmented, crops, short_side
 from dali_vidaug.recipes.registry import Training, published, scaled
 from dali_vidaug.sampling import MMAction2Sampling, SegmentSampling, VideoMAESampling
 
-_PAPER = (
-    "Tong, Song, Wang, Wang: VideoMAE: Masked Autoencoders are Data-Efficient Learners for Self-Supervised Video "
-    "Pre-Training (NeurIPS 2022)"
-)
+_PAPER = "Tong, Song, Wang, Wang: VideoMAE: Masked Autoencoders are Data-Efficient Learners ... (NeurIPS 2022)"
 _CODE = "github.com/MCG-NJU/VideoMAE, kinetics.py, ssv2.py, datasets.py, scripts/ (CC-BY-NC 4.0)"
 _PAPER_2 = "Wang et al.: VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking (CVPR 2023)"
 _CODE_2 = "github.com/OpenGVLab/VideoMAEv2, dataset/, scripts/ (MIT)"
