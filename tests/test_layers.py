@@ -41,9 +41,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe recipes.registry recipes.slowfast recipes.program "
-    "recipes.common recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
-    "recipes.vivit recipes.vjepa2 recipes.hiera recipes "
+    "plan": "recipe recipes.registry recipes.common recipes.slowfast recipes.segments recipes.r3d recipes.simclr "
+    "recipes.mixing recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
+    "recipes.vivit recipes.vjepa2 recipes.hiera recipes.program recipes "
     "repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
     "results planes direct graph",
     "make": "pending fetching make",

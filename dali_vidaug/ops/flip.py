@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug import geometry
-from dali_vidaug.ops.check import check_probability
+from dali_vidaug.ops.check import check_probability, repr_without
 from dali_vidaug.ops.label_map import LabelMap, make_label_map
 from dali_vidaug.rng import Draws
 
@@ -43,8 +43,7 @@ class RandomHorizontalFlip:
         make_label_map(self)
 
     def __repr__(self) -> str:
-        more = "" if self.label_map is None else f", label_map={self.label_map!r}"
-        return f"RandomHorizontalFlip(probability={self.probability!r}{more})"
+        return repr_without(self, "label_map")
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) FLIP."""

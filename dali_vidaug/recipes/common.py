@@ -16,10 +16,11 @@ from dali_vidaug.ops import (
     RandomResizedCrop,
     ShortSideScale,
 )
+from dali_vidaug.recipes import registry
 from dali_vidaug.sampling import MultiClip, num_clips
 
 KINETICS = Normalize()
-IMAGENET = Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+IMAGENET = Normalize(*registry.IMAGENET)
 
 
 def short_side(length: int) -> ShortSideScale:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, is_dataclass
+from textwrap import wrap
 from typing import Any
 
 from dali_vidaug.recipe import Recipe, shown_fields
@@ -36,9 +37,7 @@ def program(family: Family, variant: str, stage: str, dataset: str) -> str:
     training = family.training(variant, dataset)
     recipe_line = "recipe = "
     lines = [
-        f"# {family.name} {variant}, {dataset}, {stage}",
-        f"# {family.paper}",
-        f"# {family.code}",
+        *_comments(f"{family.name} {variant}, {dataset}, {stage}", family.paper, family.code),
         "import dali_vidaug as dv",
         "",
         recipe_line + as_python(recipe, len(recipe_line)),
@@ -47,8 +46,8 @@ def program(family: Family, variant: str, stage: str, dataset: str) -> str:
         repeats = f", repeats={training.repeats}" if training.repeats > 1 else ""
         lines.append(f'loader = dv.VideoLoader("train.parquet", recipe, batch_size=8{repeats})')
         if training.batch_size:
-            lines.append(f"# published: batches of {training.batch_size} samples, over all GPUs")
-        lines += [f"# {text}" for text in (training.optimizer, training.schedule, training.loss) if text]
+            lines += _comments(f"published: batches of {training.batch_size} samples, over all GPUs")
+        lines += _comments(training.optimizer, training.schedule, training.loss)
     else:
         size = 1 if recipe.num_clips > 1 else 8
         options = f"batch_size={size}, shuffle=False, drop_last=False"
@@ -56,6 +55,10 @@ def program(family: Family, variant: str, stage: str, dataset: str) -> str:
         if recipe.num_clips > 1:
             lines.append(f'scores = dv.VideoScores(loader.manifest, average="{training.average}")')
     return "\n".join(lines) + "\n"
+
+
+def _comments(*texts):
+    return [line for text in texts for line in wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="#   ")]
 
 
 def _written(value, column, indent):
@@ -90,6 +93,9 @@ def _parts(value):
     """What a call or a tuple begins with, its (name=, value), and what it ends with."""
     if isinstance(value, tuple):
         return "(", [("", item) for item in value], ")"
-    names = shown_fields(value) if isinstance(value, Recipe) else [field.name for field in fields(value)]
+    names = [
+        field.name for field in fields(value) if field.default is not None or getattr(value, field.name) is not None
+    ]
+    names = shown_fields(value) if isinstance(value, Recipe) else names
     shown = [(f"{name}=", getattr(value, name)) for name in names]
     return f"dv.{type(value).__name__}(", shown, ")"

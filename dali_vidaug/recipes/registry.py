@@ -12,6 +12,10 @@ from dali_vidaug.ops.check import check_choice
 from dali_vidaug.recipe import Recipe
 
 STAGES = ("train", "validation", "test")
+IMAGENET = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # mean and std of R, G, B; the defaults of Normalize: SlowFast's
 P = ParamSpec("P")
 
 
