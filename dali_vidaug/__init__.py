@@ -63,6 +63,7 @@ from dali_vidaug.ops import (
     RandomVerticalFlip,
     Resize,
     Reverse,
+    ScaleJitter,
     ShortSideScale,
     SpeedRamp,
     TemporalJitter,
@@ -79,6 +80,7 @@ from dali_vidaug.report import Report
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling import (
     ClipSampling,
+    DMVRSampling,
     KeyframeClip,
     MMAction2Sampling,
     MultiClip,
@@ -128,6 +130,7 @@ __all__ = [
     "CutMix",
     "CutMixUp",
     "Cutout",
+    "DMVRSampling",
     "Draws",
     "ExposureRamp",
     "FadeMixUp",
@@ -174,6 +177,7 @@ __all__ = [
     "Resize",
     "Reverse",
     "Sampler",
+    "ScaleJitter",
     "SegmentSampling",
     "ShortSideScale",
     "SlowFastSampling",

@@ -5,6 +5,8 @@
 
 from typing import NamedTuple
 
+from recipe_facts_transformers import rows
+
 SLOWFAST = ((0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 KINETICS_R3D = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))  # torchvision's
@@ -38,6 +40,7 @@ class Facts(NamedTuple):
     repeats: int = 1
     batch_size: int | None = None
     average: str = "softmax"
+    train_clips: int = 1
 
 
 def spread(num_frames, stride):
@@ -122,3 +125,4 @@ FACTS = {
         box_area=(0.2, 0.766), train_views=4, steps=spread(8, 8),
     ),
 }  # fmt: skip
+FACTS |= rows(Facts)

@@ -29,6 +29,8 @@ ONE_OF_EACH = (
     dv.MMAction2Sampling(4, 2, 3),
     dv.VideoMAESampling(4, 2),
     dv.VJEPA2Sampling(4, 4, 2),
+    dv.VJEPA2Sampling(4, None, 2, stride=3),
+    dv.DMVRSampling(4, 2, 3),
 )
 
 
@@ -456,8 +458,14 @@ def test_spans_need_the_plan_of_the_sampler(numbered_manifest):
         (lambda: dv.Snippets(placement="some"), "placement"),
         (lambda: dv.SlowFastSampling(target_fps=0), "target_fps"),
         (lambda: dv.MMAction2Sampling(out_of_bound="error"), "out_of_bound"),
-        (lambda: dv.VideoMAESampling(training=False), "num_clips"),
+        (lambda: dv.VideoMAESampling(num_clips=0, training=False), "num_clips"),
         (lambda: dv.VJEPA2Sampling(fps=2.5), "fps"),
+        (lambda: dv.VJEPA2Sampling(fps=4, stride=4), "stride or fps"),
+        (lambda: dv.VJEPA2Sampling(fps=None), "stride or fps"),
+        (lambda: dv.VJEPA2Sampling(fps=None, stride=0), "stride"),
+        (lambda: dv.DMVRSampling(stride=0), "stride"),
+        (lambda: dv.DMVRSampling(num_clips=300), "num_clips"),
+        (lambda: dv.DMVRSampling(training=1), "training"),
     ],
 )
 def test_bad_options_are_refused(make, field):

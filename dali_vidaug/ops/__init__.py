@@ -110,7 +110,7 @@ from dali_vidaug.ops.affine import RandomAffine, RandomPerspective, RandomRotati
 from dali_vidaug.ops.blur import GaussianBlur
 from dali_vidaug.ops.camera import CameraMotion
 from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
-from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
+from dali_vidaug.ops.crop import CROP, CenterCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
 from dali_vidaug.ops.exposure import ExposureRamp, Flicker, GaussianNoise
 from dali_vidaug.ops.flip import RandomHorizontalFlip, RandomVerticalFlip
@@ -136,8 +136,9 @@ from dali_vidaug.ops.normalize import Normalize
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
 from dali_vidaug.ops.random_apply import RandomApply
-from dali_vidaug.ops.random_crop import MultiScaleCrop, RandomCrop, ShortSideScale
+from dali_vidaug.ops.random_crop import MultiScaleCrop, RandomCrop, ScaleJitter, ShortSideScale
 from dali_vidaug.ops.registry import register_module
+from dali_vidaug.ops.resized_crop import RandomResizedCrop
 from dali_vidaug.ops.smoothing import LabelSmoothing
 from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
 from dali_vidaug.ops.torch_module import TorchModule
@@ -191,6 +192,7 @@ __all__ = [
     "RandomVerticalFlip",
     "Resize",
     "Reverse",
+    "ScaleJitter",
     "ShortSideScale",
     "SpeedRamp",
     "TemporalJitter",

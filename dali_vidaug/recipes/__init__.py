@@ -3,13 +3,21 @@
 ``dali-vidaug recipes`` lists them, docs/recipes.md has a table.
 """
 
+from dali_vidaug.recipes.hiera import hiera
+from dali_vidaug.recipes.internvideo2 import internvideo2, internvideo2_pretrain
 from dali_vidaug.recipes.mixing import guide, kim2020, videomix
+from dali_vidaug.recipes.mvit import mvit, uniformer
 from dali_vidaug.recipes.program import as_python, program
 from dali_vidaug.recipes.r3d import r3d
 from dali_vidaug.recipes.registry import FAMILIES, STAGES, Family, Training
 from dali_vidaug.recipes.segments import tsm, tsn
 from dali_vidaug.recipes.simclr import simclr
 from dali_vidaug.recipes.slowfast import slowfast, x3d
+from dali_vidaug.recipes.timesformer import timesformer
+from dali_vidaug.recipes.video_swin import video_swin
+from dali_vidaug.recipes.videomae import videomae, videomae_pretrain, videomae_v2, videomae_v2_pretrain
+from dali_vidaug.recipes.vivit import vivit
+from dali_vidaug.recipes.vjepa2 import vjepa2, vjepa2_pretrain
 
 __all__ = [
     "FAMILIES",
@@ -18,13 +26,27 @@ __all__ = [
     "Training",
     "as_python",
     "guide",
+    "hiera",
+    "internvideo2",
+    "internvideo2_pretrain",
     "kim2020",
+    "mvit",
     "program",
     "r3d",
     "simclr",
     "slowfast",
+    "timesformer",
     "tsm",
     "tsn",
+    "uniformer",
+    "video_swin",
+    "videomae",
+    "videomae_pretrain",
+    "videomae_v2",
+    "videomae_v2_pretrain",
     "videomix",
+    "vivit",
+    "vjepa2",
+    "vjepa2_pretrain",
     "x3d",
 ]

@@ -1,0 +1,296 @@
+"""The recipes of transformers: whole plans, the ops of fine-tuning against their definitions, and training."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from test_kernels import pillow_op
+from test_recipes import unseen_videos
+
+import dali_vidaug as dv
+from dali_vidaug.commands.demo import make_videos
+from dali_vidaug.ops.randaugment import CODES
+from dali_vidaug.recipes import FAMILIES
+
+PLANS = Path(__file__).parent / "recipe_plans.txt"
+NAMES = (
+    "videomae videomae_pretrain videomae_v2 videomae_v2_pretrain mvit uniformer video_swin timesformer internvideo2 "
+    "internvideo2_pretrain vivit vjepa2 vjepa2_pretrain hiera"
+).split()
+FULL = [
+    "RandAugmentT",
+    "RandomResizedCrop",
+    "RandomHorizontalFlip",
+    "RandomErasing",
+    "OneOf",
+    "LabelSmoothing",
+    "Normalize",
+]
+SIZE = 32  # of the clips of tiny models, in pixels; their patches have 8
+
+
+def plans():
+    """The plan of one clip for each family and data set, of a video of 300 frames, as text."""
+    texts = []
+    for name in NAMES:
+        family = FAMILIES[name]
+        for variant, datasets in family.variants.items():
+            for dataset in datasets if variant == next(iter(family.variants)) else datasets[:1]:
+                stage = family.stages[0]
+                recipe = family.function(variant, stage=stage, dataset=dataset)
+                lines = dv.draw_plan(unseen_videos(2), recipe, [0, 1], seed=7, epoch=3).describe(1).splitlines()
+                texts.append("\n".join([f"{name} {variant} {stage} {dataset}", *lines[2:]]))
+    return "\n\n".join(texts) + "\n"
+
+
+def test_the_literal_plans_are_as_they_were():
+    """Made by ``python -c "import test_transformer_recipes as t; t.PLANS.write_text(t.plans())"`` in this folder.
+
+    What they say was compared with the facts by hand; a change of them is a change of what a seed draws.
+    """
+    assert plans() == PLANS.read_text()
+
+
+# ---- fine-tuning as in SlowFast's repository
+
+
+@pytest.mark.parametrize(
+    "recipe, flips",
+    [
+        (dv.recipes.videomae(), True), (dv.recipes.videomae(dataset="ssv2"), False), (dv.recipes.videomae_v2(), True),
+        (dv.recipes.mvit("v1-B"), True), (dv.recipes.mvit("v2-S", dataset="ssv2"), False),
+        (dv.recipes.uniformer(), True), (dv.recipes.internvideo2(), True),
+        (dv.recipes.internvideo2("1B-16", dataset="ssv2"), False),
+    ],
+)  # fmt: skip
+def test_the_ops_of_fine_tuning(recipe, flips):
+    assert recipe.names == [name for name in FULL if flips or name != "RandomHorizontalFlip"]
+    ops = dict(zip(recipe.names, recipe.ops, strict=True))
+    # rand-m7-n4-mstd0.5-inc1, each op with probability 1/2
+    assert ops["RandAugmentT"] == dv.RandAugment(
+        num_ops=4, magnitude=7.0, magnitude_std=0.5, probability=0.5, suite="timm", interpolation=None
+    )
+    crop, erasing, mixing = ops["RandomResizedCrop"], ops["RandomErasing"], ops["OneOf"]
+    assert (crop.scale, crop.ratio, crop.antialias, crop.shift) == ((0.08, 1.0), (0.75, 4 / 3), False, False)
+    assert (erasing.probability, erasing.area, erasing.fill) == (0.25, (0.02, 1 / 3), "pixel")
+    assert (erasing.mean, erasing.std) == (ops["Normalize"].mean, ops["Normalize"].std)
+    assert [(op.family, op.alpha, op.probability) for op in mixing.ops] == [("MixUp", 0.8, 1.0), ("CutMix", 1.0, 1.0)]
+    assert ops["LabelSmoothing"].amount == 0.1
+
+
+def test_one_choice_and_one_weight_for_a_batch():
+    """MixUp or CutMix, with equal probability; all clips of a batch have the same share or box."""
+    recipe, manifest, mixed_up = dv.recipes.videomae(), unseen_videos(8), []
+    for batch in range(300):
+        rows = dv.draw_plan(manifest, recipe, np.arange(8), batch=batch).args["OneOf"]
+        for name in ("inside", "outside", "top", "bottom", "left", "right"):
+            assert (rows[name] == rows[name][0]).all(), name
+        assert sorted(rows["partner"]) == list(range(8)) and (rows["partner"] != np.arange(8)).all()
+        mixed_up.append(rows["outside"][0].max() > 0)
+    assert abs(np.mean(mixed_up) - 0.5) < 5 * 0.5 / 300**0.5
+
+
+def official(clip, row, box, mirrored, norm, side):
+    """The clip as SlowFast's and VideoMAE's code makes it, of what the plan says: (3, F, side, side) float.
+
+    Pillow's ops frame by frame, floats, normalised; then the crop, cut out and scaled by torch; then the flip.
+    """
+    frames = []
+    for number, frame in enumerate(clip):
+        image = Image.fromarray(frame)
+        for code, values in zip(row["op"], row["value"], strict=False):
+            image = pillow_op(CODES[code], image, float(values[number]), 2, (128, 128, 128))
+        frames.append(np.asarray(image))
+    mean, std = (torch.tensor(x)[:, None, None, None] for x in (norm.mean, norm.std))
+    whole = (torch.from_numpy(np.stack(frames)).permute(3, 0, 1, 2).float() / 255 - mean) / std
+    part = whole[:, :, box["top"] : box["bottom"], box["left"] : box["right"]]
+    scaled = torch.nn.functional.interpolate(part, (side, side), mode="bilinear", align_corners=False)
+    return scaled.flip(-1) if mirrored else scaled
+
+
+def test_the_official_order_gives_the_same_clips():
+    """Normalising at the end, in whole levels until then, changes pixels by a level or two."""
+    y, x, t = np.mgrid[:90, :120, :4]
+    waves = [120 + 60 * np.sin(x / 7 + t + k) + 50 * np.cos(y / 9 - t * k) for k in range(3)]
+    clip = np.stack(waves, -1).transpose(2, 0, 1, 3).clip(0, 255).astype(np.uint8)
+    recipe = dv.recipes.videomae(size=48)
+    ops = [op for op in recipe.ops if not isinstance(op, (dv.OneOf, dv.RandomErasing, dv.LabelSmoothing))]
+    batch = dv.augment([clip] * 40, ops, seed=3, device="cpu")
+    args, norm = batch.plan.args, recipe.ops[-1]
+    used, mirrored = set(), args["RandomHorizontalFlip"]["mirrored"] != 0
+    for got, row, box, flipped in zip(
+        batch.clips, args["RandAugmentT"], args["RandomResizedCrop"], mirrored, strict=True
+    ):
+        wanted = official(clip, row, box, flipped, norm, 48)
+        levels = (got.permute(3, 0, 1, 2) - wanted).abs() * torch.tensor(norm.std)[:, None, None, None] * 255
+        names = {CODES[code] for code in row["op"]} - {"Identity"}
+        steep = names & {"Posterize", "Solarize", "SolarizeAdd", "Equalize", "AutoContrast", "Contrast", "Sharpness"}
+        assert (levels > 2.5).float().mean() < (0.1 if steep else 0.02), (names, levels.max())  # rounding before a step
+        used |= names
+    assert len(used) == 15 and 0 < mirrored.mean() < 1
+
+
+# ---- training
+
+
+class Patches(torch.nn.Module):
+    """A transformer in a few lines, for models of which there is none to take."""
+
+    def __init__(self):
+        super().__init__()
+        self.cut = torch.nn.Conv3d(3, 32, (2, 8, 8), (2, 8, 8))
+        self.layer = torch.nn.TransformerEncoderLayer(32, 2, 64, 0.0, batch_first=True)
+        self.head = torch.nn.Linear(32, 4)
+
+    def forward(self, clips):
+        return self.head(self.layer(self.cut(clips).flatten(2).mT).mean(1))
+
+
+@dataclass
+class Model:
+    """A network and how it takes clips."""
+
+    network: torch.nn.Module
+    takes: str = "BCFHW"
+
+    def __call__(self, clips):
+        found = self.network(clips.transpose(1, 2) if self.takes == "BFCHW" else clips)
+        return getattr(found, "logits", found)
+
+
+TINY = dict(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+
+
+def videomae(library, torchvision, frames):
+    config = library.VideoMAEConfig(image_size=SIZE, patch_size=8, num_frames=frames, num_labels=4, **TINY)
+    return Model(library.VideoMAEForVideoClassification(config), "BFCHW")
+
+
+def timesformer(library, torchvision, frames):
+    config = library.TimesformerConfig(image_size=SIZE, patch_size=8, num_frames=frames, num_labels=4, **TINY)
+    return Model(library.TimesformerForVideoClassification(config), "BFCHW")
+
+
+def vivit(library, torchvision, frames):
+    config = library.VivitConfig(image_size=SIZE, num_frames=frames, tubelet_size=(2, 8, 8), num_labels=4, **TINY)
+    return Model(library.VivitForVideoClassification(config), "BFCHW")
+
+
+def vjepa2(library, torchvision, frames):
+    config = library.VJEPA2Config(
+        crop_size=SIZE, patch_size=8, frames_per_clip=frames, hidden_size=24, num_hidden_layers=1,
+        num_attention_heads=2, mlp_ratio=2, num_pooler_layers=1, num_labels=4, pred_hidden_size=24,
+        pred_num_attention_heads=2, pred_num_hidden_layers=1,
+    )  # fmt: skip
+    return Model(library.VJEPA2ForVideoClassification(config), "BFCHW")
+
+
+def mvit(library, torchvision, frames):
+    from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+    kernel = (3, 3, 3)
+    blocks = [
+        MSBlockConfig(2, 16, 16, kernel, kernel, (1, 1, 1), (1, 2, 2)),
+        MSBlockConfig(2, 16, 32, kernel, kernel, (1, 2, 2), (1, 1, 1)),
+    ]
+    options = dict(residual_pool=True, residual_with_cls_embed=False, rel_pos_embed=True, proj_after_attn=True)
+    return Model(MViT((SIZE, SIZE), frames, blocks, num_classes=4, **options))
+
+
+def video_swin(library, torchvision, frames):
+    from torchvision.models.video import SwinTransformer3d
+
+    return Model(SwinTransformer3d([2, 4, 4], 16, [1, 1], [2, 2], [4, 4, 4], num_classes=4))
+
+
+def patches(library, torchvision, frames):
+    return Model(Patches())
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family, what it is asked for, a model of it, and of how many videos a batch is."""
+
+    name: str
+    model: Callable
+    asked: dict
+    videos: int = 8
+    stage: str = "train"
+
+
+CASES = [
+    Case("videomae", videomae, dict(variant="base")),
+    Case("videomae_v2", videomae, dict(variant="giant", dataset="ssv2")),
+    Case("mvit", mvit, dict(variant="v2-S")),
+    Case("uniformer", patches, {}),
+    Case("video_swin", video_swin, dict(variant="base", dataset="ssv2")),
+    Case("timesformer", timesformer, {}),
+    Case("internvideo2", patches, dict(variant="1B-8")),
+    Case("vivit", vivit, dict(variant="large-fe", dataset="epic_kitchens")),
+    Case("vjepa2", vjepa2, dict(dataset="ssv2"), videos=4),
+    Case("hiera", patches, {}, videos=1, stage="test"),
+]
+
+
+@pytest.fixture(scope="module")
+def transformers(torchvision):
+    """The library, which reaches for torchvision."""
+    return pytest.importorskip("transformers", reason="the models of these tests are in the extra [test]")
+
+
+@pytest.fixture
+def one_thread():
+    """For models so small that threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    """The manifest of eight videos of moving shapes, in four classes."""
+    folder = tmp_path_factory.mktemp("shapes")
+    make_videos(folder, per_class=2)
+    return dv.scan(folder, progress=False)
+
+
+def losses_of(case, manifest, library, torchvision):
+    """The losses of 30 steps on one batch of the recipe, and whether the first step changed the weights."""
+    recipe = FAMILIES[case.name].function(**case.asked, stage=case.stage, size=SIZE)
+    with dv.VideoLoader(manifest, recipe, case.videos, seed=5, device="cpu", num_threads=2) as loader:
+        batch = next(iter(loader))
+    targets = batch.targets[:, :4] if batch.targets.shape[1] >= 4 else torch.nn.functional.pad(batch.targets, (0, 2))
+    assert targets.sum(1).allclose(torch.ones(len(targets))) and len(targets) >= 8
+    torch.manual_seed(0)
+    model = case.model(library, torchvision, batch.clips.shape[2])
+    optimizer = torch.optim.AdamW(model.network.parameters(), 3e-3)
+    before, losses = [p.detach().clone() for p in model.network.parameters()], []
+    for step in range(30):
+        loss = torch.nn.functional.cross_entropy(model(batch.clips), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        if step == 0:
+            changed = [not torch.equal(a, b) for a, b in zip(before, model.network.parameters(), strict=True)]
+            assert np.mean(changed) > 0.6  # V-JEPA 2 has a predictor that classifying does not use
+    return losses
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_loss_falls(case, shapes, transformers, torchvision, one_thread):
+    losses = losses_of(case, shapes, transformers, torchvision)
+    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < losses[0] - 0.1, losses
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_loss_falls_on_real_videos(case, fight_manifest, transformers, torchvision, one_thread):
+    some = fight_manifest.select([i * 37 % len(fight_manifest) for i in range(8)])
+    losses = losses_of(case, some, transformers, torchvision)
+    assert np.isfinite(losses).all() and np.mean(losses[-3:]) < losses[0] - 0.05, losses
