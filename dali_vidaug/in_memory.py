@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 from dali_vidaug.batch import Batch, as_tensor, make_batch
 from dali_vidaug.boxes import Boxes, BoxRules, at_positions, check_boxes
 from dali_vidaug.drawing import draw_ops
+from dali_vidaug.drawn_masks import draw_masks
 from dali_vidaug.graph import Graph
 from dali_vidaug.moved_boxes import move_boxes
 from dali_vidaug.ops.interpolate import decoded_frames
@@ -44,6 +46,7 @@ def augment(
     dtype: torch.dtype | str = "float32",
     boxes: Boxes | None = None,
     box_rules: BoxRules | None = None,
+    masks: Iterable[Any] = (),
 ) -> Batch:
     """Apply ops to clips in memory: the same draws and the same graph as in a ``VideoLoader``.
 
@@ -62,6 +65,7 @@ def augment(
             ops such as ``ThreeCrop`` choose their crop by it.
         device, dtype, box_rules: as in ``VideoLoader``.
         boxes: in the frames of the clips, of arrays, lists or tensors, in any order; the ops move them.
+        masks: of a recipe, drawn for each clip: ``batch.masks``.
 
     Returns:
         A batch whose ``clips`` have the layout of those given, (B, ...): uint8, or floats after ``Normalize``.
@@ -79,7 +83,7 @@ def augment(
     samples = np.arange(size) if samples is None else whole_numbers("augment: samples", samples)
     if samples.shape != (size,):
         raise ValueError(f"augment: samples must be ({size},), one for each clip, got {samples.shape}")
-    recipe = _as_recipe(ops)
+    recipe = replace(_as_recipe(ops), masks=masks)
     labels = _labels(targets, size, recipe)
     plan = _draw(arrays, recipe, Draws(seed, epoch, samples, views, batch=batch))
     moved = None if boxes is None else _moved_boxes(boxes, arrays, plan, settings.box_rules)
@@ -171,8 +175,9 @@ def _draw(arrays: list[np.ndarray], recipe: Recipe, draws: Draws) -> Plan:
     shapes = sorted(set(map(tuple, results.tolist())))
     if len(shapes) > 1:
         raise ValueError(f"augment: results of different sizes (F, H, W) cannot be stacked: {shapes}")
-    args = {**moved, **drawn.args}
-    return Plan(recipe, draws.seed, draws.epoch, draws.batch, draws.samples, draws.views, frames, args)
+    args, masked = {**moved, **drawn.args}, draw_masks(recipe, draws, np.zeros(len(draws), np.int64), results)
+    where = draws.seed, draws.epoch, draws.batch, draws.samples, draws.views
+    return Plan(recipe, *where, frames, args, masks=masked)
 
 
 def _moved_boxes(boxes, arrays, plan, rules):
