@@ -28,6 +28,7 @@ def token_lists(plan: Plan, index: int) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         IndexError: the recipe has no such mask.
+        ValueError: it is not drawn yet.
     """
     names = op_names(plan.recipe.masks)
     if not -len(names) <= index < len(names):
@@ -35,7 +36,7 @@ def token_lists(plan: Plan, index: int) -> tuple[np.ndarray, np.ndarray]:
     mask = plan.masks[index]
     if mask is None:
         raise ValueError(f"tokens: {names[index]} is drawn when the clips are decoded")
-    masked = mask.reshape(len(mask), -1)
+    masked = mask.reshape(len(mask), int(np.prod(mask.shape[1:])))
     return _even(plan, names[index], "visible", ~masked), _even(plan, names[index], "masked", masked)
 
 
