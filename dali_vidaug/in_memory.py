@@ -17,6 +17,7 @@ from dali_vidaug.drawn_masks import draw_masks
 from dali_vidaug.graph import Graph
 from dali_vidaug.moved_boxes import move_boxes
 from dali_vidaug.ops.interpolate import decoded_frames
+from dali_vidaug.ops.names import op_names
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws, whole_numbers
@@ -73,7 +74,8 @@ def augment(
 
     Raises:
         ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, results differ in size, or
-            clips in length where there are ops on time; a box is no box of a frame, or boxes cannot follow an op.
+            clips in length where there are ops on time; a box is no box of a frame; boxes cannot follow an op; or a
+            mask does not suit the clips.
     """
     settings = make_settings(device=device, dtype=dtype, box_rules=box_rules, caller="augment")
     arrays = _arrays(clips)
@@ -176,6 +178,9 @@ def _draw(arrays: list[np.ndarray], recipe: Recipe, draws: Draws) -> Plan:
     if len(shapes) > 1:
         raise ValueError(f"augment: results of different sizes (F, H, W) cannot be stacked: {shapes}")
     args, masked = {**moved, **drawn.args}, draw_masks(recipe, draws, np.zeros(len(draws), np.int64), results)
+    later = [name for name, mask in zip(op_names(recipe.masks), masked, strict=True) if mask is None]
+    if later:
+        raise ValueError(f"augment: {later[0]} is drawn while videos are decoded, and these clips are in memory")
     where = draws.seed, draws.epoch, draws.batch, draws.samples, draws.views
     return Plan(recipe, *where, frames, args, masks=masked)
 

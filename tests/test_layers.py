@@ -51,7 +51,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
-    "commands.preview commands.scan commands.merge commands.pack commands.transcode commands.cli",
+    "commands.mask_picture commands.preview commands.scan commands.merge commands.pack commands.transcode commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {

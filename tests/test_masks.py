@@ -235,7 +235,7 @@ class Videos(EqualVideos):
 
 def recipe_of(masks, clip=(16, 224, 224)):
     masks = masks if isinstance(masks, tuple) else (masks,)
-    return dv.Recipe(dv.ClipSampling(num_frames=clip[0]), (dv.CenterCrop(clip[1:]), dv.Normalize()), masks)
+    return dv.Recipe(dv.ClipSampling(num_frames=clip[0]), (dv.CenterCrop(clip[1:]), dv.Normalize()), masks=masks)
 
 
 @pytest.mark.parametrize("mask", MASKS_16, ids=IDS)
@@ -504,6 +504,27 @@ def test_clips_in_memory_get_masks():
     assert batch.tokens(1).visible.shape == (2, 16)
     with pytest.raises(ValueError, match="do not divide clips of 4 x 32 x 32"):
         dv.augment(clips, (), masks=(dv.TubeMask(patch=20),), device="cpu")
+    with pytest.raises(ValueError, match="^augment: Later is drawn while videos are decoded, and these clips are in"):
+        dv.augment(clips, (), masks=(Later(),), device="cpu")
+
+
+class Later(Checkerboard):
+    """A mask that needs what is known when clips are decoded."""
+
+    after_decoding = True
+
+
+def test_a_mask_may_be_drawn_later(tmp_path):
+    recipe = recipe_of((dv.TubeMask(), Later()))
+    plan = dv.draw_plan(Videos(), recipe, np.arange(3))
+    plan.save(tmp_path / "plan.json")
+    for one in (plan, dv.Plan.load(tmp_path / "plan.json", [Later]), plan.part(slice(1, 3)), plan.row(1)):
+        assert one.masks[0] is not None and one.masks[1] is None
+    assert "Later after decoding" in repr(plan)
+    with pytest.raises(ValueError, match="^tokens: Later is drawn when the clips are decoded"):
+        token_lists(plan, 1)
+    with pytest.raises(ValueError, match="^Plan: Later must be \\(3, T, H, W\\) bool, got \\(2, 8, 14, 14\\)$"):
+        dataclasses.replace(plan, masks=(plan.masks[0], plan.masks[0][:2]))
 
 
 def test_the_last_addresses():

@@ -15,7 +15,7 @@ MASKS = (
     dv.TubeMask(0.5), dv.RandomMask(0.4, patch=(8, 16)), dv.RunningCellMask(patch=8), dv.CubeMask(patch=8),
     dv.MultiBlockMask(2, (0.2, 0.5), 0.5, patch=8),
 )  # fmt: skip
-RECIPE = dv.Recipe(dv.ClipSampling(4), (dv.RandomResizedCrop(32), dv.Normalize()), MASKS)
+RECIPE = dv.Recipe(dv.ClipSampling(4), (dv.RandomResizedCrop(32), dv.Normalize()), masks=MASKS)
 
 
 def make_loader(manifest, batch_size=4, recipe=RECIPE, **options):
@@ -70,7 +70,7 @@ def test_masks_after_resuming_in_an_epoch(numbered_manifest):
     assert same(begin + masks_of(take_batches(other, 5)), expected)
     assert same(masks_of(take_batches(copy.deepcopy(first), 5)), expected[2:])
     with pytest.raises(ValueError, match="the state is of another loader: recipe has RandomMask"):
-        changed = dv.Recipe(RECIPE.sampling, RECIPE.ops, (dv.TubeMask(0.5), dv.RandomMask(0.5), *MASKS[2:]))
+        changed = dv.Recipe(RECIPE.sampling, RECIPE.ops, masks=(dv.TubeMask(0.5), dv.RandomMask(0.5), *MASKS[2:]))
         make_loader(numbered_manifest, repeats=2, recipe=changed).load_state_dict(state)
 
 
@@ -98,7 +98,7 @@ def test_masks_of_a_step_that_is_not_full_are_the_same_for_two_ranks(numbered_ma
 
 
 def test_views_have_masks_of_their_own(numbered_manifest):
-    recipe = dv.Recipe(dv.MultiClip(dv.ClipSampling(4), num_clips=2), RECIPE.ops, (dv.RandomMask(0.5, patch=4),))
+    recipe = dv.Recipe(dv.MultiClip(dv.ClipSampling(4), num_clips=2), RECIPE.ops, masks=(dv.RandomMask(0.5, patch=4),))
     (batch,) = take_batches(make_loader(numbered_manifest, recipe=recipe, repeats=2), 1)
     assert len(batch) == 16 and len(np.unique(batch.masks[0].numpy(), axis=0)) == 16
 
@@ -162,7 +162,7 @@ def test_all_clips_of_a_batch_may_be_left_out(tmp_path):
 
 
 def test_a_grid_that_does_not_divide_is_refused_at_once(numbered_manifest):
-    recipe = dv.Recipe(RECIPE.sampling, RECIPE.ops, (dv.TubeMask(patch=14),))
+    recipe = dv.Recipe(RECIPE.sampling, RECIPE.ops, masks=(dv.TubeMask(patch=14),))
     message = r"^TubeMask: tokens of 2 x 14 x 14 \(frames x height x width\) do not divide clips of 4 x 32 x 32$"
     with pytest.raises(ValueError, match=message):
         make_loader(numbered_manifest, recipe=recipe)
@@ -193,7 +193,7 @@ def test_videomae_pretrains_with_tubes(transformers, numbered_manifest):
     recipe = dv.Recipe(
         RECIPE.sampling,
         (dv.RandomResizedCrop(32), dv.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
-        (dv.TubeMask(0.75, patch=8),),
+        masks=(dv.TubeMask(0.75, patch=8),),
     )
     (batch,) = take_batches(make_loader(numbered_manifest, recipe=recipe, repeats=2), 1)
     output = model(batch.clips.transpose(1, 2), bool_masked_pos=batch.masks[0].flatten(1))
@@ -217,7 +217,7 @@ def test_v_jepa_2_predicts_the_blocks_from_their_context(transformers, numbered_
     torch.manual_seed(0)
     model = transformers.VJEPA2Model(config)
     masks = (dv.MultiBlockMask(4, 0.15, patch=8), dv.MultiBlockMask(2, 0.5, patch=8))
-    recipe = dv.Recipe(RECIPE.sampling, RECIPE.ops, masks)
+    recipe = dv.Recipe(RECIPE.sampling, RECIPE.ops, masks=masks)
     (batch,) = take_batches(make_loader(numbered_manifest, recipe=recipe), 1)
     loss = torch.zeros(())
     for k in range(len(masks)):
@@ -232,7 +232,9 @@ def test_v_jepa_2_predicts_the_blocks_from_their_context(transformers, numbered_
 
 def test_encoder_and_decoder_masks_of_videomae_v2(numbered_manifest):
     """What the decoder makes and what counts: as many tokens of each clip, so that they can be stacked."""
-    recipe = dv.Recipe(RECIPE.sampling, RECIPE.ops, (dv.TubeMask(0.75, patch=8), dv.RunningCellMask(0.5, patch=8)))
+    recipe = dv.Recipe(
+        RECIPE.sampling, RECIPE.ops, masks=(dv.TubeMask(0.75, patch=8), dv.RunningCellMask(0.5, patch=8))
+    )
     (batch,) = take_batches(make_loader(numbered_manifest, recipe=recipe), 1)
     (seen, _), (decoded, dropped) = batch.tokens(0), batch.tokens(1)
     assert seen.shape == (4, 8) and decoded.shape == dropped.shape == (4, 16)
