@@ -133,21 +133,22 @@ def test_masks_are_moved_pinned_and_copied(numbered_manifest, monkeypatch):
 
 @pytest.mark.parametrize("on_error", ["replace", "skip"])
 def test_a_bad_file_changes_no_other_clips_masks(on_error, tmp_path):
-    """A clip that is there in place of a bad one has the mask of its sample, and another size of blocks it has not."""
-    for i in range(6):
+    """In the second step. A clip in place of a bad one has its own mask, and blocks of the size that the step has."""
+    for i in range(8):
         write_numbered(tmp_path / "v" / "class" / f"{i}.mp4", 12)
     manifest = dv.scan(tmp_path / "v", progress=False)
     options = {"shuffle": False, "check_files": "off", "on_error": on_error}
-    (good,) = take_batches(make_loader(manifest, 6, **options), 1)
-    (tmp_path / "v" / "class" / "2.mp4").write_bytes(b"nothing")
-    (bad,) = take_batches(make_loader(manifest, 6, **options), 1)
-    left = [0, 1, 3, 4, 5]
-    kept = left if on_error == "replace" else range(5)
+    good = take_batches(make_loader(manifest, 4, **options), 2)[1]
+    (tmp_path / "v" / "class" / "6.mp4").write_bytes(b"nothing")
+    bad = take_batches(make_loader(manifest, 4, **options), 2)[1]
+    left = [0, 1, 3]
     for k, mask in enumerate(bad.masks):
-        assert torch.equal(mask[list(kept)], good.masks[k][left]), k
-        if on_error == "replace":
-            assert torch.equal(mask[2], good.masks[k][bad.samples[2]])
-    assert len(bad) == len(kept) + (on_error == "replace")
+        assert torch.equal(mask[left if on_error == "replace" else slice(None)], good.masks[k][left]), k
+    assert bad.plan.step == good.plan.step == 4 and len(bad) == 3 + (on_error == "replace")
+    if on_error == "replace":
+        columns = bad.plan.views[2:3], bad.plan.batch[2:3], bad.plan.repeat_index[2:3]
+        alone = dv.draw_plan(manifest, RECIPE, bad.plan.samples[2:3], 3, 0, *columns, step=4)
+        assert all((a[0] == b[2]).all() for a, b in zip(alone.masks, bad.plan.masks, strict=True))
 
 
 def test_all_clips_of_a_batch_may_be_left_out(tmp_path):
