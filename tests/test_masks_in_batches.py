@@ -116,6 +116,13 @@ def test_apply_gives_the_masks_of_the_plan(numbered_manifest, tmp_path):
         edited = loader.apply(dv.Plan.load(tmp_path / "plan.json"))
     assert edited.masks[0][1].nonzero().tolist() == [[0, 0, 0], [1, 1, 1]]
     assert torch.equal(edited.masks[0][0], batch.masks[0][0])
+    document["masks"][0] = [[["#.#", "..."], ["...", ".#."]]] * 4
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    with (
+        loader,
+        pytest.raises(ValueError, match=r"TubeMask must be \(4, 2, 2, 2\) for these clips, got \(4, 2, 2, 3\)"),
+    ):
+        loader.apply(dv.Plan.load(tmp_path / "plan.json"))
 
 
 def test_masks_are_moved_pinned_and_copied(numbered_manifest, monkeypatch):
