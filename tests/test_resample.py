@@ -232,7 +232,7 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_a_program_ends_while_a_thread_converts():
-    """What the thread uses is not freed under it: it was, at the end of the program, which crashed or wrote anywhere."""
+    """What the thread uses is not freed under it; it was, and the program crashed or wrote anywhere."""
     code = f"""
 import threading, av, numpy
 from dali_vidaug.resample import Resampler
