@@ -29,6 +29,23 @@ class BatchMix(NamedTuple):
     own: torch.Tensor
 
 
+class Motion(NamedTuple):
+    """What moves in clips, on cells of 16 x 16 pixels, of which the last ones may be smaller: docs/motion.md.
+
+    Attributes:
+        dx, dy: (B, F, h, w) float32, by how many pixels of the clip what is shown in a cell moves to the right and down
+            until the next frame of the video. NaN where that is not known, as in key frames.
+    """
+
+    dx: torch.Tensor
+    dy: torch.Tensor
+
+    @property
+    def magnitude(self) -> torch.Tensor:
+        """(B, F, h, w) float32, how far it moves; NaN where that is not known."""
+        return torch.hypot(self.dx, self.dy)
+
+
 @dataclass(eq=False, repr=False)
 class Batch:
     """Clips and what belongs to them. Unpacks into ``clips, targets``.
@@ -49,6 +66,7 @@ class Batch:
             (``on_error="skip"``); a row comes as often as it has clips.
         boxes: around what is in the frames of the clips, moved and mixed as the clips are; None where the manifest has
             none, and ``augment`` was given none. Those of a mixed clip are of both clips.
+        motion: what moves in the clips; None where it was not asked for (``VideoLoader(motion=True)``).
         plan: what was drawn for the clips.
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
     """
@@ -64,6 +82,7 @@ class Batch:
     # not given to the constructor: whoever maps over the fields of a dataclass leaves these as they are. So a trainer
     # that makes float16 of all floats does not round boxes by a pixel; it moves batches by ``to``.
     boxes: Boxes | None = field(init=False, default=None)
+    motion: Motion | None = field(init=False, default=None)
     plan: Plan = field(init=False)
     manifest: Manifest | None = field(init=False, repr=False, default=None)
 
@@ -97,14 +116,14 @@ class Batch:
         return torch.from_numpy(self.plan.repeat_index.copy())
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
-        """The batch on another device: ``clips``, ``targets``, ``mix`` and ``boxes``, which are where the loader works.
+        """The batch on another device: ``clips``, ``targets``, ``mix``, ``boxes`` and ``motion``.
 
         ``samples``, ``repeated`` and ``skipped`` stay on the CPU.
         """
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self, device: torch.device | str | None = None) -> Batch:
-        """The batch with ``clips``, ``targets``, ``mix`` and ``boxes`` in pinned memory, where they are on the CPU."""
+        """The batch with what ``to`` moves in pinned memory, where it is on the CPU."""
         return self._map(lambda tensor: tensor if tensor.device.type != "cpu" else tensor.pin_memory())
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
@@ -112,6 +131,7 @@ class Batch:
         other.__dict__.update(self.__dict__, clips=function(self.clips), targets=function(self.targets))
         other.mix = self.mix and BatchMix(*map(function, self.mix))
         other.boxes = self.boxes and Boxes(*map(function, self.boxes))
+        other.motion = self.motion and Motion(*map(function, self.motion))
         return other
 
     def rows(self, name: str) -> np.ndarray:
@@ -161,6 +181,7 @@ def no_clips(recipe: Recipe, shape: tuple[int, ...], dtype: str, device: int | N
 def make_batch(
     clips: torch.Tensor, targets: np.ndarray, plan: Plan, index: int, manifest: Manifest | None = None,
     repeated: np.ndarray | None = None, skipped: np.ndarray | None = None, boxes: Boxes | None = None,
+    motion: np.ndarray | None = None,
 ) -> Batch:  # fmt: skip
     """Put a batch together; its labels are mixed as the ops of the plan have mixed the clips.
 
@@ -171,6 +192,7 @@ def make_batch(
         manifest: of the samples.
         repeated, skipped: as in ``Batch``; default: none are.
         boxes: of the clips after all ops, NumPy arrays; or None.
+        motion: (B, 2, F, h, w) float32; or None.
 
     Returns:
         The batch, on the device of the clips.
@@ -185,6 +207,7 @@ def make_batch(
     missing = torch.from_numpy(np.zeros(0, np.int64) if skipped is None else skipped)
     batch = Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
     batch.boxes = None if boxes is None else _box_tensors(clips.device, boxes)
+    batch.motion = None if motion is None else Motion(*_to(clips.device, motion).unbind(1))
     batch.plan, batch.manifest = plan, manifest
     return batch
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.boxes import Boxes
+from dali_vidaug.clip_motion import motion_views
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
@@ -107,6 +108,15 @@ class Maker:
         """The boxes of the batch that ``finish`` made, as ``moved_boxes.boxes_of`` finds them; counts them."""
         return boxes_of(self.manifest, plan, self._settings.box_rules, self.report)
 
+    def motion(self, pending: Pending) -> np.ndarray | None:
+        """What moves in the clips of the batch that ``finish`` made, (B, 2, F, h, w) float32; counts it."""
+        if not self._settings.motion:
+            return None
+        empty = np.zeros((0, 2, pending.drawn.frames.shape[1], 0, 0), np.float32)
+        found = np.stack(pending.motion) if pending.motion else empty
+        self.report.add_motion(len(found) * found.shape[2], int(np.isnan(found[:, 0]).all((-2, -1)).sum()))
+        return found
+
     def close(self) -> None:
         """Free the graphs."""
         self._graphs, self._retry_graphs = {}, {}
@@ -136,13 +146,21 @@ class Maker:
         video = self._settings.trusted(self.manifest.video(int(plan.samples[clips[0]])))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
         frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
+        views = self._views(plan, clips, video) if self._settings.motion else None
         # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
         for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
             crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
             call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color)
-            future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why)
+            more = [] if views is None else [[views[k] for k in together]]
+            future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why, *more)
             jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
         return jobs
+
+    def _views(self, plan, clips, video):
+        """Where clips of one sample lie in the frames of its video."""
+        part = slice(min(clips), max(clips) + 1)
+        views = motion_views("VideoLoader", plan.part(part), *video.shown_size)
+        return [views[i - part.start] for i in clips]
 
     def _collect(self, pending: Pending, clips: Sequence[int]) -> None:
         """Put clips into ``pending.inputs``, or others in place of bad ones."""
@@ -161,6 +179,7 @@ class Maker:
                 continue
             self._any_good = True
             pending.inputs[i] = loaded.clips[pending.jobs[i].place]
+            pending.motion[i] = None if loaded.motion is None else loaded.motion[pending.jobs[i].place]
             if pending.jobs[i].place == 0:
                 path = partial(self.manifest.path, int(pending.plan.samples[i]))
                 self.report.add_loaded(loaded.num_decoded, loaded.seconds, loaded.elapsed, path)

@@ -20,7 +20,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.object_reader media.object_source media.storage "
     "media.video media.unchanged media.container media.indexed_file media.references media.needed media.cut "
     "media.colors media.convert media.image_names media.images media.frame_folder media.remux media.sharing "
-    "media.decode media.load media.serve media.oddities media.numbers media.packets "
+    "media.vectors media.decode media.load media.serve media.oddities media.numbers media.packets "
     "media.prove media.places media.first_bytes media.measure media.encode media.encoding media.shrink "
     "media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
@@ -40,8 +40,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
-    "results planes direct graph",
+    "plan": "recipe repeats timing description plan targets drawing mapping moved_boxes clip_motion settings leading "
+    "columns results planes direct graph",
     "make": "pending fetching make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
