@@ -14,6 +14,7 @@ from dali_vidaug.data.transcode import transcode
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
+from dali_vidaug.masks import MASKS, RandomMask, TubeMask
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.ops import (
     BackgroundMix,
@@ -110,6 +111,7 @@ _LAZY = {
     "check_op": "op_contract",
 }
 __all__ = [
+    "MASKS",
     "BackgroundMix",
     "Batch",
     "BatchMix",
@@ -164,6 +166,7 @@ __all__ = [
     "RandomErasing",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomMask",
     "RandomPerspective",
     "RandomResizedCrop",
     "RandomRotation",
@@ -185,6 +188,7 @@ __all__ = [
     "ThreeCrop",
     "TorchModule",
     "TrivialAugment",
+    "TubeMask",
     "VJEPA2Sampling",
     "VideoLoader",
     "VideoMAESampling",

@@ -66,6 +66,7 @@ class Batch:
             (``on_error="skip"``); a row comes as often as it has clips.
         boxes: around what is in the frames of the clips, moved and mixed as the clips are; None where the manifest has
             none, and ``augment`` was given none. Those of a mixed clip are of both clips.
+        masks: for each mask of the recipe (B, T', H', W') bool, True where a token of a clip is masked.
         motion: what moves in the clips; None where it was not asked for (``VideoLoader(motion=True)``).
         plan: what was drawn for the clips.
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
@@ -82,6 +83,7 @@ class Batch:
     # not given to the constructor: whoever maps over the fields of a dataclass leaves these as they are. So a trainer
     # that makes float16 of all floats does not round boxes by a pixel; it moves batches by ``to``.
     boxes: Boxes | None = field(init=False, default=None)
+    masks: tuple[torch.Tensor, ...] = field(init=False, default=())
     motion: Motion | None = field(init=False, default=None)
     plan: Plan = field(init=False)
     manifest: Manifest | None = field(init=False, repr=False, default=None)
@@ -116,9 +118,9 @@ class Batch:
         return torch.from_numpy(self.plan.repeat_index.copy())
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
-        """The batch on another device: ``clips``, ``targets``, ``mix``, ``boxes`` and ``motion``.
+        """The batch on another device: ``clips``, ``targets``, ``mix``, ``boxes``, ``masks`` and ``motion``.
 
-        ``samples``, ``repeated`` and ``skipped`` stay on the CPU.
+        These are where the loader works. ``samples``, ``repeated`` and ``skipped`` stay on the CPU.
         """
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
@@ -131,6 +133,7 @@ class Batch:
         other.__dict__.update(self.__dict__, clips=function(self.clips), targets=function(self.targets))
         other.mix = self.mix and BatchMix(*map(function, self.mix))
         other.boxes = self.boxes and Boxes(*map(function, self.boxes))
+        other.masks = tuple(map(function, self.masks))
         other.motion = self.motion and Motion(*map(function, self.motion))
         return other
 
@@ -207,6 +210,7 @@ def make_batch(
     missing = torch.from_numpy(np.zeros(0, np.int64) if skipped is None else skipped)
     batch = Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
     batch.boxes = None if boxes is None else _box_tensors(clips.device, boxes)
+    batch.masks = tuple(_to(clips.device, mask) for mask in plan.masks)
     batch.motion = None if motion is None else Motion(*_to(clips.device, motion).unbind(1))
     batch.plan, batch.manifest = plan, manifest
     return batch

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from dali_vidaug import masks as _masks
 from dali_vidaug import ops as _ops
 from dali_vidaug.ops.names import is_on_pixels
 from dali_vidaug.rng import MAX_VIEW
@@ -37,21 +38,23 @@ def class_list(classes: Iterable[type]) -> list[type]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """A sampler and ops, in order. ``repr(recipe)`` is valid Python and ``Recipe.parse`` reads it back.
 
     Attributes:
         sampling: which frames of a video make a clip: ``ClipSampling``, another of ``SAMPLERS``, or your own.
         ops: applied in order (kept as a tuple); ``Normalize``, if present, comes last. Without it the clips stay uint8.
+        masks: for self-supervision, drawn for each clip (kept as a tuple): ``batch.masks`` has one for each of these.
 
     Raises:
-        ValueError: the sampler is not one, something among the ops is not an op, ``Normalize`` is not the last, or an
-            op crops by views (``num_crops``) that the sampler does not have.
+        ValueError: the sampler is not one, something among the ops is not an op or among the masks no mask,
+            ``Normalize`` is not the last, or an op crops by views (``num_crops``) that the sampler does not have.
     """
 
     sampling: Any = field(default_factory=ClipSampling)
     ops: Sequence[Any] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
+    masks: Sequence[Any] = ()
 
     def __post_init__(self):
         if not isinstance(self.ops, Iterable):
@@ -81,6 +84,21 @@ class Recipe:
         for name, op in zip(self.names[:-1], self.ops, strict=False):
             if getattr(op, "channels_first", False):
                 raise ValueError(f"Recipe: {name} must be the last op, and only once")
+        self._check_masks()
+
+    def __repr__(self) -> str:
+        # What a recipe does not use is not shown: so those of earlier releases, in saved states, read the same.
+        used = [f.name for f in fields(self) if f.name in ("sampling", "ops") or getattr(self, f.name) != f.default]
+        return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in used)})"
+
+    def _check_masks(self):
+        if not isinstance(self.masks, Iterable):
+            raise ValueError(f"Recipe: masks must be several, such as (dv.TubeMask(0.9),), got {self.masks!r}")
+        object.__setattr__(self, "masks", tuple(self.masks))
+        for mask in self.masks:
+            if isinstance(mask, type) or not all(hasattr(mask, name) for name in ("draw", "patch", "tubelet")):
+                hint = f": write {mask.__name__}(...)" if isinstance(mask, type) else ""
+                raise ValueError(f"Recipe: a mask needs draw, patch and tubelet, got {mask!r}{hint}")
 
     def _check_views(self):
         """Refuse an op that crops each view at another place where the sampler has no such views."""
@@ -132,13 +150,13 @@ class Recipe:
 
         Args:
             text: what ``repr`` gave.
-            classes: your own ops and samplers that may appear in it. One that has the name of an op of this package
-                is used in its place.
+            classes: your own ops, samplers and masks that may appear in it. One that has the name of an op of this
+                package is used in its place.
 
         Raises:
             ValueError: the text contains anything else.
         """
-        known: dict[str, Any] = {c.__name__: c for c in (cls, *SAMPLERS)}
+        known: dict[str, Any] = {c.__name__: c for c in (cls, *SAMPLERS, *_masks.MASKS)}
         known |= {name: getattr(_ops, name) for name in _ops.__all__ if isinstance(getattr(_ops, name), type)}
         known |= {c.__name__: c for c in class_list(classes)}
 

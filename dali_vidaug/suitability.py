@@ -14,6 +14,7 @@ from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root
 from dali_vidaug.drawing import draw_frames, draw_ops
+from dali_vidaug.drawn_masks import draw_masks
 from dali_vidaug.errors import printable
 from dali_vidaug.media.fetch_loop import wait_for
 from dali_vidaug.media.object_options import Storage, given_storage
@@ -50,7 +51,8 @@ def check_recipe(
 
     Raises:
         ValueError: it leaves clips of different sizes; an op lacks its module, or clips to mix with; or the manifest
-            has boxes, and an op does not say where they go; or motion does not follow the recipe.
+            has boxes, and an op does not say where they go; or motion does not follow the recipe; or a mask's tokens
+            do not divide the clips.
     """
     recipe.fingerprints()
     for name, op in zip(recipe.names, recipe.ops, strict=True):
@@ -78,6 +80,7 @@ def check_recipe(
             "CenterCrop or Resize((height, width))"
         )
     height, width, frames = shapes[0].tolist()
+    draw_masks(recipe, draws, np.zeros(len(samples), np.int64), np.roll(shapes, 1, 1))
     return (frames, height, width), draws.are_shared
 
 

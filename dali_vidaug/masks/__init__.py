@@ -1,0 +1,10 @@
+"""Masks for self-supervision: which tokens of a clip a model does not see, or has to predict."""
+
+from __future__ import annotations
+
+from dali_vidaug.masks.grid import Grid, Mask
+from dali_vidaug.masks.uniform import RandomMask, TubeMask
+
+MASKS = (TubeMask, RandomMask)
+
+__all__ = ["MASKS", "Grid", "Mask", "RandomMask", "TubeMask"]
