@@ -14,7 +14,7 @@ from dali_vidaug.data.transcode import transcode
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
-from dali_vidaug.masks import MASKS, RandomMask, TubeMask
+from dali_vidaug.masks import MASKS, MotionMask, RandomMask, TubeMask
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.ops import (
     BackgroundMix,
@@ -151,6 +151,7 @@ __all__ = [
     "Mix",
     "MixUp",
     "MotionBlur",
+    "MotionMask",
     "MovingCutMix",
     "MultiClip",
     "MultiScaleCrop",

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from dali_vidaug.device.nvdec import Files, Format
+from dali_vidaug.drawn_masks import mask_draws
+from dali_vidaug.errors import naming
 from dali_vidaug.mapping import clip_geometry
-from dali_vidaug.media.vectors import VECTOR_CODECS, View
+from dali_vidaug.masks.grid import grid_of
+from dali_vidaug.masks.motion import ClipMotion
+from dali_vidaug.media.vectors import CELL, VECTOR_CODECS, View
 from dali_vidaug.ops.interpolate import between_frames
+from dali_vidaug.ops.names import op_names
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
+from dali_vidaug.repeats import parts_of
 from dali_vidaug.report import warn_once
+from dali_vidaug.rng import Draws
+
+
+def needs_motion(recipe: Recipe) -> bool:
+    """Whether a mask of a recipe is drawn by what moves in the clips."""
+    return any(getattr(mask, "after_decoding", False) for mask in recipe.masks)
 
 
 def check_motion_follows(caller: str, recipe: Recipe, frames: np.ndarray) -> None:
@@ -82,3 +95,31 @@ def motion_views(caller: str, plan: Plan, height: Any, width: Any) -> list[View]
     check_motion_follows(caller, plan.recipe, plan.frames)
     matrices, sizes = clip_geometry(caller, plan, height, width)
     return [View(one, *size) for one, (_, *size) in zip(matrices, sizes.tolist(), strict=True)]
+
+
+def with_motion_masks(plan: Plan, motion: np.ndarray, size: tuple[int, int, int]) -> Plan:
+    """A plan with those masks too that are drawn by what moves in its clips.
+
+    Args:
+        plan: of the clips; a mask that it has, such as a saved plan, stays.
+        motion: (B, 2, F, h, w) float32.
+        size: (F, H, W) of the clips.
+
+    Raises:
+        TypeError, ValueError: a mask returns something else, or fails.
+    """
+    masks, everything = list(plan.masks), Draws(plan.seed, plan.epoch, plan.samples, plan.views, step=plan.step)
+    for i, (name, mask) in enumerate(zip(op_names(plan.recipe.masks), plan.recipe.masks, strict=True)):
+        if masks[i] is not None:
+            continue
+        grid = grid_of(name, mask, *size)
+        drawn = np.empty((len(plan), *grid), bool)
+        for repeat, at in parts_of(plan.repeat_index):
+            draws = mask_draws(name, everything, at, repeat)
+            with naming(name, mask, "draw", f"for {draws}"):
+                found = mask.draw(draws, grid, ClipMotion(motion[at], plan.frames[at], CELL))
+            if not (isinstance(found, np.ndarray) and found.dtype == bool and found.shape == (len(at), *grid)):
+                raise TypeError(f"{name}.draw must return {(len(at), *grid)} bool, got {found!r}")
+            drawn[at] = found
+        masks[i] = drawn
+    return replace(plan, masks=tuple(masks))

@@ -182,7 +182,8 @@ class Producer:
         plan, clips = self._maker.finish(pending, self._streams[0])
         repeated = self._schedule.repeated(epoch, index)[pending.kept]
         self._maker.report.add_repeated(int(repeated.sum()))
-        boxes, motion = self._maker.boxes(plan), self._maker.motion(pending)
+        boxes = self._maker.boxes(plan)
+        plan, motion = self._maker.motion(pending)
         return Produced(epoch, index, plan, clips, repeated, pending.skipped, boxes, motion)
 
 
@@ -228,7 +229,9 @@ class Background:
         with name_pool_errors():
             pending = maker.start(plan)
             plan, clips = maker.finish(pending, settings.stream())
-        return Produced(plan.epoch, -1, plan, clips, boxes=maker.boxes(plan), motion=maker.motion(pending))
+            boxes = maker.boxes(plan)
+            plan, motion = maker.motion(pending)
+        return Produced(plan.epoch, -1, plan, clips, boxes=boxes, motion=motion)
 
     def _maker(self, manifest, recipe, settings, size):
         with self._lock:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dali_vidaug.masks.grid import Grid, Mask
+from dali_vidaug.masks.motion import ClipMotion, MotionMask
 from dali_vidaug.masks.uniform import RandomMask, TubeMask
 
-MASKS = (TubeMask, RandomMask)
+MASKS = (TubeMask, RandomMask, MotionMask)
 
-__all__ = ["MASKS", "Grid", "Mask", "RandomMask", "TubeMask"]
+__all__ = ["MASKS", "ClipMotion", "Grid", "Mask", "MotionMask", "RandomMask", "TubeMask"]
