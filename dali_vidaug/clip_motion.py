@@ -114,7 +114,7 @@ def with_motion_masks(plan: Plan, motion: np.ndarray, size: tuple[int, int, int]
             continue
         grid = grid_of(name, mask, *size)
         drawn = np.empty((len(plan), *grid), bool)
-        for repeat, at in parts_of(plan.repeat_index):
+        for repeat, at in parts_of(plan.repeat_index) if len(plan) else ():
             draws = mask_draws(name, everything, at, repeat)
             with naming(name, mask, "draw", f"for {draws}"):
                 found = mask.draw(draws, grid, ClipMotion(motion[at], plan.frames[at], CELL))

@@ -171,7 +171,8 @@ def decode_frames(
         before, missing, lacking = time.thread_time(), set(frames.tolist()), False
         try:
             with nullcontext(opened) if opened else open_source(video) as (source, stream):
-                cuts = read_cuts(source, stream, video, frames, all_references=all_references)
+                needed = frames if vectors is None else vectors.needed()
+                cuts = read_cuts(source, stream, video, needed, all_references=all_references)
                 codec = decoder_of(stream, strict, vectors is not None)
                 lacking = any(cut.lacks_references for cut in cuts)
                 seconds["read"] += time.thread_time() - before

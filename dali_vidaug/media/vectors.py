@@ -21,9 +21,12 @@ from dali_vidaug.media.headers import read_sequence
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
 
+# Codecs whose decoders export motion vectors. FFmpeg's for H.265, VP8, VP9 and AV1 do not.
 VECTOR_CODECS = (
-    "h264", "mpeg4", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2",
-)  # fmt: skip  # whose decoders export motion vectors; FFmpeg's for HEVC, VP8, VP9, AV1 do not
+    "h264", "mpeg4", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2",
+)  # fmt: skip
+_B_CODECS = ("h264", "mpeg1video", "mpeg2video")  # of B-frames of the others, FFmpeg says that nothing moves
+_LATE = ("mpeg1video", "mpeg2video", "mpeg4")  # a frame has no vectors where it comes out because no more packets come
 CELL = 16  # pixels of a clip: the side of a cell of its map
 _BLOCK = 8  # pixels of a frame: BLOCK in kernels/vectors.cpp
 _VECTOR = {"source": 0, "w": 4, "h": 5, "dst_x": 10, "dst_y": 12, "motion_x": 24, "motion_y": 28, "motion_scale": 32}
@@ -100,6 +103,15 @@ class Vectors:
         self._ranks: dict[int, int] = {}  # in decoding order, by time stamp
         self._referred: set[int] = set()  # time stamps of pictures that others may refer to
 
+    def needed(self) -> np.ndarray:
+        """The frames, and others that are to be decoded so that these have vectors: (F,) int64, rising."""
+        frames = np.array(sorted(self._frames), np.int64)
+        if self._video.codec not in _LATE:
+            return frames
+        gops = np.searchsorted(self._video.keyframes, frames, "right")
+        after = 1 + frames[np.append(np.diff(gops) > 0, True)]  # the last of each GOP is pushed out by what comes next
+        return np.union1d(frames, after[after < self._video.num_frames])
+
     def begin(self, cut: Any) -> Any:
         """Look at what is decoded next, a ``Cut``; returns it, to be decoded."""
         self._forget()
@@ -158,6 +170,8 @@ class Vectors:
         self.found.pop(shown.number, None)  # of a cut before that could not be decoded to its end
         side_data = frame.side_data.get("MOTION_VECTORS")
         if side_data is None or frame.interlaced_frame:  # vectors of fields refer to fields, which have other times
+            return
+        if frame.pict_type == _B_PICTURE and self._video.codec not in _B_CODECS:
             return
         vectors = side_data.to_ndarray()
         if vectors.dtype.itemsize != 40 or any(vectors.dtype.fields[n][1] != at for n, at in _VECTOR.items()):
