@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 const int64_t BLOCK = 8;  // pixels: no vector is of less
 const int64_t STEP = 4;   // pixels of a clip from one point that is looked at to the next
@@ -27,26 +30,50 @@ struct Picture {
   double ahead;
 };
 
-// The mean difference of a block and one at (dx, dy) from it in another picture, which goes on beyond its edges.
+// How much a row of `count` pixels differs from another.
+static int64_t difference(const uint8_t* a, const uint8_t* b, int64_t count) {
+  int64_t x = 0, sum = 0;
+#ifdef __SSE2__
+  __m128i sums = _mm_setzero_si128();
+  for (; x + 16 <= count; x += 16)
+    sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_loadu_si128((const __m128i*)(a + x)),
+                                            _mm_loadu_si128((const __m128i*)(b + x))));
+  for (; x + 8 <= count; x += 8)
+    sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_loadl_epi64((const __m128i*)(a + x)),
+                                            _mm_loadl_epi64((const __m128i*)(b + x))));
+  sum = _mm_cvtsi128_si32(sums) + _mm_cvtsi128_si32(_mm_srli_si128(sums, 8));
+#endif
+  for (; x < count; x++) sum += std::abs((int32_t)a[x] - (int32_t)b[x]);
+  return sum;
+}
+
+static int64_t difference(const uint16_t* a, const uint16_t* b, int64_t count) {
+  int64_t sum = 0;
+  for (int64_t x = 0; x < count; x++) sum += std::abs((int32_t)a[x] - (int32_t)b[x]);
+  return sum;
+}
+
+// The mean difference of a block, every other row of it, and one at (dx, dy) from it in another picture, which goes on
+// beyond its edges.
 template <typename Pixel>
 static double difference(const Picture& now, const Picture& other, int64_t left, int64_t top, int64_t right,
                          int64_t bottom, int64_t dx, int64_t dy, int64_t height, int64_t width) {
   const auto row = [](const Picture& picture, int64_t y) {
     return (const Pixel*)((const uint8_t*)picture.luma + y * picture.stride);
   };
-  const bool within = left + dx >= 0 && top + dy >= 0 && right + dx <= width && bottom + dy <= height;
+  const int64_t count = right - left;
+  const bool within = left + dx >= 0 && right + dx <= width;
+  Pixel moved[16];
   int64_t sum = 0;
-  for (int64_t y = top; y < bottom; y++) {
-    const Pixel *a = row(now, y), *b = row(other, std::min(std::max(y + dy, (int64_t)0), height - 1));
-    int32_t part = 0;
+  for (int64_t y = top; y < bottom; y += 2) {
+    const Pixel *a = row(now, y) + left, *b = row(other, std::min(std::max(y + dy, (int64_t)0), height - 1));
     if (within)
-      for (int64_t x = left; x < right; x++) part += std::abs((int32_t)a[x] - (int32_t)b[x + dx]);
+      b += left + dx;
     else
-      for (int64_t x = left; x < right; x++)
-        part += std::abs((int32_t)a[x] - (int32_t)b[std::min(std::max(x + dx, (int64_t)0), width - 1)]);
-    sum += part;
+      for (int64_t x = 0; x < count; x++) moved[x] = b[std::min(std::max(left + x + dx, (int64_t)0), width - 1)];
+    sum += difference(a, within ? b : moved, count);
   }
-  return (double)sum / (double)((right - left) * (bottom - top));
+  return (double)sum / (double)(count * ((bottom - top + 1) / 2));
 }
 
 // What moves in a frame: for each of its blocks of BLOCK x BLOCK pixels how many pixels to the right and down it moves
@@ -102,6 +129,7 @@ extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t h
   const int64_t across = (width + BLOCK - 1) / BLOCK, plane = frames * rows * columns;
   for (int64_t f = 0; f < frames; f++) {
     const double *m = matrices + 9 * f, *n = inverses + 9 * f;
+    const bool affine = m[6] == 0 && m[7] == 0 && m[8] == 1;  // then all vectors are mapped alike
     for (int64_t r = 0; r < rows; r++)
       for (int64_t c = 0; c < columns; c++) {
         double sum_x = 0, sum_y = 0;
@@ -110,19 +138,27 @@ extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t h
           for (int64_t j = c * cell; j < std::min((c + 1) * cell, out_width); j += STEP) {
             const double x = (double)(j + std::min(j + STEP, out_width)) / 2;
             const double y = (double)(i + std::min(i + STEP, out_height)) / 2;
-            const double w = m[6] * x + m[7] * y + m[8];
-            const double u = (m[0] * x + m[1] * y + m[2]) / w, v = (m[3] * x + m[4] * y + m[5]) / w;
-            if (!(w > 0 && u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
+            double u = m[0] * x + m[1] * y + m[2], v = m[3] * x + m[4] * y + m[5];
+            if (!affine) {
+              const double w = m[6] * x + m[7] * y + m[8];
+              if (!(w > 0)) continue;
+              u /= w, v /= w;
+            }
+            if (!(u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
             const float* found = motion[f] + 2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK);
-            const double s = u + found[0], t = v + found[1], z = n[6] * s + n[7] * t + n[8];
-            const double dx = (n[0] * s + n[1] * t + n[2]) / z - x, dy = (n[3] * s + n[4] * t + n[5]) / z - y;
+            double dx = found[0], dy = found[1];
+            if (!affine) {
+              const double s = u + dx, t = v + dy, z = n[6] * s + n[7] * t + n[8];
+              dx = (n[0] * s + n[1] * t + n[2]) / z - x, dy = (n[3] * s + n[4] * t + n[5]) / z - y;
+            }
             if (!std::isfinite(dx) || !std::isfinite(dy)) continue;
             sum_x += dx, sum_y += dy, number++;
           }
-        const double none = std::numeric_limits<double>::quiet_NaN();
         float* at = out + (f * rows + r) * columns + c;
-        at[0] = (float)(number ? sum_x / (double)number : none);
-        at[plane] = (float)(number ? sum_y / (double)number : none);
+        const double mean_x = number ? sum_x / (double)number : std::numeric_limits<double>::quiet_NaN();
+        const double mean_y = number ? sum_y / (double)number : std::numeric_limits<double>::quiet_NaN();
+        at[0] = (float)(affine ? n[0] * mean_x + n[1] * mean_y : mean_x);
+        at[plane] = (float)(affine ? n[3] * mean_x + n[4] * mean_y : mean_y);
       }
   }
 }

@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,17 +124,21 @@ class Vectors:
         self._num_earlier, self._num_later = max(said, 1), _NUM_LATER
         if not isinstance(cut.packets, list):
             return cut._replace(packets=self._watched(cut.packets, cut.stream))
-        for _ in self._watched(cut.packets, cut.stream):
-            pass
+        for rank, (packet, number) in enumerate(zip(cut.packets, cut.frames or repeat(-1), strict=False)):
+            # Of the packets that are not wanted, a cut has those alone that others refer to.
+            self._look(packet, rank, number in self._frames or not cut.frames, cut.stream)
         return cut
 
     def _watched(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:
         for rank, packet in enumerate(packets):
-            if packet.pts is not None:
-                self._ranks[packet.pts] = rank
-                if is_reference(packet, stream):
-                    self._referred.add(packet.pts)
+            self._look(packet, rank, True, stream)
             yield packet
+
+    def _look(self, packet, rank, unsure, stream):
+        if packet.pts is not None:
+            self._ranks[packet.pts] = rank
+            if not unsure or is_reference(packet, stream):
+                self._referred.add(packet.pts)
 
     def add(self, frame: Any, index: int) -> None:
         """Look at the next frame, in presentation order.
@@ -174,8 +180,7 @@ class Vectors:
         if frame.pict_type == _B_PICTURE and self._video.codec not in _B_CODECS:
             return
         vectors = side_data.to_ndarray()
-        if vectors.dtype.itemsize != 40 or any(vectors.dtype.fields[n][1] != at for n, at in _VECTOR.items()):
-            raise RuntimeError(f"PyAV's motion vectors have another form than is known: {vectors.dtype}")
+        _check_form(vectors.dtype)
         earlier = [other for other in one.earlier if _is_before(other, shown)][: self._num_earlier]
         later = [other for other in one.later if _is_before(other, shown)]
         pictures = (_Picture * (1 + len(earlier) + len(later)))()
@@ -220,6 +225,13 @@ class Vectors:
         return out
 
 
+@lru_cache
+def _check_form(dtype):
+    """PyAV's vectors are those of kernels/vectors.cpp."""
+    if dtype.itemsize != 40 or any(dtype.fields[name][1] != at for name, at in _VECTOR.items()):
+        raise RuntimeError(f"PyAV's motion vectors have another form than is known: {dtype}")
+
+
 def _is_before(other, shown):
     """Whether a picture is decoded before another, as far as is known."""
     return other.rank is None or shown.rank is None or other.rank < shown.rank
@@ -230,4 +242,4 @@ def _integers(*numbers):
 
 
 def _address(array):
-    return ctypes.c_void_p(array.ctypes.data)
+    return ctypes.c_void_p(array.__array_interface__["data"][0])
