@@ -22,6 +22,7 @@ import dali_vidaug as dv
 from dali_vidaug.clip_motion import motion_views, with_motion_masks
 from dali_vidaug.commands.demo import make_videos
 from dali_vidaug.media.load import load_clips
+from dali_vidaug.recycled import keep_freed_memory
 
 SIZES = (224, 112)
 RATIO = 0.75
@@ -63,6 +64,7 @@ def main():
     parser.add_argument("--batch-size", type=int, default=8, help="clips of a batch (8)")
     parser.add_argument("--rounds", type=int, default=7, help="of all batches (7)")
     args = parser.parse_args()
+    keep_freed_memory()  # as loaders do
     with tempfile.TemporaryDirectory() as folder:
         manifest = dv.scan(args.videos or make_videos(Path(folder) / "v"))
         manifest = manifest.select(np.arange(min(len(manifest), args.clips)))

@@ -14,7 +14,7 @@ from dali_vidaug.data.transcode import transcode
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
-from dali_vidaug.masks import MASKS, MotionMask, RandomMask, TubeMask
+from dali_vidaug.masks import CubeMask, MotionMask, MultiBlockMask, RandomMask, RunningCellMask, TubeMask
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.ops import (
     BackgroundMix,
@@ -93,7 +93,7 @@ from dali_vidaug.sampling import (
 )
 
 if TYPE_CHECKING:
-    from dali_vidaug.batch import Batch, BatchMix
+    from dali_vidaug.batch import Batch, BatchMix, Tokens
     from dali_vidaug.in_memory import augment
     from dali_vidaug.loader import VideoLoader
     from dali_vidaug.op_contract import check_op
@@ -104,6 +104,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Batch": "batch",
     "BatchMix": "batch",
+    "Tokens": "batch",
     "VideoLoader": "loader",
     "VideoResult": "scores",
     "VideoScores": "scores",
@@ -111,7 +112,6 @@ _LAZY = {
     "check_op": "op_contract",
 }
 __all__ = [
-    "MASKS",
     "BackgroundMix",
     "Batch",
     "BatchMix",
@@ -126,6 +126,7 @@ __all__ = [
     "CubeCutMix",
     "CubeCutMixUp",
     "CubeCutout",
+    "CubeMask",
     "CutMix",
     "CutMixUp",
     "Cutout",
@@ -153,6 +154,7 @@ __all__ = [
     "MotionBlur",
     "MotionMask",
     "MovingCutMix",
+    "MultiBlockMask",
     "MultiClip",
     "MultiScaleCrop",
     "Normalize",
@@ -176,6 +178,7 @@ __all__ = [
     "Report",
     "Resize",
     "Reverse",
+    "RunningCellMask",
     "Sampler",
     "SegmentSampling",
     "ShortSideScale",
@@ -187,6 +190,7 @@ __all__ = [
     "TemporalJitter",
     "TenCrop",
     "ThreeCrop",
+    "Tokens",
     "TorchModule",
     "TrivialAugment",
     "TubeMask",

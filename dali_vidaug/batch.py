@@ -15,6 +15,7 @@ from dali_vidaug.description import as_html, as_text, batch_lines
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.targets import mix_targets
+from dali_vidaug.tokens import token_lists
 
 
 class BatchMix(NamedTuple):
@@ -44,6 +45,18 @@ class Motion(NamedTuple):
     def magnitude(self) -> torch.Tensor:
         """(B, F, h, w) float32, how far it moves; NaN where that is not known."""
         return torch.hypot(self.dx, self.dy)
+
+
+class Tokens(NamedTuple):
+    """Which tokens of each clip a mask leaves, and which it masks: positions in the grid, frame by frame, row by row.
+
+    Attributes:
+        visible: (B, V) int64, rising.
+        masked: (B, M) int64, rising.
+    """
+
+    visible: torch.Tensor
+    masked: torch.Tensor
 
 
 @dataclass(eq=False, repr=False)
@@ -136,6 +149,20 @@ class Batch:
         other.masks = tuple(map(function, self.masks))
         other.motion = self.motion and Motion(*map(function, self.motion))
         return other
+
+    def tokens(self, index: int = 0) -> Tokens:
+        """A mask as lists of tokens, of the same lengths for all clips, on the device of ``masks``.
+
+        Where masks of clips differ in their number of tokens, as those of ``MultiBlockMask``, the longer lists lose
+        random tokens, wherever these are: the same for the same plan.
+
+        Args:
+            index: of the mask in the recipe.
+
+        Raises:
+            IndexError: the recipe has no such mask.
+        """
+        return Tokens(*(_to(self.masks[index].device, column) for column in token_lists(self.plan, index)))
 
     def rows(self, name: str) -> np.ndarray:
         """A column of the manifest, for the clips: one of your own, such as a caption, or a measured one.

@@ -70,8 +70,9 @@ def mask_draws(name: str, draws: Draws, at: np.ndarray, repeat: int) -> Draws:
         at: (N,) int, which of the clips.
         repeat: which of the clips of the same frames these are.
     """
-    samples, views = draws.samples[at], draws.views[at]
-    return Draws(draws.seed, draws.epoch, samples, views, f"mask.{name}", repeat=repeat, step=draws.step)
+    clips = draws.part(at)
+    where = clips.seed, clips.epoch, clips.samples, clips.views
+    return Draws(*where, f"mask.{name}", repeat=repeat, step=draws.step)
 
 
 def _checked(name, found, count, grid):

@@ -38,6 +38,11 @@ def class_list(classes: Iterable[type]) -> list[type]:
     return found
 
 
+def shown_fields(recipe: Recipe) -> list[str]:
+    """The names of the fields that ``repr`` writes: a sampler and ops, and what is not as by default."""
+    return [f.name for f in fields(recipe) if f.name in ("sampling", "ops") or getattr(recipe, f.name) != f.default]
+
+
 @dataclass(frozen=True, repr=False)
 class Recipe:
     """A sampler and ops, in order. ``repr(recipe)`` is valid Python and ``Recipe.parse`` reads it back.
@@ -87,9 +92,7 @@ class Recipe:
         self._check_masks()
 
     def __repr__(self) -> str:
-        # What a recipe does not use is not shown: so those of earlier releases, in saved states, read the same.
-        used = [f.name for f in fields(self) if f.name in ("sampling", "ops") or getattr(self, f.name) != f.default]
-        return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in used)})"
+        return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in shown_fields(self))})"
 
     def _check_masks(self):
         if not isinstance(self.masks, Iterable):

@@ -132,6 +132,12 @@ class Draws:
         other.prefix = prefix
         return other
 
+    def part(self, at: np.ndarray) -> Draws:
+        """The same addresses of some of the clips, of which ``at`` (N,) are the positions."""
+        other = copy.copy(self)
+        other.samples, other.views = self.samples[at], self.views[at]
+        return other
+
     def of_batch(self) -> Draws:
         """The random numbers that a batch has in common, such as who is mixed with whom: a ``Draws`` of length 1."""
         self._shared[0] = True

@@ -27,7 +27,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
     "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
-    "masks": "masks.grid masks.choose masks.uniform masks.motion masks",
+    "masks": "masks.grid masks.choose masks.uniform masks.cells masks.blocks masks.cubes masks.motion masks",
     "data": "data data.names data.atomic data.tar_members "
     "data.column data.shared data.schema data.index_table data.entry data.conform "
     "data.split data.join data.sampled data.boxes data.label_column data.stored data.manifest data.given "
@@ -41,8 +41,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe repeats timing drawn_masks description plan targets drawing mapping moved_boxes clip_motion "
-    "settings leading columns results planes direct graph",
+    "plan": "recipe repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes "
+    "clip_motion settings leading columns results planes direct graph",
     "make": "pending fetching make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
@@ -51,7 +51,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
-    "commands.preview commands.scan commands.merge commands.pack commands.transcode commands.cli",
+    "commands.mask_picture commands.preview commands.scan commands.merge commands.pack commands.transcode commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {

@@ -568,7 +568,7 @@ MUTATIONS = [
     ("description.py", "        seen.add(position)\n", "", "test_description.py"),
     ("description.py", "plan.views[twice], name, group, repeat)", "plan.views[twice], name, 0, repeat)", "test_description.py"),
     ("ops/one_of.py", 'if field != "partner"]', "if False]", "test_description.py::test_no_op_is_named_for_a_row_that_was_edited"),
-    ("drawing.py", "frames, args, manifest, repeat_index)", "frames, args, None, repeat_index)", "test_description.py::test_describe_names_file_and_class"),
+    ("drawing.py", "frames, args, manifest, repeat_index", "frames, args, None, repeat_index", "test_description.py::test_describe_names_file_and_class"),
     ("batch.py", 'if dtype == "bfloat16" and tensor.is_floating_point()', "if False", "test_planes.py::test_floats_of_dali_become_bfloat16"),
     ("device/cores.py", "min(mine, together / size,", "min(mine,", "test_cores.py::test_the_share_of_a_rank"),
     ("device/cores.py", "is None else quota / size", "is None else quota", "test_cores.py::test_the_share_of_a_rank"),

@@ -38,7 +38,7 @@ class Grid(NamedTuple):
 
 
 class Mask(Protocol):
-    """A mask of a recipe: one of ``dv.MASKS``, or a frozen dataclass of your own.
+    """A mask of a recipe: one of this package, or a frozen dataclass of your own.
 
     Attributes:
         patch: pixels of a token: a side, or (height, width).

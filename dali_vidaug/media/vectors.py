@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -32,10 +33,12 @@ _LATE = ("mpeg1video", "mpeg2video", "mpeg4")  # a frame has no vectors where it
 CELL = 16  # pixels of a clip: the side of a cell of its map
 _BLOCK = 8  # pixels of a frame: BLOCK in kernels/vectors.cpp
 _VECTOR = {"source": 0, "w": 4, "h": 5, "dst_x": 10, "dst_y": 12, "motion_x": 24, "motion_y": 28, "motion_scale": 32}
+_VECTOR_BYTES = 40
 _NUM_REFERENCES = 4  # of H.264, where the file does not say how many; x264's presets have 1 to 16, mostly 3
 _NUM_LATER = 3  # of H.264: so many pictures that are decoded before a frame and shown after it are looked at
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
 _SPS = 7  # ITU-T H.264, table 7-1
+_known: set[type] = set()  # classes of side data whose form was compared
 
 
 class View(NamedTuple):
@@ -57,7 +60,8 @@ class _Picture(ctypes.Structure):
     _fields_ = (("luma", ctypes.c_void_p), ("stride", ctypes.c_int64), ("ahead", ctypes.c_double))
 
 
-class _Shown(NamedTuple):
+@dataclass(eq=False)
+class _Shown:
     """A decoded frame.
 
     Attributes:
@@ -69,6 +73,17 @@ class _Shown(NamedTuple):
     number: int
     rank: int | None
     frame: Any
+
+    @cached_property
+    def form(self) -> tuple[int, int, str]:
+        """Height, width, pixel format."""
+        return self.frame.height, self.frame.width, self.frame.format.name
+
+    @cached_property
+    def luma(self) -> tuple[int, int]:
+        """Where its luma is, and how many bytes from row to row."""
+        plane = self.frame.planes[0]
+        return plane.buffer_ptr, plane.line_size
 
 
 class _Waiting(NamedTuple):
@@ -179,25 +194,23 @@ class Vectors:
             return
         if frame.pict_type == _B_PICTURE and self._video.codec not in _B_CODECS:
             return
-        vectors = side_data.to_ndarray()
-        _check_form(vectors.dtype)
+        if type(side_data) not in _known:
+            _check_form(side_data)
         earlier = [other for other in one.earlier if _is_before(other, shown)][: self._num_earlier]
         later = [other for other in one.later if _is_before(other, shown)]
         pictures = (_Picture * (1 + len(earlier) + len(later)))()
-        form = frame.height, frame.width, frame.format.name
         for place, other in enumerate((shown, *earlier, *later)):
-            if (other.frame.height, other.frame.width, other.frame.format.name) != form:
+            if other.form != shown.form:
                 return  # it changes within the file
             ahead = other.number - shown.number if other.number >= 0 else np.nan  # of a hidden frame it is not known
-            plane = other.frame.planes[0]
-            pictures[place] = _Picture(plane.buffer_ptr, plane.line_size, ahead)
-        found = np.empty((-(-frame.height // _BLOCK), -(-frame.width // _BLOCK), 2), np.float32)
+            pictures[place] = _Picture(*other.luma, ahead)
+        height, width, _ = shown.form
+        found = np.empty((-(-height // _BLOCK), -(-width // _BLOCK), 2), np.float32)
         best = np.empty(found.shape[:2], np.float32)
         pixel_bytes = 1 + (frame.format.components[0].bits > 8)
-        numbers = _integers(len(earlier), len(later), pixel_bytes, frame.height, frame.width)
-        library().find_motion(
-            _address(vectors), *_integers(len(vectors)), pictures, *numbers, _address(best), _address(found)
-        )
+        numbers = _integers(len(earlier), len(later), pixel_bytes, height, width)
+        place, count = ctypes.c_void_p(side_data.buffer_ptr), side_data.buffer_size // _VECTOR_BYTES
+        library().find_motion(place, *_integers(count), pictures, *numbers, _address(best), _address(found))
         self.found[shown.number] = found
 
     def map(self, frames: np.ndarray, view: View) -> np.ndarray:
@@ -225,11 +238,12 @@ class Vectors:
         return out
 
 
-@lru_cache
-def _check_form(dtype):
-    """PyAV's vectors are those of kernels/vectors.cpp."""
-    if dtype.itemsize != 40 or any(dtype.fields[name][1] != at for name, at in _VECTOR.items()):
+def _check_form(side_data):
+    """PyAV knows vectors as kernels/vectors.cpp has them. Making an array takes as long as reading it: done once."""
+    dtype = side_data.to_ndarray().dtype
+    if dtype.itemsize != _VECTOR_BYTES or any(dtype.fields[name][1] != at for name, at in _VECTOR.items()):
         raise RuntimeError(f"PyAV's motion vectors have another form than is known: {dtype}")
+    _known.add(type(side_data))
 
 
 def _is_before(other, shown):
