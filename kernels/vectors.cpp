@@ -102,8 +102,11 @@ extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture*
     if (left < 0 || top < 0 || left >= right || top >= bottom || !v.scale || !number) continue;
     const double x = (double)v.motion_x / v.scale, y = (double)v.motion_y / v.scale;
     const int64_t dx = (int64_t)std::floor(x + 0.5), dy = (int64_t)std::floor(y + 0.5);
-    const int64_t tried = v.motion_x || v.motion_y ? number : 1;  // what stays stays, whatever it refers to
-    double ahead = some[0].ahead, least = both || tried > 1 ? std::numeric_limits<double>::infinity() : 0;
+    // What moves by less than a pixel does so, whatever it refers to. Of blocks in quarters, FFmpeg gives a vector (0, 0)
+    // for each direction that one does not use.
+    const bool rests = std::abs(x) < 1 && std::abs(y) < 1, quarter = v.width == BLOCK && v.height == BLOCK;
+    const int64_t tried = rests ? 1 : number;
+    double ahead = some[0].ahead, least = tried > 1 || (both && (quarter || !rests)) ? INFINITY : 0;
     for (int64_t k = 0; k < tried && least > 0; k++) {
       const double error = (pixel_bytes == 1 ? difference<uint8_t> : difference<uint16_t>)(
           pictures[0], some[k], left, top, right, bottom, dx, dy, height, width);

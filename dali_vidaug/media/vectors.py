@@ -11,7 +11,7 @@ import ctypes
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -208,9 +208,8 @@ class Vectors:
         found = np.empty((-(-height // _BLOCK), -(-width // _BLOCK), 2), np.float32)
         best = np.empty(found.shape[:2], np.float32)
         pixel_bytes = 1 + (frame.format.components[0].bits > 8)
-        numbers = _integers(len(earlier), len(later), pixel_bytes, height, width)
-        place, count = ctypes.c_void_p(side_data.buffer_ptr), side_data.buffer_size // _VECTOR_BYTES
-        library().find_motion(place, *_integers(count), pictures, *numbers, _address(best), _address(found))
+        count, numbers = side_data.buffer_size // _VECTOR_BYTES, (len(earlier), len(later), pixel_bytes, height, width)
+        _kernel("find_motion")(side_data.buffer_ptr, count, pictures, *numbers, _address(best), _address(found))
         self.found[shown.number] = found
 
     def map(self, frames: np.ndarray, view: View) -> np.ndarray:
@@ -232,9 +231,9 @@ class Vectors:
         places = [self.found[i].ctypes.data if i in self.found else None for i in frames.tolist()]
         shape = 2, len(places), -(-view.height // CELL), -(-view.width // CELL)
         out = np.empty(shape, np.float32)
-        sizes, clip = _integers(len(places), video.height, video.width), _integers(view.height, view.width, CELL)
-        pointers = (ctypes.c_void_p * len(places))(*places)
-        library().map_motion(pointers, *sizes, _address(matrices), _address(inverses), *clip, _address(out))
+        pointers, sizes = (ctypes.c_void_p * len(places))(*places), (len(places), video.height, video.width)
+        clip = view.height, view.width, CELL
+        _kernel("map_motion")(pointers, *sizes, _address(matrices), _address(inverses), *clip, _address(out))
         return out
 
 
@@ -251,9 +250,14 @@ def _is_before(other, shown):
     return other.rank is None or shown.rank is None or other.rank < shown.rank
 
 
-def _integers(*numbers):
-    return [ctypes.c_int64(n) for n in numbers]
+@cache
+def _kernel(name):
+    """A function of kernels/vectors.cpp: "a" is for an address, "n" for a number."""
+    kinds = {"find_motion": "anannnnnaa", "map_motion": "annnaannna"}[name]
+    function = getattr(library(), name)
+    function.argtypes = [ctypes.c_void_p if kind == "a" else ctypes.c_int64 for kind in kinds]
+    return function
 
 
 def _address(array):
-    return ctypes.c_void_p(array.__array_interface__["data"][0])
+    return array.__array_interface__["data"][0]
