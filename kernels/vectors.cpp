@@ -137,6 +137,8 @@ extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t h
     const bool affine = m[6] == 0 && m[7] == 0 && m[8] == 1;  // then all vectors are mapped alike
     for (int64_t r = 0; r < rows; r++)
       for (int64_t c = 0; c < columns; c++) {
+        float* at = out + (f * rows + r) * columns + c;
+        at[0] = at[plane] = std::numeric_limits<float>::quiet_NaN();
         double sum_x = 0, sum_y = 0;
         int64_t number = 0;
         for (int64_t i = r * cell; motion[f] && i < std::min((r + 1) * cell, out_height); i += STEP)
@@ -156,12 +158,11 @@ extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t h
               const double s = u + dx, t = v + dy, z = n[6] * s + n[7] * t + n[8];
               dx = (n[0] * s + n[1] * t + n[2]) / z - x, dy = (n[3] * s + n[4] * t + n[5]) / z - y;
             }
-            if (!std::isfinite(dx) || !std::isfinite(dy)) continue;
+            if (!(std::abs(dx) < INFINITY && std::abs(dy) < INFINITY)) continue;  // NaN is not, either
             sum_x += dx, sum_y += dy, number++;
           }
-        float* at = out + (f * rows + r) * columns + c;
-        const double mean_x = number ? sum_x / (double)number : std::numeric_limits<double>::quiet_NaN();
-        const double mean_y = number ? sum_y / (double)number : std::numeric_limits<double>::quiet_NaN();
+        if (!number) continue;
+        const double mean_x = sum_x / (double)number, mean_y = sum_y / (double)number;
         at[0] = (float)(affine ? n[0] * mean_x + n[1] * mean_y : mean_x);
         at[plane] = (float)(affine ? n[3] * mean_x + n[4] * mean_y : mean_y);
       }

@@ -456,6 +456,18 @@ def test_masks_follow_the_square(manifest):
     assert np.mean(covered) > 3 * 0.25
 
 
+def test_a_saved_mask_stays_as_it_is_edited(manifest):
+    """A plan has its masks after decoding, and what is edited in it is what comes."""
+    recipe = dv.Recipe(dv.ClipSampling(num_frames=4, stride=2), (), masks=(dv.MotionMask(0.25),))
+    with dv.VideoLoader(manifest, recipe, 2, device="cpu") as loader:
+        plan = next(iter(loader)).plan
+        assert plan.masks[0].shape == (2, 2, 12, 16)
+        plan.masks[0][:] = ~plan.masks[0]
+        batch = loader.apply(plan)
+    np.testing.assert_array_equal(batch.masks[0].numpy(), plan.masks[0])
+    assert batch.tokens().visible.shape == (2, 96) and batch.tokens().masked.shape == (2, 288)
+
+
 def drawn(mask, vectors, frames=None, samples=1, seed=0):
     """Masks for clips that all move alike: vectors (2, F, h, w)."""
     vectors = np.broadcast_to(np.asarray(vectors, np.float32), (samples, *np.shape(vectors)))

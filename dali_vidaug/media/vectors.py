@@ -35,7 +35,7 @@ _BLOCK = 8  # pixels of a frame: BLOCK in kernels/vectors.cpp
 _VECTOR = {"source": 0, "w": 4, "h": 5, "dst_x": 10, "dst_y": 12, "motion_x": 24, "motion_y": 28, "motion_scale": 32}
 _VECTOR_BYTES = 40
 _NUM_REFERENCES = 4  # of H.264, where the file does not say how many; x264's presets have 1 to 16, mostly 3
-_NUM_LATER = 3  # of H.264: so many pictures that are decoded before a frame and shown after it are looked at
+_NUM_LATER = 2  # of H.264: so many pictures that are decoded before a frame and shown after it are looked at
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
 _SPS = 7  # ITU-T H.264, table 7-1
 _known: set[type] = set()  # classes of side data whose form was compared
@@ -226,8 +226,9 @@ class Vectors:
         video = self._video
         shown = np.eye(3)
         shown[:2] = to_stored(video.orientation, video.width, video.height)
+        alike = (view.matrices == view.matrices[:1]).all()  # mostly: then one inverse serves all frames
         matrices = np.ascontiguousarray(shown @ view.matrices)
-        inverses = np.ascontiguousarray(geometry.inverse(matrices))
+        inverses = np.repeat(geometry.inverse(matrices[:1]), len(matrices), 0) if alike else geometry.inverse(matrices)
         places = [self.found[i].ctypes.data if i in self.found else None for i in frames.tolist()]
         shape = 2, len(places), -(-view.height // CELL), -(-view.width // CELL)
         out = np.empty(shape, np.float32)
