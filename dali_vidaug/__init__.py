@@ -15,7 +15,7 @@ from dali_vidaug.data.transcode import transcode
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
-from dali_vidaug.masks import CubeMask, MultiBlockMask, RandomMask, RunningCellMask, TubeMask
+from dali_vidaug.masks import CubeMask, MotionMask, MultiBlockMask, RandomMask, RunningCellMask, TubeMask
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.ops import (
     BackgroundMix,
@@ -156,6 +156,7 @@ __all__ = [
     "Mix",
     "MixUp",
     "MotionBlur",
+    "MotionMask",
     "MovingCutMix",
     "MultiBlockMask",
     "MultiClip",

@@ -30,6 +30,23 @@ class BatchMix(NamedTuple):
     own: torch.Tensor
 
 
+class Motion(NamedTuple):
+    """What moves in clips, on cells of 16 x 16 pixels, of which the last ones may be smaller: docs/motion.md.
+
+    Attributes:
+        dx, dy: (B, F, h, w) float32, by how many pixels of the clip what is shown in a cell moves to the right and down
+            until the next frame of the video. NaN where that is not known, as in key frames.
+    """
+
+    dx: torch.Tensor
+    dy: torch.Tensor
+
+    @property
+    def magnitude(self) -> torch.Tensor:
+        """(B, F, h, w) float32, how far it moves; NaN where that is not known."""
+        return torch.hypot(self.dx, self.dy)
+
+
 class Tokens(NamedTuple):
     """Which tokens of each clip a mask leaves, and which it masks: positions in the grid, frame by frame, row by row.
 
@@ -63,6 +80,7 @@ class Batch:
         boxes: around what is in the frames of the clips, moved and mixed as the clips are; None where the manifest has
             none, and ``augment`` was given none. Those of a mixed clip are of both clips.
         masks: for each mask of the recipe (B, T', H', W') bool, True where a token of a clip is masked.
+        motion: what moves in the clips; None where it was not asked for (``VideoLoader(motion=True)``).
         plan: what was drawn for the clips.
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
     """
@@ -79,6 +97,7 @@ class Batch:
     # that makes float16 of all floats does not round boxes by a pixel; it moves batches by ``to``.
     boxes: Boxes | None = field(init=False, default=None)
     masks: tuple[torch.Tensor, ...] = field(init=False, default=())
+    motion: Motion | None = field(init=False, default=None)
     plan: Plan = field(init=False)
     manifest: Manifest | None = field(init=False, repr=False, default=None)
 
@@ -112,14 +131,14 @@ class Batch:
         return torch.from_numpy(self.plan.repeat_index.copy())
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
-        """The batch on another device: ``clips``, ``targets``, ``mix``, ``boxes`` and ``masks``.
+        """The batch on another device: ``clips``, ``targets``, ``mix``, ``boxes``, ``masks`` and ``motion``.
 
         These are where the loader works. ``samples``, ``repeated`` and ``skipped`` stay on the CPU.
         """
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self, device: torch.device | str | None = None) -> Batch:
-        """The batch with ``clips``, ``targets``, ``mix``, ``boxes`` and ``masks`` in pinned memory, if on the CPU."""
+        """The batch with what ``to`` moves in pinned memory, where it is on the CPU."""
         return self._map(lambda tensor: tensor if tensor.device.type != "cpu" else tensor.pin_memory())
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
@@ -130,6 +149,7 @@ class Batch:
         other.mix = self.mix and BatchMix(*map(function, self.mix))
         other.boxes = self.boxes and Boxes(*map(function, self.boxes))
         other.masks = tuple(map(function, self.masks))
+        other.motion = self.motion and Motion(*map(function, self.motion))
         return other
 
     def tokens(self, index: int = 0) -> Tokens:
@@ -203,6 +223,7 @@ def no_clips(recipe: Recipe, shape: tuple[int, ...], dtype: str, device: int | N
 def make_batch(
     clips: torch.Tensor, targets: np.ndarray, plan: Plan, index: int, manifest: Manifest | None = None,
     repeated: np.ndarray | None = None, skipped: np.ndarray | None = None, boxes: Boxes | None = None,
+    motion: np.ndarray | None = None,
 ) -> Batch:  # fmt: skip
     """Put a batch together; its labels are mixed as the ops of the plan have mixed the clips.
 
@@ -213,6 +234,7 @@ def make_batch(
         manifest: of the samples.
         repeated, skipped: as in ``Batch``; default: none are.
         boxes: of the clips after all ops, NumPy arrays; or None.
+        motion: (B, 2, F, h, w) float32; or None.
 
     Returns:
         The batch, on the device of the clips.
@@ -229,6 +251,7 @@ def make_batch(
     batch = Batch(paths, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
     batch.boxes = None if boxes is None else _box_tensors(clips.device, boxes)
     batch.masks = tuple(_to(clips.device, mask) for mask in plan.masks)
+    batch.motion = None if motion is None else Motion(*_to(clips.device, motion).unbind(1))
     batch.plan, batch.manifest = plan, manifest
     return batch
 

@@ -129,6 +129,12 @@ class RunningReport:
             self._report.boxes_dropped += dropped
             self._report.boxes_covered += covered
 
+    def add_motion(self, frames: int, unknown: int) -> None:
+        """Count frames whose motion is asked for, and those of which nothing is known."""
+        with self._lock:
+            self._report.motion_frames += frames
+            self._report.motion_unknown += unknown
+
     def add_bad(
         self, sample: int, path: str, epoch: int, why: str, num_clips: int = 1, skipped: bool = False
     ) -> None:  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 
 from dali_vidaug.batch import Batch, as_tensor, make_batch, no_clips
 from dali_vidaug.boxes import BoxRules
+from dali_vidaug.clip_motion import needs_motion
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.course import Course
 from dali_vidaug.data.given import open_manifest
@@ -74,6 +75,8 @@ class VideoLoader:
         targets: "soft", (B, K) floats, mixed as the clips are; or "index", (B,) labels and in ``batch.mix`` whom each
             clip is mixed with, for any number of classes: docs/mixing.md has the loss.
         storage: how objects in buckets are read, ``dv.Storage(...)``: docs/storage.md.
+        motion: ``batch.motion`` says what moves in the clips, by the motion vectors of their videos. PyAV decodes them
+            all then, also with a GPU: docs/motion.md. So it is where the recipe has a ``MotionMask``, too.
 
     Attributes:
         manifest, recipe: as given.
@@ -91,6 +94,7 @@ class VideoLoader:
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
         repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
         targets: str = "soft", storage: Storage | None = None, shards_at_a_time: int | None = None,
+        motion: bool = False,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe):
             raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
@@ -101,7 +105,7 @@ class VideoLoader:
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, targets=targets,
-            storage=storage,
+            storage=storage, motion=motion or needs_motion(recipe),
         )  # fmt: skip
         order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
         order["mix_group"] = mix_group
@@ -110,7 +114,7 @@ class VideoLoader:
         self._arguments = {**options, **order, **shard, "shards_at_a_time": shards_at_a_time}
         order |= dict(num_clips=recipe.num_clips, shards=choose_order(manifest, shards_at_a_time, shuffle))
         self._course = Course(Schedule(len(manifest), **order), **shard)
-        self._shape, self._shared = check_recipe(manifest, recipe, self._course.order)
+        self._shape, self._shared = check_recipe(manifest, recipe, self._course.order, options["motion"])
         self.settings = self._made_settings = make_settings(**options, formats=manifest.formats())  # last: for NVDEC
         if targets == "index":
             check_index_targets("VideoLoader", recipe, manifest.multi_label)

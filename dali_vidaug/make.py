@@ -16,15 +16,18 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.boxes import Boxes
+from dali_vidaug.clip_motion import motion_views, needs_motion, with_motion_masks
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, one_line
 from dali_vidaug.graph import Graph, dali_problem
 from dali_vidaug.leading import num_in_decoder
+from dali_vidaug.mapping import clip_geometry
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.load import Encoded, load_clips
 from dali_vidaug.media.sharing import same_frames, share_decoding
+from dali_vidaug.media.vectors import CELL
 from dali_vidaug.moved_boxes import boxes_of
 from dali_vidaug.ops.interpolate import between_frames, decoded_frames
 from dali_vidaug.pending import Job, Pending
@@ -57,6 +60,9 @@ class Maker:
         self._graphs: dict[tuple, Graph] = {}  # by what differs between plans of a recipe
         self._retry_graphs: dict[tuple, Graph] = {}
         self._num_skipped, self._any_good = 0, False
+        self._motion = settings.motion or needs_motion(recipe)
+        if self._motion and settings.decoder != "pyav":  # of a plan of another recipe
+            raise ValueError(f"a mask of the plan needs motion, which decoder {settings.decoder!r} does not give")
 
     def start(self, plan: Plan) -> Pending:
         """Begin to load the clips of a plan.
@@ -107,6 +113,25 @@ class Maker:
         """The boxes of the batch that ``finish`` made, as ``moved_boxes.boxes_of`` finds them; counts them."""
         return boxes_of(self.manifest, plan, self._settings.box_rules, self.report)
 
+    def motion(self, pending: Pending) -> tuple[Plan, np.ndarray | None]:
+        """What moves in the clips of the batch that ``finish`` made, (B, 2, F, h, w) float32; counts it.
+
+        Returns:
+            Their plan, with the masks that are drawn by it; and it, None where nobody needs it.
+        """
+        plan = pending.plan
+        if not self._motion:
+            return plan, None
+        one = pending.drawn.part(slice(1))  # all are of one size
+        frames, height, width = clip_geometry("VideoLoader", one, *self.manifest.frame_sizes(one.samples))[1][
+            0
+        ].tolist()
+        found = np.empty((len(plan), 2, frames, -(-height // CELL), -(-width // CELL)), np.float32)
+        for clip, place in zip(pending.motion, found, strict=True):
+            place[...] = clip
+        self.report.add_motion(len(found) * frames, int(np.isnan(found[:, 0]).all((-2, -1)).sum()))
+        return with_motion_masks(plan, found, (frames, height, width)), found
+
     def close(self) -> None:
         """Free the graphs."""
         self._graphs, self._retry_graphs = {}, {}
@@ -136,13 +161,21 @@ class Maker:
         video = self._settings.trusted(self.manifest.video(int(plan.samples[clips[0]])))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
         frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
+        views = self._views(plan, clips, video) if self._motion else None
         # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
         for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
             crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
             call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color)
-            future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why)
+            more = [] if views is None else [[views[k] for k in together]]
+            future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why, *more)
             jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
         return jobs
+
+    def _views(self, plan, clips, video):
+        """Where clips of one sample lie in the frames of its video."""
+        part = slice(min(clips), max(clips) + 1)
+        views = motion_views("VideoLoader", plan.part(part), *video.shown_size)
+        return [views[i - part.start] for i in clips]
 
     def _collect(self, pending: Pending, clips: Sequence[int]) -> None:
         """Put clips into ``pending.inputs``, or others in place of bad ones."""
@@ -161,6 +194,7 @@ class Maker:
                 continue
             self._any_good = True
             pending.inputs[i] = loaded.clips[pending.jobs[i].place]
+            pending.motion[i] = None if loaded.motion is None else loaded.motion[pending.jobs[i].place]
             if pending.jobs[i].place == 0:
                 path = partial(self.manifest.path, int(pending.plan.samples[i]))
                 self.report.add_loaded(loaded.num_decoded, loaded.seconds, loaded.elapsed, path)

@@ -93,11 +93,16 @@ def pixel_matrices(plan: Plan, height: ArrayLike | None = None, width: ArrayLike
         if plan.manifest is None:
             raise ValueError("pixel_matrices: the plan has no manifest; give the height and width of its frames")
         height, width = plan.manifest.frame_sizes(plan.samples)
+    return clip_geometry("pixel_matrices", plan, height, width)[0]
+
+
+def clip_geometry(caller: str, plan: Plan, height: ArrayLike, width: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """As ``pixel_matrices``, and how large clips are after the last op: (B, 3) int64, frames, height and width."""
     count = plan.frames.shape[1]
     sizes = np.stack(np.broadcast_arrays(np.full(len(plan), count), height, width), 1).astype(np.int64)
     product = np.broadcast_to(np.eye(3), (len(plan), count, 3, 3))
-    for step in op_steps("pixel_matrices", plan.recipe, plan.args, sizes):
+    for step in op_steps(caller, plan.recipe, plan.args, sizes):
         if step.matrices:
-            one = reduce(np.matmul, step.matrices)
-            product = product @ one
-    return product
+            product = product @ reduce(np.matmul, step.matrices)
+        sizes = step.sizes
+    return product, sizes

@@ -35,6 +35,7 @@ class Pending:
         plan: of the clips as they are now, replacements included.
         jobs: for each clip, by its position, what loads it.
         inputs: for each clip, its input of the graph; None until it is there.
+        motion: for each clip what moves in it, (2, F, h, w); None where it is not asked for.
         attempts: for each clip, how often it has been replaced.
         dropped: the positions of clips that are to be left out.
         kept: the positions in ``drawn`` of the clips that are in the batch.
@@ -45,6 +46,7 @@ class Pending:
     plan: Plan = field(init=False)
     jobs: dict[int, Job] = field(default_factory=dict)
     inputs: list[Any] = field(init=False)
+    motion: list[Any] = field(init=False)
     attempts: list[int] = field(init=False)
     dropped: set[int] = field(default_factory=set)
     kept: np.ndarray = field(init=False)
@@ -53,6 +55,7 @@ class Pending:
     def __post_init__(self):
         self.plan, size = self.drawn, len(self.drawn)
         self.inputs, self.attempts, self.kept = [None] * size, [0] * size, np.arange(size)
+        self.motion = [None] * size
         self._group_of = np.cumsum(np.diff(self.drawn.samples, prepend=self.drawn.samples[:1]) != 0)
 
     @property
@@ -100,6 +103,7 @@ class Pending:
         keep = [i for i in range(len(self.plan)) if i not in self.dropped]
         self.jobs = {place: self.jobs[i] for place, i in enumerate(keep)}
         self.inputs, self.attempts = [self.inputs[i] for i in keep], [self.attempts[i] for i in keep]
+        self.motion = [self.motion[i] for i in keep]
         self.kept, self.dropped = self.kept[keep], set()
         if keep:
             self.draw(manifest, self.plan.samples[keep])

@@ -40,7 +40,7 @@ class Produced(NamedTuple):
         epoch, batch_index: its number.
         plan: of its clips.
         clips: DALI's tensor list; None where all clips were left out.
-        repeated, skipped, boxes: as for ``make_batch``.
+        repeated, skipped, boxes, motion: as for ``make_batch``.
     """
 
     epoch: int
@@ -50,6 +50,7 @@ class Produced(NamedTuple):
     repeated: np.ndarray | None = None
     skipped: np.ndarray | None = None
     boxes: Boxes | None = None
+    motion: np.ndarray | None = None
 
 
 class _Started(NamedTuple):
@@ -181,7 +182,9 @@ class Producer:
         plan, clips = self._maker.finish(pending, self._streams[0])
         repeated = self._schedule.repeated(epoch, index)[pending.kept]
         self._maker.report.add_repeated(int(repeated.sum()))
-        return Produced(epoch, index, plan, clips, repeated, pending.skipped, self._maker.boxes(plan))
+        boxes = self._maker.boxes(plan)
+        plan, motion = self._maker.motion(pending)
+        return Produced(epoch, index, plan, clips, repeated, pending.skipped, boxes, motion)
 
 
 class Background:
@@ -224,8 +227,11 @@ class Background:
         """
         maker = self._maker(manifest, plan.recipe, replace(settings, on_error="raise"), len(plan))
         with name_pool_errors():
-            plan, clips = maker.finish(maker.start(plan), settings.stream())
-        return Produced(plan.epoch, -1, plan, clips, boxes=maker.boxes(plan))
+            pending = maker.start(plan)
+            plan, clips = maker.finish(pending, settings.stream())
+            boxes = maker.boxes(plan)
+            plan, motion = maker.motion(pending)
+        return Produced(plan.epoch, -1, plan, clips, boxes=boxes, motion=motion)
 
     def _maker(self, manifest, recipe, settings, size):
         with self._lock:

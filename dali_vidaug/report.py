@@ -44,6 +44,8 @@ class Report:
         boxes: in all clips.
         boxes_dropped: those of which too little was in the frame (``BoxRules``).
         boxes_covered: those that mixing has covered with another clip.
+        motion_frames: frames of clips whose motion was asked for.
+        motion_unknown: those of which nothing is known, such as key frames.
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
         requests, bytes_fetched, bytes_cached: reads of objects, their bytes, and bytes that were in the cache.
@@ -68,6 +70,8 @@ class Report:
     boxes: int = 0
     boxes_dropped: int = 0
     boxes_covered: int = 0
+    motion_frames: int = 0
+    motion_unknown: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -160,6 +164,9 @@ class Report:
                 f"boxes: {self.boxes}; {self.boxes_dropped} more were dropped, too little of them is in the frame, and "
                 f"{self.boxes_covered} are covered by clips that are mixed in"
             )
+        if self.motion_frames:
+            share = self.motion_unknown / self.motion_frames
+            lines.append(f"motion: {self.motion_frames} frames; of {share:.0%} nothing is known (docs/motion.md)")
         if self.requests or self.bytes_cached:
             lines.append(
                 f"objects: {self.requests} requests, {self.bytes_fetched / 1e6:.1f} MB, {self.bytes_cached / 1e6:.1f} "

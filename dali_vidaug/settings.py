@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dali_vidaug.boxes import BoxRules
+from dali_vidaug.clip_motion import check_motion_known
 from dali_vidaug.device import driver, gpu
 from dali_vidaug.device.cores import local_rank, own_cores
 from dali_vidaug.device.decoders import choose_decoder
@@ -33,8 +34,8 @@ class Settings:
         device: "cpu" or "gpu".
         device_id: which GPU, as CUDA counts them in this process; None without one.
         decoder: "dali", "pyav" or "hybrid".
-        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout, targets, storage:
-            as in ``VideoLoader``.
+        num_threads, workers, prefetch, dtype, on_error, resize_in_decoder, color, box_rules, timeout, targets, storage,
+            motion: as in ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
     """
@@ -54,6 +55,7 @@ class Settings:
     timeout: float | None = None
     targets: str = "soft"
     storage: Storage = field(default_factory=Storage)
+    motion: bool = False
     refused: Mapping[Format, str] = field(default_factory=dict)
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
@@ -90,6 +92,7 @@ def make_settings(
     timeout: float | None = None,
     targets: str = "soft",
     storage: Storage | None = None,
+    motion: bool = False,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -112,6 +115,8 @@ def make_settings(
     ):
         if value not in known:
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
+    if not isinstance(motion, bool):
+        raise ValueError(f"{caller}: motion must be True or False, got {motion!r}")
     if not isinstance(box_rules, BoxRules | None):
         raise ValueError(f"{caller}: box_rules must be dv.BoxRules(...), got {box_rules!r}")
     num_threads = own_cores() if num_threads is None else num_threads
@@ -122,13 +127,26 @@ def make_settings(
         raise ValueError(f"{caller}: timeout must be None or seconds in [0.001, 1e6], got {timeout!r}")
     where = _find_device(device, asked, device_id, caller)
     device_id = torch.cuda.current_device() if where == "gpu" and device_id is None else device_id
+    if motion:
+        decoder = _vectors_decoder(decoder, caller)
+        check_motion_known(caller, formats or {})
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
     return Settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=_read_dtype(dtype, caller), on_error=on_error, check_files=check_files, color=color, refused=refused,
         resize_in_decoder=resize_in_decoder, box_rules=box_rules or BoxRules(), storage=given_storage(storage, caller),
-        timeout=timeout, targets=targets,
+        timeout=timeout, targets=targets, motion=motion,
     )  # fmt: skip
+
+
+def _vectors_decoder(decoder: str, caller: str) -> str:
+    """The decoder where motion is asked for: DALI's give no motion vectors, on a GPU neither."""
+    if decoder not in ("auto", "pyav"):
+        raise ValueError(
+            f"{caller}: motion is read by PyAV on the CPU, DALI's decoders do not give it; decoder must be 'auto' or "
+            f"'pyav' with motion=True, got {decoder!r}"
+        )
+    return "pyav"
 
 
 def _find_device(device: Any, asked: str, device_id: int | None, caller: str) -> str:

@@ -8,6 +8,7 @@ from stat import S_ISDIR
 
 import numpy as np
 
+from dali_vidaug.clip_motion import check_motion_follows
 from dali_vidaug.counting import num_distinct
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
@@ -35,20 +36,24 @@ _FILES_LEAST = 8  # fewer do not tell
 _COPIED = 0.9  # share of files with another time of change from which on the whole data set counts as copied
 
 
-def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[tuple[int, int, int], bool]:
+def check_recipe(
+    manifest: Manifest, recipe: Recipe, order: Schedule, motion: bool = False
+) -> tuple[tuple[int, int, int], bool]:
     """Refuse a recipe that does not suit the videos: draw it for every frame size that occurs, and some videos more.
 
     Args:
         manifest: the videos.
         recipe: of the loader.
         order: its schedule.
+        motion: whether what moves in the clips is asked for.
 
     Returns:
         The sizes (F, H, W) of the clips after the last op; and whether clips of a group depend on each other.
 
     Raises:
         ValueError: it leaves clips of different sizes; an op lacks its module, or clips to mix with; or the manifest
-            has boxes, and an op does not say where they go; or a mask's tokens do not divide the clips.
+            has boxes, and an op does not say where they go; or motion does not follow the recipe; or a mask's tokens
+            do not divide the clips.
     """
     recipe.fingerprints()
     check_labels(manifest, recipe)
@@ -62,6 +67,8 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[t
     drawn, _ = draw_time(recipe, draws, draw_frames(recipe, draws, videos), videos)
     sizes = np.stack(np.broadcast_arrays(drawn.shape[1], height, width), 1).astype(np.int64)
     args, frames, height, width = draw_ops(recipe, draws, *sizes.T)
+    if motion:
+        check_motion_follows("VideoLoader", recipe, drawn)
     if manifest.has_boxes:
         check_boxes_follow("VideoLoader", recipe, args, sizes)
     shapes = np.stack(np.broadcast_arrays(height, width, frames), 1)

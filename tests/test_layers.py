@@ -20,7 +20,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.object_reader media.object_source media.storage "
     "media.video media.unchanged media.container media.indexed_file media.references media.needed media.cut "
     "media.colors media.convert media.image_names media.images media.frame_folder media.remux media.sharing "
-    "media.decode media.load media.serve media.oddities media.numbers media.packets "
+    "media.vectors media.decode media.load media.serve media.oddities media.numbers media.packets "
     "media.prove media.places media.first_bytes media.measure media.encode media.encoding media.shrink "
     "media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
@@ -28,7 +28,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.normalize ops.smoothing "
     "ops.blend ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
-    "masks": "masks.grid masks.choose masks.uniform masks.cells masks.blocks masks.cubes masks",
+    "masks": "masks.grid masks.choose masks.uniform masks.cells masks.blocks masks.cubes masks.motion masks",
     "data": "data data.names data.atomic data.tar_members "
     "data.column data.shared data.schema data.index_table data.entry data.conform "
     "data.split data.join data.sampled data.boxes data.label_column data.stored data.manifest data.given "
@@ -45,8 +45,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "plan": "recipe recipes.registry recipes.common recipes.slowfast recipes.segments recipes.r3d recipes.simclr "
     "recipes.mixing recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
     "recipes.vivit recipes.vjepa2 recipes.hiera recipes.program recipes "
-    "repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes settings leading columns "
-    "results planes direct graph",
+    "repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes clip_motion settings "
+    "leading columns results planes direct graph",
     "make": "pending fetching make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",

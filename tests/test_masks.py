@@ -363,7 +363,7 @@ def test_a_recipe_reads_back_its_masks_and_shows_none_that_it_has_not():
     recipe = dv.Recipe(masks=[*MASKS_16, dv.RandomMask(keep=np.float64(0.1), patch=(np.int64(8), 16))])
     assert dv.Recipe.parse(repr(recipe)) == recipe and "np." not in repr(recipe)
     assert "masks" not in repr(dv.Recipe()) and dv.Recipe.parse(repr(dv.Recipe())) == dv.Recipe()
-    assert {type(mask) for mask in MASKS_16} == set(MASKS)
+    assert {type(mask) for mask in MASKS_16} == {mask for mask in MASKS if not hasattr(mask, "after_decoding")}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,12 @@ from dali_vidaug.masks.blocks import MultiBlockMask
 from dali_vidaug.masks.cells import RunningCellMask
 from dali_vidaug.masks.cubes import CubeMask
 from dali_vidaug.masks.grid import Grid, Mask
+from dali_vidaug.masks.motion import ClipMotion, MotionMask
 from dali_vidaug.masks.uniform import RandomMask, TubeMask
 
-MASKS = (TubeMask, RandomMask, RunningCellMask, MultiBlockMask, CubeMask)
+MASKS = (TubeMask, RandomMask, RunningCellMask, MultiBlockMask, CubeMask, MotionMask)
 
-__all__ = ["MASKS", "CubeMask", "Grid", "Mask", "MultiBlockMask", "RandomMask", "RunningCellMask", "TubeMask"]
+__all__ = [
+    "MASKS", "ClipMotion", "CubeMask", "Grid", "Mask", "MotionMask", "MultiBlockMask", "RandomMask", "RunningCellMask",
+    "TubeMask",
+]  # fmt: skip

@@ -19,6 +19,7 @@ from dali_vidaug.media.cut import REORDER_MAX, Cut, open_source, read_cuts
 from dali_vidaug.media.frame_folder import read_images
 from dali_vidaug.media.images import ImageConverter
 from dali_vidaug.media.single import damage_of
+from dali_vidaug.media.vectors import VECTOR_CODECS, Vectors, View
 from dali_vidaug.media.video import IMAGES, Video, frame_index, is_counted
 from dali_vidaug.recycled import Recycled
 
@@ -52,11 +53,13 @@ class Clips(NamedTuple):
     Attributes:
         pixels: (F, H, W, 3) uint8 each. Clips of the same frames and crops are the same array.
         num_decoded, seconds: as of ``Clip``, for all together.
+        motion: what moves in each, as ``Vectors.map`` gives it; None where it was not asked for.
     """
 
     pixels: list[np.ndarray]
     num_decoded: int
     seconds: dict[str, float]
+    motion: list[np.ndarray] | None = None
 
 
 def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = (), color: str = "bt601") -> Clip:
@@ -76,13 +79,14 @@ def decode(video: Video, frames: np.ndarray, crops: Sequence[np.void] = (), colo
     Raises:
         EOFError, ValueError, av.error.FFmpegError: a frame cannot be read, or not decoded without damage.
     """
-    (pixels,), num_decoded, seconds = decode_clips(video, [frames], [crops], color)
-    return Clip(pixels, num_decoded, seconds)
+    clips = decode_clips(video, [frames], [crops], color)
+    return Clip(clips.pixels[0], clips.num_decoded, clips.seconds)
 
 
 def decode_clips(
-    video: Video, clips: Sequence[np.ndarray], crops: Sequence[Sequence[np.void]], color: str = "bt601"
-) -> Clips:
+    video: Video, clips: Sequence[np.ndarray], crops: Sequence[Sequence[np.void]], color: str = "bt601",
+    views: Sequence[View] | None = None,
+) -> Clips:  # fmt: skip
     """Decode clips of a video together: a frame that several of them need is decoded once.
 
     Args:
@@ -90,6 +94,7 @@ def decode_clips(
         clips: for each clip its frames, as for ``decode``.
         crops: for each clip its crops, as for ``decode``.
         color: as for ``decode``.
+        views: of each clip, for a map of what moves in it; None: without.
 
     Raises:
         EOFError, ValueError, av.error.FFmpegError: as ``decode``, for a frame of any of them.
@@ -114,7 +119,12 @@ def decode_clips(
     num_decoded = 0
     wanted = sorted(places)
     is_folder = video.codec == IMAGES
-    reader = read_images(video, wanted, seconds) if is_folder else decode_frames(video, np.array(wanted), seconds)
+    vectors = Vectors(video, set(wanted)) if views is not None else None
+    watching = vectors if video.codec in VECTOR_CODECS else None
+    if is_folder:
+        reader = read_images(video, wanted, seconds)
+    else:
+        reader = decode_frames(video, np.array(wanted), seconds, vectors=watching)
     for frame, index in reader:
         num_decoded += 1
         before = clock()
@@ -126,7 +136,10 @@ def decode_clips(
     if places:
         raise ValueError(f"frame {min(places)} did not come out of the decoder")
     seconds["decode"] = clock() - started - seconds["read"] - seconds["convert"]
-    return Clips([pictures[key] for key in keys], num_decoded, seconds)
+    motion = None
+    if vectors is not None:
+        motion = [vectors.map(frames, view) for frames, view in zip(clips, views or (), strict=True)]
+    return Clips([pictures[key] for key in keys], num_decoded, seconds, motion)
 
 
 class _OpeningError(ValueError):
@@ -134,8 +147,9 @@ class _OpeningError(ValueError):
 
 
 def decode_frames(
-    video: Video, frames: np.ndarray, seconds: MutableMapping[str, float], opened: Any = None, *, least: bool = False
-) -> Iterator[tuple[Any, int]]:
+    video: Video, frames: np.ndarray, seconds: MutableMapping[str, float], opened: Any = None, *, least: bool = False,
+    vectors: Vectors | None = None,
+) -> Iterator[tuple[Any, int]]:  # fmt: skip
     """Decode what some frames need: yields (av.VideoFrame, index of the frame or -1), frames that are not wanted too.
 
     A frame may come twice. All frames are right only when the iterator has ended.
@@ -147,6 +161,7 @@ def decode_frames(
         opened: the file, container and stream; default: open it, by its packet index if it has one.
         least: fail where the reference pictures that the packet index tells are not enough; otherwise all others are
             decoded too then.
+        vectors: finds what moves in the frames while they are decoded.
 
     Raises:
         EOFError, ValueError, av.error.FFmpegError: as ``decode``.
@@ -156,17 +171,23 @@ def decode_frames(
         before, missing, lacking = time.thread_time(), set(frames.tolist()), False
         try:
             with nullcontext(opened) if opened else open_source(video) as (source, stream):
-                cuts = read_cuts(source, stream, video, frames, all_references=all_references)
-                codec, lacking = decoder_of(stream, strict), any(cut.lacks_references for cut in cuts)
+                needed = frames if vectors is None else vectors.needed()
+                cuts = read_cuts(source, stream, video, needed, all_references=all_references)
+                codec = decoder_of(stream, strict, vectors is not None)
+                lacking = any(cut.lacks_references for cut in cuts)
                 seconds["read"] += time.thread_time() - before
                 if codec.is_open:
                     codec.flush_buffers()  # of a clip before this one, which may have failed
                 for cut in cuts:
                     if not missing:  # the cut before had this one's key frame: frames shown before it refer to it
                         break
-                    for frame, index in decode_cut(codec, cut, video, missing):
+                    for frame, index in decode_cut(codec, vectors.begin(cut) if vectors else cut, video, missing):
                         missing.discard(index)
+                        if vectors:
+                            vectors.add(frame, index)
                         yield frame, index
+                    if vectors:
+                        vectors.end()
             return
         except ValueError as error:
             if lacking and not least:  # H.265's decoder reports a reference that is missing
@@ -179,8 +200,10 @@ def decode_frames(
             strict = False
 
 
-def decoder_of(stream: Any, strict: bool = True) -> Any:
+def decoder_of(stream: Any, strict: bool = True, vectors: bool = False) -> Any:
     """A codec context for a stream; one that is strict reports damage rather than hides it.
+
+    With ``vectors`` its frames have the motion vectors, where the codec is one of ``VECTOR_CODECS``.
 
     Of damaged VP9, libvpx reports nearly all, FFmpeg's own decoder almost nothing; their frames are the same, bit for
     bit, and neither is faster.
@@ -191,8 +214,10 @@ def decoder_of(stream: Any, strict: bool = True) -> Any:
     if codec_of(stream) == "vp9" and eight_bits and opaque and "libvpx-vp9" in av.codecs_available:
         codec = av.CodecContext.create("libvpx-vp9", "r")
         codec.extradata, codec.thread_count = stream.codec_context.extradata, 1
-    if strict and not codec.is_open:
-        codec.options = {"err_detect": "explode"}
+    options = {"err_detect": "explode"} if strict else {}
+    options |= {"flags2": "+export_mvs"} if vectors else {}
+    if options and not codec.is_open:
+        codec.options = options
     return codec
 
 

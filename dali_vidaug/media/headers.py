@@ -185,6 +185,7 @@ class Sequence(NamedTuple):
         colour_planes: each is coded on its own.
         frame_num_bits, order_bits: lengths of frame_num and pic_order_cnt_lsb; the latter 0 if there is none.
         gaps: frame numbers may be left out.
+        num_references: the most pictures that one may refer to.
     """
 
     interlaced: bool
@@ -192,6 +193,7 @@ class Sequence(NamedTuple):
     frame_num_bits: int
     order_bits: int
     gaps: bool
+    num_references: int
 
 
 def read_sequence(parameter_set: bytes) -> Sequence:
@@ -215,10 +217,9 @@ def read_sequence(parameter_set: bytes) -> Sequence:
         bits.read(1), bits.signed(), bits.signed()
         for _ in range(min(bits.unsigned(), 255)):
             bits.signed()
-    bits.unsigned()  # max_num_ref_frames
-    gaps = bool(bits.read(1))
+    num_references, gaps = bits.unsigned(), bool(bits.read(1))
     bits.unsigned(), bits.unsigned()  # width, height
-    return Sequence(not bits.read(1), colour_planes, frame_num_bits, order_bits, gaps)
+    return Sequence(not bits.read(1), colour_planes, frame_num_bits, order_bits, gaps, num_references)
 
 
 class Slice(NamedTuple):

@@ -15,6 +15,7 @@ from dali_vidaug.errors import NotForDaliError
 from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.decode import decode_clips
 from dali_vidaug.media.remux import remux
+from dali_vidaug.media.vectors import View
 from dali_vidaug.media.video import Video
 
 
@@ -43,6 +44,7 @@ class Loaded(NamedTuple):
         seconds: processor time by stage.
         elapsed: seconds that passed.
         fallback: why PyAV decoded them although DALI was asked to, or None.
+        motion: what moves in each, (2, F, h, w) float32; None where it was not asked for.
     """
 
     clips: list[Any]
@@ -50,11 +52,12 @@ class Loaded(NamedTuple):
     seconds: dict[str, float]
     elapsed: float
     fallback: str | None = None
+    motion: list[np.ndarray] | None = None
 
 
 def load_clips(
     decoder: str, on_gpu: bool, color: str, video: Video, frames: Sequence[np.ndarray],
-    crops: Sequence[Sequence[np.void]], why: str | None,
+    crops: Sequence[Sequence[np.void]], why: str | None, views: Sequence[View] | None = None,
 ) -> Loaded:  # fmt: skip
     """Load clips of a video together; runs in a decoding thread or process.
 
@@ -66,6 +69,7 @@ def load_clips(
         frames: for each clip its frame indices, (F,) int.
         crops: for each clip rows of ``ops.CROP``, which PyAV applies.
         why: why PyAV decodes them although DALI was asked to, or None.
+        views: of each clip, where PyAV decodes them: for a map of what moves in it.
 
     Raises:
         EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
@@ -86,5 +90,6 @@ def load_clips(
             if decoder == "dali":
                 raise ValueError(f"{error}; use decoder='hybrid'") from error
             why = str(error)
-    decoded = decode_clips(video, frames, crops, color)
-    return Loaded(*decoded, time.perf_counter() - started, why)
+    decoded = decode_clips(video, frames, crops, color, views)
+    elapsed = time.perf_counter() - started
+    return Loaded(decoded.pixels, decoded.num_decoded, decoded.seconds, elapsed, why, decoded.motion)

@@ -1,0 +1,170 @@
+// Motion vectors of decoders: what moves in a frame, and maps of it on the pixels of clips. Not compiled for the GPU.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <limits>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+const int64_t BLOCK = 8;  // pixels: no vector is of less
+const int64_t STEP = 4;   // pixels of a clip from one point that is looked at to the next
+
+// AVMotionVector of FFmpeg (libavutil/motion_vector.h): the block around (dst_x, dst_y) is as the picture that it is
+// predicted from is around dst + motion / scale. source: < 0 for one that is shown before, > 0 for one that is after.
+struct Vector {
+  int32_t source;
+  uint8_t width, height;
+  int16_t src_x, src_y, dst_x, dst_y;
+  uint64_t flags;
+  int32_t motion_x, motion_y;
+  uint16_t scale;
+};
+static_assert(sizeof(Vector) == 40, "AVMotionVector has another size");
+
+// Luma of a decoded frame, one or two bytes a pixel; `ahead`: how many frames later it is shown, < 0 for earlier.
+struct Picture {
+  const void* luma;
+  int64_t stride;
+  double ahead;
+};
+
+// How much a row of `count` pixels differs from another.
+static int64_t difference(const uint8_t* a, const uint8_t* b, int64_t count) {
+  int64_t x = 0, sum = 0;
+#ifdef __SSE2__
+  __m128i sums = _mm_setzero_si128();
+  for (; x + 16 <= count; x += 16)
+    sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_loadu_si128((const __m128i*)(a + x)),
+                                            _mm_loadu_si128((const __m128i*)(b + x))));
+  for (; x + 8 <= count; x += 8)
+    sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_loadl_epi64((const __m128i*)(a + x)),
+                                            _mm_loadl_epi64((const __m128i*)(b + x))));
+  sum = _mm_cvtsi128_si32(sums) + _mm_cvtsi128_si32(_mm_srli_si128(sums, 8));
+#endif
+  for (; x < count; x++) sum += std::abs((int32_t)a[x] - (int32_t)b[x]);
+  return sum;
+}
+
+static int64_t difference(const uint16_t* a, const uint16_t* b, int64_t count) {
+  int64_t sum = 0;
+  for (int64_t x = 0; x < count; x++) sum += std::abs((int32_t)a[x] - (int32_t)b[x]);
+  return sum;
+}
+
+// The mean difference of a block, of four of its rows, and one at (dx, dy) from it in another picture, which goes on
+// beyond its edges.
+template <typename Pixel>
+static double difference(const Picture& now, const Picture& other, int64_t left, int64_t top, int64_t right,
+                         int64_t bottom, int64_t dx, int64_t dy, int64_t height, int64_t width) {
+  const auto row = [](const Picture& picture, int64_t y) {
+    return (const Pixel*)((const uint8_t*)picture.luma + y * picture.stride);
+  };
+  const int64_t count = right - left;
+  const bool within = left + dx >= 0 && right + dx <= width;
+  Pixel moved[16];
+  int64_t sum = 0;
+  const int64_t step = std::max((bottom - top) / 4, (int64_t)1);  // more would be no better, and take as much longer
+  int64_t number = 0;
+  for (int64_t y = top; y < bottom; y += step, number += count) {
+    const Pixel *a = row(now, y) + left, *b = row(other, std::min(std::max(y + dy, (int64_t)0), height - 1));
+    if (within)
+      b += left + dx;
+    else
+      for (int64_t x = 0; x < count; x++) moved[x] = b[std::min(std::max(left + x + dx, (int64_t)0), width - 1)];
+    sum += difference(a, within ? b : moved, count);
+  }
+  return (double)sum / (double)number;
+}
+
+// What moves in a frame: for each of its blocks of BLOCK x BLOCK pixels how many pixels to the right and down it moves
+// from one frame to the next, NaN where nothing is known.
+//
+// A vector does not say which picture of its direction it refers to. Of those that it may, the one is taken that shows
+// the block where the vector says, best; of those alike, the first. Of vectors of both directions, the one that is best.
+//
+// pictures: the frame; `earlier` ones, and the others, `later` ones: those that the frame may refer to, the nearest
+// first. out: (rows, columns, 2), as many as there are blocks, in part or whole. best: memory for (rows, columns).
+extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier,
+                            int64_t later, int64_t pixel_bytes, int64_t height, int64_t width, float* best, float* out) {
+  const int64_t rows = (height + BLOCK - 1) / BLOCK, columns = (width + BLOCK - 1) / BLOCK;
+  std::fill(out, out + rows * columns * 2, std::numeric_limits<float>::quiet_NaN());
+  std::fill(best, best + rows * columns, std::numeric_limits<float>::infinity());
+  bool both = false;
+  for (int64_t i = 0; i < count && !both; i++) both = (vectors[i].source > 0) != (vectors[0].source > 0);
+  for (int64_t i = 0; i < count; i++) {
+    const Vector& v = vectors[i];
+    const int64_t left = v.dst_x - v.width / 2, top = v.dst_y - v.height / 2;
+    const int64_t right = std::min(left + v.width, width), bottom = std::min(top + v.height, height);
+    const Picture* some = pictures + (v.source > 0 ? 1 + earlier : 1);
+    const int64_t number = v.source > 0 ? later : earlier;
+    if (left < 0 || top < 0 || left >= right || top >= bottom || !v.scale || !number) continue;
+    const double x = (double)v.motion_x / v.scale, y = (double)v.motion_y / v.scale;
+    const int64_t dx = (int64_t)std::floor(x + 0.5), dy = (int64_t)std::floor(y + 0.5);
+    // What moves by less than a pixel does so, whatever it refers to. Of blocks in quarters, FFmpeg gives a vector (0, 0)
+    // for each direction that one does not use.
+    const bool rests = std::abs(x) < 1 && std::abs(y) < 1, quarter = v.width == BLOCK && v.height == BLOCK;
+    const int64_t tried = rests ? 1 : number;
+    double ahead = some[0].ahead, least = tried > 1 || (both && (quarter || !rests)) ? INFINITY : 0;
+    for (int64_t k = 0; k < tried && least > 0; k++) {
+      const double error = (pixel_bytes == 1 ? difference<uint8_t> : difference<uint16_t>)(
+          pictures[0], some[k], left, top, right, bottom, dx, dy, height, width);
+      if (error < least) least = error, ahead = some[k].ahead;
+    }
+    for (int64_t r = top / BLOCK; r * BLOCK < bottom; r++)
+      for (int64_t c = left / BLOCK; c * BLOCK < right; c++)
+        if ((float)least < best[r * columns + c]) {
+          best[r * columns + c] = (float)least;
+          out[2 * (r * columns + c)] = (float)(x / ahead);
+          out[2 * (r * columns + c) + 1] = (float)(y / ahead);
+        }
+  }
+}
+
+// What moves in a clip of out_height x out_width, in pixels of the clip: for each cell the mean of what its points show.
+//
+// motion: for each frame what `find_motion` made, or null. height, width: of the decoded frames. matrices, inverses:
+// (frames, 3, 3), from points of the clip to those of the decoded frame, and back. out: (2, frames, rows, columns) of
+// cells x cells pixels, to the right and down; NaN where no point shows anything.
+extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t height, int64_t width,
+                           const double* matrices, const double* inverses, int64_t out_height, int64_t out_width,
+                           int64_t cell, float* out) {
+  const int64_t rows = (out_height + cell - 1) / cell, columns = (out_width + cell - 1) / cell;
+  const int64_t across = (width + BLOCK - 1) / BLOCK, plane = frames * rows * columns;
+  for (int64_t f = 0; f < frames; f++) {
+    const double *m = matrices + 9 * f, *n = inverses + 9 * f;
+    const bool affine = m[6] == 0 && m[7] == 0 && m[8] == 1;  // then all vectors are mapped alike
+    for (int64_t r = 0; r < rows; r++)
+      for (int64_t c = 0; c < columns; c++) {
+        float* at = out + (f * rows + r) * columns + c;
+        at[0] = at[plane] = std::numeric_limits<float>::quiet_NaN();
+        double sum_x = 0, sum_y = 0;
+        int64_t number = 0;
+        for (int64_t i = r * cell; motion[f] && i < std::min((r + 1) * cell, out_height); i += STEP)
+          for (int64_t j = c * cell; j < std::min((c + 1) * cell, out_width); j += STEP) {
+            const double x = (double)(j + std::min(j + STEP, out_width)) / 2;
+            const double y = (double)(i + std::min(i + STEP, out_height)) / 2;
+            double u = m[0] * x + m[1] * y + m[2], v = m[3] * x + m[4] * y + m[5];
+            if (!affine) {
+              const double w = m[6] * x + m[7] * y + m[8];
+              if (!(w > 0)) continue;
+              u /= w, v /= w;
+            }
+            if (!(u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
+            const float* found = motion[f] + 2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK);
+            double dx = found[0], dy = found[1];
+            if (!affine) {
+              const double s = u + dx, t = v + dy, z = n[6] * s + n[7] * t + n[8];
+              dx = (n[0] * s + n[1] * t + n[2]) / z - x, dy = (n[3] * s + n[4] * t + n[5]) / z - y;
+            }
+            if (!(std::abs(dx) < INFINITY && std::abs(dy) < INFINITY)) continue;  // NaN is not, either
+            sum_x += dx, sum_y += dy, number++;
+          }
+        if (!number) continue;
+        const double mean_x = sum_x / (double)number, mean_y = sum_y / (double)number;
+        at[0] = (float)(affine ? n[0] * mean_x + n[1] * mean_y : mean_x);
+        at[plane] = (float)(affine ? n[3] * mean_x + n[4] * mean_y : mean_y);
+      }
+  }
+}
