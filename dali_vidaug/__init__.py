@@ -15,6 +15,7 @@ from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
 from dali_vidaug.media.object_options import Storage
+from dali_vidaug.multigrid import multigrid, progressive_resize
 from dali_vidaug.ops import (
     BackgroundMix,
     CameraMotion,
@@ -90,6 +91,7 @@ from dali_vidaug.sampling import (
     Videos,
     VJEPA2Sampling,
 )
+from dali_vidaug.stages import Stage, Stages
 
 if TYPE_CHECKING:
     from dali_vidaug.batch import Batch, BatchMix
@@ -179,6 +181,8 @@ __all__ = [
     "Snippets",
     "Spans",
     "SpeedRamp",
+    "Stage",
+    "Stages",
     "Storage",
     "TemporalJitter",
     "TenCrop",
@@ -196,8 +200,10 @@ __all__ = [
     "check_op",
     "draw_plan",
     "merge",
+    "multigrid",
     "pack",
     "pixel_matrices",
+    "progressive_resize",
     "register_module",
     "scan",
     "transcode",

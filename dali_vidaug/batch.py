@@ -49,6 +49,8 @@ class Batch:
             (``on_error="skip"``); a row comes as often as it has clips.
         boxes: around what is in the frames of the clips, moved and mixed as the clips are; None where the manifest has
             none, and ``augment`` was given none. Those of a mixed clip are of both clips.
+        lr_scale: the batch size of this stage of training, compared with the loader's ``batch_size``: a factor of the
+            learning rate, by linear scaling. In a cycle of recipes it is that of the last one.
         plan: what was drawn for the clips.
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
     """
@@ -64,6 +66,7 @@ class Batch:
     # not given to the constructor: whoever maps over the fields of a dataclass leaves these as they are. So a trainer
     # that makes float16 of all floats does not round boxes by a pixel; it moves batches by ``to``.
     boxes: Boxes | None = field(init=False, default=None)
+    lr_scale: float = field(init=False, default=1.0)
     plan: Plan = field(init=False)
     manifest: Manifest | None = field(init=False, repr=False, default=None)
 

@@ -12,8 +12,8 @@ import dali_vidaug
 PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
-    "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling schedule recycled "
-    "kernels pixel_order resample report counting urls blocks wire workers threads",
+    "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling order steps schedule "
+    "recycled kernels pixel_order resample report counting urls blocks wire workers threads",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index "
     "media.place media.object_options media.object_errors media.objects media.fetch_loop media.block_cache "
@@ -40,9 +40,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
-    "results planes direct graph",
-    "make": "pending fetching make",
+    "plan": "recipe stages multigrid repeats timing description plan targets drawing mapping moved_boxes settings "
+    "leading columns results planes direct graph",
+    "make": "pending fetching make makers",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
     "package": "",
