@@ -163,9 +163,9 @@ def _fewer_frames(caller, sampling, part):
     """A sampler of a part of the frames, which span up to as much time."""
     if isinstance(sampling, MultiClip):
         return replace(sampling, clip=_fewer_frames(caller, sampling.clip, part))
-    count, can = getattr(sampling, "num_frames", None), is_dataclass(sampling)
-    if not (can and isinstance(count, int)):
+    if "num_frames" not in getattr(sampling, "__dataclass_fields__", ()):
         raise ValueError(f"{caller}: sampling must have num_frames, to take fewer, got {sampling!r}")
+    count = sampling.num_frames
     fewer = round(count * part)
     if fewer < 1:
         raise ValueError(f"{caller}: {part:g} of {count} frames are none: take a sampler of more frames")

@@ -104,7 +104,9 @@ class Steps:
             if left is None:
                 epochs = epoch - at
             elif self.by_step:
-                epochs = min(epoch - at, (left - step) // each)  # those that are wholly of this stage
+                # Those that are wholly of this stage. Where what is left does not fill its next step, it may fill one of
+                # the stage that begins there.
+                epochs = min(epoch - at, (left - step - self.drop_last) // each)
             else:
                 epochs = min(epoch, left) - at
             if epochs:
@@ -130,8 +132,8 @@ class Steps:
         stage = self._stage(epoch, step)
         parts = [Part(stage, 0, given, self.sizes[stage])]
         for later in range(stage + 1, len(self.starts) if self.by_step else 0):
-            index = self.starts[later] - step
-            if index >= self._end(parts):
+            index, end = self.starts[later] - step, self._end(parts)
+            if index > end or (index == end and not self.drop_last):
                 break
             parts.append(Part(later, index, parts[-1].at(index).first, self.sizes[later]))
         return parts
