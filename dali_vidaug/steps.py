@@ -104,8 +104,8 @@ class Steps:
             if left is None:
                 epochs = epoch - at
             elif self.by_step:
-                # Those that are wholly of this stage. Where what is left does not fill its next step, it may fill one of
-                # the stage that begins there.
+                # Those that are wholly of this stage. What is left of one may not fill its next step, but that of the
+                # stage that begins there.
                 epochs = min(epoch - at, (left - step - self.drop_last) // each)
             else:
                 epochs = min(epoch, left) - at

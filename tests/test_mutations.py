@@ -652,6 +652,23 @@ MUTATIONS = [
     ("moved_boxes.py", "2 * np.arange(frames.shape[1]) + (frames - before)", "2 * np.arange(frames.shape[1])",
      "test_boxes_in_batches.py::test_between_two_frames_boxes_are_between_those_of_both"),
     ("batch.py", "other.boxes = self.boxes and Boxes(*map(function, self.boxes))", "pass", "test_moved_boxes.py::test_boxes_move_with_their_batch"),
+    ("steps.py", "(left - step - self.drop_last) // each", "(left - step) // each", "test_stages.py::test_random_stages_against_a_program_that_counts"),
+    ("steps.py", "if index > end or (index == end and not self.drop_last):", "if index >= end:", "test_stages.py::test_random_stages_against_a_program_that_counts"),
+    ("steps.py", "rounds * sum(self.sizes) + sum(self.sizes[:turn])", "rounds * sum(self.sizes) + self.sizes[0] * turn", "test_stages.py::test_random_stages_against_a_program_that_counts"),
+    ("steps.py", "if self.cut_step is not None and epoch >= self.cut[0]:", "if False:", "test_stages.py::test_after_other_batches_steps_are_counted_on"),
+    ("schedule.py", "(place + np.arange(len(samples)) // size * size) // self._least_group", "(place + np.arange(len(samples)) // size * size) // size",
+     "test_stages.py::test_random_stages_against_a_program_that_counts"),
+    ("schedule.py", "abs(size - round(size)) > _ROUNDED or ", "", "test_stages.py::test_what_a_loader_refuses"),
+    ("schedule.py", "if (self.cut_step is not None and epoch > self.cut[0]) or self.cut[1] == 0:", "if self.cut[1] == 0:",
+     "test_stages.py::test_after_other_batches_steps_are_counted_on"),
+    ("state.py", "later = None if steps is None else steps + index", "later = steps", "test_stages.py::test_another_number_of_ranks_in_the_middle"),
+    ("state.py", 'group_scales=state.get("mix_group_scales", False))', "group_scales=False)", "test_stages.py::test_groups_grow_with_batches_or_are_as_given"),
+    ("makers.py", "if other != stage:", "if False:", "test_stages.py::test_graphs_of_a_stage_that_is_over_are_freed"),
+    ("loader.py", "return self.schedule.batches_in(self.epoch, whole=True)", "return self.schedule.num_batches", "test_stages.py::test_each_step_is_as_a_table_by_hand_says"),
+    ("loader.py", ".scales[-1]", ".scales[0]", "test_stages.py::test_each_step_is_as_a_table_by_hand_says"),
+    ("loader.py", "if one is recipe)", "if True)", "test_stages.py::test_a_batch_of_bad_videos_has_the_shape_of_its_stage"),
+    ("multigrid.py", "stride=(low, high * times))", "stride=(low, high))", "test_stages.py::test_multigrid_is_that_of_slowfast"),
+    ("multigrid.py", "high=round(op.high * side) if both_ends else op.high)", "high=op.high)", "test_stages.py::test_progressive_resizing"),
 ]  # fmt: skip
 # One in so many is planted, chosen by its text: others that come and go do not change which. 1: all of them.
 EVERY = int(os.environ.get("DALI_VIDAUG_EVERY_FAULT", "6"))
