@@ -217,6 +217,18 @@ def test_after_other_batches_steps_are_counted_on():
     later = after.from_start(2)
     assert later.steps.before(2) == 5 and later.batches_in(2) == 4  # a new loop over epoch 2 does not forget it
     assert after.from_start(1).steps.before(1) == 3 and after.from_start(0).steps.before(0) == 0
+    again = schedule_of(stages, "step", num_samples=12, batch_size=6)
+    again, epoch, index = go_on(state_of(before, recipe, 1, 1), identity(again, recipe, MANIFEST), again, None, True)
+    assert (epoch, index, again.cut, again.cut_step) == (1, 0, (1, 4), 4) and again.batches_in(1) == 1
+    assert again.from_start(2).steps.before(2) == 5 and again.from_start(1).steps.before(2) == 4
+
+
+def test_the_next_stage_may_begin_in_what_is_left_of_an_epoch():
+    """Of 12 samples a step of 8 leaves 4, which fill one of the stage that begins there."""
+    schedule = schedule_of(((0, (1,)), (2, (0.5,))), "step", num_samples=12, batch_size=8)
+    assert [schedule.batches_in(epoch) for epoch in range(4)] == [1, 2, 3, 3]
+    assert [schedule.steps.before(epoch) for epoch in range(5)] == [0, 1, 3, 6, 9]
+    assert [len(schedule.batch(1, index).samples) for index in range(2)] == [8, 4]
 
 
 # ---- Multigrid and progressive resizing
