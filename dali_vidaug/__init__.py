@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dali_vidaug import recipes
 from dali_vidaug.boxes import Boxes, BoxRules
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.pack import pack
@@ -63,6 +64,7 @@ from dali_vidaug.ops import (
     RandomVerticalFlip,
     Resize,
     Reverse,
+    ScaleJitter,
     ShortSideScale,
     SpeedRamp,
     TemporalJitter,
@@ -79,6 +81,7 @@ from dali_vidaug.report import Report
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling import (
     ClipSampling,
+    DMVRSampling,
     KeyframeClip,
     MMAction2Sampling,
     MultiClip,
@@ -129,6 +132,7 @@ __all__ = [
     "CutMix",
     "CutMixUp",
     "Cutout",
+    "DMVRSampling",
     "Draws",
     "ExposureRamp",
     "FadeMixUp",
@@ -175,6 +179,7 @@ __all__ = [
     "Resize",
     "Reverse",
     "Sampler",
+    "ScaleJitter",
     "SegmentSampling",
     "ShortSideScale",
     "SlowFastSampling",
@@ -204,6 +209,7 @@ __all__ = [
     "pack",
     "pixel_matrices",
     "progressive_resize",
+    "recipes",
     "register_module",
     "scan",
     "transcode",

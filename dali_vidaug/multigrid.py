@@ -170,7 +170,7 @@ def _fewer_frames(caller, sampling, part):
     if fewer < 1:
         raise ValueError(f"{caller}: {part:g} of {count} frames are none: take a sampler of more frames")
     stride, times = getattr(sampling, "stride", None), count // fewer
-    if isinstance(sampling, VJEPA2Sampling):
+    if isinstance(sampling, VJEPA2Sampling) and sampling.fps:
         if sampling.fps % times:
             raise ValueError(f"{caller}: fps {sampling.fps} of {sampling!r} cannot be divided by {times}")
         return replace(sampling, num_frames=fewer, fps=sampling.fps // times)

@@ -99,6 +99,7 @@ class Stages:
         for what, found in (
             ("make as many clips of each sample (num_clips)", [recipe.num_clips for recipe in self.recipes]),
             ("end with Normalize, or none", [_is_normalized(recipe) for recipe in self.recipes]),
+            ("have as many pathways", [len(recipe.pathways) for recipe in self.recipes]),
         ):
             if len(set(found)) > 1:
                 raise ValueError(f"Stages: all recipes must {what}, got {', '.join(map(str, found))}")

@@ -17,6 +17,7 @@ struct Frame {
   bool smooth;  // bilinear, otherwise the nearest pixel
   bool soft;    // bilinear: a neighbour outside the frame has the colour `fill`; otherwise it is the pixel at the edge, and
                 // a pixel whose own position is outside is `fill`
+  bool cubic;   // bicubic, with neighbours as if not `soft`; `smooth` is set, too
 };
 
 DEVICE int64_t fixed(double value) { return (int64_t)(value * (double)ONE + (value < 0 ? -0.5 : 0.5)); }
@@ -116,8 +117,56 @@ DEVICE void bilinear_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32
     dst[c] = bilinear(upper[c], upper[3 + c], lower[c], lower[3 + c], at_x & 2047, at_y & 2047);
 }
 
+// Bicubic, as Pillow's transform: (a + 2) t^3 - (a + 3) t^2 + 1 up to one pixel away, a t^3 - 5a t^2 + 8a t - 4a up to two,
+// with a = -1. The weights of four pixels in 1/2048, of a fraction k / 2048 between the second and the third; their sum is 1.
+struct Cubic {
+  int32_t w[4];
+};
+
+DEVICE Cubic cubic(int32_t k) {
+  const int64_t rest = 2048 - k, half = 1 << 21;
+  const int32_t before = -(int32_t)((k * rest * rest + half) >> 22), after = -(int32_t)((k * k * rest + half) >> 22);
+  return {{before, (int32_t)rest - before, k - after, after}};
+}
+
+DEVICE int32_t weighted(const Cubic& at, int32_t a, int32_t b, int32_t c, int32_t d) {
+  return at.w[0] * a + at.w[1] * b + at.w[2] * c + at.w[3] * d;
+}
+
+// Between four sums of `weighted`. Nothing is beyond 255 * 2^22 * (1.25^2 + 0.25^2), which 31 bits hold.
+DEVICE uint8_t bicubic(const Cubic& down, int32_t a, int32_t b, int32_t c, int32_t d) {
+  const int32_t value = (weighted(down, a, b, c, d) + (1 << 21)) >> 22, positive = value < 0 ? 0 : value;
+  return (uint8_t)(positive > 255 ? 255 : positive);
+}
+
+DEVICE int32_t clamped(int32_t value, int32_t last) { return value < 0 ? 0 : value > last ? last : value; }
+
+DEVICE void bicubic_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t at_y) {
+  const int32_t right = frame.width - 1, bottom = frame.height - 1, x = at_x >> 11, y = at_y >> 11;
+  if (!is_inside((at_x + 1024) >> 11, frame.width) || !is_inside((at_y + 1024) >> 11, frame.height)) {
+    for (int32_t c = 0; c < 3; ++c) dst[c] = frame.fill[c];
+    return;
+  }
+  int32_t columns[4];
+  const uint8_t* rows[4];
+  for (int32_t i = 0; i < 4; ++i) {
+    columns[i] = 3 * clamped(x - 1 + i, right);
+    rows[i] = frame.src + (int64_t)clamped(y - 1 + i, bottom) * frame.width * 3;
+  }
+  const Cubic across = cubic(at_x & 2047), down = cubic(at_y & 2047);
+  for (int32_t c = 0; c < 3; ++c) {
+    int32_t sums[4];
+    for (int32_t i = 0; i < 4; ++i) {
+      const uint8_t* p = rows[i] + c;
+      sums[i] = weighted(across, p[columns[0]], p[columns[1]], p[columns[2]], p[columns[3]]);
+    }
+    dst[c] = bicubic(down, sums[0], sums[1], sums[2], sums[3]);
+  }
+}
+
 DEVICE void gather_pixel(const Frame& frame, uint8_t* dst, int32_t at_x, int32_t at_y) {
-  if (frame.smooth) bilinear_pixel(frame, dst, at_x, at_y);
+  if (frame.cubic) bicubic_pixel(frame, dst, at_x, at_y);
+  else if (frame.smooth) bilinear_pixel(frame, dst, at_x, at_y);
   else nearest_pixel(frame, dst, at_x, at_y);
 }
 
@@ -177,10 +226,38 @@ DEVICE void gather_nearest(const Frame& frame, uint8_t* __restrict__ dst, int32_
   }
 }
 
+// As gather_each of bicubic pixels. For ShearX and translations, where a row comes from four rows, moved, the CPU does many
+// bytes at once of the pixels [first, last), which have all sixteen neighbours.
+DEVICE void gather_cubic(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Affine& row) {
+  int32_t first = 0, last = 0;
+  const int64_t x0 = row.x >> 32, y0 = row.y >> 32;
+  if (row.dx == ONE && row.dy == 0 && 1 <= y0 && y0 < frame.height - 2 && -width < x0 && x0 < frame.width) {
+    first = x0 < 1 ? (int32_t)(1 - x0) : 0;
+    last = frame.width - 2 - (int32_t)x0 < width ? frame.width - 2 - (int32_t)x0 : width;
+  }
+  if (first >= last) {
+    gather_each(frame, dst, 0, width, row);
+    return;
+  }
+  gather_each(frame, dst, 0, first, row);
+  const Cubic across = cubic((uint32_t)row.x >> 21), down = cubic((uint32_t)row.y >> 21);
+  const uint8_t *b = frame.src + (y0 * frame.width + x0) * 3, *a = b - frame.width * 3, *c = b + frame.width * 3;
+  const uint8_t* d = c + frame.width * 3;
+  for (int32_t i = 3 * first + LANE; i < 3 * last; i += LANES)
+    dst[i] = bicubic(
+        down, weighted(across, a[i - 3], a[i], a[i + 3], a[i + 6]), weighted(across, b[i - 3], b[i], b[i + 3], b[i + 6]),
+        weighted(across, c[i - 3], c[i], c[i + 3], c[i + 6]), weighted(across, d[i - 3], d[i], d[i + 3], d[i + 6]));
+  gather_each(frame, dst, last, width, row);
+}
+
 // A row under an affine matrix.
 DEVICE void gather_affine(const Frame& frame, uint8_t* __restrict__ dst, int32_t width, const Affine& row) {
   if (!frame.smooth) {
     gather_nearest(frame, dst, width, row);
+    return;
+  }
+  if (frame.cubic) {
+    gather_cubic(frame, dst, width, row);
     return;
   }
   // ShearX and translations: a row comes from two rows, moved. The pixels [first, last) have all four neighbours, and

@@ -9,7 +9,7 @@
 //   prepare  tables, matrix and other data of each frame
 //   pixels   reads and writes every pixel
 // A pass must move 6 bytes per pixel (3 read, 3 written). It does, and reads 3 more when it must count (AutoContrast,
-// Equalize, Contrast). The bilinear gather and Sharpness read neighbours again, from the cache.
+// Equalize, Contrast). The bilinear and bicubic gathers and Sharpness read neighbours again, from the cache.
 //
 // Enhancements (Brightness, Contrast, Color, Sharpness) round towards zero, as Pillow's do.
 #include "randaugment_tables.h"
@@ -65,7 +65,8 @@ DEVICE void randaugment_prepare_frame(const Clip& clip, const RandaugmentArgs& a
   const int32_t passes = find_pass(args, pass, &ops);
   const uint8_t middle = ops.middle < ops.last ? args.op[ops.middle] : (uint8_t)IDENTITY;
   const Kind kind = pass >= passes ? NOTHING : middle == IDENTITY ? TABLE : middle == COLOR ? GREY_BLEND
-                  : middle == SHARPNESS ? SMOOTH_BLEND : args.bilinear ? BILINEAR : NEAREST;
+                  : middle == SHARPNESS ? SMOOTH_BLEND
+                  : args.bilinear == 2 ? BICUBIC : args.bilinear ? BILINEAR : NEAREST;
   const bool has_before = any_op(args, ops.first, ops.middle), has_after = any_op(args, ops.middle + 1, ops.last);
   bool counted = false;
   for (int32_t i = ops.first; i < ops.middle; ++i) counted = counted || is_counted(args.op[i]);
@@ -103,7 +104,7 @@ DEVICE void randaugment_prepare_frame(const Clip& clip, const RandaugmentArgs& a
     state.factor = value;
     state.has_before = has_before || (both && has_after);
     state.has_after = has_after && !both;
-    if (both || kind == BILINEAR) make_matrix(middle, value, clip, state.matrix);
+    if (kind >= NEAREST) make_matrix(middle, value, clip, state.matrix);
   }
 }
 
@@ -148,7 +149,7 @@ DEVICE void smooth_blend(const uint8_t* __restrict__ src, uint8_t* __restrict__ 
 
 DEVICE Frame frame_from(const RandaugmentFrame& state, const Clip& clip) {
   return {state.src, state.fill, state.has_before ? state.before : nullptr, clip.height, clip.width,
-          state.kind == BILINEAR, false};
+          state.kind >= BILINEAR, false, state.kind == BICUBIC};
 }
 
 DEVICE void randaugment_pixels_row(const Clip& clip, const RandaugmentArgs&, int32_t, int32_t frame, int32_t y) {
@@ -166,6 +167,7 @@ DEVICE void randaugment_pixels_row(const Clip& clip, const RandaugmentArgs&, int
     case SMOOTH_BLEND: smooth_blend(src, dst, width, y == 0 || y == clip.height - 1, state.factor); break;
     case NEAREST:
     case BILINEAR:
+    case BICUBIC:
       if (frame + 1 < clip.frames) expect_row(frame_of(clip, frame + 1).src + row_offset(clip, 0, y), width);
       gather_affine(frame_from(state, clip), dst, width, affine_row(state.matrix, y));
       break;

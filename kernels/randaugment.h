@@ -9,14 +9,14 @@ enum Op {
   COLOR, SHARPNESS,
   ROTATE, SHEAR_X, SHEAR_Y, TRANSLATE_X, TRANSLATE_Y,  // gathers
 };
-enum Kind { NOTHING, TABLE, GREY_BLEND, SMOOTH_BLEND, NEAREST, BILINEAR };
+enum Kind { NOTHING, TABLE, GREY_BLEND, SMOOTH_BLEND, NEAREST, BILINEAR, BICUBIC };
 const int32_t MAX_OPS = 8;
 const int32_t TABLES = 3 * 256;        // a table for each channel
 
 struct RandaugmentArgs {
   uint8_t op[MAX_OPS];
   uint8_t fill[3];     // R, G, B, for pixels that a gather moves in from outside the frame
-  uint8_t bilinear;    // otherwise nearest
+  uint8_t bilinear;    // 0: nearest; 1: bilinear; 2: bicubic
   uint8_t per_clip;    // statistics of the whole clip, otherwise of each frame
   uint8_t reserved[3];
   int32_t num_values;  // of each op in `value`, at least the clip's frames

@@ -24,7 +24,7 @@ DEVICE bool is_affine(const double* m) {
 DEVICE void warp_row(const Clip& clip, const WarpArgs& args, int32_t, int32_t frame, int32_t y) {
   const int64_t size = (int64_t)clip.src_height * clip.src_width * 3;
   const Frame from = {clip.src + frame * size, args.fill, nullptr, clip.src_height, clip.src_width, args.bilinear != 0,
-                      args.bilinear != 2};
+                      args.bilinear != 2, false};
   const double* m = args.matrix[frame < args.num_matrices ? frame : args.num_matrices - 1][0];
   uint8_t* dst = clip.dst + row_offset(clip, frame, y);
   if (frame + 1 < clip.frames && y < clip.src_height)

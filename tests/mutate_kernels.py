@@ -34,6 +34,9 @@ TESTS_OF = {
 }
 MUTANTS = [  # file, what is there, what it becomes
     ("common.h", "(frame * clip.height + y) * clip.width * 3", "(frame * clip.width + y) * clip.height * 3"),
+    ("gather.h", "k - after, after}}", "k + after, after}}"),
+    ("gather.h", "clamped(x - 1 + i, right)", "clamped(x - 1 + i, right - 1)"),
+    ("gather.h", "first = x0 < 1 ? (int32_t)(1 - x0) : 0", "first = x0 < 1 ? (int32_t)(-x0) : 0"),
     ("gather.h", "(uint64_t)x < right", "(uint64_t)x <= right"),
     ("gather.h", "m[1] * row + m[2] - ONE / 2", "m[1] * row + m[2]"),
     ("gather.h", "0 <= y0 && y0 < bottom ?", "0 <= y0 && y0 <= bottom ?"),
@@ -80,7 +83,7 @@ MUTANTS = [  # file, what is there, what it becomes
     ("randaugment.cu", "look_up(dst, dst, width, state.after)", "look_up(dst, dst, width, state.before)"),
     (
         "randaugment.h",
-        "uint8_t bilinear;    // otherwise nearest\n  uint8_t per_clip;",
+        "uint8_t bilinear;    // 0: nearest; 1: bilinear; 2: bicubic\n  uint8_t per_clip;",
         "uint8_t per_clip;\n  uint8_t bilinear;",
     ),
     ("randaugment.h", "value < 0 ? 0 : value", "value < 1 ? 1 : value"),

@@ -111,6 +111,13 @@ def _matrix(name, value, height, width):
     return matrix
 
 
+def _cubic(distance):
+    """Keys' kernel with a = -1, that of Pillow's transforms."""
+    a, t = -1.0, np.abs(distance)
+    near, far = (a + 2) * t**3 - (a + 3) * t**2 + 1, a * t**3 - 5 * a * t**2 + 8 * a * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+
+
 def _warp(frame, matrix, fill, bilinear):
     height, width = frame.shape[:2]
     y, x = np.mgrid[:height, :width] + 0.5
@@ -120,7 +127,16 @@ def _warp(frame, matrix, fill, bilinear):
     def at(column, line):
         return frame[np.clip(line, 0, height - 1), np.clip(column, 0, width - 1)].astype(float)
 
-    if bilinear:
+    if bilinear == 2:  # bicubic
+        x, y = x - 0.5, y - 0.5
+        left, top = np.floor(x).astype(int), np.floor(y).astype(int)
+        values = np.zeros(frame.shape)
+        for line in range(-1, 3):
+            for column in range(-1, 3):
+                weight = _cubic(x - left - column) * _cubic(y - top - line)
+                values += weight[..., None] * at(left + column, top + line)
+        values = np.clip(np.floor(values + 0.5), 0, 255)
+    elif bilinear:
         x, y = x - 0.5, y - 0.5
         left, top = np.floor(x).astype(int), np.floor(y).astype(int)
         wx, wy = (x - left)[..., None], (y - top)[..., None]

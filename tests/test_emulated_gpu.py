@@ -65,7 +65,7 @@ def on_gpu(function, clips, rows, library, monkeypatch):
     return [out._values.reshape(out.shape) for out in outputs]
 
 
-@pytest.mark.parametrize("options", [{}, {"bilinear": True}, {"per_clip": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"bilinear": 1}, {"bilinear": 2}, {"per_clip": True}], ids=str)
 def test_threads_share_and_synchronise(tmp_path, monkeypatch, options):
     clips = [patterned_clip(shape, i) for i, shape in enumerate([(4, 17, 23), (3, 5, 70), (1, 1, 1)] * 8)]
     rows = randaugment_rows(random_chains(len(clips), 3, 11), 4, **options)

@@ -16,6 +16,7 @@ from dali_vidaug.rng import Draws
 
 SHAPES = [(1, 1, 1), (4, 17, 23), (2, 3, 2), (16, 224, 224)]
 SMALL = SHAPES[:3]
+BILINEAR, BICUBIC = 1, 2  # of the rows
 GATHERS = ("Rotate", "ShearX", "ShearY", "TranslateX", "TranslateY")
 
 
@@ -38,14 +39,16 @@ def test_each_op_matches_the_reference(name, shape, per_clip, device):
         assert_pixels(run([clip], rows, device)[0], reference.randaugment(clip, row))
 
 
+@pytest.mark.parametrize("kind", [BILINEAR, BICUBIC], ids=["bilinear", "bicubic"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", GATHERS)
-def test_bilinear_matches_the_reference(name, shape, device):
+def test_smooth_gathers_match_the_reference(name, shape, kind, device):
     clip = patterned_clip(shape)
     for seed in range(1 if shape[1] > 100 else 6):
-        (row,) = rows = randaugment_rows([[name]], len(clip), bilinear=True, seed=seed)
+        (row,) = rows = randaugment_rows([[name]], len(clip), bilinear=kind, seed=seed)
         # The kernel's weights have 11 bits: a value near the middle between two levels may round to the other one.
-        share = 0.04 if shape[1] > 10 else 1.0  # in a few pixels one is a large share
+        # Weights of bilinear are exact, if their position is.
+        share = (0.04 if kind == BILINEAR else 0.1) if shape[1] > 10 else 1.0  # in a few pixels one is a large share
         assert_pixels(run([clip], rows, device)[0], reference.randaugment(clip, row), max_diff=1, max_fraction=share)
 
 
@@ -59,7 +62,7 @@ def test_chains_match_the_reference(length, per_clip, device):
         assert_pixels(out, reference.randaugment(clip, row))
 
 
-@pytest.mark.parametrize("bilinear", [False, True], ids=["nearest", "bilinear"])
+@pytest.mark.parametrize("bilinear", [0, BILINEAR, BICUBIC], ids=["nearest", "bilinear", "bicubic"])
 def test_a_chain_is_its_ops_one_by_one(bilinear, device):
     names = [[a, b] for a in CODES for b in CODES]
     clips = [patterned_clip((2, 17, 23), i) for i in range(len(names))]
@@ -76,7 +79,7 @@ def test_a_chain_is_its_ops_one_by_one(bilinear, device):
 
 
 def pillow_op(name, image, value, bilinear=False, fill=(200, 100, 7)):
-    resample = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
+    resample = (Image.Resampling.NEAREST, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)[int(bilinear)]
     if name in ENHANCE:
         return getattr(ImageEnhance, name)(image).enhance(value)
     if name == "Rotate":
@@ -95,7 +98,7 @@ def pillow_op(name, image, value, bilinear=False, fill=(200, 100, 7)):
     return function(image, *{"Posterize": [int(value)], "Solarize": [value]}.get(name, []))
 
 
-@pytest.mark.parametrize("bilinear", [False, True], ids=["nearest", "bilinear"])
+@pytest.mark.parametrize("bilinear", [0, BILINEAR, BICUBIC], ids=["nearest", "bilinear", "bicubic"])
 @pytest.mark.parametrize("name", CODES)
 def test_each_op_matches_pillow(name, bilinear):
     for shape in SHAPES:
@@ -129,8 +132,8 @@ def test_kim2020_is_pillow_frame_by_frame():
 @pytest.mark.parametrize("device", [pytest.param("gpu", marks=pytest.mark.gpu)], indirect=True)
 def test_the_gpu_gives_the_bytes_of_the_cpu(device):
     clips = [patterned_clip(SHAPES[i % 4], i) for i in range(64)]
-    for bilinear in (False, True):
-        rows = randaugment_rows(random_chains(64, 3, 4), 16, bilinear=bilinear, per_clip=bilinear)
+    for bilinear in (0, BILINEAR, BICUBIC):
+        rows = randaugment_rows(random_chains(64, 3, 4), 16, bilinear=bilinear, per_clip=bilinear > 0)
         for a, b in zip(run(clips, rows, device), run(clips, rows), strict=True):
             assert_pixels(a, b)
 

@@ -12,7 +12,8 @@ import dali_vidaug
 PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
-    "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling order steps schedule "
+    "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling.dmvr sampling order "
+    "steps schedule "
     "recycled kernels pixel_order resample report counting urls blocks wire workers threads",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index "
@@ -24,8 +25,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.prove media.places media.first_bytes media.measure media.encode media.encoding media.shrink "
     "media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
-    "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
-    "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
+    "ops.shift ops.crop ops.resized_crop ops.random_crop ops.view_crops ops.sizes ops.label_map ops.flip "
+    "ops.normalize ops.smoothing "
+    "ops.blend ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "data": "data data.names data.atomic data.tar_members "
     "data.column data.shared data.schema data.index_table data.entry data.conform "
@@ -40,8 +42,11 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe stages multigrid repeats timing description plan targets drawing mapping moved_boxes settings "
-    "leading columns results planes direct graph",
+    "plan": "recipe recipes.registry recipes.slowfast recipes.program "
+    "recipes.common recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
+    "recipes.vivit recipes.vjepa2 recipes.hiera recipes stages multigrid "
+    "repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
+    "results planes direct graph",
     "make": "pending fetching make makers",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
@@ -50,7 +55,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
-    "commands.preview commands.scan commands.merge commands.pack commands.transcode commands.cli",
+    "commands.preview commands.scan commands.merge commands.pack commands.transcode commands.recipes commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {

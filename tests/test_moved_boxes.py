@@ -81,6 +81,8 @@ MOVING = {
     "MultiScaleCrop": dv.MultiScaleCrop((90, 120)),
     "Resize": dv.Resize((100, 130)),
     "ShortSideScale": dv.ShortSideScale(90, 90),
+    "ScaleJitter": dv.ScaleJitter((0.7, 0.7)),
+    "RandomResizedCrop, not antialiased": dv.RandomResizedCrop((90, 120), antialias=False),
     "RandomHorizontalFlip": dv.RandomHorizontalFlip(),
     "RandomVerticalFlip": dv.RandomVerticalFlip(),
     "RandomRotation": dv.RandomRotation(40.0),

@@ -100,9 +100,45 @@ def test_vjepa2():
     assert (over[1] - over[0] == 64).all() and over[0].tolist() == [min(int(i * 95 / 14), 94) for i in range(15)] + [94]
 
 
+def test_vjepa2_by_frames():
+    """Its probes: 16 frames of stride 4, whatever the frame rate, in each of 8 parts of the video."""
+    sampler = dv.VJEPA2Sampling(16, None, 8, False, 4)
+    for fps in (30.0, 25.0, 3.0):
+        frames = views_of(sampler, 800, 8, fps=fps)[0]
+        assert (frames - frames[:, :1]).tolist() == [[0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]] * 8
+        assert (frames.min(1) >= np.arange(8) * 100).all() and (frames.max(1) < np.arange(8) * 100 + 100).all()
+    over = views_of(sampler, 300, 8)[0]  # parts of 37 frames: clips of 64 overlap, (300 - 64) // 7 apart
+    assert over[:, 0].tolist() == [33 * i for i in range(8)]
+    one = [min(int(i * 63 / 14), 62) for i in range(15)] + [62]
+    assert (over - over[:, :1] == one).all()
+
+
+def test_videomae_v2_validates_on_the_middle():
+    """Of 301 frames, 64 from (301 - 64) // 2 on; a short video as in training."""
+    middle = views_of(dv.VideoMAESampling(training=False), 301)[0, 0].tolist()
+    assert middle == [118 + x for x in (0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63)]
+    for length in (64, 40):
+        same = [views_of(dv.VideoMAESampling(training=training), length)[0, 0].tolist() for training in (True, False)]
+        assert same[0] == same[1]
+
+
 def test_dmvr_repeats_the_sequence_of_a_short_video():
-    looped = dv.ClipSampling(8, 2, "first", "loop")
-    assert views_of(looped, 10)[0, 0].tolist() == [0, 2, 4, 6, 8, 0, 2, 4]
+    for sampler in (
+        dv.ClipSampling(8, 2, "first", "loop"),
+        dv.DMVRSampling(8, 2),
+        dv.DMVRSampling(8, 2, training=False),
+    ):
+        assert views_of(sampler, 10)[0, 0].tolist() == [0, 2, 4, 6, 8, 0, 2, 4]
+    assert views_of(dv.DMVRSampling(8, 2), 9)[0, 0].tolist() == [0, 2, 4, 6, 8, 1, 3, 5]  # numbers modulo 9
+
+
+def test_dmvr_in_training_and_testing():
+    """32 frames of stride 2 cover 63; a test leaves room for 64, linspace(0, 300 - 64, 4)."""
+    frames = views_of(dv.DMVRSampling(), 100, samples=20_000)[:, 0]
+    assert is_uniform(frames[:, 0], 38) and (np.diff(frames) == 2).all() and frames.max() == 99
+    assert starts_of(dv.DMVRSampling(32, 2, 4, training=False), 300, 4) == [0, 78, 157, 236]
+    assert starts_of(dv.DMVRSampling(32, 2, training=False), 301, 1) == [118]
+    assert starts_of(dv.DMVRSampling(32, 1, 4, training=False), 20, 4) == [0] * 4
 
 
 # ---- torchcodec itself

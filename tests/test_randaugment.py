@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIGMAS, assert_pixels, make_plan, patterned_clip
+from conftest import ENHANCE, SIGMAS, assert_pixels, make_plan, patterned_clip
 from nvidia.dali import fn, types
 from nvidia.dali.pipeline import Pipeline
 
@@ -58,7 +58,7 @@ def test_ops_are_drawn_evenly_with_replacement(suite):
 
 def test_pools_of_the_suites():
     sizes = {name: len(suite.ops) for name, suite in SUITES.items()}
-    assert sizes == {"monotonic": 16, "kim2020": 15, "wide": 14, "torchvision": 14}
+    assert sizes == {"monotonic": 16, "kim2020": 15, "wide": 14, "torchvision": 14, "timm": 15, "scenic": 11}
     assert set(NAMES) == set().union(*(suite.ops for suite in SUITES.values()))
 
 
@@ -184,6 +184,62 @@ def test_kim2020_values():
     assert set(bits.ravel()) == {1, 2, 3, 4} and (bits[:, 0] != bits[:, -1]).any()
 
 
+def timm_arguments(name, level):
+    """What level_to_arg of timm's increasing ops says, before a sign: written from its definition."""
+    level /= 10.0
+    return {
+        "Rotate": level * 30, "ShearX": level * 0.3, "ShearY": level * 0.3, "TranslateX": level * 0.45 * 160,
+        "TranslateY": level * 0.45 * 120, "Posterize": 4 - int(level * 4), "Solarize": 256 - int(level * 256),
+        "SolarizeAdd": int(level * 110), **dict.fromkeys(("Color", "Contrast", "Brightness", "Sharpness"), level * 0.9),
+    }[name]  # fmt: skip
+
+
+@pytest.mark.parametrize("magnitude", [0.0, 0.3, 5.0, 6.66, 7.0, 7.4, 9.9, 10.0])
+def test_timm_values(magnitude):
+    pool = [name for name in SUITES["timm"].ops if name in RANGES["timm"]]
+    assert len(pool) == 12
+    for name in pool:
+        op = RandAugmentT(1, magnitude, 0.0, 1.0, "constant", (name,), "timm")
+        values = draw_randaugment(op, 64)["value"][:, 0, 0]
+        wanted = timm_arguments(name, magnitude)
+        if name in ENHANCE:
+            assert np.allclose(np.unique(np.abs(values - 1)), wanted, atol=1e-6) and (
+                len(set(values)) == 2 or not wanted
+            )
+        else:
+            assert np.allclose(np.abs(values), wanted, atol=1e-4), name
+            signed = name[:5] in ("Rotat", "Shear", "Trans")
+            assert set(np.sign(values)) == ({-1, 1} if signed and wanted else {np.sign(wanted)})
+
+
+def test_timm_is_applied_half_of_the_time_with_noise_on_the_magnitude():
+    op = RandAugment(4, 7.0, 0.5, 0.5, suite="timm")
+    rows = draw_randaugment(op)
+    assert (rows["bilinear"] == 2).all() and not rows["per_clip"].any() and (rows["fill"] == 128).all()
+    counts = np.bincount(rows["op"][:, :4].ravel(), minlength=16)  # Identity stands for those that are not applied
+    assert chi_square_holds(counts, [0.5] + [0.5 / 15] * 15)
+    degrees = np.abs(rows["value"][:, :4, 0][rows["op"][:, :4] == CODES.index("Rotate")])
+    assert abs(degrees.mean() - 21) < 0.1 and abs(degrees.std() - 1.5) < 0.1
+    assert (rows["value"][..., :1] == rows["value"]).all()
+
+
+def test_scenic_values():
+    """Magnitudes 20 and 15 of ranges that were made for 10: x / 10 * 1.8 + 0.1, int(x / 10 * n)."""
+    expected = {
+        20.0: {"Posterize": 8, "Solarize": 512, "SolarizeAdd": 220, **dict.fromkeys(ENHANCE, 3.7)},
+        15.0: {"Posterize": 6, "Solarize": 384, "SolarizeAdd": 165, **dict.fromkeys(ENHANCE, 2.8)},
+        29.0: {"Posterize": 8, "Solarize": 742, "SolarizeAdd": 319, **dict.fromkeys(ENHANCE, 5.32)},
+    }
+    for magnitude, values in expected.items():
+        for name, value in values.items():
+            op = RandAugmentT(1, magnitude, None, 1.0, "constant", (name,), "scenic")
+            assert np.allclose(draw_randaugment(op, 8)["value"][:, 0], value), (name, magnitude)
+    clip = patterned_clip((2, 17, 23))
+    for name in ("Posterize", "Solarize"):  # they change nothing at 20
+        row = draw_randaugment(RandAugmentT(1, 20.0, ops=(name,), suite="scenic", ramp="constant"), 1, 2, 17, 23)
+        assert np.array_equal(randaugment([clip], row, 1)[0], clip)
+
+
 def test_kim2020_alone_is_the_setting_of_the_papers_code():
     """Two of 15 ops, always applied, magnitude 5, which ramps by up to half of it either way, and no noise."""
     given = RandAugmentT(2, 5.0, 0.0, 1.0, "temporal+", suite="kim2020")
@@ -274,7 +330,7 @@ def test_ten_pinned_clips():
         (dict(ops=()), "ops must be some of"),
         (dict(suite="mine"), "suite must be one of"),
         (dict(statistics="batch"), "statistics must be one of"),
-        (dict(interpolation="bicubic"), "interpolation must be one of"),
+        (dict(interpolation="cubic"), "interpolation must be one of"),
         (dict(fill=(0, 0, 256)), r"fill must be three numbers in \[0, 255\], got \(0, 0, 256\)"),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ ONE_OF_EACH = (
     dv.MultiClip(dv.ClipSampling(4, 2), 6, "dense", num_crops=3),
     dv.MultiClip(dv.SegmentSampling(4), 3, "random"),
     dv.MultiClip(dv.ClipSampling(4, speed=(0.5, 2.0)), 3, "same"),
+    dv.MultiClip(dv.SlowFastSampling(4, 2, num_clips=2, training=False), 6, "own", num_crops=3),
     dv.KeyframeClip(4, 2, "when"),
     dv.Snippets(4, 10.0, 6, 2, "window"),
     dv.Snippets(4, None, 6, 1, "random"),
@@ -28,6 +29,8 @@ ONE_OF_EACH = (
     dv.MMAction2Sampling(4, 2, 3),
     dv.VideoMAESampling(4, 2),
     dv.VJEPA2Sampling(4, 4, 2),
+    dv.VJEPA2Sampling(4, None, 2, stride=3),
+    dv.DMVRSampling(4, 2, 3),
 )
 
 
@@ -272,6 +275,25 @@ def test_several_clips_are_the_same_frames_or_others():
     assert (other[:, 0] == same[:, 0]).all() and (other[:, 1] != other[:, 0]).any(1).mean() > 0.95
 
 
+@pytest.mark.parametrize(
+    "clips",
+    [
+        dv.SlowFastSampling(8, 4, num_clips=5, training=False),
+        dv.SegmentSampling(8, (0.1, 0.5, 0.9)),
+        dv.MMAction2Sampling(8, 4, num_clips=3, training=True),
+        dv.SegmentSampling(8),
+    ],
+    ids=lambda clips: type(clips).__name__,
+)
+@pytest.mark.parametrize("num_crops", [1, 3])
+def test_a_samplers_own_clips_come_once_for_each_crop(clips, num_crops):
+    count = getattr(clips, "num_clips", 1)
+    several = dv.MultiClip(clips, count * num_crops, "own", num_crops=num_crops)
+    expected = views_of(clips, 200, count, samples=4)
+    np.testing.assert_array_equal(views_of(several, 200, count * num_crops, samples=4), expected.repeat(num_crops, 1))
+    assert several.num_frames == 8 and (count == 1 or len(np.unique(expected[0], axis=0)) == count)
+
+
 def test_clips_of_a_contrastive_pair_are_independent():
     starts = views_of(dv.MultiClip(dv.ClipSampling(4), 2, "random"), 13, 2, samples=20_000)[:, :, 0]
     assert is_uniform(starts[:, 0] * 10 + starts[:, 1], 100)
@@ -426,6 +448,8 @@ def test_spans_need_the_plan_of_the_sampler(numbered_manifest):
         (lambda: dv.MultiClip(dv.ClipSampling(), 2, step=3), "step"),
         (lambda: dv.MultiClip(dv.ClipSampling(), 2, "dense", step=0), "step"),
         (lambda: dv.MultiClip(dv.ClipSampling(), 10, num_crops=3), "num_clips"),
+        (lambda: dv.MultiClip(dv.SegmentSampling(8, (0.1, 0.2)), 3, "own", num_crops=3), "num_clips"),
+        (lambda: dv.MultiClip(dv.ClipSampling(), 2, "own"), "num_clips"),
         (lambda: dv.KeyframeClip(8, 0), "stride"),
         (lambda: dv.KeyframeClip(8, 1, ""), "column"),
         (lambda: dv.KeyframeClip(8, 1, offset=None), "offset"),
@@ -434,8 +458,14 @@ def test_spans_need_the_plan_of_the_sampler(numbered_manifest):
         (lambda: dv.Snippets(placement="some"), "placement"),
         (lambda: dv.SlowFastSampling(target_fps=0), "target_fps"),
         (lambda: dv.MMAction2Sampling(out_of_bound="error"), "out_of_bound"),
-        (lambda: dv.VideoMAESampling(training=False), "num_clips"),
+        (lambda: dv.VideoMAESampling(num_clips=0, training=False), "num_clips"),
         (lambda: dv.VJEPA2Sampling(fps=2.5), "fps"),
+        (lambda: dv.VJEPA2Sampling(fps=4, stride=4), "stride or fps"),
+        (lambda: dv.VJEPA2Sampling(fps=None), "stride or fps"),
+        (lambda: dv.VJEPA2Sampling(fps=None, stride=0), "stride"),
+        (lambda: dv.DMVRSampling(stride=0), "stride"),
+        (lambda: dv.DMVRSampling(num_clips=300), "num_clips"),
+        (lambda: dv.DMVRSampling(training=1), "training"),
     ],
 )
 def test_bad_options_are_refused(make, field):

@@ -281,6 +281,7 @@ def test_multigrid_is_that_of_slowfast():
         (dv.SlowFastSampling(32, 2), dv.SlowFastSampling(8, 8)),
         (dv.MMAction2Sampling(32, 2), dv.MMAction2Sampling(8, 8)),
         (dv.VJEPA2Sampling(16, 4), dv.VJEPA2Sampling(4, 1)),
+        (dv.VJEPA2Sampling(16, None, stride=4), dv.VJEPA2Sampling(4, None, stride=16)),
         (dv.SegmentSampling(8), dv.SegmentSampling(2)),
         (dv.KeyframeClip(32, 2), dv.KeyframeClip(8, 8)),
         (dv.MultiClip(dv.ClipSampling(8), 2), dv.MultiClip(dv.ClipSampling(2, stride=(1, 4)), 2)),
@@ -290,6 +291,21 @@ def test_multigrid_is_that_of_slowfast():
 def test_fewer_frames_span_as_much_time(sampling, expected):
     recipe = replace(KINETICS, sampling=sampling)
     assert dv.multigrid(recipe, 40).stages[0].recipes[0].sampling == expected
+
+
+def test_published_recipes_in_stages(numbered_manifest):
+    """SlowFast's multigrid has both pathways; V-JEPA 2's cool-down has longer and larger clips."""
+    grid = dv.multigrid(dv.recipes.slowfast("8x8", size=32), 8, long_cycle=((0.25, 0.5**0.5), (1, 1)), short_cycle=())
+    with make_loader(numbered_manifest, grid, 1) as loader:
+        first = next(iter(loader))
+        loader.set_epoch(grid.stages[1].start)
+        last = next(iter(loader))
+    assert [tuple(clips.shape) for clips in first.clips] == [(8, 3, 2, 23, 23), (8, 3, 8, 23, 23)]
+    assert [tuple(clips.shape) for clips in last.clips] == [(1, 3, 8, 32, 32), (1, 3, 32, 32, 32)]
+    main, cool_down = (dv.recipes.vjepa2_pretrain(*args) for args in (("main",), ("cooldown",)))
+    stages = dv.Stages((dv.Stage(0, main), dv.Stage(1, cool_down, 0.25)), unit="step")
+    with make_loader(numbered_manifest, stages, 4) as loader:
+        assert [tuple(b.clips.shape) for b in take_batches(loader, 2)] == [(4, 3, 16, 256, 256), (1, 3, 64, 256, 256)]
 
 
 def test_progressive_resizing():
@@ -352,6 +368,10 @@ def test_progressive_resizing():
         (
             lambda: dv.Stages((dv.Stage(0, SMALL), dv.Stage(1, dv.Recipe(ops=(dv.Resize((8, 8)),))))),
             "Stages: all recipes must end with Normalize, or none, got True, False",
+        ),
+        (
+            lambda: dv.Stages((dv.Stage(0, replace(LARGE, pathways=(4, 1))), dv.Stage(1, LARGE))),
+            "Stages: all recipes must have as many pathways, got 2, 0",
         ),
     ],
 )

@@ -40,6 +40,7 @@ _SHOWN: dict[str, Any] = {
     "FrameInterpolation": dv.FrameInterpolation(), "RandomAffine": GROUPS["geometry"][3],
     "RandomCrop": dv.RandomCrop(160), "RandomResizedCrop": dv.RandomResizedCrop(160),
     "RandomRotation": GROUPS["geometry"][1], "Resize": dv.Resize((120, 320)), "TenCrop": dv.TenCrop(160),
+    "ScaleJitter": dv.ScaleJitter((0.5, 1.0)),
     "ShortSideScale": dv.ShortSideScale(60, 120), "ThreeCrop": dv.ThreeCrop(160),
 }  # fmt: skip
 

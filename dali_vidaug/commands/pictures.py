@@ -125,14 +125,16 @@ def _draw_side(pen, strip, top, height):
 def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height: int = 112) -> Image.Image:
     """Draw clips of a batch, a strip each, with label, file, frames and what the ops did, and with their boxes.
 
-    Normalisation is undone.
+    Normalisation is undone. Of several pathways the one with most frames is shown.
 
     Args:
         batch: of a ``VideoLoader``.
         num_clips, num_frames: shown at most.
         height: of a frame, pixels.
     """
-    clips = batch.clips[:num_clips].float().cpu().numpy().transpose(0, 2, 3, 4, 1)  # (B, F, H, W, 3)
+    paths = batch.clips if isinstance(batch.clips, tuple) else (batch.clips,)
+    most = max(paths, key=lambda clips: clips.shape[2])  # of several pathways, the one with most frames
+    clips = most[:num_clips].float().cpu().numpy().transpose(0, 2, 3, 4, 1)  # (B, F, H, W, 3)
     for op in batch.plan.recipe.ops[-1:]:
         clips = op.undo(clips) if hasattr(op, "undo") else clips
     clips = (clips + 0.5).clip(0, 255).astype(np.uint8)

@@ -30,6 +30,9 @@ It may have:
 ``targets(args, targets)``
     Labels after the op, (B, K) float32, from its arguments and the labels before. For ops that mix clips or change
     labels. Called for each batch, in the order of the recipe.
+``label_map``
+    Pairs of classes, each a name or an index, or None: they trade places in the labels of the clips that the op
+    changes, which ``applied`` tells. ``label_map.make_label_map`` makes the pairs of what a user gives.
 ``mixed_with(args)``
     For ops that mix pairs of clips: for each clip the position of its partner in the batch, (B,) int, and the share of
     its own label, (B,) float in [0, 1]. This becomes ``batch.mix``. The arguments have the position of the partner, or
@@ -107,7 +110,7 @@ from dali_vidaug.ops.affine import RandomAffine, RandomPerspective, RandomRotati
 from dali_vidaug.ops.blur import GaussianBlur
 from dali_vidaug.ops.camera import CameraMotion
 from dali_vidaug.ops.color_jitter import ColorJitter, RandomGrayscale
-from dali_vidaug.ops.crop import CROP, CenterCrop, RandomResizedCrop, Resize
+from dali_vidaug.ops.crop import CROP, CenterCrop, Resize
 from dali_vidaug.ops.erase import CubeCutout, Cutout, FrameCutout, RandomErasing
 from dali_vidaug.ops.exposure import ExposureRamp, Flicker, GaussianNoise
 from dali_vidaug.ops.flip import RandomHorizontalFlip, RandomVerticalFlip
@@ -133,8 +136,9 @@ from dali_vidaug.ops.normalize import Normalize
 from dali_vidaug.ops.one_of import OneOf
 from dali_vidaug.ops.randaugment import RandAugment, RandAugmentT, TrivialAugment
 from dali_vidaug.ops.random_apply import RandomApply
-from dali_vidaug.ops.random_crop import MultiScaleCrop, RandomCrop, ShortSideScale
+from dali_vidaug.ops.random_crop import MultiScaleCrop, RandomCrop, ScaleJitter, ShortSideScale
 from dali_vidaug.ops.registry import register_module
+from dali_vidaug.ops.resized_crop import RandomResizedCrop
 from dali_vidaug.ops.smoothing import LabelSmoothing
 from dali_vidaug.ops.speed import HalfCopy, Reverse, SpeedRamp
 from dali_vidaug.ops.torch_module import TorchModule
@@ -188,6 +192,7 @@ __all__ = [
     "RandomVerticalFlip",
     "Resize",
     "Reverse",
+    "ScaleJitter",
     "ShortSideScale",
     "SpeedRamp",
     "TemporalJitter",

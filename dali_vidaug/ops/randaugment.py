@@ -19,11 +19,12 @@ from dali_vidaug.kernels import launch
 from dali_vidaug.ops.check import are_numbers, check_choice, check_color, check_probability, is_number
 from dali_vidaug.ops.operator import check_frame_values, frames_of
 from dali_vidaug.ops.ramp import RAMPS, draw_ramps, position
-from dali_vidaug.ops.suites import CODES, NAMES, RANGES, SUITES, UNITS, WITHOUT_VALUE
+from dali_vidaug.ops.suites import CODES, NAMES, RANGES, SUITES, UNITS, WHOLE, WITHOUT_VALUE
 from dali_vidaug.rng import Draws
 
 MAX_OPS = 8
 FRAME_BYTES = 4696  # of struct RandaugmentFrame
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 def args_dtype(num_ops: int, frames: int) -> np.dtype:
@@ -32,7 +33,7 @@ def args_dtype(num_ops: int, frames: int) -> np.dtype:
         [  # the same as struct RandaugmentArgs
             ("op", "u1", MAX_OPS),  # CODES, in order; Identity is 0
             ("fill", "u1", 3),
-            ("bilinear", "u1"),
+            ("bilinear", "u1"),  # position in INTERPOLATIONS
             ("per_clip", "u1"),
             ("reserved", "u1", 3),
             ("num_values", "i4"),
@@ -100,9 +101,9 @@ class RandAugmentT:
     Attributes:
         num_ops: ops for each clip, [1, 8].
         magnitude: the strength, or (low, high) to draw it uniformly for each op and clip; in [0, 10] for the suites
-            "monotonic" and "wide", in [0, 30] for "kim2020" and "torchvision". None: 5 for "kim2020", else 9.
-        magnitude_std: standard deviation of (nearly normal) noise on the magnitude, for each op and clip. None: 0 for
-            "kim2020" and "torchvision", else 0.5.
+            "monotonic", "wide" and "timm", in [0, 30] for the others. None: 5 for "kim2020", 20 for "scenic", else 9.
+        magnitude_std: standard deviation of (nearly normal) noise on the magnitude, for each op and clip. None: 0.5
+            for magnitudes in [0, 10], else 0.
         probability: that an op is applied, for each op and clip.
         ramp: "constant", "temporal", "temporal+", "mix" (Kim et al.) or "fourier" (DynaAugment); see
             ``ramp.draw_ramps``.
@@ -134,7 +135,7 @@ class RandAugmentT:
     def __post_init__(self):
         for field, known in (
             ("suite", tuple(SUITES)), ("ramp", RAMPS), ("statistics", (None, "clip", "frame")),
-            ("interpolation", (None, "nearest", "bilinear")),
+            ("interpolation", (None, *INTERPOLATIONS)),
         ):  # fmt: skip
             check_choice("RandAugmentT", field, getattr(self, field), known)
         if not (isinstance(self.num_ops, int) and 1 <= self.num_ops <= MAX_OPS):
@@ -187,22 +188,19 @@ class RandAugmentT:
             values = low + (high - low) * (magnitude / suite.highest) * (sign if signed else 1)
             if name in ("TranslateX", "TranslateY"):
                 values *= (width if name == "TranslateX" else height)[:, None, None]
-                values = np.trunc(values) if self.suite == "torchvision" else values
-            if name == "Posterize":
+            if name == "Posterize" and self.suite == "kim2020":
                 values = self._bits(values, frames, num_frames)
-            if name == "SolarizeAdd":
-                values = np.trunc(values)
+            elif name in WHOLE[self.suite]:
+                values = WHOLE[self.suite][name](values)
             args["value"][chosen] = values[chosen]
         args["fill"] = self.fill or suite.fill
-        args["bilinear"] = (self.interpolation or suite.interpolation) == "bilinear"
+        args["bilinear"] = INTERPOLATIONS.index(self.interpolation or suite.interpolation)
         args["per_clip"] = (self.statistics or suite.statistics) == "clip"
         args["num_values"] = num_frames
         return args
 
     def _bits(self, values, frames, num_frames):
-        """Whole bits. Kim et al. truncate both ends of a ramp to at least 1, and round the values between them down."""
-        if self.suite != "kim2020":
-            return np.round(values)
+        """Whole bits of Kim et al., who truncate both ends of a ramp to at least 1, and round down between them."""
         bits = np.maximum(np.trunc(values), 1)
         if self.ramp == "fourier":
             return bits

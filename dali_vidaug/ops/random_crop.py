@@ -1,4 +1,4 @@
-"""Random crops and scalings beside RandomResizedCrop: RandomCrop, ShortSideScale, MultiScaleCrop; one box a clip."""
+"""Random crops and scalings beside RandomResizedCrop: RandomCrop, ShortSideScale, ScaleJitter, MultiScaleCrop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dali_vidaug.ops.check import are_numbers, check_choice, check_size
+from dali_vidaug.ops.check import are_numbers, check_choice, check_range, check_size
 from dali_vidaug.ops.crop import CROP, both_sides, build_resize, build_slice, check_fits, crop_matrices, crop_rows
 from dali_vidaug.rng import Draws
 
@@ -90,6 +90,39 @@ class ShortSideScale:
         short = np.minimum(height, width)
         zero = np.zeros(len(draws), np.int64)
         return crop_rows(zero, zero, height, width, height * side // short, width * side // short)
+
+    build, matrices = build_resize, crop_matrices
+
+
+@dataclass(frozen=True)
+class ScaleJitter:
+    """Scale the height and the width of every frame, each by a factor of its own (DMVR's ``scale_jitter_augm``, ViViT).
+
+    The aspect ratio changes. Sides are rounded down. Scaling is bilinear and antialiased; DMVR's is not antialiased.
+
+    Attributes:
+        scale: the factors, uniform in [low, high).
+
+    Raises:
+        ValueError: scale is out of range.
+    """
+
+    scale: tuple[float, float] = (0.9, 1.33)
+
+    ARGS = CROP
+    in_decoder = True
+
+    def __post_init__(self):
+        check_range("ScaleJitter", "scale", self.scale)
+
+    def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """(B,) CROP: the whole of each frame."""
+        sides = [
+            np.maximum((length * draws.uniform(purpose, *self.scale)).astype(np.int64), 1)
+            for purpose, length in (("height", height), ("width", width))
+        ]
+        zero = np.zeros(len(draws), np.int64)
+        return crop_rows(zero, zero, height, width, *sides)
 
     build, matrices = build_resize, crop_matrices
 

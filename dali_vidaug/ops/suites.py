@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
+
+import numpy as np
 
 CODES = (  # the same order as enum Op in kernels/randaugment.h
     "Identity", "AutoContrast", "Equalize", "Invert", "Posterize", "Solarize", "SolarizeAdd", "Brightness", "Contrast",
@@ -43,7 +46,24 @@ RANGES: dict[str, dict[str, tuple[float, float, bool]]] = {
         **_STRENGTHENED, **_INCREASING, "TranslateX": (0, 150 / 331, True), "TranslateY": (0, 150 / 331, True),
         "Solarize": (255, 0, False),
     },
+    # timm's "rand-m9-mstd0.5-inc1", which SlowFast, VideoMAE and others have taken over: 4 to 0 bits.
+    "timm": {**_STRENGTHENED, **_INCREASING, "Posterize": (4, 0, False)},
+    # Scenic's, of ViViT. Its magnitudes are above the 10 for which the ranges were made: at 20, Solarize and Posterize
+    # change nothing, and enhancements only strengthen.
+    "scenic": {
+        **{name: (3 * low, 3 * high, signed) for name, (low, high, signed) in _GEOMETRY.items()},
+        "Posterize": (0, 12, False), "Solarize": (0, 768, False), "SolarizeAdd": (0, 330, False),
+        **dict.fromkeys(_ENHANCE, (0.1, 5.5, False)),
+    },
 }  # fmt: skip
+# How values become whole numbers, where they do. For the bits of Kim et al. there is RandAugmentT._bits.
+_WHOLE: dict[str, Callable[[np.ndarray], np.ndarray]] = {"SolarizeAdd": np.trunc, "Posterize": np.round}
+WHOLE: dict[str, dict[str, Callable[[np.ndarray], np.ndarray]]] = {
+    **dict.fromkeys(RANGES, _WHOLE),
+    "torchvision": {**_WHOLE, "TranslateX": np.trunc, "TranslateY": np.trunc},
+    "timm": {**_WHOLE, "Posterize": np.ceil, "Solarize": np.ceil},  # 4 - int(4 m / 10), 256 - int(256 m / 10)
+    "scenic": {**_WHOLE, "Posterize": lambda bits: np.minimum(np.trunc(bits), 8), "Solarize": np.trunc},
+}
 NAMES = (*CODES, "TranslateXAbs", "TranslateYAbs")  # what users type; another order draws other plans
 
 
@@ -70,4 +90,6 @@ SUITES = {
     "kim2020": Suite(_without("TranslateX", "TranslateY", "SolarizeAdd"), 30, 5.0, 0.0, "frame", "nearest", _BLACK),
     "wide": Suite(_without(*_ABSOLUTE, "Invert", "SolarizeAdd"), 10, 9.0, 0.5, "clip", "bilinear", _GREY),
     "torchvision": Suite(_without(*_ABSOLUTE, "Invert", "SolarizeAdd"), 30, 9.0, 0.0, "frame", "nearest", _BLACK),
+    "timm": Suite(_without(*_ABSOLUTE, "Identity"), 10, 9.0, 0.5, "frame", "bicubic", _GREY),
+    "scenic": Suite(_without(*_GEOMETRY), 30, 20.0, 0.0, "clip", "nearest", _GREY),  # which has Cutout, too
 }

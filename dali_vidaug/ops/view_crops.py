@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug import geometry
-from dali_vidaug.ops.check import check_size
+from dali_vidaug.ops.check import check_choice, check_size
 from dali_vidaug.ops.crop import CROP, both_sides, build_slice, check_crops, check_fits, crop_matrices, crop_rows
 from dali_vidaug.rng import Draws
 
@@ -24,18 +24,20 @@ class ThreeCrop:
     """Three crops that cover the long side of the frame, one for each view: its beginning, middle and end.
 
     In the order of SlowFast: left, centre, right of a wide frame; top, centre, bottom of a high one. Along the short
-    side they are in the middle. An odd margin is divided as there: the larger part comes before the crop. (MMAction2's
-    order is left, right, centre.)
+    side they are in the middle. (MMAction2's order is left, right, centre.)
 
     Attributes:
         size: height and width of the result: an int for a square, or (height, width). The short side of the frames
             usually has this length: put ``Resize(size)`` before it.
+        rounding: how an odd margin is divided at the centre: "up", the larger part comes before the crop, as in
+            SlowFast and Scenic; or "down", as in VideoMAE, InternVideo2 and MMAction2.
 
     Raises:
-        ValueError: size is out of range, or (when it is drawn) larger than a frame.
+        ValueError: an option is out of range, or (when it is drawn) the crop larger than a frame.
     """
 
     size: int | tuple[int, int] = 256
+    rounding: str = "up"
 
     ARGS = CROP
     in_decoder = True
@@ -43,6 +45,7 @@ class ThreeCrop:
 
     def __post_init__(self):
         check_size("ThreeCrop", self.size, "an int or (height, width)")
+        check_choice("ThreeCrop", "rounding", self.rounding, ("up", "down"))
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) CROP: crop ``views % 3`` of each clip."""
@@ -50,8 +53,9 @@ class ThreeCrop:
         check_fits("ThreeCrop", draws, height, width, out_height, out_width)
         place, high = draws.views % 3, height > width
         top, left = height - out_height, width - out_width
-        top = np.where(high & (place != 1), top * (place == 2), (top + 1) // 2)
-        left = np.where(~high & (place != 1), left * (place == 2), (left + 1) // 2)
+        odd = self.rounding == "up"
+        top = np.where(high & (place != 1), top * (place == 2), (top + odd) // 2)
+        left = np.where(~high & (place != 1), left * (place == 2), (left + odd) // 2)
         return crop_rows(top, left, out_height, out_width, out_height, out_width)
 
     build, matrices = build_slice, crop_matrices

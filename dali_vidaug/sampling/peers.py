@@ -37,7 +37,7 @@ def _check(sampler: Any) -> None:
     check_int(sampler, "num_frames", 1, 65536)
     check_int(sampler, "num_clips", 1, MAX_VIEW)
     check_bool(sampler, "training")
-    if hasattr(sampler, "stride"):
+    if getattr(sampler, "stride", None) is not None:
         check_int(sampler, "stride", 1, 2**31 - 1)
 
 
@@ -143,7 +143,8 @@ class VideoMAESampling:
     """VideoMAE's clips: stretched in training, of exact stride in testing.
 
     Training: trunc(linspace(end - size, end, T)), end in [size, N), size = stride * T; the last start never occurs.
-    Testing: T of every ``stride``-th frame of the video, from trunc(i * (n - T) / (C - 1)) on, n of them in all.
+    Testing: T of every ``stride``-th frame of the video, from trunc(i * (n - T) / (C - 1)) on, n of them in all; one
+    clip is that of VideoMAE v2's validation: in the middle, and stretched as in training.
 
     Attributes:
         num_frames, stride: T and its sampling_rate.
@@ -151,7 +152,7 @@ class VideoMAESampling:
         training: which of the two.
 
     Raises:
-        ValueError: an option is out of range; one clip in testing, where VideoMAE divides by C - 1.
+        ValueError: an option is out of range.
     """
 
     num_frames: int = 16
@@ -161,15 +162,14 @@ class VideoMAESampling:
 
     def __post_init__(self):
         _check(self)
-        if not self.training and self.num_clips < 2:
-            raise ValueError(f"VideoMAESampling: num_clips must be >= 2 in testing, got {self.num_clips}")
 
     def draw(self, draws: Draws, videos: Videos) -> np.ndarray:
         """Choose the frames: (B, num_frames) int32."""
         first, length = _lengths(videos)
-        if self.training:
+        if self.training or self.num_clips == 1:
             size = self.stride * self.num_frames
-            offset = draws.integers("start", np.maximum(length - size, 1))
+            room = np.maximum(length - size, 1)
+            offset = draws.integers("start", room) if self.training else room // 2
             rows = [stretched(n, size, self.num_frames, self.stride, o) for n, o in zip(length, offset, strict=True)]
             return (first[:, None] + np.stack(rows)).astype(np.int32)
         taken = np.maximum(-(-length // self.stride), self.num_frames)
@@ -181,7 +181,7 @@ class VideoMAESampling:
 
 @dataclass(frozen=True)
 class VJEPA2Sampling:
-    """V-JEPA 2's clips: stride ceil(video's fps) // fps, one clip in each of ``num_clips`` equal parts of the video.
+    """V-JEPA 2's clips: stride ceil(video's fps) // fps, or ``stride``; one clip in each of ``num_clips`` equal parts.
 
     Where a part is longer than a clip, the clip begins anywhere in it, in evaluation too. Where it is not, clips of
     evaluation overlap, and in training the last frame of the part is repeated.
@@ -189,19 +189,26 @@ class VJEPA2Sampling:
     Attributes:
         num_frames, fps, num_clips: as its frames_per_clip, fps and num_clips.
         training: whether clips stay within their part.
+        stride: its frame_step, with ``fps=None``: the same for all videos, as in its probes.
 
     Raises:
-        ValueError: an option is out of range.
+        ValueError: an option is out of range, or not one of ``fps`` and ``stride`` is None.
     """
 
     num_frames: int = 16
-    fps: int = 4
+    fps: int | None = 4
     num_clips: int = 1
     training: bool = True
+    stride: int | None = None
 
     def __post_init__(self):
         _check(self)
-        check_int(self, "fps", 1, 10**6)
+        if self.fps is not None:
+            check_int(self, "fps", 1, 10**6)
+        if (self.fps is None) == (self.stride is None):
+            raise ValueError(
+                f"VJEPA2Sampling: stride or fps must be None, and not both, got {self.stride!r} and {self.fps!r}"
+            )
 
     def draw(self, draws: Draws, videos: Videos) -> np.ndarray:
         """Choose the frames: (B, num_frames) int32.
@@ -210,7 +217,10 @@ class VJEPA2Sampling:
             ValueError: the frame rate of a video is not known, or lower than ``fps``.
         """
         first, length = _lengths(videos)
-        strides = (np.ceil(_rates(self, draws, videos)) // self.fps).astype(np.int64)
+        if self.fps is None:
+            strides = np.full(len(length), self.stride)
+        else:
+            strides = (np.ceil(_rates(self, draws, videos)) // self.fps).astype(np.int64)
         if (strides < 1).any():
             i = int(np.argmin(strides))
             raise ValueError(
