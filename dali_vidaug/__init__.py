@@ -17,6 +17,7 @@ from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
 from dali_vidaug.masks import CubeMask, MotionMask, MultiBlockMask, RandomMask, RunningCellMask, TubeMask
 from dali_vidaug.media.object_options import Storage
+from dali_vidaug.multigrid import multigrid, progressive_resize
 from dali_vidaug.ops import (
     BackgroundMix,
     CameraMotion,
@@ -94,6 +95,7 @@ from dali_vidaug.sampling import (
     Videos,
     VJEPA2Sampling,
 )
+from dali_vidaug.stages import Stage, Stages
 
 if TYPE_CHECKING:
     from dali_vidaug.batch import Batch, BatchMix, Tokens
@@ -191,6 +193,8 @@ __all__ = [
     "Snippets",
     "Spans",
     "SpeedRamp",
+    "Stage",
+    "Stages",
     "Storage",
     "TemporalJitter",
     "TenCrop",
@@ -210,8 +214,10 @@ __all__ = [
     "check_op",
     "draw_plan",
     "merge",
+    "multigrid",
     "pack",
     "pixel_matrices",
+    "progressive_resize",
     "recipes",
     "register_module",
     "scan",

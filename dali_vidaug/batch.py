@@ -81,6 +81,8 @@ class Batch:
             none, and ``augment`` was given none. Those of a mixed clip are of both clips.
         masks: for each mask of the recipe (B, T', H', W') bool, True where a token of a clip is masked.
         motion: what moves in the clips; None where it was not asked for (``VideoLoader(motion=True)``).
+        lr_scale: the batch size of this stage of training, compared with the loader's ``batch_size``: a factor of the
+            learning rate, by linear scaling. In a cycle of recipes it is that of the last one.
         plan: what was drawn for the clips.
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
     """
@@ -98,6 +100,7 @@ class Batch:
     boxes: Boxes | None = field(init=False, default=None)
     masks: tuple[torch.Tensor, ...] = field(init=False, default=())
     motion: Motion | None = field(init=False, default=None)
+    lr_scale: float = field(init=False, default=1.0)
     plan: Plan = field(init=False)
     manifest: Manifest | None = field(init=False, repr=False, default=None)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dali_vidaug.ranks import Shard, check_shard, find_shard
+from dali_vidaug.stages import Stages
 from dali_vidaug.state import Position, go_on, identity
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Course:
         schedule = self.schedule
         if self._shard is not None:
             check_shard(self._shard)
-        return self.position.begin(schedule.num_batches)
+        return self.position.begin(schedule.batches_in(self.epoch, whole=True))
 
     def enter(self) -> bool:
         """Whether there is a batch for the loop that has begun; if not, the next loop begins the next epoch."""
@@ -80,21 +81,24 @@ class Course:
 
     def set_epoch(self, epoch: int) -> None:
         """As ``VideoLoader.set_epoch``."""
-        if self.position.set_epoch(epoch) and self._schedule and self._schedule.cut[1]:
-            self._schedule = replace(self._schedule, cut=(0, 0))
+        if self.position.set_epoch(epoch) and self._schedule:
+            self._schedule = self._schedule.from_start(self.epoch)
 
-    def state(self, recipe: Recipe, manifest: Mapping[str, str]) -> dict[str, Any]:
+    def state(self, recipe: Recipe | Stages, manifest: Mapping[str, str]) -> dict[str, Any]:
         """What ``VideoLoader.state_dict`` returns.
 
         Args:
-            recipe: of the clips.
+            recipe: of the clips, or the stages.
             manifest: its ``fingerprint``.
         """
         epoch, batch = self.position.reached(self.schedule)
         offset = self.schedule.given_before(epoch)
-        return {"epoch": epoch, "batch": batch, "offset": offset, **identity(self.schedule, recipe, manifest)}
+        steps = {"steps": self.schedule.steps.before(epoch)} if isinstance(recipe, Stages) else {}
+        return {"epoch": epoch, "batch": batch, "offset": offset, **steps, **identity(self.schedule, recipe, manifest)}
 
-    def go_on(self, state: Mapping[str, Any], recipe: Recipe, manifest: Mapping[str, str], shared: bool) -> None:
+    def go_on(
+        self, state: Mapping[str, Any], recipe: Recipe | Stages, manifest: Mapping[str, str], shared: bool
+    ) -> None:  # fmt: skip
         """As ``VideoLoader.load_state_dict``; recipe and manifest as for ``state``.
 
         Args:
@@ -105,7 +109,8 @@ class Course:
         """
         mine = identity(self.schedule, recipe, manifest)
         schedule, epoch, index = go_on(state, mine, self.schedule, self._given_group, shared)
-        self._schedule, self.order = schedule, replace(self.order, mix_group=schedule.mix_group)
+        groups: Any = dict(mix_group=schedule.mix_group, group_scales=schedule.group_scales)
+        self._schedule, self.order = schedule, replace(self.order, **groups)
         self.position.resume(epoch, index, index > 0 or schedule.given_before(epoch) > 0)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import make_settings
+from dali_vidaug.stages import Stage, Stages
 from dali_vidaug.suitability import check_recipe, choose_file_check, choose_order, warn_of_short_videos
 from dali_vidaug.targets import check_index_targets, targets_of
 
@@ -42,9 +43,9 @@ class VideoLoader:
 
     Args:
         manifest: the videos, or the file of a manifest.
-        recipe: how clips are sampled and augmented.
+        recipe: how clips are sampled and augmented; ``dv.Stages``: by several recipes in the course of training.
         batch_size: samples in a batch of this shard, each of ``recipe.num_clips * repeats`` clips, which are next to
-            each other.
+            each other. Stages may have batches of other sizes, which are stated as factors of this one.
         seed: of everything random, [0, 2**64).
         device: "cpu"; "gpu" or "cuda": torch's current GPU; "cuda:1": that one; or "auto": the GPU if there is one.
         decoder: "dali" (NVDEC on a GPU; VP8, VP9 and MJPEG without), "pyav" (all that FFmpeg decodes, on the CPU),
@@ -87,7 +88,7 @@ class VideoLoader:
     """
 
     def __init__(
-        self, manifest: Manifest | str | os.PathLike[str], recipe: Recipe, batch_size: int, *, seed: int = 0,
+        self, manifest: Manifest | str | os.PathLike[str], recipe: Recipe | Stages, batch_size: int, *, seed: int = 0,
         device: torch.device | str = "auto", decoder: str = "auto", shuffle: bool = True, drop_last: bool = True,
         num_shards: int | None = None, shard_index: int | None = None, even: bool | None = None,
         num_threads: int | None = None, workers: int = 0, prefetch: int = 2, dtype: torch.dtype | str = "float32",
@@ -96,8 +97,9 @@ class VideoLoader:
         targets: str = "soft", storage: Storage | None = None, shards_at_a_time: int | None = None,
         motion: bool = False,
     ):  # fmt: skip
-        if not isinstance(recipe, Recipe):
-            raise ValueError(f"VideoLoader: recipe must be a Recipe, got {recipe!r}")
+        if not isinstance(recipe, Recipe | Stages):
+            raise ValueError(f"VideoLoader: recipe must be a Recipe or Stages, got {recipe!r}")
+        self._stages = recipe if isinstance(recipe, Stages) else Stages((Stage(0, recipe),))
         manifest = open_manifest(manifest, "VideoLoader")
         if not len(manifest):
             raise ValueError("VideoLoader: the manifest has no videos")
@@ -105,7 +107,7 @@ class VideoLoader:
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, targets=targets,
-            storage=storage, motion=motion or needs_motion(recipe),
+            storage=storage, motion=motion or any(map(needs_motion, self._stages.recipes)),
         )  # fmt: skip
         order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
         order["mix_group"] = mix_group
@@ -113,12 +115,16 @@ class VideoLoader:
         self.manifest, self.recipe = manifest, recipe
         self._arguments = {**options, **order, **shard, "shards_at_a_time": shards_at_a_time}
         order |= dict(num_clips=recipe.num_clips, shards=choose_order(manifest, shards_at_a_time, shuffle))
+        order |= self._stages.order()
         self._course = Course(Schedule(len(manifest), **order), **shard)
-        self._shape, self._shared = check_recipe(manifest, recipe, self._course.order, options["motion"])
+        self._recipes = list({id(recipe): recipe for recipe in self._stages.recipes}.values())
+        checked = [check_recipe(manifest, one, self._course.order, options["motion"]) for one in self._recipes]
+        self._shapes, self._shared = [shape for shape, _ in checked], any(shared for _, shared in checked)
         self.settings = self._made_settings = make_settings(**options, formats=manifest.formats())  # last: for NVDEC
-        if targets == "index":
-            check_index_targets("VideoLoader", recipe, manifest.multi_label)
-        warn_of_short_videos(manifest, recipe, seed)
+        for one in self._recipes:
+            if targets == "index":
+                check_index_targets("VideoLoader", one, manifest.multi_label)
+            warn_of_short_videos(manifest, one, seed)
         self._fingerprint: dict[str, str] | None = None
         self._report = RunningReport()
         self._background = Background(self._report)
@@ -131,8 +137,8 @@ class VideoLoader:
 
     @property
     def clip_shape(self) -> tuple[int, int, int]:
-        """Frames, height and width of the clips, after all ops: what a network must be made for."""
-        return self._shape
+        """Frames, height and width of the clips after all ops, of the first recipe: what a network must be made for."""
+        return self._shapes[0]
 
     @property
     def schedule(self) -> Schedule:
@@ -145,13 +151,26 @@ class VideoLoader:
         return self._course.epoch
 
     def __len__(self) -> int:
-        """Batches per epoch of this shard, all of them, also after resuming; finds the shard (see ``num_shards``)."""
-        return self.schedule.num_batches
+        """Batches per epoch of this shard, all of them, also after resuming; finds the shard (see ``num_shards``).
+
+        With ``Stages`` those of epoch ``epoch``.
+        """
+        return self.schedule.batches_in(self.epoch, whole=True)
+
+    def steps_before(self, epoch: int) -> int:
+        """How many steps all epochs before ``epoch`` have: the length of a learning rate schedule over so many epochs.
+
+        An epoch that is left early counts as whole.
+        """
+        return self.schedule.steps.before(epoch)
 
     def __repr__(self) -> str:
         s = self.settings
+        per_epoch = f"of {self.schedule.batch_size} per epoch"
+        if isinstance(self.recipe, Stages):
+            per_epoch = f"in epoch {self.epoch}, {len(self.recipe.stages)} stages"
         return (
-            f"<VideoLoader: {len(self.manifest)} videos, {len(self)} batches of {self.schedule.batch_size} per epoch, "
+            f"<VideoLoader: {len(self.manifest)} videos, {len(self)} batches {per_epoch}, "
             f"shard {self.schedule.shard_index} of {self.schedule.num_shards}, device {s.device}, decoder {s.decoder}>"
         )
 
@@ -178,15 +197,22 @@ class VideoLoader:
 
     def _next(self):
         order = self.schedule, self._course.position.next
-        made = self._background.next(self.manifest, self.recipe, self.settings, *order)
-        self._course.position.take(self.schedule.following(made.epoch, made.batch_index))
-        return self._batch(made)
+        made = self._background.next(self.manifest, self._stages, self.settings, *order)
+        at = made.epoch, made.batch_index
+        self._course.position.take(self.schedule.following(*at))
+        batch = self._batch(made)
+        batch.lr_scale = self._stages.stages[self.schedule.steps.at(*at).stage].scales[-1]
+        return batch
 
     def _batch(self, made):
-        dtype, gpu = self.settings.dtype, self.settings.device_id
-        clips = no_clips(self.recipe, self._shape, dtype, gpu) if made.clips is None else as_tensor(made.clips, dtype)
+        dtype = self.settings.dtype
+        clips = self._no_clips(made.plan.recipe) if made.clips is None else as_tensor(made.clips, dtype)
         targets = targets_of(self.manifest, made.plan.samples, self.settings.targets)
         return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, *made[4:])  # repeated and so on
+
+    def _no_clips(self, recipe):
+        shape = next(shape for one, shape in zip(self._recipes, self._shapes, strict=True) if one is recipe)
+        return no_clips(recipe, shape, self.settings.dtype, self.settings.device_id)
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next loop give epoch ``epoch``, from its start.

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,12 +21,13 @@ from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import printable
 from dali_vidaug.fetching import FetchingPool
 from dali_vidaug.make import Maker
+from dali_vidaug.makers import Makers
 from dali_vidaug.media.video import Video
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
-from dali_vidaug.recipe import Recipe
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
+from dali_vidaug.stages import Stages
 from dali_vidaug.threads import name_pool_errors, open_pool
 
 _NAMED_MAX = 5  # videos in a warning
@@ -64,14 +66,16 @@ class _Started(NamedTuple):
 class Producer:
     """The batches of a schedule from (epoch, index) on, without end.
 
-    One thread draws plans and has the pool of the maker load their clips; another waits for the clips of each batch, in
-    order, and runs the graph. Both go through the end of an epoch into the next. Up to ``prefetch`` batches are ready,
-    and 2 * prefetch + 1 under way, the ready ones included. So a clip that takes long holds up its own batch; the pool
-    loads those of the 2 * prefetch batches behind it meanwhile.
+    One thread draws plans and has the pool of the makers load their clips; another waits for the clips of each batch,
+    in order, and runs the graph. Both go through the end of an epoch, or of a stage, into the next. Up to ``prefetch``
+    batches are ready, and 2 * prefetch + 1 under way, the ready ones included. So a clip that takes long holds up its
+    own batch; the pool loads those of the 2 * prefetch batches behind it meanwhile.
     """
 
-    def __init__(self, maker: Maker, schedule: Schedule, settings: Settings, epoch: int, index: int):
-        self._maker, self._schedule = maker, schedule
+    def __init__(
+        self, makers: Makers, schedule: Schedule, settings: Settings, report: RunningReport, epoch: int, index: int
+    ):  # fmt: skip
+        self._makers, self._schedule, self._report = makers, schedule, report
         self.next_position = (epoch, index)  # of the batch that next() returns
         self._is_first = True  # the next batch; nothing is made ahead of it
         # One for each batch that may be unfinished: whoever takes a batch waits for its stream, and so for no other.
@@ -103,7 +107,7 @@ class Producer:
         before = time.perf_counter()
         item = self._ready.get()
         for stage in ("wait", "first")[: 1 + self._is_first]:
-            self._maker.report.add_seconds(stage, time.perf_counter() - before)
+            self._report.add_seconds(stage, time.perf_counter() - before)
         self._is_first = False
         if isinstance(item, BaseException):
             self._ready.put(item)  # for the next call
@@ -152,7 +156,7 @@ class Producer:
         except BaseException as error:  # goes to the thread that asks for the batch
             self._ready.put(error)
         finally:
-            self._maker.close()
+            self._makers.close()
 
     def _produce(self):
         while True:
@@ -163,7 +167,7 @@ class Producer:
             self._shelf.acquire()
             if self._stop.is_set():
                 return
-            self._maker.report.add_seconds("ahead", time.perf_counter() - before)
+            self._report.add_seconds("ahead", time.perf_counter() - before)
             produced = self._finish(*started)
             with self._lock:
                 self._unfinished.popleft()
@@ -171,7 +175,7 @@ class Producer:
 
     def _start(self, epoch, index):
         samples, views, repeat_index, groups = self._schedule.batch(epoch, index)
-        maker, seed = self._maker, self._schedule.seed
+        maker, seed = self._makers.of(epoch, index), self._schedule.seed
         step = self._schedule.step_number(epoch, index)
         plan = draw_plan(maker.manifest, maker.recipe, samples, seed, epoch, views, groups, repeat_index, step)
         return _Started(epoch, index, maker.start(plan))
@@ -179,12 +183,13 @@ class Producer:
     def _finish(self, epoch, index, pending):
         """Make a batch; on a GPU without waiting for it: it will be ready on a stream that no other batch uses."""
         self._streams.rotate()
-        plan, clips = self._maker.finish(pending, self._streams[0])
+        self._makers.free_others(epoch, index)
+        maker = self._makers.of(epoch, index)
+        plan, clips = maker.finish(pending, self._streams[0])
         repeated = self._schedule.repeated(epoch, index)[pending.kept]
-        self._maker.report.add_repeated(int(repeated.sum()))
-        boxes = self._maker.boxes(plan)
-        plan, motion = self._maker.motion(pending)
-        return Produced(epoch, index, plan, clips, repeated, pending.skipped, boxes, motion)
+        self._report.add_repeated(int(repeated.sum()))
+        plan, motion = maker.motion(pending)
+        return Produced(epoch, index, plan, clips, repeated, pending.skipped, maker.boxes(plan), motion)
 
 
 class Background:
@@ -200,7 +205,7 @@ class Background:
         self._producer: Producer | None = None
 
     def next(
-        self, manifest: Manifest, recipe: Recipe, settings: Settings, schedule: Schedule, position: tuple[int, int]
+        self, manifest: Manifest, stages: Stages, settings: Settings, schedule: Schedule, position: tuple[int, int]
     ) -> Produced:
         """The batch at a position, epoch and index, of a schedule; those after it are made ahead.
 
@@ -210,9 +215,9 @@ class Background:
         producer = self._producer
         if producer is None or not producer.is_at(schedule, position):
             self._stop_producer()
-            size = schedule.batch_size * schedule.clips_per_sample
-            producer = Producer(self._maker(manifest, recipe, settings, size), schedule, settings, *position)
-            self._producer = producer
+            makers = Makers(partial(self._maker, manifest, settings), stages, schedule)
+            makers.of(*position)  # a pool that cannot be opened raises here
+            self._producer = producer = Producer(makers, schedule, settings, self._report, *position)
         try:
             return producer.next()
         except BaseException:
@@ -225,7 +230,7 @@ class Background:
         Raises:
             ClipError, RuntimeError, TypeError, ValueError: as ``VideoLoader.apply``.
         """
-        maker = self._maker(manifest, plan.recipe, replace(settings, on_error="raise"), len(plan))
+        maker = self._maker(manifest, replace(settings, on_error="raise"), plan.recipe, len(plan))
         with name_pool_errors():
             pending = maker.start(plan)
             plan, clips = maker.finish(pending, settings.stream())
@@ -233,7 +238,7 @@ class Background:
             plan, motion = maker.motion(pending)
         return Produced(plan.epoch, -1, plan, clips, boxes=boxes, motion=motion)
 
-    def _maker(self, manifest, recipe, settings, size):
+    def _maker(self, manifest, settings, recipe, size):
         with self._lock:
             if self._pool is None:
                 pool = open_pool(settings.num_threads, settings.workers, settings.timeout, self._report.add_died)

@@ -2,110 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
+from dali_vidaug.order import ROUNDS, ShardOrder, permute
 from dali_vidaug.rng import MAX_REPEAT, MAX_SAMPLE, MAX_VIEW, Draws
+from dali_vidaug.steps import Steps
 
-ROUNDS = 6  # four are enough for a pseudo-random permutation of a large domain; six for the small ones
-
-
-def permute(indices: np.ndarray, size: int, keys: np.ndarray) -> np.ndarray:
-    """Apply a keyed permutation of [0, size), without storing it.
-
-    A Feistel network permutes the next larger power of four; walking its cycles until the value is inside [0, size)
-    permutes exactly that range (Black and Rogaway, 2002). Memory depends on ``indices`` alone.
-
-    Args:
-        indices: (N,) int in [0, size).
-        size: [1, 2**32].
-        keys: (6,) uint32, one for each round.
-
-    Returns:
-        (N,) int64 in [0, size), distinct where ``indices`` are.
-    """
-    half_bits = np.uint32(max(1, (int(size - 1).bit_length() + 1) // 2))
-    half_mask = np.uint32((1 << int(half_bits)) - 1)
-    values = np.asarray(indices).astype(np.uint32)
-    walking = np.ones(values.shape, bool)
-    while walking.any():
-        left, right = values[walking] >> half_bits, values[walking] & half_mask
-        for key in keys:
-            left, right = right, left ^ (_mix(right, key) & half_mask)
-        values[walking] = left << half_bits | right
-        walking = values > np.uint32(size - 1)
-    return values.astype(np.int64)
-
-
-def _mix(words, key):
-    """A 32-bit hash of words under a key (the finaliser of MurmurHash3), uint32 arrays."""
-    words = words ^ key
-    words = (words ^ words >> 16) * np.uint32(0x85EBCA6B)
-    words = (words ^ words >> 13) * np.uint32(0xC2B2AE35)
-    return words ^ words >> 16
-
-
-class ShardOrder:
-    """Epochs in which no more than a few shards are read at a time, each sample once.
-
-    The shards come in a new order in each epoch, in blocks of as equal a number as can be. The samples of a block are
-    shuffled among each other. Both are keyed permutations: where a sample comes is computed, and depends on seed and
-    epoch alone.
-
-    Args:
-        shards: (N,) int, which shard each sample is in, any numbers.
-        at_a_time: shards in a block at most, >= 1.
-
-    Attributes:
-        at_a_time: as given.
-    """
-
-    def __init__(self, shards: np.ndarray, at_a_time: int):
-        self.at_a_time = at_a_time
-        _, first, codes = np.unique(shards, return_index=True, return_inverse=True)
-        sizes = np.bincount(codes)
-        together = np.count_nonzero(np.diff(codes)) == len(sizes) - 1  # the rows of each shard are next to each other
-        self._rows = None if together else np.argsort(codes, kind="stable").astype(np.uint32)
-        self._first = first if together else np.append(0, np.cumsum(sizes)[:-1])
-        self._sizes = sizes
-        self._known: tuple[Any, ...] = ((), None)
-
-    def samples(self, seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
-        """The samples at some positions of an epoch.
-
-        Args:
-            seed: [0, 2**64).
-            epoch: [0, 2**24).
-            positions: (B,) int in [0, N).
-
-        Returns:
-            (B,) int64, manifest rows, distinct where ``positions`` are.
-        """
-        shards, ends, limits = self._blocks(seed, epoch)
-        blocks = np.searchsorted(limits, positions, "right") - 1
-        at = np.empty(len(positions), np.int64)
-        for block in np.unique(blocks).tolist():
-            begin, end = limits[block : block + 2].tolist()
-            keys = Draws(seed, epoch, [block], prefix="schedule").words("order within shards", ROUNDS)[0]
-            at[blocks == block] = begin + permute(positions[blocks == block] - begin, end - begin, keys)
-        place = np.searchsorted(ends, at, "right")
-        rows = self._first[shards[place]] + at - (ends - self._sizes[shards])[place]
-        return rows if self._rows is None else self._rows[rows].astype(np.int64)
-
-    def _blocks(self, seed, epoch):
-        """The shards in the order of an epoch, where each ends, and where each block begins, and the last one ends."""
-        known, found = self._known
-        if known != (seed, epoch):
-            count = len(self._sizes)
-            keys = Draws(seed, epoch, [0], prefix="schedule").words("order of shards", ROUNDS)[0]
-            shards = permute(np.arange(count), count, keys)
-            ends = np.cumsum(self._sizes[shards])
-            blocks = -(-count // self.at_a_time)
-            found = shards, ends, np.append(0, ends)[np.arange(blocks + 1) * count // blocks]
-            self._known = (seed, epoch), found
-        return found
+_ROUNDED = 1e-6  # of a batch size: 1/3 of 6 is 2
 
 
 class Clips(NamedTuple):
@@ -131,7 +39,8 @@ class Schedule:
     The epoch's order is cut into steps of ``batch_size * num_shards`` samples, and the shards share each step evenly
     and in order. So a step holds the same samples for any number of shards with the same product, and over all shards
     every sample of the epoch comes exactly once (with ``drop_last``: every sample of the full steps). Clips are mixed
-    within groups of ``mix_group`` samples; in full steps they, too, are the same for any number of shards.
+    within groups of ``mix_group`` samples; in full steps they, too, are the same for any number of shards. In a later
+    stage of training, and within a cycle, steps may have more or fewer samples (``scales``); all of this still holds.
 
     Attributes:
         num_samples: rows of the manifest, [1, 2**32].
@@ -146,10 +55,15 @@ class Schedule:
         shard_index: which of them this is, [0, num_shards).
         num_clips: clips that are made of each sample, [1, 256]; they stand next to each other in the batch.
         repeats: how often each of these is augmented, [1, 256]; those of the same frames stand next to each other.
-        mix_group: samples in a group, a divisor of ``batch_size``; None: all of a batch.
+        mix_group: samples in a group, a divisor of every batch size; None: all of a batch.
+        group_scales: ``mix_group`` is that of batches of ``batch_size``; in larger ones, groups are larger too.
         shards: with ``shuffle``: the order stays within a few shards at a time; None: all samples are shuffled.
         cut: (epoch, count): the first ``count`` samples of this epoch were given before, by a loader with other steps;
             the rest of it is cut into batches from there on.
+        cut_step: how many steps of all epochs were taken before that rest; None: as many as a loader with these takes.
+        starts: of the stages of training, rising from 0: the epochs, or steps (``by_step``), from which on they last.
+        scales: for each stage, the sizes of its batches compared with ``batch_size``: one after the other, from the
+            first on in each epoch.
     """
 
     num_samples: int
@@ -165,6 +79,11 @@ class Schedule:
     mix_group: int | None = None
     shards: ShardOrder | None = None
     cut: tuple[int, int] = (0, 0)
+    cut_step: int | None = None
+    starts: Sequence[int] = (0,)
+    scales: Sequence[Sequence[float]] = ((1,),)
+    by_step: bool = False
+    group_scales: bool = False
 
     def __post_init__(self):
         if not 1 <= self.num_samples <= MAX_SAMPLE:
@@ -182,45 +101,97 @@ class Schedule:
         whole = isinstance(self.repeats, int | np.integer) and not isinstance(self.repeats, bool)
         if not (whole and 1 <= self.repeats <= MAX_REPEAT):
             raise ValueError(f"VideoLoader: repeats must be an int in [1, {MAX_REPEAT}], got {self.repeats!r}")
-        group = self.mix_group
-        if group is not None:
-            whole = isinstance(group, int | np.integer) and not isinstance(group, bool)
-            if not (whole and group >= 1 and self.batch_size % group == 0):
+        for stage, scales in enumerate(self.scales):
+            for turn, scale in enumerate(scales):
+                self._check_batches(stage, turn, scale)
+            first = self.batch_size_of(stage, 0)
+            if self.drop_last and self.num_samples < first * self.num_shards:
                 raise ValueError(
-                    f"VideoLoader: mix_group must be an int that divides batch_size {self.batch_size}, got {group!r}"
+                    f"VideoLoader: {self.num_samples} samples do not fill one step of batch_size {first} x "
+                    f"num_shards {self.num_shards}{self._in(stage, 0)}; lower batch_size or set drop_last=False"
                 )
-        if self.num_batches == 0:
+
+    def _in(self, stage, turn):
+        if len(self.scales) == 1 and len(self.scales[0]) == 1:
+            return ""
+        which = f", batch_scale {self.scales[stage][turn]!r}" if len(self.scales[stage]) > 1 else ""
+        return f" in stage {stage} (from {'step' if self.by_step else 'epoch'} {self.starts[stage]} on{which})"
+
+    def _check_batches(self, stage, turn, scale):
+        """The sizes of batches, and of their groups, are whole."""
+        size, group = self.batch_size * scale, self.mix_group
+        if abs(size - round(size)) > _ROUNDED or round(size) < 1:
             raise ValueError(
-                f"VideoLoader: {self.num_samples} samples do not fill one step of batch_size {self.batch_size} x "
-                f"num_shards {self.num_shards}; lower batch_size or set drop_last=False"
+                f"VideoLoader: batch_size {self.batch_size} x batch_scale {scale!r} must be a whole number, got "
+                f"{size:g}{self._in(stage, turn)}: each of {self.num_shards} shards takes as many samples; change "
+                "batch_size or batch_scale"
             )
+        if group is None:
+            return
+        whole = isinstance(group, int | np.integer) and not isinstance(group, bool)
+        if not (whole and group >= 1 and round(size) % self._group_of(stage, turn) == 0):
+            raise ValueError(
+                f"VideoLoader: mix_group must be an int that divides batch_size {round(size)}, got {group!r}"
+                f"{self._in(stage, turn)}"
+            )
+
+    def batch_size_of(self, stage: int, turn: int) -> int:
+        """Samples that a shard gets in a full step, when a turn of a stage has it."""
+        return round(self.batch_size * self.scales[stage][turn])
+
+    def _group_of(self, stage, turn):
+        if self.mix_group is None:
+            return self.batch_size_of(stage, turn)
+        return max(1, round(self.mix_group * self.scales[stage][turn])) if self.group_scales else self.mix_group
 
     @property
     def step(self) -> int:
-        """Samples that all shards together get in a full step."""
+        """Samples that all shards together get in a full step, where the batch size is ``batch_size``."""
         return self.batch_size * self.num_shards
+
+    @cached_property
+    def steps(self) -> Steps:
+        """How epochs are cut into steps, for all shards."""
+        sizes = [
+            tuple(self.batch_size_of(stage, turn) * self.num_shards for turn in range(len(scales)))
+            for stage, scales in enumerate(self.scales)
+        ]
+        return Steps(self.num_samples, self.drop_last, self.starts, sizes, self.by_step, self.cut, self.cut_step)
+
+    @cached_property
+    def _least_group(self):
+        return min(self._group_of(s, t) for s, scales in enumerate(self.scales) for t in range(len(scales)))
 
     @property
     def num_batches(self) -> int:
-        """Batches per epoch of this shard: as many for every shard, unless a last step has an empty part (see even)."""
-        return self._count(self.num_samples)
+        """Batches of this shard in epoch 0: as many for all shards, unless a last step has an empty part (see even)."""
+        return self.batches_in(0, whole=True)
 
-    def batches_in(self, epoch: int) -> int:
-        """Batches of an epoch: ``num_batches``, or fewer, perhaps none, of the one that was ``cut``."""
-        return self._count(self.num_samples - self.given_before(epoch))
+    def batches_in(self, epoch: int, whole: bool = False) -> int:
+        """Batches of this shard in an epoch; of the one that was ``cut`` fewer, perhaps none, unless ``whole``."""
+        count = self.steps.count(epoch, whole)
+        if self.drop_last or not count:
+            return count
+        last = self.steps.at(epoch, count - 1)
+        low, high = self._share(min(last.size, self.num_samples - last.first))
+        return count - (low == high)
 
     def steps_in(self, epoch: int) -> int:
         """Steps of an epoch, in which this shard may have no part: ``batches_in`` of the shard with the most."""
-        full, rest = divmod(self.num_samples - self.given_before(epoch), self.step)
-        return full + (rest > 0 and not self.drop_last)
+        return self.steps.count(epoch)
 
     def given_before(self, epoch: int) -> int:
         """How many samples of an epoch were given before its first batch."""
         return self.cut[1] if epoch == self.cut[0] else 0
 
-    def _count(self, num_samples):
-        full, rest = divmod(num_samples, self.step)
-        return full + int(not self.drop_last and self._share(rest)[0] < self._share(rest)[1])
+    def from_start(self, epoch: int) -> Schedule:
+        """The schedule for beginning an epoch, rather than for what was left of it when a state was taken.
+
+        What the epochs before it were is kept: where a stage begins after so many steps, it matters.
+        """
+        if (self.cut_step is not None and epoch > self.cut[0]) or self.cut[1] == 0:
+            return self
+        return replace(self, cut=(0, 0), cut_step=None)
 
     def _share(self, count):
         """[first, last) of this shard in a step of ``count`` samples, and of those that fill it up."""
@@ -246,9 +217,10 @@ class Schedule:
             samples = permute(samples, self.num_samples, keys)
         views = np.tile(np.arange(self.num_clips).repeat(self.repeats), len(samples))
         repeat_index = np.tile(np.arange(self.repeats), len(samples) * self.num_clips)
-        size = self.mix_group or self.batch_size
-        first = self.step_number(epoch, index) // size + self.shard_index * (self.batch_size // size)
-        groups = first + np.arange(len(samples)) // size
+        step = self.steps.at(epoch, index)
+        size = self._group_of(step.stage, step.turn)
+        place = step.first + self.shard_index * self.batch_size_of(step.stage, step.turn)
+        groups = (place + np.arange(len(samples)) // size * size) // self._least_group
         each = self.clips_per_sample
         return Clips(samples.repeat(each), views, repeat_index, groups.repeat(each))
 
@@ -257,7 +229,7 @@ class Schedule:
 
         It is the place of the step's first sample in the order of the epoch.
         """
-        return self.given_before(epoch) + index * self.step
+        return self.steps.at(epoch, index).first
 
     def repeated(self, epoch: int, index: int) -> np.ndarray:
         """Which clips of a batch came before in the epoch, and are there to make the shards even: (B,) bool."""
@@ -267,9 +239,9 @@ class Schedule:
         """The places of a batch's samples in the order of the epoch; those that fill it up are past its end."""
         if not 0 <= index < self.batches_in(epoch):
             raise IndexError(f"batch {index} of {self.batches_in(epoch)} of epoch {epoch}")
-        first = self.step_number(epoch, index)
-        low, high = self._share(min(self.step, self.num_samples - first))
-        return np.arange(first + low, first + high, dtype=np.int64)
+        step = self.steps.at(epoch, index)
+        low, high = self._share(min(step.size, self.num_samples - step.first))
+        return np.arange(step.first + low, step.first + high, dtype=np.int64)
 
     def following(self, epoch: int, index: int) -> tuple[int, int]:
         """The epoch and index of the batch that comes after a batch."""

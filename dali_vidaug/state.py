@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dali_vidaug.fingerprint import difference
 from dali_vidaug.plan import PLAN_VERSION
 from dali_vidaug.rng import MAX_EPOCH, MAX_SAMPLE
+from dali_vidaug.stages import Stages
 
 if TYPE_CHECKING:
     from dali_vidaug.recipe import Recipe
@@ -115,21 +116,23 @@ class Position:
         self._finished = True
 
 
-def identity(schedule: Schedule, recipe: Recipe, manifest: Mapping[str, str]) -> dict[str, Any]:
+def identity(schedule: Schedule, recipe: Recipe | Stages, manifest: Mapping[str, str]) -> dict[str, Any]:
     """What a state has besides the position: all that must be the same for the same batches to come.
 
     Args:
         schedule: of the loader.
-        recipe: of the loader.
+        recipe: of the loader, or its stages.
         manifest: its ``fingerprint``.
     """
     modules = recipe.fingerprints()
+    scales = schedule.mix_group is None or schedule.group_scales
     return {
         "plan_version": PLAN_VERSION,
         "seed": schedule.seed,
         "num_samples": schedule.num_samples,
         "step": schedule.step,
         "mix_group": schedule.mix_group or schedule.batch_size,
+        **({"mix_group_scales": scales} if isinstance(recipe, Stages) else {}),
         "shuffle": schedule.shuffle,
         "shards_at_a_time": schedule.shards and schedule.shards.at_a_time,
         "drop_last": schedule.drop_last,
@@ -163,16 +166,21 @@ def go_on(
         ValueError: the state lacks something, is of another loader, or its position is outside an epoch.
     """
     _check_state(state, mine)
-    epoch, index = state["epoch"], state["batch"]
-    given = state["offset"] + index * state["step"]
+    epoch, index, steps = state["epoch"], state["batch"], state.get("steps")
+    cut: Any = dict(cut=(epoch, state["offset"]), cut_step=steps)
+    theirs = replace(schedule, batch_size=state["step"], num_shards=1, shard_index=0, mix_group=None, **cut)
+    given = theirs.steps.at(epoch, index).first
     if not 0 <= given <= schedule.num_samples or (index and given == schedule.num_samples):
         raise ValueError(f"VideoLoader: batch of the state is {index}, which is outside of epoch {epoch}")
     if state["step"] == schedule.step:
         if shared:
-            schedule = replace(schedule, mix_group=_group_of(state["mix_group"], schedule, given_group))
-        schedule = replace(schedule, cut=(epoch, state["offset"]))
+            group = _group_of(state, schedule, given_group)
+            schedule = replace(schedule, mix_group=group, group_scales=state.get("mix_group_scales", False))
+        schedule = replace(schedule, **cut)
     else:
-        schedule, index = replace(schedule, mix_group=given_group, cut=(epoch, given)), 0
+        later = None if steps is None else steps + index
+        schedule = replace(schedule, mix_group=given_group, group_scales=False, cut=(epoch, given), cut_step=later)
+        index = 0
         if given:
             left = schedule.num_samples - given
             what = "is cut into batches anew" if schedule.batches_in(epoch) else "fills none, and is left out"
@@ -183,10 +191,16 @@ def go_on(
     return schedule, epoch, index
 
 
-def _group_of(group, schedule, given):
+def _group_of(state, schedule, given):
     """Samples in a group of those that are mixed, as in the state, if that can be here."""
+    group, scales = state["mix_group"], state.get("mix_group_scales", False)
     if given not in (None, group):
         raise ValueError(f"VideoLoader: the state is of another loader: mix_group is {given}, the state's {group}")
+    if given is not None and scales:
+        raise ValueError(
+            f"VideoLoader: the state is of another loader: mix_group is {given} in all stages, but the state's groups "
+            "are larger in larger batches"
+        )
     if schedule.batch_size % group:
         raise ValueError(
             f"VideoLoader: the state's loader mixes clips in groups of {group} samples, which batch_size "
@@ -198,13 +212,17 @@ def _group_of(group, schedule, given):
 
 def _check_state(state, mine):
     """Compare a state with what ``identity`` says of a loader."""
-    keys = ("epoch", "batch", "offset", *mine)
+    staged = "mix_group_scales" in mine
+    keys = ["epoch", "batch", "offset", *(["steps"] if staged else []), *mine]
     if not isinstance(state, Mapping) or not any(key in state for key in keys):
         raise ValueError(f"VideoLoader: the state must be what state_dict() gave, got {_outline(state)}")
+    if "recipe" in state and ("mix_group_scales" in state) != staged:
+        mine, theirs = ("dv.Stages", "one recipe") if staged else ("one recipe", "dv.Stages")
+        raise ValueError(f"VideoLoader: the state is of another loader: this one has {mine}, the state's {theirs}")
     missing = [key for key in keys if key not in state]
     if missing:
         raise ValueError(f"VideoLoader: the state lacks {', '.join(missing)}")
-    free = ("manifest", "recipe", "step", "mix_group")
+    free = ("manifest", "recipe", "step", "mix_group", "mix_group_scales")
     options = [key for key in mine if key not in free and state[key] != mine[key]]
     other = [f"{key} is {mine[key]!r}, the state's {state[key]!r}" for key in options]
     if state["recipe"] != mine["recipe"]:
@@ -215,7 +233,7 @@ def _check_state(state, mine):
         raise ValueError(f"VideoLoader: the state is of another loader: {'; '.join(other)}")
     for name, low, limit in (
         ("epoch", 0, MAX_EPOCH), ("batch", 0, MAX_SAMPLE), ("offset", 0, MAX_SAMPLE), ("step", 1, MAX_SAMPLE),
-        ("mix_group", 1, MAX_SAMPLE),
+        ("mix_group", 1, MAX_SAMPLE), *([("steps", 0, 2**63)] if staged else []),
     ):  # fmt: skip
         if not (isinstance(state[name], int) and low <= state[name] < limit):
             raise ValueError(f"VideoLoader: {name} of the state must be in [{low}, {limit}), got {state[name]!r}")

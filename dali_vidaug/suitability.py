@@ -21,10 +21,11 @@ from dali_vidaug.media.object_options import Storage, given_storage
 from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.unchanged import same_time
 from dali_vidaug.moved_boxes import check_boxes_follow
+from dali_vidaug.order import ShardOrder
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import warn_once
 from dali_vidaug.rng import Draws
-from dali_vidaug.schedule import Schedule, ShardOrder
+from dali_vidaug.schedule import Schedule
 from dali_vidaug.targets import check_labels
 from dali_vidaug.timing import draw_time
 from dali_vidaug.urls import is_url

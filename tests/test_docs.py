@@ -303,6 +303,30 @@ def test_parts_of_a_manifest(numbered_manifest, tmp_path, monkeypatch):
     assert set(scope["odd"].labels) == {1} and len(dv.Manifest.read("both.parquet")) == 12
 
 
+def test_stages_of_training(numbered_manifest, capsys):
+    scope = {"dv": dv, "manifest": numbered_manifest}
+    exec(program("docs/schedules.md", "stages"), scope)
+    scope["loader"].close()
+    first = [*["(4, 3, 4, 32, 32) 1"] * 3]
+    expected = ["epoch 0: 3 batches", *first, "epoch 1: 3 batches", *first]
+    expected += ["epoch 2: 6 batches", *["(2, 3, 8, 48, 48) 0.5"] * 6]
+    assert capsys.readouterr().out.splitlines() == expected
+    exec(program("docs/schedules.md", "learning rate"), scope)
+    scope["loader"].close()
+    assert scope["step"] == scope["total_steps"] == 1 + 6
+    cosine = [0.05 * (1 + np.cos(np.pi * step / 7)) for step in range(7)]
+    assert scope["rates"] == pytest.approx([4 * cosine[0], *cosine[1:]])
+
+
+def test_the_table_of_multigrid(capsys):
+    """The rows are what the program before it prints."""
+    exec(program("docs/schedules.md", "multigrid"), {"dv": dv})
+    page = (ROOT / "docs" / "schedules.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.+) \| x (.+) \|$", page, re.MULTILINE)
+    assert capsys.readouterr().out.splitlines() == [f"{start} {clips} ({sizes})" for start, clips, sizes in rows]
+    assert len(rows) == 4
+
+
 def test_clips_in_memory(capsys):
     scope = {"dv": dv}
     exec(program("docs/memory.md", "memory"), scope)

@@ -12,7 +12,8 @@ import dali_vidaug
 PACKAGE = Path(dali_vidaug.__file__).parent
 ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
-    "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling.dmvr sampling schedule "
+    "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling.dmvr sampling order "
+    "steps schedule "
     "recycled kernels pixel_order resample report counting urls blocks wire workers threads",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index "
@@ -44,10 +45,10 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
     "plan": "recipe recipes.registry recipes.common recipes.slowfast recipes.segments recipes.r3d recipes.simclr "
     "recipes.mixing recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
-    "recipes.vivit recipes.vjepa2 recipes.hiera recipes.program recipes "
+    "recipes.vivit recipes.vjepa2 recipes.hiera recipes.program recipes stages multigrid "
     "repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes clip_motion settings "
     "leading columns results planes direct graph",
-    "make": "pending fetching make",
+    "make": "pending fetching make makers",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
     "package": "",

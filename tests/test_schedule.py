@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dali_vidaug.schedule import Schedule, permute
+from dali_vidaug.order import permute
+from dali_vidaug.schedule import Schedule
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 16, 17, 100, 1000, 65_537])

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dali_vidaug.schedule import Schedule, ShardOrder
+from dali_vidaug.order import ShardOrder
+from dali_vidaug.schedule import Schedule
 
 
 def shards_of(sizes, seed=None):

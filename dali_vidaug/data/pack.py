@@ -27,8 +27,8 @@ from dali_vidaug.data.shards import FRAMES
 from dali_vidaug.errors import printable
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.media.video import IMAGES
+from dali_vidaug.order import ROUNDS, permute
 from dali_vidaug.rng import Draws
-from dali_vidaug.schedule import ROUNDS, permute
 
 _NUMBER = re.compile(r"%0?\d*d")
 _KEY_DIGITS = 9
