@@ -45,6 +45,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "make": "pending fetching make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
+    "cam": "strips",
     "package": "",
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "

@@ -560,7 +560,7 @@ MUTATIONS = [
     ("device/nvdec.py", "heights - {height}", "heights", "test_nvdec.py"),
     ("device/nvdec.py", "widths | {width}", "[width]", "test_nvdec.py"),
     ("device/nvdec.py", ", self._coded.get(size))", ", None)", "test_nvdec.py"),
-    ("commands/pictures.py", 'op.undo(clips) if hasattr(op, "undo") else clips', "clips", "test_pictures.py"),
+    ("strips.py", 'op.undo(clips) if hasattr(op, "undo") else clips', "clips", "test_pictures.py"),
     ("commands/pictures.py", 'if f"{kept:.3f}" not in ("0.000", "1.000"):', "if True:", "test_pictures.py::test_no_strip_shows_a_mix_of_nothing"),
     ("commands/options.py", "if not self.low <= value <= self.high:", "if not value <= self.high:", "test_command_options.py"),
     ("commands/preview.py", "if max(rows, default=0) >= len(manifest):", "if False:",
