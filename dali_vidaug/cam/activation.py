@@ -139,13 +139,12 @@ def activation(
     with evaluating(model):
         head = find_head(*run(model, clips[:1]), type(model).__name__, grid)
         scores, calls = run(model, clips, {*head.linear, head.features})
-    found = {call.key: call for call in calls}
-    chosen = _chosen(classes, scores)
-    weight, bias = _weights(head, found, chosen)
-    features, share = _features(head, found)
-    places = features[0, 0].numel()
-    values = torch.einsum("bnc,bcthw->bnthw", weight, features * share) * places
-    maps = Maps(values, chosen, bias, scores.gather(1, chosen), head.features[0])
+        found = {call.key: call for call in calls}
+        chosen = _chosen(classes, scores)
+        weight, bias = _weights(head, found, chosen)
+        features, share = _features(head, found)
+        values = torch.einsum("bnc,bcthw->bnthw", weight, features * share) * features[0, 0].numel()
+        maps = Maps(values, chosen, bias, scores.gather(1, chosen), head.features[0])
     _check(maps, weight, features)
     return maps
 

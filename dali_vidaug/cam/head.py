@@ -235,22 +235,26 @@ def _grid_of(calls, tensor, head, grid):
 def _refusal(calls, vector, linear, name):
     """What is there instead of a pool before a linear layer, in a sentence."""
     needs = "a class activation map needs a mean or maximum over all places, and after it only linear layers"
-    made = [
-        call for call in calls
-        if call.given is not None and same(places_mean(call.given, True), vector, call.given)
-        and not (call.taken is not None and call.taken.numel() == call.given.numel()
-                 and same(places_mean(call.taken, True), vector, call.taken))
-        and not any(True for _ in call.module.children())
-    ]  # fmt: skip
+    made = [call for call in calls if _gives(call, vector)]
     tokens = [
         call for call in calls
         if call.given is not None and call.given.ndim == 3 and same(call.given[:, 0].float(), vector, call.given)
     ]  # fmt: skip
     if not linear:
-        what = f"the scores of {name} come from {made[-1]}" if made else f"no linear layer of {name} gives its scores"
+        what = f"the scores of {name} come from {made[-1]}" if made else f"no module of {name} gives its scores"
         return f"{needs}; {what}"
     if tokens:
         what = f"the first token of {tokens[-1]}"
     else:
-        what = f"what {made[-1]} gives" if made else "the pool of no features of more than one place"
+        what = f"what {made[-1]} gives" if made else "what no module of it gives, and what is no pool of such"
     return f"{needs}; {linear[-1]} of {name} gets {what}"
+
+
+def _gives(call, vector):
+    """Whether a call of a module without others in it makes ``vector``, rather than hand it on in another shape."""
+    taken, given = call.taken, call.given
+    if given is None or any(True for _ in call.module.children()) or not given.is_floating_point():
+        return False
+    if taken is not None and taken.numel() == given.numel() and torch.equal(taken.flatten(), given.flatten()):
+        return False
+    return same(given.flatten(1), vector, given) or same(places_mean(given, True), vector, given)

@@ -54,11 +54,8 @@ def _panels(batch, maps, i, source, originals):
         heat = maps.on_clip(i, frames.shape[:3]).float().cpu().numpy()
         views = [(f"clip {i}", frames, heat, np.ones(frames.shape[:3]))]
     else:
-        given = {}
-        if originals is not None:
-            given = dict(zip(("height", "width"), np.array([np.shape(one)[1:3] for one in originals]).T, strict=True))
         views = []
-        for found in on_source(batch, maps, i, **given):
+        for found in on_source(batch, maps, i, *_sizes(batch, originals)):
             text = f"clip {found.clip}   frames {frames_span(found.frames)}"
             if batch.manifest is not None:
                 text = f"{printable(Path(batch.manifest.path(found.sample)).name)}   {text}"
@@ -68,6 +65,15 @@ def _panels(batch, maps, i, source, originals):
         + [Strip(heated(frames, heat[n], weight), [f"{names[n]}: score {scores[n]:.3g}"]) for n in chosen]
         for text, frames, heat, weight in views
     ]
+
+
+def _sizes(batch, originals):
+    """Height and width of the frames of each of the videos: (B,) each; or None, where the manifest has them."""
+    if originals is not None:
+        return np.array([np.shape(one)[1:3] for one in originals]).T
+    if batch.manifest is None:
+        raise ValueError("cam: the batch has no manifest to decode frames of; give originals, the clips before augment")
+    return None, None
 
 
 def _name(batch, k):

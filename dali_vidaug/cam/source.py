@@ -74,32 +74,35 @@ def on_source(
     count, *size = (steps[-1].sizes if steps else before)[i].tolist()
     heat = maps.on_clip(i, (count, *size)).float().cpu()
     found = []
-    for route in _routes(steps, i):
+    partners = [_partners(step) for step in steps]
+    for route in _routes(partners, i):
         clip = route[0]
-        frames = plan.frames[clip]
-        full, weight = _follow(steps, route, before[clip], heat)
-        found.append(SourceMaps(clip, int(plan.samples[clip]), frames, full, weight))
+        full, weight = _follow(steps, partners, route, before[clip], heat)
+        found.append(SourceMaps(clip, int(plan.samples[clip]), plan.frames[clip], full, weight))
     return found
 
 
-def _routes(steps, i):
+def _partners(step):
+    """(B,) int64, the clip that each is mixed with by an op, or itself; None: the op does not mix."""
+    if not hasattr(step.op, "mixed_with"):
+        return None
+    partner, own = (np.asarray(column) for column in step.op.mixed_with(step.args))
+    return np.where(own < 1, partner, np.arange(len(partner)))
+
+
+def _routes(partners, i):
     """The clips that pixels of clip ``i`` have been in: before the first op, after it, ..., after the last.
 
-    An op that mixes clips has two ways in: from the clip, and from its partner.
+    Where an op mixes a clip, there are two ways in: from the clip itself, and from its partner.
     """
     routes = [[i]]
-    for step in reversed(steps):
-        partner = np.arange(len(step.sizes))
-        if hasattr(step.op, "mixed_with"):
-            other, own = (np.asarray(column) for column in step.op.mixed_with(step.args))
-            partner = np.where(own < 1, other, partner)
-        ways = [[route[0], *route] for route in routes]
-        ways += [[int(partner[route[0]]), *route] for route in routes if partner[route[0]] != route[0]]
-        routes = ways
+    for partner in reversed(partners):
+        others = [] if partner is None else [r for r in routes if partner[r[0]] != r[0]]
+        routes = [[r[0], *r] for r in routes] + [[int(partner[r[0]]), *r] for r in others]
     return routes
 
 
-def _follow(steps, route, size, heat):
+def _follow(steps, partners, route, size, heat):
     """Heat (N, F, H, W) and weight (F, H, W) on the frames of the first clip of a route, of a ``size`` (F, H, W)."""
     count, height, width = size.tolist()
     full = np.zeros((len(heat), count, height, width), np.float32)
@@ -109,9 +112,9 @@ def _follow(steps, route, size, heat):
     for t in range(count):
         points, weight = pixels, np.ones(len(pixels))
         before = size
-        for step, clip, after in zip(steps, route, route[1:], strict=False):
+        for step, partner, clip, after in zip(steps, partners, route, route[1:], strict=False):
             points, weight = _moved(step, clip, t, points, weight, before)
-            if hasattr(step.op, "mixed_with"):
+            if partner is not None and partner[after] != after:
                 weight = weight * _share(step, clip, after, t, points, weight > 0)
             before = step.sizes[after]
         grid = torch.from_numpy(np.where((weight > 0)[:, None], 2 * points / before[[2, 1]] - 1, 0)).float()
@@ -139,9 +142,6 @@ def _moved(step, clip, t, points, weight, before):
 
 def _share(step, clip, after, t, points, seen):
     """Of clip ``after``, which is mixed, how much is of clip ``clip`` at points (P, 2) of frame ``t``; 0 for others."""
-    other, own = (np.asarray(column) for column in step.op.mixed_with(step.args))
-    if other[after] == after or own[after] == 1:
-        return seen.astype(np.float64)
     share = np.zeros(len(points))
     corner = np.floor(points[seen])  # of the pixel that the point is in
     clips, frames = np.full(len(corner), after), np.full(len(corner), t)
@@ -158,13 +158,9 @@ def original_frames(batch: Batch, found: SourceMaps, originals: Any = None) -> n
         batch: of the clips.
         found: of one of its clips.
         originals: (F, H, W, 3) uint8 for each clip of a batch that ``augment`` made; else the videos are decoded.
-
-    Raises:
-        ValueError: neither are there.
     """
     frames = np.rint(found.frames).astype(np.int64)
     if originals is not None:
         return np.asarray(originals[found.clip])[frames]
-    if batch.manifest is None:
-        raise ValueError("cam: the batch has no manifest to decode frames of; give originals, the clips before augment")
-    return decode(batch.manifest.video(found.sample), frames).pixels
+    manifest: Any = batch.manifest  # without one nothing comes here
+    return decode(manifest.video(found.sample), frames).pixels
