@@ -146,6 +146,7 @@ setup(
         "cpu": ["nvidia-dali-cuda130>=2.4,<3"],  # DALI has no wheel without CUDA; it runs without a GPU
         "cloud": ["obstore>=0.12"],  # videos in buckets and on web servers
         "metrics": ["torchmetrics>=1.2"],  # for VideoScores
+        "train": ["torchvision", "transformers>=5", "torchmetrics>=1.2"],  # for examples/train.py
         "ray": ["ray>=2.40,<3"],  # scan(engine="ray")
         "test": [
             "pytest>=8",
@@ -155,6 +156,7 @@ setup(
             "psutil",
             "torchvision",
             "torchmetrics>=1.2",
+            "transformers>=5",
             "ray>=2.40,<3; python_version < '3.15'",  # where it has wheels
             "obstore>=0.12",
             "moto[server]>=5.2",

@@ -126,6 +126,11 @@ class VideoLoader:
         return self.settings.device
 
     @property
+    def clip_shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of the clips, after all ops: what a network must be made for."""
+        return self._shape
+
+    @property
     def schedule(self) -> Schedule:
         """Which samples make up which batch; finds the shard, if it was not given or found before."""
         return self._course.schedule

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+import numpy as np
 
 from dali_vidaug import ops as _ops
 from dali_vidaug.ops.names import is_on_pixels
@@ -37,21 +39,30 @@ def class_list(classes: Iterable[type]) -> list[type]:
     return found
 
 
-@dataclass(frozen=True)
+def shown_fields(recipe: Recipe) -> list[str]:
+    """The names of the fields that ``repr`` writes: a sampler and ops, and what is not as by default."""
+    return [f.name for f in fields(recipe) if f.name in ("sampling", "ops") or getattr(recipe, f.name) != f.default]
+
+
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """A sampler and ops, in order. ``repr(recipe)`` is valid Python and ``Recipe.parse`` reads it back.
 
     Attributes:
         sampling: which frames of a video make a clip: ``ClipSampling``, another of ``SAMPLERS``, or your own.
         ops: applied in order (kept as a tuple); ``Normalize``, if present, comes last. Without it the clips stay uint8.
+        pathways: for networks with several inputs, such as SlowFast's (8, 1): ``batch.clips`` is then a tuple, with for
+            each number n the clips with F // n of their F frames, trunc(linspace(0, F - 1, F // n)); 1: all of them.
+            Default: one tensor.
 
     Raises:
-        ValueError: the sampler is not one, something among the ops is not an op, ``Normalize`` is not the last, or an
-            op crops by views (``num_crops``) that the sampler does not have.
+        ValueError: the sampler is not one, something among the ops is not an op, ``Normalize`` is not the last, an op
+            crops by views (``num_crops``) that the sampler does not have, or a pathway is no int >= 1.
     """
 
     sampling: Any = field(default_factory=ClipSampling)
     ops: Sequence[Any] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
+    pathways: Sequence[int] = ()
 
     def __post_init__(self):
         if not isinstance(self.ops, Iterable):
@@ -70,6 +81,7 @@ class Recipe:
             if hasattr(op, "mix_targets"):
                 raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
         self._check_views()
+        self._check_pathways()
         on_pixels = None  # the first op that is
         for name, op in zip(self.names, self.ops, strict=True):
             if on_pixels and _ops.is_on_time(op):
@@ -81,6 +93,16 @@ class Recipe:
         for name, op in zip(self.names[:-1], self.ops, strict=False):
             if getattr(op, "channels_first", False):
                 raise ValueError(f"Recipe: {name} must be the last op, and only once")
+
+    def __repr__(self) -> str:
+        return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in shown_fields(self))})"
+
+    def _check_pathways(self):
+        """Keep the pathways as a tuple, if they are some."""
+        found: Any = tuple(self.pathways) if isinstance(self.pathways, Iterable) else (None,)
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in found):
+            raise ValueError(f"Recipe: pathways must be ints >= 1, such as (8, 1), got {self.pathways!r}")
+        object.__setattr__(self, "pathways", found)
 
     def _check_views(self):
         """Refuse an op that crops each view at another place where the sampler has no such views."""
@@ -115,6 +137,18 @@ class Recipe:
     def num_clips(self) -> int:
         """How many clips are made of each sample."""
         return num_clips(self.sampling)
+
+    def pathway_frames(self, num_frames: int) -> list[np.ndarray]:
+        """Which frames of a clip of ``num_frames`` each pathway has: (num_frames // n,) int64 each, rising.
+
+        Raises:
+            ValueError: a pathway would have none.
+        """
+        if num_frames < max(self.pathways, default=1):
+            raise ValueError(
+                f"Recipe: pathways={self.pathways} need clips of {max(self.pathways)} frames or more, got {num_frames}"
+            )
+        return [np.linspace(0, num_frames - 1, num_frames // n).astype(np.int64) for n in self.pathways]
 
     def fingerprints(self) -> dict[str, str]:
         """For each op that has more than its options, such as a network, a text that another one would not have.

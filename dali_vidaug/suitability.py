@@ -72,6 +72,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[t
             "CenterCrop or Resize((height, width))"
         )
     height, width, frames = shapes[0].tolist()
+    recipe.pathway_frames(frames)
     return (frames, height, width), draws.are_shared
 
 

@@ -1,60 +1,85 @@
 """Test a network with several views of each video: for one process or several.
 
-    python examples/evaluate.py checkpoint.pt validation.parquet [--views 10]
-    torchrun --nproc-per-node 4 examples/evaluate.py checkpoint.pt validation.parquet
+    python examples/evaluate.py run/best.pt validation.parquet [--views 10 --crops 3]
+    torchrun --nproc-per-node 4 examples/evaluate.py run/best.pt validation.parquet --views 10
 
 CHECKPOINT is one that examples/train.py wrote, MANIFEST one that dali-vidaug scan wrote with the classes of training.
-Needs torchmetrics: pip install 'dali_vidaug[metrics]'.
+Needs torchmetrics: pip install 'dali_vidaug[train]'.
 """
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 import torch
 from torch import distributed
+from training import checkpoints, evaluate
+from training.data import CROPS, open_manifest, read_recipe, with_views
+from training.fitting import confusion_csv
+from training.models import remake
+from training.ranks import rank
 
 import dali_vidaug as dv
 
-sys.path.insert(0, str(Path(__file__).parent))
-from train import network
+
+def prepare(args):
+    """The network and the loader that the options ask for, and how views are averaged."""
+    content = checkpoints.read(args.checkpoint)
+    manifest, said = open_manifest(args.manifest)
+    if list(manifest.classes) != content["classes"]:
+        raise ValueError(
+            f"{args.manifest}: has other classes than the training of {args.checkpoint}: scan it with --like"
+        )
+    if "name" not in content["about"] or "options" not in content["about"]:
+        raise ValueError(f"{args.checkpoint}: is of a network that is none of examples/train.py")
+    network, weights = remake(content["about"]), content["model"]
+    if content.get("ema"):
+        weights = {key.removeprefix("module."): value for key, value in content["ema"].items() if key != "n_averaged"}
+    network.load_state_dict(weights)
+    recipe = read_recipe(args.recipe) if args.recipe else dv.Recipe.parse(content["recipe"])
+    recipe = with_views(recipe, args.views, args.crops)
+    videos = max(1, args.batch_size // recipe.num_clips)
+    loader = dv.VideoLoader(manifest, recipe, videos, shuffle=False, drop_last=False, on_error="skip")
+    device = torch.device("cuda", torch.cuda.current_device()) if loader.device == "gpu" else torch.device("cpu")
+    if rank() == 0:
+        for sentence in said:
+            print(sentence, flush=True)
+    return network.to(device), loader, args.average or content["average"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint")
     parser.add_argument("manifest")
-    parser.add_argument("--views", type=int, default=10, help="clips of each video")
-    parser.add_argument("--batch-size", type=int, default=4, help="videos, of each process")
+    parser.add_argument("--views", type=int, default=1, metavar="N", help="places in each video (default: 1)")
+    parser.add_argument("--crops", type=int, default=1, choices=tuple(CROPS), help="at each place (default: 1)")
     parser.add_argument(
-        "--average", choices=("softmax", "logits"), default="softmax", help="what is averaged over views"
+        "--recipe", metavar="FILE", help="another one than that of validation, as for examples/train.py"
+    )
+    parser.add_argument("--batch-size", type=int, default=32, metavar="CLIPS", help="of each process (default: 32)")
+    parser.add_argument(
+        "--average", choices=("softmax", "logits"), help="what is averaged over views (default: as in training)"
+    )
+    parser.add_argument(
+        "--confusion", metavar="CSV", help="where to write what the videos of each class were taken for"
     )
     args = parser.parse_args()
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if parallel:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group()
-
-    manifest = dv.Manifest.read(args.manifest)
-    recipe = dv.Recipe(
-        sampling=dv.MultiClip(dv.ClipSampling(num_frames=8, stride=2), args.views),
-        ops=(dv.Resize(72), dv.CenterCrop(64), dv.Normalize()),
-    )
-    scores = dv.VideoScores(manifest, args.average)
-    options = dict(shuffle=False, drop_last=False, on_error="skip")
-    with dv.VideoLoader(manifest, recipe, args.batch_size, **options) as loader, torch.no_grad():
-        device = "cuda" if loader.device == "gpu" else "cpu"
-        model = network(len(manifest.classes)).to(device)
-        model.load_state_dict(torch.load(args.checkpoint, map_location=device)["model"])
-        model.eval()
-        for batch in loader:
-            if len(batch):  # else none of its videos could be decoded
-                scores.update(model(batch.clips), batch)
-    result = scores.compute()  # of all processes
-    if not distributed.is_initialized() or distributed.get_rank() == 0:
+    try:
+        network, loader, average = prepare(args)
+        with loader:
+            result = evaluate(network, loader, average=average)  # of all processes
+    except (ValueError, OSError, ImportError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    if rank() == 0:
         print(result)
-    if distributed.is_initialized():
+        if args.confusion:
+            Path(args.confusion).write_text(confusion_csv(result))
+    if parallel:
         distributed.destroy_process_group()
 
 

@@ -40,7 +40,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
+    "plan": "recipe recipes.registry recipes.slowfast recipes.program recipes "
+    "repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
     "results planes direct graph",
     "make": "pending fetching make",
     "producer": "batch producer",
@@ -51,7 +52,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
-    "commands.preview commands.scan commands.merge commands.pack commands.transcode commands.cli",
+    "commands.preview commands.scan commands.merge commands.pack commands.transcode commands.recipes commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {
