@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 from dali_vidaug.cam.activation import Maps
 from dali_vidaug.cam.source import on_source, original_frames
-from dali_vidaug.description import frames_span
+from dali_vidaug.description import class_text, frames_span
 from dali_vidaug.errors import printable
 from dali_vidaug.media.encode import write_video as encode_video
 from dali_vidaug.strips import AXIS, GAP, INK, LINE, MARGIN, PAPER, Strip, draw_strips, shown_frames
@@ -52,19 +52,29 @@ def _panels(batch, maps, i, source, originals):
     if not source:
         frames = shown_frames(batch, slice(i, i + 1))[0]
         heat = maps.on_clip(i, frames.shape[:3]).float().cpu().numpy()
-        views = [(f"clip {i}", frames, heat, np.ones(frames.shape[:3]))]
+        views = [(_clip_text(batch, i), frames, heat, np.ones(frames.shape[:3]))]
     else:
         views = []
         for found in on_source(batch, maps, i, *_sizes(batch, originals)):
             text = f"clip {found.clip}   frames {frames_span(found.frames)}"
             if batch.manifest is not None:
-                text = f"{printable(Path(batch.manifest.path(found.sample)).name)}   {text}"
+                file = printable(Path(batch.manifest.path(found.sample)).name)
+                text = f"{class_text(batch.manifest, found.sample)}   {file}   {text}"
             views.append((text, original_frames(batch, found, originals), found.heat, found.weight))
     return [
         [Strip(frames, [text])]
         + [Strip(heated(frames, heat[n], weight), [f"{names[n]}: score {scores[n]:.3g}"]) for n in chosen]
         for text, frames, heat, weight in views
     ]
+
+
+def _clip_text(batch, i):
+    """Which clip it is, and its label as it is mixed: the largest parts of it."""
+    if batch.manifest is None or batch.targets.ndim == 1:
+        return f"clip {i}"
+    targets = batch.targets[i].float().cpu().numpy()
+    parts = [f"{targets[k]:.3g} {_name(batch, k)}" for k in np.argsort(-targets, kind="stable")[:3] if targets[k]]
+    return f"clip {i}   label {' + '.join(parts) or 'none'}"
 
 
 def _sizes(batch, originals):
@@ -82,7 +92,7 @@ def _name(batch, k):
 
 def draw(
     batch: Batch, maps: Maps, i: int, *, source: bool = False, originals: Sequence[np.ndarray] | None = None,
-    num_frames: int = 8, height: int = 112,
+    num_frames: int = 8, height: int = 112, title: str = "",
 ) -> Image.Image:  # fmt: skip
     """Draw the maps of a clip: strips of frames, one for each class, and below them the activation sequences.
 
@@ -95,11 +105,14 @@ def draw(
         originals: with ``source``, for a batch of ``augment``: the clips before it, (F, H, W, 3) each.
         num_frames: shown at most.
         height: of a frame, pixels.
+        title: text above the first strip.
 
     Raises:
         ValueError: as ``on_source``; or there are no frames to draw on.
     """
     strips = _panels(batch, maps, i, source, originals)
+    if title:
+        strips[0][0] = strips[0][0]._replace(lines=[title, *strips[0][0].lines])
     pictures = [draw_strips(part, height, num_frames) for part in strips]
     curves = dict(zip((_name(batch, k) for k in maps.classes[i].tolist()),
                       maps.sequence(batch.plan.frames.shape[1])[i].cpu().numpy(), strict=True))  # fmt: skip
