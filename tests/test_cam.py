@@ -156,9 +156,12 @@ class Heads(nn.Module):
 
     def __init__(self, *head):
         super().__init__()
-        torch.manual_seed(3)
         self.body = nn.Sequential(nn.Conv3d(3, 8, 3, (1, 2, 2), 1), nn.BatchNorm3d(8), nn.ReLU(inplace=True))
         self.head = nn.Sequential(*head)
+        torch.manual_seed(3)
+        for module in self.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
 
     def forward(self, clips):
         return self.head(self.body(clips))
@@ -254,6 +257,8 @@ def test_half_precision():
 ])  # fmt: skip
 def test_other_networks_are_refused_in_a_sentence(head, message):
     model = Heads(*head)
+    if any(isinstance(module, nn.ReLU) for module in head):
+        model.head[2].bias.data -= 1
     hooks = [len(module._forward_hooks) for module in model.modules()]
     if isinstance(head[0], Tokens):  # the features before them have places
         assert dv.cam.activation(model, random_clips(1, 3, 4, 10, 12)).values.shape == (1, 4, 4, 5, 6)
@@ -262,6 +267,15 @@ def test_other_networks_are_refused_in_a_sentence(head, message):
         dv.cam.activation(model, random_clips(1, 3, 4, 10, 12))
     assert str(caught.value).startswith("cam.activation: ") and "\n" not in str(caught.value)
     assert model.training and hooks == [len(module._forward_hooks) for module in model.modules()]
+
+
+def test_an_activation_is_refused_that_changes_nothing_of_these_clips():
+    """All values before it are positive: by value it is not seen."""
+    model = Heads(*POOL, nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 4))
+    model.head[2].bias.data += 100
+    for sizes in (1, 3):
+        with pytest.raises(ValueError, match=r"in Heads, ReLU 'head.3' comes after the features of 'body'$"):
+            dv.cam.activation(model, random_clips(sizes, 3, 4, 10, 12))
 
 
 def test_tokens_without_places_need_a_grid():

@@ -652,6 +652,18 @@ MUTATIONS = [
     ("moved_boxes.py", "2 * np.arange(frames.shape[1]) + (frames - before)", "2 * np.arange(frames.shape[1])",
      "test_boxes_in_batches.py::test_between_two_frames_boxes_are_between_those_of_both"),
     ("batch.py", "other.boxes = self.boxes and Boxes(*map(function, self.boxes))", "pass", "test_moved_boxes.py::test_boxes_move_with_their_batch"),
+    ("cam/activation.py", "weight = weight - weight.mean(-1, keepdim=True)", "pass", "test_cam.py::test_mean_and_bias_are_the_score"),
+    ("cam/activation.py", "if not same(total, _wide(maps.scores)", "if False and not same(total, _wide(maps.scores)", "test_cam.py::test_scores_that_change_from_run_to_run_are_refused"),
+    ("cam/activation.py", "values.amin((1, 2, 3), keepdim=True)", "values.amin((2, 3), keepdim=True)", "test_cam.py::test_heat_is_between_the_least_and_the_most_of_the_whole_clip"),
+    ("cam/head.py", "module.training = True", "pass", "test_cam.py::test_other_networks_are_refused_in_a_sentence"),
+    ("cam/head.py", "if type(call.module).__module__ == nn.ReLU.__module__:", "if False:", "test_cam.py::test_an_activation_is_refused_that_changes_nothing_of_these_clips"),
+    ("cam/head.py", "places.numel() > 1", "True", "test_cam.py::test_mean_and_bias_are_the_score"),
+    ("cam/source.py", "if clip != after else", "if clip == after else", "test_cam.py::test_weights_are_those_of_the_pixels"),
+    ("cam/source.py", "[int(partner[r[0]]), *r]", "[r[0], *r]", "test_cam.py::test_a_mixed_clip_lights_both_boxes_for_the_right_labels"),
+    ("cam/source.py", "weight = np.where(inside, weight, 0)", "pass", "test_cam.py::test_heat_is_where_the_pixels_came_from"),
+    ("cam/source.py", "one = matrices[clip, t]", "one = matrices[clip, 0]", "test_cam.py::test_heat_is_where_the_pixels_came_from"),
+    ("cam/source.py", "plan.frames[clip], full", "plan.frames[i], full", "test_cam.py::test_videos_have_the_frames_of_the_clip_in_its_order"),
+    ("cam/picture.py", "strip.frames[t])", "strip.frames[0])", "test_cam.py::test_videos_have_the_frames_of_the_clip_in_its_order"),
 ]  # fmt: skip
 # One in so many is planted, chosen by its text: others that come and go do not change which. 1: all of them.
 EVERY = int(os.environ.get("DALI_VIDAUG_EVERY_FAULT", "6"))

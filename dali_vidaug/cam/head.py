@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 CALLER = "cam.activation"
+_NEEDS = "a class activation map needs a mean or maximum over all places, and after it only linear layers"
 
 
 class Call(NamedTuple):
@@ -133,12 +134,21 @@ def find_head(scores: Tensor, calls: list[Call], name: str, grid: tuple[int, int
     while True:
         head = _pooled(calls, vector, grid) if linear else None
         if head is not None:
+            _check_linear(calls, head, name)
             return head._replace(linear=tuple(call.key for call in linear))
         below = _linear_call(calls, vector, bool(linear))
         if below is None or below.key in [call.key for call in linear]:
             raise ValueError(f"{CALLER}: {_refusal(calls, vector, linear, name)}")
         linear.append(below)
         vector = places_mean(below.taken, not isinstance(below.module, nn.Conv3d))
+
+
+def _check_linear(calls, head, name):
+    """No activation is called after the features: one that changes no value of a clip would not be seen by value."""
+    at = next(k for k, call in enumerate(calls) if call.key == head.features)
+    for call in calls[at + 1 :]:
+        if type(call.module).__module__ == nn.ReLU.__module__:
+            raise ValueError(f"{CALLER}: {_NEEDS}; in {name}, {call} comes after the features of {head.features[0]!r}")
 
 
 def _linear_call(calls, vector, after_pool):
@@ -186,7 +196,8 @@ def _pooled(calls, vector, grid):
                 pool = _pool_between(call, side, tensor, channels_last, vector)
                 if pool and places.numel() > 1:
                     head = Head((), call.key, side, channels_last, tuple(places), pool)
-                    found.append(((places.numel(), side == "given", order), head, tensor))
+                    given = side == "given"  # by the last module; else taken by the first: all after it follow it
+                    found.append(((places.numel(), given, order if given else -order), head, tensor))
     if not found:
         return None
     _, head, tensor = max(found, key=lambda item: item[0])
@@ -234,7 +245,6 @@ def _grid_of(calls, tensor, head, grid):
 
 def _refusal(calls, vector, linear, name):
     """What is there instead of a pool before a linear layer, in a sentence."""
-    needs = "a class activation map needs a mean or maximum over all places, and after it only linear layers"
     made = [call for call in calls if _gives(call, vector)]
     tokens = [
         call for call in calls
@@ -242,12 +252,12 @@ def _refusal(calls, vector, linear, name):
     ]  # fmt: skip
     if not linear:
         what = f"the scores of {name} come from {made[-1]}" if made else f"no module of {name} gives its scores"
-        return f"{needs}; {what}"
+        return f"{_NEEDS}; {what}"
     if tokens:
         what = f"the first token of {tokens[-1]}"
     else:
         what = f"what {made[-1]} gives" if made else "what no module of it gives, and what is no pool of such"
-    return f"{needs}; {linear[-1]} of {name} gets {what}"
+    return f"{_NEEDS}; {linear[-1]} of {name} gets {what}"
 
 
 def _gives(call, vector):

@@ -117,8 +117,8 @@ def _follow(steps, partners, route, size, heat):
             if partner is not None and partner[after] != after:
                 weight = weight * _share(step, clip, after, t, points, weight > 0)
             before = step.sizes[after]
-        grid = torch.from_numpy(np.where((weight > 0)[:, None], 2 * points / before[[2, 1]] - 1, 0)).float()
-        grid = grid.view(1, height, width, 2)
+        places = np.where((weight > 0)[:, None], points, 0) * 2 / before[[2, 1]] - 1
+        grid = torch.from_numpy(places).float().view(1, height, width, 2)
         at = functional.grid_sample(heat[None, :, t], grid, "bilinear", "border", align_corners=False)[0].numpy()
         weights[t] = weight.reshape(height, width)
         full[:, t] = np.where(weights[t] > 0, at, 0)
@@ -133,21 +133,24 @@ def _moved(step, clip, t, points, weight, before):
             continue
         _, high, wide = step.sizes[clip] if k == len(step.matrices) - 1 else before
         points = map_points(inverse(one), points)
-        ahead = points @ one[2, :2] + one[2, 2]  # points that are seen are on the same side as the frame's middle
         middle = one[2, 0] * wide / 2 + one[2, 1] * high / 2 + one[2, 2]
-        inside = (points >= 0).all(1) & (points[:, 0] < wide) & (points[:, 1] < high) & (ahead * middle > 0)
+        with np.errstate(invalid="ignore"):  # of points that are infinitely far, which are not inside
+            ahead = points @ one[2, :2] + one[2, 2]  # points that are seen are on the side of the frame's middle
+            inside = (points >= 0).all(1) & (points[:, 0] < wide) & (points[:, 1] < high) & (ahead * middle > 0)
         weight = np.where(inside, weight, 0)
     return points, weight
 
 
 def _share(step, clip, after, t, points, seen):
     """Of clip ``after``, which is mixed, how much is of clip ``clip`` at points (P, 2) of frame ``t``; 0 for others."""
-    share = np.zeros(len(points))
-    corner = np.floor(points[seen])  # of the pixel that the point is in
-    clips, frames = np.full(len(corner), after), np.full(len(corner), t)
-    with naming(step.name, step.op, "partner_share", f"for {len(corner)} pixels"):
-        of_partner = step.op.partner_share(step.args, clips, frames, np.concatenate([corner, corner + 1], 1))
-    share[seen] = of_partner if clip != after else 1 - np.asarray(of_partner)
+    _, high, wide = step.sizes[after]
+    rows, columns = (axis.ravel() for axis in np.mgrid[:high, :wide])
+    clips, frames = np.full(len(rows), after), np.full(len(rows), t)
+    with naming(step.name, step.op, "partner_share", f"for {len(rows)} pixels"):
+        boxes = np.stack([columns, rows, columns + 1, rows + 1], 1).astype(np.float64)
+        of_partner = np.asarray(step.op.partner_share(step.args, clips, frames, boxes)).reshape(high, wide)
+    share, (x, y) = np.zeros(len(points)), points[seen].astype(np.int64).T  # the pixel that a point is in
+    share[seen] = of_partner[y, x] if clip != after else 1 - of_partner[y, x]
     return share
 
 
