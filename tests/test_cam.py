@@ -194,6 +194,7 @@ EXACT = {
     "two linear layers": (*POOL, nn.Linear(8, 6), nn.Dropout(), nn.Linear(6, 4)),
     "normalised twice": (*POOL, nn.BatchNorm1d(8), nn.Linear(8, 6), nn.LayerNorm(6), nn.Linear(6, 4)),
     "convolution after the pool": (nn.AdaptiveAvgPool3d(1), nn.Conv3d(8, 4, 1), nn.Flatten()),
+    "convolution and linear layer": (nn.AdaptiveAvgPool3d(1), nn.Conv3d(8, 6, 1), nn.Flatten(), nn.Linear(6, 4)),
     "convolution before the pool": (nn.Conv3d(8, 4, 1), nn.AdaptiveAvgPool3d(1), nn.Flatten()),
     "windows": (nn.AvgPool3d((2, 3, 5), 1), nn.Conv3d(8, 4, 1), Mean()),
     "padded windows": (nn.AvgPool3d(3, 2, 1), nn.Conv3d(8, 4, 1), Mean()),
@@ -500,6 +501,26 @@ def test_labels(numbered_manifest):
         dv.cam.labels(plain)
     with pytest.raises(ValueError, match="clip 1 of the batch has no label"):
         dv.cam.labels(dv.augment(colored((0, 0, 0), (1, 1, 1)), (PLAIN,), [3, -1], layout="FHWC", device="cpu"))
+
+    class Relabels:
+        def draw(self, draws, frames, height, width):
+            return None
+
+        def run(self, clips, rows, num_threads=None):
+            return clips
+
+        def targets(self, args, targets):
+            return targets[:, ::-1]
+
+    for op, works in ((dv.LabelSmoothing(0.1), True), (Relabels(), False)):
+        made = dv.Recipe(recipe.sampling, (dv.Resize((32, 32)), op))
+        with dv.VideoLoader(numbered_manifest, made, 12, device="cpu") as loader:
+            batch = next(iter(loader))
+        if works:
+            assert (dv.cam.labels(batch)[:, 0] == numbered_manifest.labels[batch.samples]).all()
+        else:
+            with pytest.raises(ValueError, match="Relabels changes labels, and not by mixing"):
+                dv.cam.labels(batch)
     one = dv.augment(colored((0, 0, 0), (1, 1, 1)), (PLAIN,), [3, 4], layout="FHWC", device="cpu")
     assert dv.cam.labels(one).tolist() == [[3], [4]]
 

@@ -87,7 +87,8 @@ def labels(batch: Batch) -> np.ndarray:
         the recipe has no op that mixes.
 
     Raises:
-        ValueError: a clip has no label, or several; or the recipe has several ops that mix.
+        ValueError: a clip has no label, or several; or the recipe has several ops that mix, or one that changes labels
+            in another way than mixing and smoothing.
     """
     if batch.manifest is not None:
         if batch.manifest.multi_label:
@@ -100,6 +101,9 @@ def labels(batch: Batch) -> np.ndarray:
     if (own < 0).any():
         raise ValueError(f"cam.labels: clip {int((own < 0).argmax())} of the batch has no label")
     mixing = [name for name, op in batch.plan.recipe.pixel_ops if hasattr(op, "mixed_with")]
+    for name, op in batch.plan.recipe.pixel_ops:
+        if hasattr(op, "targets") and name not in mixing and not hasattr(op, "loss_option"):
+            raise ValueError(f"cam.labels: {name} changes labels, and not by mixing; give activation the classes")
     if not mixing:
         return own[:, None]
     if batch.mix is None:
