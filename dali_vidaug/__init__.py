@@ -98,6 +98,7 @@ from dali_vidaug.sampling import (
 from dali_vidaug.stages import Stage, Stages
 
 if TYPE_CHECKING:
+    from dali_vidaug import cam
     from dali_vidaug.batch import Batch, BatchMix, Tokens
     from dali_vidaug.in_memory import augment
     from dali_vidaug.loader import VideoLoader
@@ -114,6 +115,7 @@ _LAZY = {
     "VideoResult": "scores",
     "VideoScores": "scores",
     "augment": "in_memory",
+    "cam": "cam",
     "check_op": "op_contract",
 }
 __all__ = [
@@ -211,6 +213,7 @@ __all__ = [
     "VideoScores",
     "Videos",
     "augment",
+    "cam",
     "check_op",
     "draw_plan",
     "merge",
@@ -231,7 +234,8 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     try:
-        return getattr(import_module(f"dali_vidaug.{_LAZY[name]}"), name)
+        module = import_module(f"dali_vidaug.{_LAZY[name]}")
+        return module if name == _LAZY[name] else getattr(module, name)
     except ModuleNotFoundError as error:
         if error.name and error.name.split(".")[0] == "nvidia":
             raise ModuleNotFoundError(

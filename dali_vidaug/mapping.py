@@ -36,6 +36,52 @@ class Step(NamedTuple):
     sizes: np.ndarray
 
 
+def check_declared(caller: str, recipe: Recipe, what: str) -> None:
+    """Refuse a recipe with an op that does not say where it moves pixels, or how much of a clip is another one.
+
+    Args:
+        caller: named in errors.
+        recipe: whose ops are asked.
+        what: what is to follow the pixels, named in errors.
+
+    Raises:
+        ValueError: an op has neither ``matrices`` nor ``moves_pixels = False``, or mixes clips without
+            ``partner_share``.
+    """
+    for name, op in recipe.pixel_ops:
+        if not hasattr(op, "matrices") and getattr(op, "moves_pixels", True):
+            raise ValueError(
+                f"{caller}: {name} does not say where it moves pixels, so that {what} cannot follow: an op has "
+                "matrices, or moves_pixels = False where every pixel stays in its place (docs/adding-an-op.md)"
+            )
+        if hasattr(op, "mixed_with") and not hasattr(op, "partner_share"):
+            raise ValueError(
+                f"{caller}: {name} mixes clips and has no partner_share, so that the weights of {what} are not known "
+                "(docs/adding-an-op.md)"
+            )
+
+
+def sizes_before(
+    caller: str, plan: Plan, height: ArrayLike | None = None, width: ArrayLike | None = None
+) -> np.ndarray:
+    """Frames, height and width of each clip before the first op on pixels: (B, 3) int64.
+
+    Args:
+        caller: named in errors.
+        plan: of the clips.
+        height, width: (B,) int or numbers; default: those of the plan's manifest.
+
+    Raises:
+        ValueError: the sizes are not given, and the plan has no manifest.
+    """
+    if height is None or width is None:
+        if plan.manifest is None:
+            raise ValueError(f"{caller}: the plan has no manifest; give the height and width of its frames")
+        height, width = plan.manifest.frame_sizes(plan.samples)
+    count = np.full(len(plan), plan.frames.shape[1])
+    return np.stack(np.broadcast_arrays(count, height, width), 1).astype(np.int64)
+
+
 def op_steps(caller: str, recipe: Recipe, args: dict[str, Any], sizes: np.ndarray) -> Iterator[Step]:
     """The ops on pixels of a recipe, in order.
 
@@ -89,18 +135,15 @@ def pixel_matrices(plan: Plan, height: ArrayLike | None = None, width: ArrayLike
         ValueError: the sizes are not known; or an op changes the number of frames, so that frames of the clip are not
             those of the plan; or an op changes the size of clips without ``matrices``.
     """
-    if height is None or width is None:
-        if plan.manifest is None:
-            raise ValueError("pixel_matrices: the plan has no manifest; give the height and width of its frames")
-        height, width = plan.manifest.frame_sizes(plan.samples)
     return clip_geometry("pixel_matrices", plan, height, width)[0]
 
 
-def clip_geometry(caller: str, plan: Plan, height: ArrayLike, width: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def clip_geometry(
+    caller: str, plan: Plan, height: ArrayLike | None, width: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
     """As ``pixel_matrices``, and how large clips are after the last op: (B, 3) int64, frames, height and width."""
-    count = plan.frames.shape[1]
-    sizes = np.stack(np.broadcast_arrays(np.full(len(plan), count), height, width), 1).astype(np.int64)
-    product = np.broadcast_to(np.eye(3), (len(plan), count, 3, 3))
+    sizes = sizes_before(caller, plan, height, width)
+    product = np.broadcast_to(np.eye(3), (*plan.frames.shape, 3, 3))
     for step in op_steps(caller, plan.recipe, plan.args, sizes):
         if step.matrices:
             product = product @ reduce(np.matmul, step.matrices)

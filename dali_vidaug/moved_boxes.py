@@ -18,7 +18,7 @@ from dali_vidaug.data.boxes import boxes_at
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.errors import naming
 from dali_vidaug.geometry import cut_polygons, inverse, map_points, polygon_areas
-from dali_vidaug.mapping import op_steps
+from dali_vidaug.mapping import check_declared, op_steps
 from dali_vidaug.ops.interpolate import between_frames
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
@@ -77,24 +77,9 @@ def check_boxes_follow(caller: str, recipe: Recipe, args: dict[str, Any], sizes:
     Raises:
         ValueError: an op moves pixels, changes the size or the number of frames, or mixes clips, and does not say how.
     """
-    _check_declared(caller, recipe)
+    check_declared(caller, recipe, "boxes")
     for _ in op_steps(caller, recipe, args, sizes):
         pass
-
-
-def _check_declared(caller, recipe):
-    """Each op says where boxes go."""
-    for name, op in recipe.pixel_ops:
-        if not hasattr(op, "matrices") and getattr(op, "moves_pixels", True):
-            raise ValueError(
-                f"{caller}: {name} does not say where it moves pixels, so that boxes cannot follow: an op has "
-                "matrices, or moves_pixels = False where every pixel stays in its place (docs/adding-an-op.md)"
-            )
-        if hasattr(op, "mixed_with") and not hasattr(op, "partner_share"):
-            raise ValueError(
-                f"{caller}: {name} mixes clips and has no partner_share, so that the weights of boxes are not known "
-                "(docs/adding-an-op.md)"
-            )
 
 
 def move_boxes(caller: str, boxes: Boxes, plan: Plan, height: Any, width: Any, rules: BoxRules) -> MovedBoxes:
@@ -111,7 +96,7 @@ def move_boxes(caller: str, boxes: Boxes, plan: Plan, height: Any, width: Any, r
         ValueError: as ``check_boxes_follow``; or a matrix has no inverse.
     """
     sizes = np.stack(np.broadcast_arrays(np.full(len(plan), plan.frames.shape[1]), height, width), 1).astype(np.int64)
-    _check_declared(caller, plan.recipe)
+    check_declared(caller, plan.recipe, "boxes")
     x1, y1, x2, y2 = boxes.xyxy.astype(np.float64).T
     corners = np.stack([np.stack([x1, x2, x2, x1], 1), np.stack([y1, y1, y2, y2], 1)], -1)
     areas = polygon_areas(corners)

@@ -12,7 +12,7 @@ from PIL import Image
 import dali_vidaug as dv
 from dali_vidaug.commands.checks.cases import CASES, FILTERS, INTERPOLATION, MIXES, WARPS
 from dali_vidaug.commands.cli import main
-from dali_vidaug.commands.pictures import LINE, MARGIN
+from dali_vidaug.strips import LINE, MARGIN
 
 
 def test_demo_makes_streams_and_draws(tmp_path, capsys):

@@ -150,7 +150,7 @@ def test_threads_have_one_name():
 
 def strips(picture):
     """How many strips with two lines of text a picture has."""
-    from dali_vidaug.commands.pictures import LINE, MARGIN
+    from dali_vidaug.strips import LINE, MARGIN
 
     with Image.open(picture) as image:
         number, rest = divmod(image.height - MARGIN, 2 * LINE + 112 + MARGIN)

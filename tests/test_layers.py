@@ -51,6 +51,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "make": "pending fetching make makers",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
+    "cam": "strips cam.head cam.activation cam.source cam.picture cam",
     "package": "",
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "
@@ -67,6 +68,7 @@ UPWARD = {
     ("data.boxes", "data.manifest"),
 }  # for type checkers alone
 LAZY = {  # imports inside functions, and why
+    ("", "cam"): "needs torch, which planning and scanning do without",
     ("", "batch"): "needs DALI and torch, which planning and scanning do without",
     ("", "loader"): "the same",
     ("", "scores"): "the same",

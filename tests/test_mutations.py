@@ -604,7 +604,7 @@ MUTATIONS = [
     ("device/nvdec.py", "heights - {height}", "heights", "test_nvdec.py"),
     ("device/nvdec.py", "widths | {width}", "[width]", "test_nvdec.py"),
     ("device/nvdec.py", ", self._coded.get(size))", ", None)", "test_nvdec.py"),
-    ("commands/pictures.py", 'op.undo(clips) if hasattr(op, "undo") else clips', "clips", "test_pictures.py"),
+    ("strips.py", 'op.undo(clips) if hasattr(op, "undo") else clips', "clips", "test_pictures.py"),
     ("commands/pictures.py", 'if f"{kept:.3f}" not in ("0.000", "1.000"):', "if True:", "test_pictures.py::test_no_strip_shows_a_mix_of_nothing"),
     ("commands/options.py", "if not self.low <= value <= self.high:", "if not value <= self.high:", "test_command_options.py"),
     ("commands/preview.py", "if max(rows, default=0) >= len(manifest):", "if False:",
@@ -745,6 +745,18 @@ MUTATIONS = [
     ("loader.py", "if one is recipe)", "if True)", "test_stages.py::test_a_batch_of_bad_videos_has_the_shape_of_its_stage"),
     ("multigrid.py", "stride=(low, high * times))", "stride=(low, high))", "test_stages.py::test_multigrid_is_that_of_slowfast"),
     ("multigrid.py", "high=round(op.high * side) if both_ends else op.high)", "high=op.high)", "test_stages.py::test_progressive_resizing"),
+    ("cam/activation.py", "weight = weight - weight.mean(-1, keepdim=True)", "pass", "test_cam.py::test_mean_and_bias_are_the_score"),
+    ("cam/activation.py", "if not same(total, _wide(maps.scores)", "if False and not same(total, _wide(maps.scores)", "test_cam.py::test_scores_that_change_from_run_to_run_are_refused"),
+    ("cam/activation.py", "values.amin((1, 2, 3), keepdim=True)", "values.amin((2, 3), keepdim=True)", "test_cam.py::test_heat_is_between_the_least_and_the_most_of_the_whole_clip"),
+    ("cam/head.py", "module.training = True", "pass", "test_cam.py::test_other_networks_are_refused_in_a_sentence"),
+    ("cam/head.py", "if type(call.module).__module__ == nn.ReLU.__module__:", "if False:", "test_cam.py::test_an_activation_is_refused_that_changes_nothing_of_these_clips"),
+    ("cam/head.py", "places.numel() > 1", "True", "test_cam.py::test_mean_and_bias_are_the_score"),
+    ("cam/source.py", "if clip != after else", "if clip == after else", "test_cam.py::test_weights_are_those_of_the_pixels"),
+    ("cam/source.py", "[int(partner[r[0]]), *r]", "[r[0], *r]", "test_cam.py::test_a_mixed_clip_lights_both_boxes_for_the_right_labels"),
+    ("cam/source.py", "weight = np.where(inside, weight, 0)", "pass", "test_cam.py::test_heat_is_where_the_pixels_came_from"),
+    ("cam/source.py", "one = matrices[clip, t]", "one = matrices[clip, 0]", "test_cam.py::test_heat_is_where_the_pixels_came_from"),
+    ("cam/source.py", "plan.frames[clip], full", "plan.frames[i], full", "test_cam.py::test_videos_have_the_frames_of_the_clip_in_its_order"),
+    ("cam/picture.py", "strip.frames[t])", "strip.frames[0])", "test_cam.py::test_videos_have_the_frames_of_the_clip_in_its_order"),
 ]  # fmt: skip
 # One in so many is planted, chosen by its text: others that come and go do not change which. 1: all of them.
 EVERY = int(os.environ.get("DALI_VIDAUG_EVERY_FAULT", "6"))

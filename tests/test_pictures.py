@@ -9,22 +9,12 @@ from dali_vidaug.commands import ops_picture as ops_picture_module
 from dali_vidaug.commands import pictures
 from dali_vidaug.commands.demo import example_clip
 from dali_vidaug.commands.ops_picture import GROUPS, named_ops
-from dali_vidaug.commands.pictures import (
-    GAP,
-    LINE,
-    MARGIN,
-    SIDE,
-    Strip,
-    contact_sheet,
-    draw_strips,
-    mix_picture,
-    mixing_ops,
-    ramp_picture,
-)
+from dali_vidaug.commands.pictures import contact_sheet, mix_picture, mixing_ops, ramp_picture
 from dali_vidaug.ops import CubeCutout, Cutout, Mix, OneOf, RandAugmentT, RandomErasing, name_of
 from dali_vidaug.ops.blend import blend, own_share
 from dali_vidaug.ops.mix import FAMILIES
 from dali_vidaug.rng import Draws
+from dali_vidaug.strips import GAP, LINE, MARGIN, SIDE, Strip, draw_strips
 
 
 def frame_at(picture, top, left, height, width):

@@ -7,9 +7,9 @@ from PIL import Image
 
 import dali_vidaug as dv
 from dali_vidaug.commands.cli import main
-from dali_vidaug.commands.pictures import GAP, LINE, MARGIN, SIDE
 from dali_vidaug.commands.preview import named_sampler
 from dali_vidaug.commands.timeline import _SIDE, _WIDTH, time_ops, time_picture, timeline_picture
+from dali_vidaug.strips import GAP, LINE, MARGIN, SIDE
 
 MARKS = ((214, 84, 36), (40, 110, 170))
 

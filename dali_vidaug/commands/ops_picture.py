@@ -13,8 +13,8 @@ from PIL import Image
 import dali_vidaug as dv
 from dali_vidaug import ops as all_ops
 from dali_vidaug.commands.options import with_names
-from dali_vidaug.commands.pictures import Strip, draw_strips
 from dali_vidaug.description import changes_text
+from dali_vidaug.strips import Strip, draw_strips
 
 _DRAWS = 9  # of an op; the one is drawn whose change is in the middle
 _WITHOUT_PIXELS = ("LabelSmoothing", "Normalize", "TorchModule")  # what these do cannot be seen, or is the user's

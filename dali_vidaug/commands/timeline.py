@@ -10,11 +10,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import dali_vidaug as dv
-from dali_vidaug.commands.pictures import MARGIN, Strip, draw_strips
 from dali_vidaug.errors import printable
 from dali_vidaug.media.decode import decode
 from dali_vidaug.ops.interpolate import decoded_frames, interpolate, interpolate_rows
 from dali_vidaug.sampling.videos import Videos
+from dali_vidaug.strips import MARGIN, Strip, draw_strips
 from dali_vidaug.timing import draw_time
 
 _WIDTH, _SIDE, _ROW, _THUMB, _LINE = 1100, 150, 16, 64, 16  # pixels: time line, text beside it, a view, frames, text
