@@ -26,7 +26,7 @@ from dali_vidaug.media.encode import write_video
 from dali_vidaug.rng import Draws
 
 FPS = 25
-HEIGHT, WIDTH, SCALE = 48, 64, 0.2  # of the videos; SCALE: of the shapes, compared with the demo's
+HEIGHT, WIDTH, SCALE = 48, 64, 0.3  # of the videos; SCALE: of the shapes, compared with the demo's
 NAMES = {"validation": "video_validation_{:07d}", "test": "video_test_{:07d}"}  # THUMOS14 trains on validation
 _SIDEWAYS = {"circle_left": ("ellipse", -3, 0), "square_right": ("rectangle", 3, 0)}  # in the background
 
@@ -76,8 +76,9 @@ def plan_video(number, seed, actions, seconds, per_video):
     """What a video is made of: a list of (class or None, number of frames), background and actions in turn."""
     draws = Draws(seed, 0, [number], prefix="untrimmed")
     total = int(FPS * draws.uniform("seconds", *seconds)[0])
-    order = draws.uniform("classes", n=len(actions))[0].argsort()
-    chosen = [actions[i] for i in order[: 1 + int(draws.integers("how many classes", 2)[0])]]
+    first = number % len(actions)  # so that each class is as frequent
+    other = (first + 1 + int(draws.integers("other class", max(1, len(actions) - 1))[0])) % len(actions)
+    chosen = [actions[i] for i in (first, other)][: 1 + int(draws.integers("two classes", 2)[0])]
     count = per_video[0] + int(draws.integers("how many segments", per_video[1] - per_video[0] + 1)[0])
     shares = 0.5 + draws.uniform("lengths", n=2 * count + 1)[0]
     shares[::2] *= 1.3  # background
