@@ -52,6 +52,7 @@ class Localiser(nn.Module):
                 nn.ReLU(),
             ]
         self.layers = nn.Sequential(*layers, nn.AdaptiveMaxPool3d(1), nn.Flatten(), nn.Linear(64, num_classes))
+        nn.init.constant_(self.layers[-1].bias, -3.0)  # nothing is active until there is a reason
 
     def forward(self, clips):
         """(B, 3, P * LENGTH, H, W) to (B, P, K): the activation of each snippet, from what every second frame changes.
@@ -219,7 +220,7 @@ def parse_arguments(arguments=None):
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--batch-size", type=int, default=4, help="videos")
     parser.add_argument("--snippets", type=int, default=32, help="taken of a video in a step")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--height", type=int, default=36, help="of the frames")
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0, help="of training")

@@ -61,15 +61,20 @@ def shape_frames(kind, draws):
 
 
 def clip_frames(paths, draws):
-    """Frames of clips in a random order, one after the other, without an end, at 25 per second."""
+    """Frames of clips in a random order, one after the other, without an end: those shown at 25 times a second."""
     for i in itertools.count():
         path = paths[int(draws.integers(f"clip {i}", len(paths))[0])]
         with av.open(str(path)) as container:
-            stream, number = container.streams.video[0], 0
+            stream, shown, first, steps = container.streams.video[0], None, None, 0
             for frame in container.decode(stream):
-                while number <= (frame.time or 0.0) * FPS:
-                    number += 1
-                    yield frame.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT)
+                first = frame.pts if first is None else first
+                while shown is not None and steps < (frame.pts - first) * stream.time_base * FPS:
+                    steps += 1
+                    yield shown.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT)
+                shown = frame
+            if shown is None:
+                raise ValueError(f"{path}: no frame can be decoded")
+            yield shown.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT)
 
 
 def plan_video(number, seed, actions, seconds, per_video):

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from conftest import write_numbered
 from PIL import Image
 from test_localisation import brute_force
 
@@ -90,16 +91,37 @@ def test_both_kinds_of_annotations_say_what_was_made(maker, made, tmp_path):
         assert sorted(lengths) == sorted(round(25 * (end - start)) for _, start, end, _ in expected)
 
 
-def test_pieces_of_clips(maker, numbered, tmp_path):
-    """A class of one's own clips as background: frames of the right class, at 25 per second."""
-    clips = maker["read_clips"](numbered)
-    assert {name: len(files) for name, files in clips.items()} == {"even": 6, "odd": 6}
+def small_numbers(frames):
+    """The numbers that frames show, made smaller from 160x96 to 64x48: the middle of blocks of 6.4x8 pixels."""
+    columns = ((np.arange(10) + 0.5) * 6.4).astype(int)
+    return ((frames[:, 2:6][:, :, columns].mean((1, 3)) > 128) << np.arange(10)).sum(1).tolist()
+
+
+@pytest.mark.parametrize("fps", [25, 50, 10])
+def test_pieces_of_clips(fps, maker, numbered, tmp_path):
+    """Of one's own clips: those shown at 25 times a second, of the class that is said, the others as background."""
+    clips = {name: [write_numbered(tmp_path / name / f"{i}.mp4", size, fps=fps) for i, size in enumerate(sizes)]
+             for name, sizes in (("run", (20, 24)), ("sit", (30, 36)))}  # fmt: skip
+    assert maker["read_clips"](tmp_path) == clips
     _, (video,) = maker["make_untrimmed"](
-        tmp_path / "a", 1, 0, seconds=(4, 5), per_video=(1, 1), clips=clips, background="odd"
+        tmp_path / "a", 1, 0, seconds=(8, 9), per_video=(1, 1), clips=clips, background="sit"
     )
     ((label, first, last),) = video.segments
-    assert label == "even" and 0 < first < last < video.num_frames
-    assert len(decode(tmp_path / "a" / f"{video.name}.mp4")) == video.num_frames
+    assert label == "run" and 0 < first < last < video.num_frames
+    numbers = small_numbers(decode(tmp_path / "a" / f"{video.name}.mp4"))
+    assert len(numbers) == video.num_frames
+    whole = {name: [[i * fps // 25 for i in range(-(-(size - 1) * 25 // fps) + 1)] for size in sizes]
+             for name, sizes in (("run", (20, 24)), ("sit", (30, 36)))}  # fmt: skip
+    for begin, end, name in ((0, first, "sit"), (first, last, "run"), (last, len(numbers), "sit")):
+        piece, at = numbers[begin:end], 0
+        while at < len(piece):  # one clip after the other, the last one cut off
+            fits = [clip for clip in whole[name] if clip[: len(piece) - at] == piece[at : at + len(clip)]]
+            assert fits, (name, piece[at:])
+            at += max(map(len, fits))
+
+
+def test_clips_that_are_refused(maker, numbered, tmp_path):
+    clips = maker["read_clips"](numbered)
     with pytest.raises(ValueError, match="background must be one of even, odd, got 'neither'"):
         maker["make_untrimmed"](tmp_path / "b", 1, 0, clips=clips, background="neither")
     with pytest.raises(ValueError, match="no class is left besides the background 'odd'"):
