@@ -1,6 +1,6 @@
 """Find when actions happen in untrimmed videos, trained with the labels of whole videos alone.
 
-    python examples/localise.py [TRAIN TEST] [--mix videomix] [--epochs 16]
+    python examples/localise.py [TRAIN TEST] [--mix videomix] [--epochs 24]
     python examples/localise.py --videos CLIPS --background noFight
 
 TRAIN and TEST are manifests of whole videos with segments: dali-vidaug scan --format thumos14_videos, or
@@ -217,9 +217,9 @@ def parse_arguments(arguments=None):
     parser.add_argument("train", nargs="?", help="manifest (default: videos that are made)")
     parser.add_argument("test", nargs="?", help="manifest, scanned with --like TRAIN")
     parser.add_argument("--mix", choices=MIXES, default="none", help="mix the snippets of two videos, and their labels")
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--batch-size", type=int, default=4, help="videos")
-    parser.add_argument("--snippets", type=int, default=32, help="taken of a video in a step")
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--batch-size", type=int, default=8, help="videos")
+    parser.add_argument("--snippets", type=int, default=16, help="taken of a video in a step")
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--height", type=int, default=36, help="of the frames")
     parser.add_argument("--width", type=int, default=48)
@@ -229,7 +229,7 @@ def parse_arguments(arguments=None):
     made = parser.add_argument_group("videos that are made")
     made.add_argument("--folder", help="where they are, or go (default: a temporary folder)")
     made.add_argument("--make-seed", type=int, default=0, help="another one makes other videos")
-    made.add_argument("--num-train", type=int, default=32)
+    made.add_argument("--num-train", type=int, default=48)
     made.add_argument("--num-test", type=int, default=12)
     made.add_argument("--seconds", type=float, nargs=2, default=(20, 60), metavar=("LEAST", "MOST"))
     made.add_argument("--videos", metavar="CLIPS", help="a folder with clips of each class, to take pieces of")

@@ -65,16 +65,18 @@ def clip_frames(paths, draws):
     for i in itertools.count():
         path = paths[int(draws.integers(f"clip {i}", len(paths))[0])]
         with av.open(str(path)) as container:
-            stream, shown, first, steps = container.streams.video[0], None, None, 0
-            for frame in container.decode(stream):
+            stream, first, end, steps = container.streams.video[0], None, 0, 0
+            for frame, following in itertools.pairwise(itertools.chain(container.decode(stream), [None])):
                 first = frame.pts if first is None else first
-                while shown is not None and steps < (frame.pts - first) * stream.time_base * FPS:
+                if following is None:
+                    end += FPS / stream.average_rate  # the last one is shown as long as any
+                else:
+                    end = (following.pts - first) * stream.time_base * FPS
+                while steps < end:
                     steps += 1
-                    yield shown.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT)
-                shown = frame
-            if shown is None:
-                raise ValueError(f"{path}: no frame can be decoded")
-            yield shown.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT)
+                    yield frame.to_ndarray(format="rgb24", width=WIDTH, height=HEIGHT)
+        if not steps:
+            raise ValueError(f"{path}: no frame can be decoded")
 
 
 def plan_video(number, seed, actions, seconds, per_video):

@@ -110,7 +110,7 @@ def test_pieces_of_clips(fps, maker, numbered, tmp_path):
     assert label == "run" and 0 < first < last < video.num_frames
     numbers = small_numbers(decode(tmp_path / "a" / f"{video.name}.mp4"))
     assert len(numbers) == video.num_frames
-    whole = {name: [[i * fps // 25 for i in range(-(-(size - 1) * 25 // fps) + 1)] for size in sizes]
+    whole = {name: [[i * fps // 25 for i in range(size * 25 // fps)] for size in sizes]
              for name, sizes in (("run", (20, 24)), ("sit", (30, 36)))}  # fmt: skip
     for begin, end, name in ((0, first, "sit"), (first, last, "run"), (last, len(numbers), "sit")):
         piece, at = numbers[begin:end], 0
@@ -195,3 +195,17 @@ def test_the_command_that_makes_videos(tmp_path):
     assert sorted(path.stem for path in (tmp_path / "a").glob("*.mp4")) == sorted(database)
     done = run(tmp_path / "b", "--background", "x")
     assert done.returncode == 2 and "background must be one of no clips, got 'x'" in done.stderr
+
+
+@pytest.mark.slow
+def test_training_finds_more_than_chance(localise, tmp_path, capsys):
+    """From the labels of videos alone, with and without VideoMix: the mean over IoU 0.1 to 0.7 is 15 points above that
+    of activations at random, which is at most 10; measured were 35 and more."""
+    results = {}
+    for mix in ("none", "videomix"):
+        chance, results[mix] = localise["main"](arguments(
+            "--folder", tmp_path / "v", "--seconds", 20, 30, "--num-test", 10, "--epochs", 14, "--mix", mix,
+            "--picture", tmp_path / "p.png",
+        ))  # fmt: skip
+        assert chance.mean < 0.1 and results[mix].mean > chance.mean + 0.15, (mix, chance.mean, results[mix].mean)
+    assert results["none"].mean != results["videomix"].mean and results["none"].num_segments.sum() > 20
