@@ -355,6 +355,55 @@ def thumos14():
     )
 
 
+def activitynet_videos():
+    example = activitynet()
+    rows = [whole("v_---9CpRcKoU.mp4", 1, 0)]
+    return example._replace(rows=rows, options={"split": "training", "format": "activitynet_videos"})
+
+
+def activitynet_flat():
+    """As MMAction2 has it: without "database" and subsets."""
+    database = {
+        "v_a": {"duration_second": 5.0, "duration_frame": 125, "annotations": [{"segment": [1, 2], "label": "Zumba"}],
+                "fps": 25.0, "feature_frame": 120},
+        "v_b": {"duration_second": 9.5, "annotations": [{"segment": [0.5, 9.5], "label": "Archery"}]},
+    }  # fmt: skip
+    files = {"anet_anno_train.json": json.dumps(database), "v_a.mp4": "", "v_b.mp4": ""}
+    rows = [("v_a.mp4", 1.0, 2.0, (1,)), ("v_b.mp4", 0.5, 9.5, (0,))]
+    return Example("anet_anno_train.json", files, rows, ("Archery", "Zumba"))
+
+
+DIVE = "video_validation_0000053"
+THUMOS = {  # one space, two spaces, a space at the end; CliffDiving is within Diving
+    "Ambiguous_val.txt": f"{DIVE}  60.0 61.50\n",
+    "CliffDiving_val.txt": f"{DIVE}  72.80 76.40\r\n{DIVE}  5.0 6.1\r\n",
+    "Diving_val.txt": f"{DIVE} 72.80 76.40 \n{DIVE} 5.0 6.1\n",
+    "Shotput_val.txt": "video_validation_0000266 1.0 2.5\n",
+    "Shotput_test.txt": "video_test_0000004  0.2 1.1\n",
+    "Diving_test.txt": "",
+    f"{DIVE}.mp4": "", "video_validation_0000266.mp4": "", "test/video_test_0000004.mp4": "",
+}  # fmt: skip
+SPORTS = ("CliffDiving", "Diving", "Shotput")
+
+
+def thumos14_files():
+    dive, shot = f"{DIVE}.mp4", "video_validation_0000266.mp4"
+    rows = [(dive, 60.0, 61.5, ()), (dive, 72.8, 76.4, (0,)), (dive, 5.0, 6.1, (0,)), (dive, 72.8, 76.4, (1,)),
+            (dive, 5.0, 6.1, (1,)), (shot, 1.0, 2.5, (2,))]  # fmt: skip
+    return Example("", THUMOS, rows, SPORTS, {"split": "validation"})
+
+
+def thumos14_file():
+    """One of them: the classes are those of all."""
+    rows = [(f"{DIVE}.mp4", 72.8, 76.4, (1,)), (f"{DIVE}.mp4", 5.0, 6.1, (1,))]
+    return Example("Diving_val.txt", THUMOS, rows, SPORTS)
+
+
+def thumos14_videos():
+    rows = [whole(f"{DIVE}.mp4", 0, 1), whole("video_validation_0000266.mp4", 2)]
+    return Example("", THUMOS, rows, SPORTS, {"format": "thumos14_videos", "split": "validation"})
+
+
 def charades_named():
     lines = "".join(f"{code} Holding thing {i}\n" for i, code in enumerate(CHARADES))
     text = "id,script,actions\nA,s,c001 0 1\n"
@@ -616,6 +665,11 @@ EXAMPLES = {  # name of the test: format, example
     "charades, segments": ("charades_segments", charades_segments()),
     "activitynet": ("activitynet", activitynet()),
     "thumos14": ("activitynet", thumos14()),
+    "activitynet, videos": ("activitynet_videos", activitynet_videos()),
+    "activitynet, flat": ("activitynet", activitynet_flat()),
+    "thumos14, files": ("thumos14", thumos14_files()),
+    "thumos14, a file": ("thumos14", thumos14_file()),
+    "thumos14, videos": ("thumos14_videos", thumos14_videos()),
     "diving48": ("diving48", diving48()),
     "ava": ("ava", ava()),
     "videofolder": ("videofolder", videofolder()),

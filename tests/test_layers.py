@@ -38,7 +38,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.box_table data.box_sources data.box_tracks data.box_video data.box_rows "
     "data.list_text data.lists data.found data.list_source data.shard_fields data.shards data.bucket "
     "data.list_splits data.list_lines data.list_paths "
-    "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_segments data.list_tables "
+    "data.list_frames data.list_kinetics data.list_something data.list_epic data.list_untrimmed data.list_segments "
+    "data.list_thumos data.list_tables "
     "data.list_formats data.files data.listed_files data.known data.workers data.processes data.engine "
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
@@ -50,7 +51,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "leading columns results planes direct graph",
     "make": "pending fetching make makers",
     "producer": "batch producer",
-    "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
+    "loader": "scores localisation.segments localisation.proposals localisation.precision localisation "
+    "ranks fingerprint state course suitability loader in_memory op_contract",
     "cam": "strips cam.head cam.activation cam.source cam.picture cam",
     "package": "",
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "

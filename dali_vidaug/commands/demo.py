@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -34,23 +36,35 @@ def make_videos(folder: str | os.PathLike[str], per_class: int = 8, seed: int = 
         path = Path(folder) / name / f"{i:02d}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         draws = Draws(seed, 0, [number], prefix="demo")
-        frames = _moving_shape(*CLASSES[name], *SIZES[number % len(SIZES)], draws)
-        write_video(path, frames)
+        frames = moving_shape(*CLASSES[name], *SIZES[number % len(SIZES)], draws)
+        write_video(path, islice(frames, int(50 + 50 * draws.uniform("count", n=3)[0, 0])))
 
 
-def _moving_shape(shape, dx, dy, width, height, draws):
-    place, side, colour, count = (draws.uniform(word, n=3)[0] for word in ("place", "side", "colour", "count"))
-    radius = int(15 + 25 * side[0])
-    rows, columns = np.mgrid[:height, :width]
+def moving_shape(
+    shape: str, dx: float, dy: float, width: int, height: int, draws: Draws, *, scale: float = 1.0, hidden: bool = False
+) -> Iterator[np.ndarray]:
+    """Frames of a shape that moves over a textured background, (H, W, 3) uint8, without an end.
+
+    Args:
+        shape: "ellipse" or "rectangle", or another of Pillow's.
+        dx, dy: pixels per frame to the right and down; where it leaves the frame, it enters on the other side.
+        width, height: of the frames.
+        draws: of one sample: place, size, colours, background.
+        scale: of the shape, of its speed, and of the background's texture.
+        hidden: the background alone.
+    """
+    place, side, colour = (draws.uniform(word, n=3)[0] for word in ("place", "side", "colour"))
+    radius = int(scale * (15 + 25 * side[0]))
+    rows, columns = np.mgrid[:height, :width] / scale
     background = 90 + 50 * np.sin(columns / (8 + 30 * side[1])) * np.sin(rows / (8 + 30 * side[2]))
     background = np.stack([background * (0.6 + 0.6 * c) for c in draws.uniform("ground", n=3)[0]], -1)
-    background = Image.fromarray(background.clip(0, 255).astype(np.uint8))
+    ground = Image.fromarray(background.clip(0, 255).astype(np.uint8))
     x, y = place[0] * width, place[1] * height
-    for _ in range(int(50 + 50 * count[0])):
-        x, y = (x + dx) % width, (y + dy) % height
-        picture = background.copy()
+    while True:
+        x, y = (x + scale * dx) % width, (y + scale * dy) % height
+        picture = ground.copy()
         draw = getattr(ImageDraw.Draw(picture), shape)
-        for at_x in (x - width, x, x + width):
+        for at_x in () if hidden else (x - width, x, x + width):
             for at_y in (y - height, y, y + height):  # it enters again on the other side
                 box = (at_x - radius, at_y - radius, at_x + radius, at_y + radius)
                 draw(box, fill=tuple(int(100 + 155 * c) for c in colour))

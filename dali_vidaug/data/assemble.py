@@ -26,6 +26,7 @@ from dali_vidaug.data.remarks import (
     PLACE,
     POSITION,
     SAID,
+    beyond,
     late,
     oddities,
     repeated,
@@ -179,7 +180,7 @@ def conclude(found: Found, facts: Facts, output: str | os.PathLike[str] | None, 
     said = sayings(table)
     expected = [said.pop(WHOLE)] if WHOLE in said else []
     expected += [*oddities(table), *without_index(table)]
-    again = [*repeated(root, table), *late(table), *starts_differ(table)]
+    again = [*repeated(root, table), *late(table), *beyond(table), *starts_differ(table)]
     others = [] if output is None or part else compare_with_neighbours(Path(output), facts.classes)
     said_once = dict.fromkeys((*facts.warnings, *facts.label_warnings, *missing, *said.values(), *again, *others))
     warnings = [*map(printable, said_once)]

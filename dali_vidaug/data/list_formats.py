@@ -17,6 +17,7 @@ from dali_vidaug.data import (
     list_something,
     list_splits,
     list_tables,
+    list_thumos,
 )
 from dali_vidaug.data.entry import Entry, Listing, no_columns
 from dali_vidaug.data.folder import is_video_name, list_folder
@@ -59,6 +60,10 @@ FORMATS = {
         Format("charades_segments", "Charades, a sample for each action", lambda source: False,
                list_epic.read_charades_segments),
         Format("activitynet", "ActivityNet, THUMOS14", list_segments.fits_activitynet, list_segments.read_activitynet),
+        Format("activitynet_videos", "ActivityNet, whole videos", lambda source: False,
+               list_segments.read_activitynet_videos),
+        Format("thumos14", "THUMOS14's files of classes", list_thumos.fits_thumos14, list_thumos.read_thumos14),
+        Format("thumos14_videos", "THUMOS14, whole videos", lambda source: False, list_thumos.read_thumos14_videos),
         Format("diving48", "Diving48", list_segments.fits_diving48, list_segments.read_diving48),
         Format("ava", "AVA, labels of key frames", list_segments.fits_ava, list_segments.read_ava),
     )
@@ -74,7 +79,7 @@ _ODD_PATHS = (
     (re.compile(r"^~"), "paths that begin with ~, which is no home folder here: write the folder, or root="),
     (re.compile(r"%[0-9A-Fa-f]{2}"), "paths with % and two digits, as URLs have them: write the characters"),
 )
-_OF_FOLDERS = ("folder", "videofolder", "hmdb51")
+_OF_FOLDERS = ("folder", "videofolder", "hmdb51", "thumos14", "thumos14_videos")
 
 
 def list_videos(path: Path, root: Path | None = None, options: Options | None = None) -> Listing:
@@ -193,6 +198,8 @@ def _is_variant(wanted: str, alike: list[str]) -> bool:
     """Whether a format is another way to read a list that is recognised as something else."""
     return wanted == "folder" or (wanted, *alike) in (
         ("charades_segments", "charades"),
+        ("activitynet_videos", "activitynet"),
+        ("thumos14_videos", "thumos14"),
         ("multi_label", "path_label"),
         ("frames_start", "frames"),
     )

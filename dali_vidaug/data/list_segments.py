@@ -19,14 +19,27 @@ from dali_vidaug.data.list_source import (
     seconds,
 )
 from dali_vidaug.data.list_text import read_text
+from dali_vidaug.data.list_untrimmed import Part, Untrimmed, list_segments, list_videos
 
 _NUM_DIVES = 48
 _NUM_AVA = 80
 
 
+def _database(source: Source) -> dict[str, Any] | None:
+    """What the JSON of ActivityNet has of each video: under "database", or, in MMAction2's form, at the top."""
+    value = source.json
+    if not isinstance(value, dict):
+        return None
+    if isinstance(value.get("database"), dict):
+        return value["database"]
+    flat = value and all(isinstance(facts, dict) and {"annotations", "duration_second"} <= set(facts)
+                         for facts in value.values())  # fmt: skip
+    return value if flat else None
+
+
 def fits_activitynet(source: Source) -> bool:
     """Whether it is a JSON object with a database of videos and their annotations."""
-    return isinstance(source.json, dict) and isinstance(source.json.get("database"), dict)
+    return _database(source) is not None
 
 
 def read_activitynet(source: Source) -> Listing:
@@ -38,38 +51,37 @@ def read_activitynet(source: Source) -> Listing:
     Raises:
         ValueError: a video or an annotation has something else, or no video has annotations.
     """
-    if not fits_activitynet(source):
+    return list_segments(source, *_activitynet(source))
+
+
+def read_activitynet_videos(source: Source) -> Listing:
+    """Read the same: a sample for each video, with the classes of all its segments, which the column segments has.
+
+    Raises:
+        ValueError: as ``read_activitynet``.
+    """
+    return list_videos(source, *_activitynet(source))
+
+
+def _activitynet(source: Source) -> tuple[list[Untrimmed], Classes, str]:
+    """The videos of a JSON file, the classes of all of them, and how these were found."""
+    database = _database(source)
+    if database is None:
         source.refuse(None, 'a JSON object with "database"', type(source.json).__name__)
-    entries: list[Entry] = []
-    labels: LabelRows = []
-    own: list[str] = []
-    subsets: list[str] = []
-    numbers: dict[str, int] = {}
-    names: set[str] = set()
-    database = source.json["database"]
     if database and not any(isinstance(facts, dict) and "annotations" in facts for facts in database.values()):
         source.refuse(None, 'videos with "annotations"', _keys(next(iter(database.values()))))
+    numbers: dict[str, int] = {}
+    videos = []
     for video, facts in database.items():
         place = f"{source.path}, video {video}"
-        annotations = _annotations(place, facts)
-        found = source.videos.find([video, f"v_{video}"])
-        for part in annotations or [{}]:
-            name, start, end = _annotation(place, part, numbers) if part else (None, None, None)
-            names |= {name} if name else set()
-            entries.append(entry_of(found, place, start, end))
-            labels.append((name,) if name else ())
-            subsets.append(str(facts.get("subset", "")))
-            own.append(video)
-    chosen, warnings = source.choose_split(subsets)
-    kept = [i for i, take in enumerate(chosen) if take]
+        parts = [_annotation(place, part, numbers) for part in _annotations(place, facts)]
+        duration, fps = (next((facts[name] for name in names if isinstance(facts.get(name), (int, float))), None)
+                         for names in (("duration", "duration_second"), ("fps",)))  # fmt: skip
+        videos.append(Untrimmed(video, place, str(facts.get("subset", "")), parts, duration, fps))
+    names = {name for video in videos for name, *_ in video.parts if name}
     if numbers and set(numbers) != names:
         raise ValueError(f"{source.path}: some labels have a label_id, but {min(names - set(numbers))!r} has none")
-    classes, told = _classes(source, names, numbers)
-    return make_listing(
-        source, [entries[i] for i in kept], [labels[i] for i in kept], classes=classes,
-        own={"video_id": [own[i] for i in kept], "subset": [subsets[i] for i in kept]}, warnings=warnings,
-        notes=[f"classes: {told}"],
-    )  # fmt: skip
+    return videos, *_classes(source, names, numbers)
 
 
 def _annotations(place: str, facts: Any) -> list[Any]:
@@ -107,7 +119,7 @@ def _classes(source: Source, names: set[str], numbers: dict[str, int]) -> tuple[
     return numbered_classes({}, max(indices.values()) + 1, path), "labels that are numbers are the indices"
 
 
-def _annotation(place: str, part: Any, numbers: dict[str, int]) -> tuple[str | None, float, float]:
+def _annotation(place: str, part: Any, numbers: dict[str, int]) -> Part:
     """The label of an annotation, and its start and end in seconds."""
     segment = part.get("segment") if isinstance(part, dict) else None
     if not (isinstance(segment, list) and len(segment) == 2) or "label" not in part:
@@ -117,7 +129,7 @@ def _annotation(place: str, part: Any, numbers: dict[str, int]) -> tuple[str | N
         raise ValueError(f"{place}: segment must be seconds, got {segment}")
     name, number = str(part["label"]).strip(), part.get("label_id")
     if number == -1 or is_missing(name):  # THUMOS14's ambiguous ones
-        return None, *bounds  # type: ignore[return-value]
+        return Part(None, *bounds)  # type: ignore[arg-type]
     if number is not None:
         if not isinstance(number, int) or number < 0 or numbers.setdefault(name, number) != number:
             raise ValueError(
@@ -125,7 +137,7 @@ def _annotation(place: str, part: Any, numbers: dict[str, int]) -> tuple[str | N
             )
         if sum(number == other for other in numbers.values()) > 1:
             raise ValueError(f"{place}: two labels have the label_id {number}")
-    return name, *bounds  # type: ignore[return-value]
+    return Part(name, *bounds)  # type: ignore[arg-type]
 
 
 def fits_diving48(source: Source) -> bool:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dali_vidaug.data.column import take
 from dali_vidaug.data.index_table import count_missing
 from dali_vidaug.data.names import complete, restore_name
+from dali_vidaug.data.schema import SEGMENTS
 from dali_vidaug.media.video import IMAGES
 
 # Columns of the rows of a scan, besides those of a manifest
@@ -25,6 +26,8 @@ OF_SCAN = pa.schema(
     [(POSITION, pa.int64()), (FILE, pa.int64()), (PLACE, pa.string()), (AT, pa.float64()), (SAID, pa.string())]
 )
 _SHOWN = 3
+_SLACK = 0.1  # seconds that an annotated segment may end after its video: lists have one decimal place
+_OTHER = 1.0  # seconds by which a video may be longer or shorter than its list says
 
 
 def _some(table: pa.Table, rows: np.ndarray, others: str | None = None, by: str = PLACE) -> str:
@@ -75,6 +78,32 @@ def late(table: pa.Table) -> Iterator[str]:
             f"times that are after the end of their video: {count} {of}{places}; "
             "KeyframeClip(offset=900) is for videos that were cut from minute 15 on"
         )
+
+
+def beyond(table: pa.Table) -> Iterator[str]:
+    """Sentences on videos that are shorter than the segments annotated in them, or not as long as their list says."""
+    if SEGMENTS.name not in table.column_names or table[SEGMENTS.name].type != SEGMENTS.type:
+        return
+    length = pc.fill_null(table["duration_seconds"], np.inf).to_numpy()
+    segments = table[SEGMENTS.name].combine_chunks()
+    rows = pc.list_parent_indices(segments).to_numpy()
+    start, end = (pc.list_flatten(segments).field(name).to_numpy() for name in ("start", "end"))
+    after = end > length[rows] + _SLACK
+    if after.any():
+        yield (
+            f"annotated segments that end after their video does, of {len(rows)}: {after.sum()}, in rows: "
+            f"{_some(table, np.unique(rows[after]), by='path')}; {(start >= length[rows])[after].sum()} of them also "
+            "start after it"
+        )
+    if "list_duration" in table.column_names and pa.types.is_floating(table["list_duration"].type):
+        told = pc.fill_null(table["list_duration"], np.nan).to_numpy()
+        other = np.flatnonzero(np.abs(told - length) > _OTHER)
+        other = other[np.isfinite(length[other])]
+        if len(other):
+            yield (
+                f"videos that are more than {_OTHER:g} s longer or shorter than their list says, so that its seconds "
+                f"may be of another version: {_some(table, other, by='path')}"
+            )
 
 
 def starts_differ(table: pa.Table) -> Iterator[str]:

@@ -88,6 +88,18 @@ BOXES = pa.field(  # a column after these, of manifests with boxes: those of eac
         )
     ),
 )
+SEGMENTS = pa.field(  # what lists of untrimmed videos have annotated in each; a column of your own to all else
+    "segments",
+    pa.list_(
+        pa.struct(
+            [
+                ("start", pa.float64()),  # seconds after the file's first frame, [start, end)
+                ("end", pa.float64()),
+                ("label", pa.string()),  # name of a class; null: ambiguous
+            ]
+        )
+    ),
+)
 NEW_NAMES = ("shard", "shard_offset", "etag")  # columns since WITHOUT_SHARDS
 EXTENSIONS = (".parquet", ".pq")  # of files that are Parquet
 
