@@ -179,6 +179,13 @@ def test_it_can_be_read_again_and_is_printed_as_a_program(
     assert eval(as_python(recipe), {"dv": dv}) == recipe
     text = program(family, variant, stage, dataset)
     assert max(map(len, text.splitlines())) <= 120 and text.startswith(f"# {family.name} {variant}")
+    told, training = " ".join(line.lstrip("# ") for line in text.splitlines()), family.training(variant, dataset)
+    for part in (
+        family.paper,
+        family.code,
+        *([training.optimizer, training.schedule, training.loss] * (stage == "train")),
+    ):
+        assert part in told
     monkeypatch.chdir(plain_videos)
     done: dict = {}
     if "VideoScores" in text:
