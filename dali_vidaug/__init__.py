@@ -15,6 +15,7 @@ from dali_vidaug.data.transcode import transcode
 from dali_vidaug.drawing import draw_plan
 from dali_vidaug.errors import ClipError, OpError
 from dali_vidaug.mapping import pixel_matrices
+from dali_vidaug.masks import CubeMask, MultiBlockMask, RandomMask, RunningCellMask, TubeMask
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.ops import (
     BackgroundMix,
@@ -95,7 +96,7 @@ from dali_vidaug.sampling import (
 )
 
 if TYPE_CHECKING:
-    from dali_vidaug.batch import Batch, BatchMix
+    from dali_vidaug.batch import Batch, BatchMix, Tokens
     from dali_vidaug.in_memory import augment
     from dali_vidaug.loader import VideoLoader
     from dali_vidaug.op_contract import check_op
@@ -106,6 +107,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Batch": "batch",
     "BatchMix": "batch",
+    "Tokens": "batch",
     "VideoLoader": "loader",
     "VideoResult": "scores",
     "VideoScores": "scores",
@@ -127,6 +129,7 @@ __all__ = [
     "CubeCutMix",
     "CubeCutMixUp",
     "CubeCutout",
+    "CubeMask",
     "CutMix",
     "CutMixUp",
     "Cutout",
@@ -154,6 +157,7 @@ __all__ = [
     "MixUp",
     "MotionBlur",
     "MovingCutMix",
+    "MultiBlockMask",
     "MultiClip",
     "MultiScaleCrop",
     "Normalize",
@@ -168,6 +172,7 @@ __all__ = [
     "RandomErasing",
     "RandomGrayscale",
     "RandomHorizontalFlip",
+    "RandomMask",
     "RandomPerspective",
     "RandomResizedCrop",
     "RandomRotation",
@@ -176,6 +181,7 @@ __all__ = [
     "Report",
     "Resize",
     "Reverse",
+    "RunningCellMask",
     "Sampler",
     "ScaleJitter",
     "SegmentSampling",
@@ -188,8 +194,10 @@ __all__ = [
     "TemporalJitter",
     "TenCrop",
     "ThreeCrop",
+    "Tokens",
     "TorchModule",
     "TrivialAugment",
+    "TubeMask",
     "VJEPA2Sampling",
     "VideoLoader",
     "VideoMAESampling",

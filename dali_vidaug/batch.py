@@ -15,6 +15,7 @@ from dali_vidaug.description import as_html, as_text, batch_lines
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.targets import mix_targets
+from dali_vidaug.tokens import token_lists
 
 
 class BatchMix(NamedTuple):
@@ -27,6 +28,18 @@ class BatchMix(NamedTuple):
 
     partner: torch.Tensor
     own: torch.Tensor
+
+
+class Tokens(NamedTuple):
+    """Which tokens of each clip a mask leaves, and which it masks: positions in the grid, frame by frame, row by row.
+
+    Attributes:
+        visible: (B, V) int64, rising.
+        masked: (B, M) int64, rising.
+    """
+
+    visible: torch.Tensor
+    masked: torch.Tensor
 
 
 @dataclass(eq=False, repr=False)
@@ -49,6 +62,7 @@ class Batch:
             (``on_error="skip"``); a row comes as often as it has clips.
         boxes: around what is in the frames of the clips, moved and mixed as the clips are; None where the manifest has
             none, and ``augment`` was given none. Those of a mixed clip are of both clips.
+        masks: for each mask of the recipe (B, T', H', W') bool, True where a token of a clip is masked.
         plan: what was drawn for the clips.
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
     """
@@ -64,6 +78,7 @@ class Batch:
     # not given to the constructor: whoever maps over the fields of a dataclass leaves these as they are. So a trainer
     # that makes float16 of all floats does not round boxes by a pixel; it moves batches by ``to``.
     boxes: Boxes | None = field(init=False, default=None)
+    masks: tuple[torch.Tensor, ...] = field(init=False, default=())
     plan: Plan = field(init=False)
     manifest: Manifest | None = field(init=False, repr=False, default=None)
 
@@ -97,14 +112,14 @@ class Batch:
         return torch.from_numpy(self.plan.repeat_index.copy())
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> Batch:
-        """The batch on another device: ``clips``, ``targets``, ``mix`` and ``boxes``, which are where the loader works.
+        """The batch on another device: ``clips``, ``targets``, ``mix``, ``boxes`` and ``masks``.
 
-        ``samples``, ``repeated`` and ``skipped`` stay on the CPU.
+        These are where the loader works. ``samples``, ``repeated`` and ``skipped`` stay on the CPU.
         """
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def pin_memory(self, device: torch.device | str | None = None) -> Batch:
-        """The batch with ``clips``, ``targets``, ``mix`` and ``boxes`` in pinned memory, where they are on the CPU."""
+        """The batch with ``clips``, ``targets``, ``mix``, ``boxes`` and ``masks`` in pinned memory, if on the CPU."""
         return self._map(lambda tensor: tensor if tensor.device.type != "cpu" else tensor.pin_memory())
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
@@ -114,7 +129,22 @@ class Batch:
         other.__dict__.update(self.__dict__, clips=clips, targets=function(self.targets))
         other.mix = self.mix and BatchMix(*map(function, self.mix))
         other.boxes = self.boxes and Boxes(*map(function, self.boxes))
+        other.masks = tuple(map(function, self.masks))
         return other
+
+    def tokens(self, index: int = 0) -> Tokens:
+        """A mask as lists of tokens, of the same lengths for all clips, on the device of ``masks``.
+
+        Where masks of clips differ in their number of tokens, as those of ``MultiBlockMask``, the longer lists lose
+        random tokens, wherever these are: the same for the same plan.
+
+        Args:
+            index: of the mask in the recipe.
+
+        Raises:
+            IndexError: the recipe has no such mask.
+        """
+        return Tokens(*(_to(self.masks[index].device, column) for column in token_lists(self.plan, index)))
 
     def rows(self, name: str) -> np.ndarray:
         """A column of the manifest, for the clips: one of your own, such as a caption, or a measured one.
@@ -198,6 +228,7 @@ def make_batch(
     paths = pathways_of(clips, plan.recipe)
     batch = Batch(paths, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
     batch.boxes = None if boxes is None else _box_tensors(clips.device, boxes)
+    batch.masks = tuple(_to(clips.device, mask) for mask in plan.masks)
     batch.plan, batch.manifest = plan, manifest
     return batch
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dali_vidaug.counting import num_distinct
+from dali_vidaug.drawn_masks import masks_text
 from dali_vidaug.errors import printable
 from dali_vidaug.rng import Draws
 
@@ -54,6 +55,7 @@ def describe_clip(plan: Plan, i: int, manifest: Manifest | None) -> str:
         else:
             values = "" if rows is None else ", ".join(f"{k} {_value_text(rows[i][k])}" for k in rows.dtype.names)
             lines.append(f"  {name} {values}".rstrip())
+    lines += [f"  {line}" for line in masks_text(plan.recipe, plan.masks, slice(i, i + 1))]
     return "\n".join(lines)
 
 
@@ -150,7 +152,11 @@ def plan_lines(plan: Plan) -> list[str]:
         padded = int((num_distinct(plan.frames) < plan.frames.shape[1]).sum())
         again = f", {_count(padded, 'clip')} with a frame more than once" if padded else ""
         lines.append(f"frames: {plan.frames.min():g} to {plan.frames.max():g}{again}")
-    return [*lines, f"ops: {ops_text(plan)}"]
+    return [*lines, f"ops: {ops_text(plan)}", *_mask_lines(plan)]
+
+
+def _mask_lines(plan):
+    return [f"masks: {'; '.join(masks_text(plan.recipe, plan.masks))}"] if plan.masks else []
 
 
 def batch_lines(batch: Any) -> list[str]:
@@ -171,7 +177,7 @@ def batch_lines(batch: Any) -> list[str]:
         more = [f"and {len(named) - _CLASSES_SHOWN} more"] if len(named) > _CLASSES_SHOWN else []
         lines.append(f"classes: {', '.join([*named[:_CLASSES_SHOWN], *more]) or 'no labels'}")
     if plan is not None:
-        lines.append(f"ops: {ops_text(plan)}")
+        lines += [f"ops: {ops_text(plan)}", *_mask_lines(plan)]
     if batch.__dict__.get("boxes") is not None:
         lines.append(f"boxes: {_count(_length(batch.boxes.clip), 'box', 'boxes')}")
     for name in ("repeated", "skipped"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from dali_vidaug.drawn_masks import draw_masks
 from dali_vidaug.errors import naming
 from dali_vidaug.ops import name_of
 from dali_vidaug.ops.sizes import sizes_after, sizes_text
@@ -97,6 +98,7 @@ def draw_plan(
     views: ArrayLike = 0,
     batch: ArrayLike = 0,
     repeat_index: ArrayLike = 0,
+    step: int = 0,
 ) -> Plan:
     """Decide what the clips of some samples are and what is done to them.
 
@@ -113,6 +115,7 @@ def draw_plan(
         batch: the group that each clip is mixed in, (B,) int or one number for all, [0, 2**32): that of a loader's
             batch, or as many as ``mix_group`` makes of it.
         repeat_index: as ``views``: which of several clips of the same frames each clip is.
+        step: number of the training step, [0, 2**32); only what masks have in common in a step depends on it.
 
     Returns:
         The plan.
@@ -123,13 +126,13 @@ def draw_plan(
     if not hasattr(manifest, "frame_sizes"):
         raise ValueError(f"draw_plan: manifest must be a Manifest (dv.Manifest.read, dv.scan), got {manifest!r}")
     samples = whole_numbers("samples", samples)
-    everything = Draws(seed, epoch, samples, views)
+    everything = Draws(seed, epoch, samples, views, step=step)
     batch = clip_column("batch", batch, len(samples), MAX_SAMPLE)
     repeat_index = clip_column("repeat_index", repeat_index, len(samples), MAX_REPEAT)
-    parts, found = [], []
+    parts, found, sizes = [], [], np.empty((len(samples), 3), np.int64)
     for group, at in parts_of(batch):
         draws = Draws(seed, epoch, samples[at], everything.views[at], batch=group)
-        frames, args = _draw_group(manifest, recipe, draws, repeat_index[at])
+        frames, args, sizes[at] = _draw_group(manifest, recipe, draws, repeat_index[at])
         parts.append((at, args))
         found.append(frames)
     if len({frames.shape[1:] for frames in found}) > 1:
@@ -138,15 +141,21 @@ def draw_plan(
     for (at, _), some in zip(parts, found, strict=True):
         frames[at] = some
     args = join_parts(recipe, parts)
-    return Plan(recipe, seed, epoch, batch, samples, everything.views, frames, args, manifest, repeat_index)
+    views, masks = everything.views, draw_masks(recipe, everything, repeat_index, sizes)
+    return Plan(recipe, seed, epoch, batch, samples, views, frames, args, manifest, repeat_index, masks, step)
 
 
 def _draw_group(manifest, recipe, draws, repeat_index):
-    """The frames and the arguments of clips that may be mixed with each other. Repeat 0 decides the frames of all."""
+    """The frames, arguments and sizes of clips that may be mixed with each other.
+
+    Repeat 0 decides the frames of all. Sizes are (F, H, W) after the last op.
+    """
     (height, width), videos = manifest.frame_sizes(draws.samples), manifest.videos(draws.samples)
     frames, args = draw_time(recipe, draws, draw_frames(recipe, draws, videos), videos)
-    parts = []
+    parts, sizes = [], np.empty((len(draws), 3), np.int64)
     for repeat, at in parts_of(repeat_index):
         some = Draws(draws.seed, draws.epoch, draws.samples[at], draws.views[at], batch=draws.batch, repeat=repeat)
-        parts.append((at, draw_ops(recipe, some, np.full(len(at), frames.shape[1]), height[at], width[at]).args))
-    return frames, {**args, **join_parts(recipe, parts)}
+        drawn = draw_ops(recipe, some, np.full(len(at), frames.shape[1]), height[at], width[at])
+        sizes[at] = np.stack(drawn[1:], 1)
+        parts.append((at, drawn.args))
+    return frames, {**args, **join_parts(recipe, parts)}, sizes

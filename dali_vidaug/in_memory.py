@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from numpy.typing import ArrayLike
 from dali_vidaug.batch import Batch, as_tensor, make_batch
 from dali_vidaug.boxes import Boxes, BoxRules, at_positions, check_boxes
 from dali_vidaug.drawing import draw_ops
+from dali_vidaug.drawn_masks import draw_masks
 from dali_vidaug.graph import Graph
 from dali_vidaug.moved_boxes import move_boxes
 from dali_vidaug.ops.interpolate import decoded_frames
+from dali_vidaug.ops.names import op_names
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws, whole_numbers
@@ -44,6 +47,7 @@ def augment(
     dtype: torch.dtype | str = "float32",
     boxes: Boxes | None = None,
     box_rules: BoxRules | None = None,
+    masks: Iterable[Any] = (),
 ) -> Batch:
     """Apply ops to clips in memory: the same draws and the same graph as in a ``VideoLoader``.
 
@@ -62,6 +66,7 @@ def augment(
             ops such as ``ThreeCrop`` choose their crop by it.
         device, dtype, box_rules: as in ``VideoLoader``.
         boxes: in the frames of the clips, of arrays, lists or tensors, in any order; the ops move them.
+        masks: of a recipe, drawn for each clip: ``batch.masks``.
 
     Returns:
         A batch whose ``clips`` have the layout of those given, (B, ...): uint8, or floats after ``Normalize``.
@@ -69,7 +74,8 @@ def augment(
 
     Raises:
         ValueError: a clip is not uint8 in one of the layouts, its layout cannot be told, results differ in size, or
-            clips in length where there are ops on time; a box is no box of a frame, or boxes cannot follow an op.
+            clips in length where there are ops on time; a box is no box of a frame; boxes cannot follow an op; or a
+            mask does not suit the clips.
     """
     settings = make_settings(device=device, dtype=dtype, box_rules=box_rules, caller="augment")
     arrays = _arrays(clips)
@@ -79,7 +85,7 @@ def augment(
     samples = np.arange(size) if samples is None else whole_numbers("augment: samples", samples)
     if samples.shape != (size,):
         raise ValueError(f"augment: samples must be ({size},), one for each clip, got {samples.shape}")
-    recipe = _as_recipe(ops)
+    recipe = replace(_as_recipe(ops), masks=masks)
     labels = _labels(targets, size, recipe)
     plan = _draw(arrays, recipe, Draws(seed, epoch, samples, views, batch=batch))
     moved = None if boxes is None else _moved_boxes(boxes, arrays, plan, settings.box_rules)
@@ -171,8 +177,12 @@ def _draw(arrays: list[np.ndarray], recipe: Recipe, draws: Draws) -> Plan:
     shapes = sorted(set(map(tuple, results.tolist())))
     if len(shapes) > 1:
         raise ValueError(f"augment: results of different sizes (F, H, W) cannot be stacked: {shapes}")
-    args = {**moved, **drawn.args}
-    return Plan(recipe, draws.seed, draws.epoch, draws.batch, draws.samples, draws.views, frames, args)
+    args, masked = {**moved, **drawn.args}, draw_masks(recipe, draws, np.zeros(len(draws), np.int64), results)
+    later = [name for name, mask in zip(op_names(recipe.masks), masked, strict=True) if mask is None]
+    if later:
+        raise ValueError(f"augment: {later[0]} is drawn while videos are decoded, and these clips are in memory")
+    where = draws.seed, draws.epoch, draws.batch, draws.samples, draws.views
+    return Plan(recipe, *where, frames, args, masks=masked)
 
 
 def _moved_boxes(boxes, arrays, plan, rules):

@@ -85,7 +85,7 @@ class Pending:
         """Draw the plan again, for other samples, (B,). What clips of other groups get by themselves stays the same."""
         drawn, views, repeat_index = self.drawn, self.drawn.views[self.kept], self.drawn.repeat_index[self.kept]
         at = drawn.seed, drawn.epoch, views, drawn.batch[self.kept], repeat_index
-        self.plan = draw_plan(manifest, drawn.recipe, samples, *at)
+        self.plan = draw_plan(manifest, drawn.recipe, samples, *at, drawn.step)
 
     def drop(self, clips: range) -> None:
         """Have clips left out by ``leave_out``; positions do not change before."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dali_vidaug.description import as_html, as_text, clip_index, describe_clip, plan_lines
+from dali_vidaug.drawn_masks import check_grids, check_masks, masks_from_text, masks_to_text
 from dali_vidaug.ops.sizes import sizes_after
 from dali_vidaug.recipe import Recipe, UnknownClassError, class_list
 from dali_vidaug.repeats import clip_column
@@ -42,6 +43,9 @@ class Plan:
         args: for each op of the recipe, by name, a (B,) structured array of its arguments, or None.
         manifest: of the samples, for ``describe``; None for clips in memory, and in a plan that was saved or pickled.
         repeat_index: (B,) int64, which of the clips of the same frames each is.
+        masks: for each mask of the recipe (B, T', H', W') bool, True where a token is masked; None where it is drawn
+            when the clips are decoded.
+        step: number of the training step, part of the address of what all its clips have in common.
 
     Raises:
         ValueError: the columns differ in length.
@@ -57,6 +61,8 @@ class Plan:
     args: dict[str, Any]
     manifest: Manifest | None = None
     repeat_index: Any = 0
+    masks: tuple[np.ndarray | None, ...] = ()
+    step: int = 0
 
     def __post_init__(self):
         for name in ("samples", "views"):
@@ -82,6 +88,7 @@ class Plan:
                 raise ValueError(f"Plan: {len(self.samples)} samples, but {len(column)} rows of {name}")
         if self.frames.ndim != 2:
             raise ValueError(f"Plan: frames must be (B, F), got {self.frames.shape}")
+        object.__setattr__(self, "masks", check_masks(self.recipe, self.masks, len(self.samples)))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -98,7 +105,8 @@ class Plan:
         """The plan of some clips; their partners are still positions in the whole plan."""
         columns = {name: getattr(self, name)[part] for name in ("batch", "samples", "views", "frames", "repeat_index")}
         args = {name: rows if rows is None else rows[part].copy() for name, rows in self.args.items()}
-        return replace(self, **columns, args=args)
+        masks = tuple(mask if mask is None else mask[part] for mask in self.masks)
+        return replace(self, **columns, args=args, masks=masks)
 
     def check(self, height: ArrayLike, width: ArrayLike) -> None:
         """Refuse a plan, such as an edited one, whose arguments contradict each other or the clips.
@@ -107,12 +115,14 @@ class Plan:
             height, width: (B,) int, the sizes of the clips before the first op.
 
         Raises:
-            TypeError, ValueError: the arguments of an op are of another kind than it draws, or out of range.
+            TypeError, ValueError: the arguments of an op are of another kind than it draws, or out of range; or a mask
+                has another grid than the clips.
         """
         frames = np.full(len(self), self.frames.shape[1])
         sizes = np.stack(np.broadcast_arrays(frames, height, width), 1).astype(np.int64)
         for name, op in self.recipe.pixel_ops:
             sizes = sizes_after(name, op, self.args[name], sizes)
+        check_grids(self.recipe, self.masks, sizes)
 
     def describe(self, i: int, manifest: Manifest | None = None) -> str:
         """What clip ``i`` is and gets, as text: file, class, frames, each op's arguments.
@@ -149,6 +159,8 @@ class Plan:
             "views": self.views.tolist(), "repeat_index": self.repeat_index.tolist(), "frames": self.frames.tolist(),
             "args": ops,
         }  # fmt: skip
+        if self.masks:
+            document |= {"step": self.step, "masks": masks_to_text(self.masks)}
         Path(path).write_text(json.dumps(document, indent=1))
 
     @classmethod
@@ -157,7 +169,7 @@ class Plan:
 
         Args:
             path: the file.
-            classes: your own ops and samplers in its recipe.
+            classes: your own ops, samplers and masks in its recipe.
 
         Raises:
             ValueError: the file is not a plan, or its recipe has a class that is not known.
@@ -178,6 +190,8 @@ class Plan:
                 frames=np.array(frames) if frames else np.zeros((0, 1), np.int32),
                 args={name: _read_rows(op) for name, op in document["args"].items()},
                 repeat_index=document.get("repeat_index", 0),
+                masks=masks_from_text(document.get("masks", ())),
+                step=document.get("step", 0),
             )
         except UnknownClassError as error:
             raise ValueError(f"{path}: {error}; name your own: dv.Plan.load(path, [{error.name}])") from error

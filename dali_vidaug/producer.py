@@ -171,7 +171,8 @@ class Producer:
     def _start(self, epoch, index):
         samples, views, repeat_index, groups = self._schedule.batch(epoch, index)
         maker, seed = self._maker, self._schedule.seed
-        plan = draw_plan(maker.manifest, maker.recipe, samples, seed, epoch, views, groups, repeat_index)
+        step = self._schedule.step_number(epoch, index)
+        plan = draw_plan(maker.manifest, maker.recipe, samples, seed, epoch, views, groups, repeat_index, step)
         return _Started(epoch, index, maker.start(plan))
 
     def _finish(self, epoch, index, pending):

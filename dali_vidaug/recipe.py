@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dali_vidaug import masks as _masks
 from dali_vidaug import ops as _ops
 from dali_vidaug.ops.names import is_on_pixels
 from dali_vidaug.rng import MAX_VIEW
@@ -54,15 +55,18 @@ class Recipe:
         pathways: for networks with several inputs, such as SlowFast's (8, 1): ``batch.clips`` is then a tuple, with for
             each number n the clips with F // n of their F frames, trunc(linspace(0, F - 1, F // n)); 1: all of them.
             Default: one tensor.
+        masks: for self-supervision, drawn for each clip (kept as a tuple): ``batch.masks`` has one for each of these.
 
     Raises:
-        ValueError: the sampler is not one, something among the ops is not an op, ``Normalize`` is not the last, an op
-            crops by views (``num_crops``) that the sampler does not have, or a pathway is no int >= 1.
+        ValueError: the sampler is not one, something among the ops is not an op or among the masks no mask,
+            ``Normalize`` is not the last, an op crops by views (``num_crops``) that the sampler does not have, or a
+            pathway is no int >= 1.
     """
 
     sampling: Any = field(default_factory=ClipSampling)
     ops: Sequence[Any] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
     pathways: Sequence[int] = ()
+    masks: Sequence[Any] = ()
 
     def __post_init__(self):
         if not isinstance(self.ops, Iterable):
@@ -93,6 +97,16 @@ class Recipe:
         for name, op in zip(self.names[:-1], self.ops, strict=False):
             if getattr(op, "channels_first", False):
                 raise ValueError(f"Recipe: {name} must be the last op, and only once")
+        self._check_masks()
+
+    def _check_masks(self):
+        if not isinstance(self.masks, Iterable):
+            raise ValueError(f"Recipe: masks must be several, such as (dv.TubeMask(0.9),), got {self.masks!r}")
+        object.__setattr__(self, "masks", tuple(self.masks))
+        for mask in self.masks:
+            if isinstance(mask, type) or not all(hasattr(mask, name) for name in ("draw", "patch", "tubelet")):
+                hint = f": write {mask.__name__}(...)" if isinstance(mask, type) else ""
+                raise ValueError(f"Recipe: a mask needs draw, patch and tubelet, got {mask!r}{hint}")
 
     def __repr__(self) -> str:
         return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in shown_fields(self))})"
@@ -166,13 +180,13 @@ class Recipe:
 
         Args:
             text: what ``repr`` gave.
-            classes: your own ops and samplers that may appear in it. One that has the name of an op of this package
-                is used in its place.
+            classes: your own ops, samplers and masks that may appear in it. One that has the name of an op of this
+                package is used in its place.
 
         Raises:
             ValueError: the text contains anything else.
         """
-        known: dict[str, Any] = {c.__name__: c for c in (cls, *SAMPLERS)}
+        known: dict[str, Any] = {c.__name__: c for c in (cls, *SAMPLERS, *_masks.MASKS)}
         known |= {name: getattr(_ops, name) for name in _ops.__all__ if isinstance(getattr(_ops, name), type)}
         known |= {c.__name__: c for c in class_list(classes)}
 

@@ -78,7 +78,7 @@ class Draws:
 
     Attributes:
         samples, views: (B,) int64, as below.
-        seed, epoch, batch, repeat, prefix: as below.
+        seed, epoch, batch, repeat, step, prefix: as below.
 
     Args:
         seed: [0, 2**64).
@@ -88,6 +88,8 @@ class Draws:
         prefix: put before every purpose, so that two ops of one kind draw different numbers.
         batch: number of the batch that the samples are in, [0, 2**32); only ``of_batch`` depends on it.
         repeat: which of several clips of the same frames each clip is, [0, 256); 0 for what they have in common.
+        step: number of the training step that the samples are in, on all ranks the same, [0, 2**32); only ``of_step``
+            depends on it.
 
     Raises:
         ValueError: a number is out of range.
@@ -95,11 +97,11 @@ class Draws:
 
     def __init__(
         self, seed: int, epoch: int, samples: ArrayLike, views: ArrayLike = 0, prefix: str = "", batch: int = 0,
-        repeat: int = 0,
+        repeat: int = 0, step: int = 0,
     ):  # fmt: skip
         for name, value, limit in (
             ("seed", seed, MAX_SEED), ("epoch", epoch, MAX_EPOCH), ("batch", batch, MAX_SAMPLE),
-            ("repeat", repeat, MAX_REPEAT),
+            ("repeat", repeat, MAX_REPEAT), ("step", step, MAX_SAMPLE),
         ):  # fmt: skip
             if not 0 <= value < limit:
                 raise ValueError(f"{name} must be in [0, {limit}), got {value}")
@@ -110,6 +112,7 @@ class Draws:
             if column.size and not (column.min() >= 0 and column.max() < limit):
                 raise ValueError(f"{name} must be in [0, {limit}), got {column.min()} to {column.max()}")
         self.seed, self.epoch, self.prefix, self.batch, self.repeat = seed, epoch, prefix, batch, repeat
+        self.step = step
         self.samples, self.views = samples, np.broadcast_to(views, samples.shape)
         self._shared = [False]  # of all that were made of these
 
@@ -129,10 +132,23 @@ class Draws:
         other.prefix = prefix
         return other
 
+    def part(self, at: np.ndarray) -> Draws:
+        """The same addresses of some of the clips, of which ``at`` (N,) are the positions."""
+        other = copy.copy(self)
+        other.samples, other.views = self.samples[at], self.views[at]
+        return other
+
     def of_batch(self) -> Draws:
         """The random numbers that a batch has in common, such as who is mixed with whom: a ``Draws`` of length 1."""
         self._shared[0] = True
         return Draws(self.seed, self.epoch, [self.batch], 0, f"{self.prefix}.batch", repeat=self.repeat)
+
+    def of_step(self) -> Draws:
+        """The random numbers that all clips of a training step have in common: a ``Draws`` of length 1.
+
+        They are the same on all ranks, and for all views and repeats.
+        """
+        return Draws(self.seed, self.epoch, [self.step], 0, f"{self.prefix}.step")
 
     @property
     def are_shared(self) -> bool:

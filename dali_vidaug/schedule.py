@@ -247,10 +247,17 @@ class Schedule:
         views = np.tile(np.arange(self.num_clips).repeat(self.repeats), len(samples))
         repeat_index = np.tile(np.arange(self.repeats), len(samples) * self.num_clips)
         size = self.mix_group or self.batch_size
-        first = (self.given_before(epoch) + index * self.step) // size + self.shard_index * (self.batch_size // size)
+        first = self.step_number(epoch, index) // size + self.shard_index * (self.batch_size // size)
         groups = first + np.arange(len(samples)) // size
         each = self.clips_per_sample
         return Clips(samples.repeat(each), views, repeat_index, groups.repeat(each))
+
+    def step_number(self, epoch: int, index: int) -> int:
+        """The number of the step that a batch is a part of: the same for all shards, and for any number of them.
+
+        It is the place of the step's first sample in the order of the epoch.
+        """
+        return self.given_before(epoch) + index * self.step
 
     def repeated(self, epoch: int, index: int) -> np.ndarray:
         """Which clips of a batch came before in the epoch, and are there to make the shards even: (B,) bool."""
@@ -260,7 +267,7 @@ class Schedule:
         """The places of a batch's samples in the order of the epoch; those that fill it up are past its end."""
         if not 0 <= index < self.batches_in(epoch):
             raise IndexError(f"batch {index} of {self.batches_in(epoch)} of epoch {epoch}")
-        first = self.given_before(epoch) + index * self.step
+        first = self.step_number(epoch, index)
         low, high = self._share(min(self.step, self.num_samples - first))
         return np.arange(first + low, first + high, dtype=np.int64)
 

@@ -13,6 +13,7 @@ from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import find_root
 from dali_vidaug.drawing import draw_frames, draw_ops
+from dali_vidaug.drawn_masks import draw_masks
 from dali_vidaug.errors import printable
 from dali_vidaug.media.fetch_loop import wait_for
 from dali_vidaug.media.object_options import Storage, given_storage
@@ -47,7 +48,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[t
 
     Raises:
         ValueError: it leaves clips of different sizes; an op lacks its module, or clips to mix with; or the manifest
-            has boxes, and an op does not say where they go.
+            has boxes, and an op does not say where they go; or a mask's tokens do not divide the clips.
     """
     recipe.fingerprints()
     check_labels(manifest, recipe)
@@ -75,6 +76,7 @@ def check_recipe(manifest: Manifest, recipe: Recipe, order: Schedule) -> tuple[t
         )
     height, width, frames = shapes[0].tolist()
     recipe.pathway_frames(frames)
+    draw_masks(recipe, draws, np.zeros(len(samples), np.int64), np.roll(shapes, 1, 1))
     return (frames, height, width), draws.are_shared
 
 

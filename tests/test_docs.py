@@ -261,6 +261,15 @@ def test_a_sampler_of_ones_own(numbered_manifest):
         assert next(iter(loader)).clips.shape == (4, 3, 3, 16, 16)
 
 
+def test_a_mask_of_ones_own(numbered_manifest):
+    mask = define("docs/masks.md", "own mask")
+    recipe = dv.Recipe(dv.ClipSampling(8), (dv.RandomResizedCrop(32), dv.Normalize()), masks=(mask(),))
+    with dv.VideoLoader(numbered_manifest, recipe, 4, device="cpu") as loader:
+        (masked,) = next(iter(loader)).masks
+    frames = masked.flatten(2).float().mean(2)  # whole ones, two of four
+    assert masked.shape == (4, 4, 2, 2) and ((frames == 0) | (frames == 1)).all() and (frames.sum(1) == 2).all()
+
+
 def test_a_column_of_ones_own(numbered, tmp_path, capsys):
     for name in ("even", "odd"):
         (tmp_path / name).symlink_to(numbered / name)

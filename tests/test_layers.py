@@ -28,6 +28,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ops.normalize ops.smoothing "
     "ops.blend ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
+    "masks": "masks.grid masks.choose masks.uniform masks.cells masks.blocks masks.cubes masks",
     "data": "data data.names data.atomic data.tar_members "
     "data.column data.shared data.schema data.index_table data.entry data.conform "
     "data.split data.join data.sampled data.boxes data.label_column data.stored data.manifest data.given "
@@ -44,8 +45,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "plan": "recipe recipes.registry recipes.common recipes.slowfast recipes.segments recipes.r3d recipes.simclr "
     "recipes.mixing recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
     "recipes.vivit recipes.vjepa2 recipes.hiera recipes.program recipes "
-    "repeats timing description plan targets drawing mapping moved_boxes settings leading columns "
-    "results planes direct graph",
+    "repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes "
+    "settings leading columns results planes direct graph",
     "make": "pending fetching make",
     "producer": "batch producer",
     "loader": "scores ranks fingerprint state course suitability loader in_memory op_contract",
@@ -54,7 +55,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
-    "commands.preview commands.scan commands.merge commands.pack commands.transcode commands.recipes commands.cli",
+    "commands.mask_picture commands.preview commands.scan commands.merge commands.pack commands.transcode "
+    "commands.recipes commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 
 from dali_vidaug.boxes import Boxes
 from dali_vidaug.description import changes_text, class_text, frames_span
+from dali_vidaug.drawn_masks import masks_text
 from dali_vidaug.errors import printable
 from dali_vidaug.ops import CubeCutout, Cutout, FrameCutout, Mix, RandAugmentT, RandomErasing, name_of
 from dali_vidaug.ops.blend import blend, describe_blend, own_share, partners_of
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MARGIN, GAP, LINE, SIDE = 8, 3, 16, 150  # pixels: around strips, between frames, of a line of text, of the side panel
 _INK, _PAPER, _AXIS, _CURVE = (32, 32, 36), (255, 255, 255), (200, 200, 204), (214, 84, 36)
 _DRAWS = 50  # of an op; the one that shows best what it does is drawn
+_COVER = (186, 188, 194)  # of masked tokens
 _OUTLINES = ((255, 214, 10), (10, 200, 255), (255, 80, 160), (90, 220, 80), (255, 140, 0), (180, 130, 255))  # by class
 _SEEDS = 20  # that are tried until one of its draws shows anything
 
@@ -123,7 +125,7 @@ def _draw_side(pen, strip, top, height):
 
 
 def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height: int = 112) -> Image.Image:
-    """Draw clips of a batch, a strip each, with label, file, frames and what the ops did, and with their boxes.
+    """Draw clips of a batch, a strip each, with label, file, frames and what the ops did, boxes, and what masks leave.
 
     Normalisation is undone. Of several pathways the one with most frames is shown.
 
@@ -147,7 +149,17 @@ def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height:
             text = f"{label}   {printable(Path(manifest.path(sample)).name)}   {text}"
         names, own = manifest.box_classes if manifest is not None else (), boxes and boxes.of_clip(i)
         strips.append(Strip(clip, [text, changes_text(batch.plan, i)], boxes=own, box_names=names))
+        lines = masks_text(batch.plan.recipe, batch.plan.masks, slice(i, i + 1))
+        for mask, line in zip(batch.masks, lines, strict=True):
+            strips.append(Strip(masked_frames(clip, mask[i].cpu().numpy()), [line]))
     return draw_strips(strips, height, num_frames)
+
+
+def masked_frames(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Frames (F, H, W, 3) uint8 of which masked tokens are covered; ``mask`` is (T', H', W') bool."""
+    for axis, side in enumerate(frames.shape[:3]):
+        mask = mask.repeat(side // mask.shape[axis], axis)
+    return np.where(mask[..., None], np.array(_COVER, np.uint8), frames)
 
 
 def _label_text(manifest, sample, targets):

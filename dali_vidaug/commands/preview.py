@@ -10,6 +10,7 @@ import numpy as np
 
 import dali_vidaug as dv
 from dali_vidaug.commands.demo import example_clip
+from dali_vidaug.commands.mask_picture import mask_picture, named_masks
 from dali_vidaug.commands.ops_picture import GROUPS, named_ops, ops_picture
 from dali_vidaug.commands.options import (
     CLIPS,
@@ -35,7 +36,7 @@ RECIPES = ("validation", "crop", "randaugment", "mix")
 _CLIPS = 8  # drawn, unless the user says otherwise
 _VIEWS = 30  # the same, of --sampling, for each video
 _OF_MANIFESTS = ("samples", "num_clips", "recipe", "plan", "epoch", "sampling")
-_OF_OPS = ("video", "ops", "mix", "time")
+_OF_OPS = ("video", "ops", "mix", "time", "masks")
 
 
 def add_preview(commands: Any) -> None:
@@ -44,11 +45,12 @@ def add_preview(commands: Any) -> None:
         "preview",
         help="draw samples of a manifest, or what the ops do",
         description="With a manifest (or a folder, or a list) draws samples of it as a recipe makes them, with file, "
-        "class, frames, boxes and what was drawn; with --plan the clips of a plan that Plan.save wrote; with "
+        "class, frames, boxes, masks and what was drawn; with --plan the clips of a plan that Plan.save wrote; with "
         "--sampling time lines that show which frames a sampler takes. Without one draws a strip of frames for each op "
         "of RandAugment-T, with the value that each frame gets; with --mix, two clips and the result of an op that "
         "mixes or erases, with weights and label; with --ops a strip for each of any ops; with --time, a clip and what "
-        "an op on time makes of it, with the position of each frame in the video.",
+        "an op on time makes of it, with the position of each frame in the video; with --masks, what masks leave of "
+        "a clip.",
         formatter_class=Help,
         usage=f"%(prog)s [-h] [{VIDEOS}] [-o PNG] [options]",
     )
@@ -84,6 +86,10 @@ def add_preview(commands: Any) -> None:
     )  # fmt: skip
     preview.add_argument("--mix", metavar="OP", help="an op that mixes or erases, such as CubeCutMix or Cutout; or all")
     preview.add_argument("--time", metavar="OP", help="an op on time, such as SpeedRamp or Reverse; or all")
+    preview.add_argument(
+        "--masks", metavar="MASK", nargs="+",
+        help="masks for self-supervision by name, or as they are written in Python: 'TubeMask(0.75)'; or all",
+    )  # fmt: skip
     add_common(preview, "preview.png")
     preview.set_defaults(run=run_preview, check=check_preview)
 
@@ -106,11 +112,12 @@ def check_preview(args: argparse.Namespace) -> None:
     if args.plan and drawn:
         raise ValueError(f"--plan: {', '.join(drawn)} cannot be given, the plan has its own")
     args.op = dv.RandAugmentT(magnitude=args.magnitude, ramp=args.ramp, suite=args.suite)
-    pictures = [f"--{name}" for name in ("ops", "time", "mix") if getattr(args, name)]
+    pictures = [f"--{name}" for name in ("ops", "time", "mix", "masks") if getattr(args, name)]
     if len(pictures) > 1:
         raise ValueError(f"{pictures[0]}: {pictures[1]} cannot be given, too: one picture at a time")
     args.found = named_ops(args.ops) if args.ops else time_ops(args.time) if args.time else []
     args.found = mixing_ops(args.mix) if args.mix else args.found
+    args.found = named_masks(args.masks) if args.masks else args.found
     if args.video and len(args.video) != (2 if args.mix else 1):
         raise ValueError(f"--video: expected {'two files' if args.mix else 'one file'}, got {len(args.video)}")
     args.made = None if args.plan else named_recipe(args.recipe or RECIPES[0], args.num_frames, args.op)
@@ -178,6 +185,8 @@ def run_preview(args: argparse.Namespace) -> int:
             picture = ops_picture(args.found, clips, seed=args.seed)
         elif args.time:
             picture = time_picture(args.found, clips[0], seed=args.seed)
+        elif args.masks:
+            picture = mask_picture(args.found, clips[0], seed=args.seed)
         elif args.mix:
             picture = mix_picture(args.found, clips, labels, seed=args.seed)
         else:
