@@ -84,6 +84,10 @@ class Recipe:
                 raise ValueError(f"Recipe: an op needs draw, and build or run; or retime; got {op!r}{hint}")
             if hasattr(op, "mix_targets"):
                 raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
+            if getattr(op, "label_map", None) and not hasattr(op, "applied"):
+                raise ValueError(
+                    f"Recipe: an op with a label_map needs applied, which says for which clips; got {op!r}"
+                )
         self._check_views()
         self._check_pathways()
         on_pixels = None  # the first op that is

@@ -129,6 +129,42 @@ def test_an_op_that_is_applied_to_some_changes_the_labels_of_those(probability):
         assert probability == 0.5 or mirrored == bool(probability)
 
 
+def test_clips_that_are_played_backwards_may_have_a_map_too(videos):
+    reverse = dv.Reverse(0.5, {"down": "up"})
+    recipe = dv.Recipe(dv.ClipSampling(4), (reverse, dv.CenterCrop(64)))
+    for targets in ("soft", "index"):
+        with dv.VideoLoader(videos, recipe, 13, seed=1, device="cpu", num_threads=1, targets=targets) as loader:
+            batch = next(iter(loader))
+        backwards = batch.plan.frames[:, 0] > batch.plan.frames[:, -1]
+        labels = videos.labels[batch.samples].tolist()
+        expected = [{0: 5, 5: 0}.get(k, k) if b else k for k, b in zip(labels, backwards, strict=True)]
+        found = (
+            batch.targets.tolist()
+            if targets == "index"
+            else [r.index(1) if 1 in r else -1 for r in batch.targets.tolist()]
+        )
+        assert found == expected and found != labels and 2 < backwards.sum() < 11
+    assert repr(dv.Reverse(0.5)) == "Reverse(probability=0.5)" and dv.Recipe.parse(repr(recipe)) == recipe
+
+
+@dataclass(frozen=True)
+class Untold:
+    """An op that does not say which clips it changes."""
+
+    label_map: tuple = ((0, 1),)
+
+    def draw(self, draws, frames, height, width):
+        return None
+
+    def run(self, clips, rows, num_threads=None):
+        return list(clips)
+
+
+def test_an_op_with_a_map_must_say_which_clips_it_changes():
+    with pytest.raises(ValueError, match="Recipe: an op with a label_map needs applied"):
+        dv.Recipe(ops=(Untold(),))
+
+
 @dataclass(frozen=True)
 class Turned:
     """An op of a user's own that turns clips upside down, and with them two classes."""

@@ -499,3 +499,38 @@ def test_columns_of_a_manifest_are_found(manifest):
         assert plan.frames[i].tolist() == [index - 1, index, index + 1]
     with pytest.raises(ValueError, match="no column 'who'"):
         dv.draw_plan(manifest, dv.Recipe(dv.KeyframeClip(3, 1, "who"), ()), [0])
+
+
+def stretched_frames(length, num_frames, offset, stride=1):
+    """Kim et al.: each frame twice, or four times, of which consecutive ones are taken, by a list of repeats."""
+    span = (num_frames - 1) * stride + 1
+    times = next((k for k in (1, 2, 4) if k * length >= span), 4)
+    shown = [frame for frame in range(length) for _ in range(times)]
+    inside = [i for i in range(offset, offset + span, stride) if i < len(shown)]
+    return [shown[i] for i in inside + inside[-1:] * (num_frames - len(inside))], max(len(shown) - span + 1, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("length", [1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 40])
+def test_short_videos_are_stretched(length, stride):
+    """Every start in the repeated frames occurs, as often as any other, and no other clip does."""
+    count = stretched_frames(length, 16, 0, stride)[1]
+    expected = {tuple(stretched_frames(length, 16, offset, stride)[0]) for offset in range(count)}
+    views = views_of(dv.ClipSampling(16, stride, short="stretch"), length, samples=40 * count)[:, 0]
+    assert {tuple(row) for row in views.tolist()} == expected and len(expected) == count
+    order = sorted(expected)
+    assert is_uniform(np.array([order.index(tuple(row)) for row in views.tolist()]), count) or count == 1
+    first, middle = (dv.ClipSampling(16, stride, start, "stretch") for start in ("first", "center"))
+    assert views_of(first, length)[0, 0].tolist() == stretched_frames(length, 16, 0, stride)[0]
+    assert views_of(middle, length)[0, 0].tolist() == stretched_frames(length, 16, (count - 1) // 2, stride)[0]
+    ten = views_of(dv.MultiClip(dv.ClipSampling(16, stride, short="stretch"), 2), length, 2) if length > 1 else None
+    for view, offset in ((0, 0), (1, count - 1)) if length > 1 else ():
+        assert ten[0, view].tolist() == stretched_frames(length, 16, offset, stride)[0]
+
+
+def test_stretched_by_time():
+    """25 frames per second at fps 12.5: every second frame; of 9 frames, 4.5 steps, each is shown twice as long."""
+    sampler = dv.ClipSampling(8, fps=12.5, short="stretch", start="first")
+    assert views_of(sampler, 9)[0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert views_of(sampler, 40)[0, 0].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert views_of(dataclasses.replace(sampler, grid="rate"), 9)[0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from dali_vidaug.ops.check import check_probability, check_range
+from dali_vidaug.ops.check import check_probability, check_range, repr_without
+from dali_vidaug.ops.label_map import LabelMap, make_label_map
 from dali_vidaug.rng import Draws
 from dali_vidaug.sampling.videos import Videos
 
@@ -15,22 +17,29 @@ HALF_COPY = np.dtype([("half", "i4")])  # that is copied over the other: 1 the f
 SPEED_RAMP = np.dtype([("ratio", "f8")])  # speed at the end / speed at the start; 1: none
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reverse:
     """Play a clip backwards, with probability ``probability``.
 
-    The label stays as it is. Where the direction of time makes the class, as in Something-Something ("opening",
-    "closing") and Jester ("swiping left", "swiping right"), that is wrong: do not use it there, or write an op of your
-    own with ``targets`` that exchanges the classes.
+    Attributes:
+        probability: that a clip is played backwards.
+        label_map: classes that this makes of each other, such as ``{"opening": "closing"}``, as of
+            ``RandomHorizontalFlip``. None: labels stay, which is wrong where the direction of time makes the class, as
+            in Something-Something and Jester ("swiping left", "swiping right").
 
     Raises:
-        ValueError: probability is not in [0, 1].
+        ValueError: probability is not in [0, 1], or the map has no pairs of classes.
     """
 
     probability: float = 0.5
+    label_map: Mapping[str, str] | Mapping[int, int] | LabelMap | None = None
 
     def __post_init__(self):
         check_probability("Reverse", self.probability)
+        make_label_map(self)
+
+    def __repr__(self) -> str:
+        return repr_without(self, "label_map")
 
     def retime(self, draws: Draws, frames: np.ndarray, videos: Videos) -> tuple[np.ndarray, np.ndarray]:
         """The frames, and (B,) REVERSE."""
