@@ -91,6 +91,8 @@ def test_an_odd_margin_of_three_crops():
         assert draw(op, 299, 224, 3, [0, 1, 2])["top"].tolist() == [0, middle, 75]
     with pytest.raises(ValueError, match="ThreeCrop: rounding must be one of 'up', 'down', got 'even'"):
         dv.ThreeCrop(224, "even")
+
+
 def test_a_square_of_a_random_side_is_scaled():
     """Kim et al.'s crop: a side of 160 to 200, clamped to the frame, then a place that fits; each as likely."""
     rows = draw(dv.RandomCrop(160, side=(160, 165)), 164, 170, 60_000)
