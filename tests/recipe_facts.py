@@ -40,6 +40,10 @@ class Facts(NamedTuple):
     repeats: int = 1
     batch_size: int | None = None
     average: str = "softmax"
+    small: int = 32  # pixels of the crops where pixels are made; masks need some patches
+    # For each mask of training: the tokens along time and in a frame, and the share of them that is masked, the least
+    # and the most.
+    masks: tuple[tuple[tuple[int, int, int], float, float], ...] = ()
     train_clips: int = 1
 
 

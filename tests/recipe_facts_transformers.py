@@ -25,6 +25,12 @@ def stretched(frames, stride):
     return (*(i * frames * stride // (frames - 1) for i in range(frames - 1)), frames * stride - 1)
 
 
+# Masks: tokens along time and in a frame, and the least and the most share of them that is masked.
+TUBE = (((8, 14, 14), 176 / 196, 176 / 196),)
+DUAL = (((8, 16, 16), 230 / 256, 230 / 256), ((8, 16, 16), 0.5, 0.5))
+BLOCKS = 0.3, 0.9  # the union of 8 blocks of 15 %, which were found to cover 35 to 88 % of a frame of 16 x 16 tokens
+LARGE = 0.6, 0.999  # of 2 of 70 %: 66 to 100 %, and some context
+
 # Training as MViT, with a flip and without; without mixing.
 FULL = (
     "RandAugmentT", "RandomResizedCrop", "RandomHorizontalFlip", "RandomErasing", "OneOf", "LabelSmoothing",
@@ -62,14 +68,18 @@ def rows(facts):
         ("videomae", "base", "ssv2"): tuned(16, (2, 3), ops=UNFLIPPED, batch=384),
         ("videomae", "base-800", "kinetics400"): tuned(16, (5, 3), steps=STRETCHED_16X4, batch=512, repeats=1),
         ("videomae", "large", "kinetics400"): tuned(16, (5, 3), steps=STRETCHED_16X4, batch=128),
-        ("videomae_pretrain", "base", "kinetics400"): pretrained(16, exact(16, 4), batch_size=2048),
-        ("videomae_pretrain", "base", "ssv2"): pretrained(16, exact(16, 2), batch_size=2048),
+        ("videomae_pretrain", "base", "kinetics400"): pretrained(16, exact(16, 4), batch_size=2048, masks=TUBE),
+        ("videomae_pretrain", "base", "ssv2"): pretrained(16, exact(16, 2), batch_size=2048, masks=TUBE),
         ("videomae_v2", "base", "kinetics400"): tuned(16, (5, 3), steps=STRETCHED_16X4, batch=512),
         ("videomae_v2", "giant", "kinetics400"): tuned(16, (5, 3), steps=STRETCHED_16X4, batch=192),
         ("videomae_v2", "giant", "kinetics710"): tuned(16, (5, 3), steps=STRETCHED_16X4, batch=192),
         ("videomae_v2", "giant", "ssv2"): tuned(16, (2, 3), ops=UNFLIPPED),
-        ("videomae_v2_pretrain", "giant", "hybrid"): pretrained(16, exact(16, 4), batch_size=2048, repeats=4),
-        ("videomae_v2_pretrain", "giant", "ssv2"): pretrained(16, exact(16, 2), batch_size=2048, repeats=4),
+        ("videomae_v2_pretrain", "giant", "hybrid"): pretrained(
+            16, exact(16, 4), batch_size=2048, repeats=4, small=56, masks=DUAL
+        ),
+        ("videomae_v2_pretrain", "giant", "ssv2"): pretrained(
+            16, exact(16, 2), batch_size=2048, repeats=4, small=56, masks=DUAL
+        ),
         ("mvit", "v1-B", "kinetics400"): tuned(16, (5, 1), KINETICS, spread(16, 4), batch=16, short=256),
         ("mvit", "v2-S", "kinetics400"): tuned(16, (5, 1), KINETICS, spread(16, 4), batch=16, short=256),
         ("mvit", "v2-B", "kinetics400"): tuned(32, (5, 1), KINETICS, spread(32, 3), batch=16, short=256),
@@ -134,9 +144,13 @@ def rows(facts):
         },
         ("vjepa2_pretrain", "main", "mixture"): pretrained(
             16, AT_4_FPS, ("RandomResizedCrop", "RandomHorizontalFlip", "Normalize"), 256, batch_size=24 * 128,
+            small=96,
+            masks=(((8, 16, 16), *BLOCKS), ((8, 16, 16), *LARGE)),
         ),
         ("vjepa2_pretrain", "cooldown", "mixture"): pretrained(
             64, None, ("RandomResizedCrop", "RandomHorizontalFlip", "Normalize"), 256, batch_size=24 * 128,
+            small=96,
+            masks=(((32, 16, 16), *BLOCKS), ((32, 16, 16), *LARGE)),
         ),
         ("hiera", "base", "kinetics400"): tuned(16, (5, 3), steps=None, repeats=1, average="logits"),
     }  # fmt: skip

@@ -50,6 +50,49 @@ def test_random_crop_leaves_the_pixels_as_they_are():
         np.testing.assert_array_equal(got, clip[:, row["top"] : row["bottom"], row["left"] : row["right"]])
 
 
+def test_both_sides_are_jittered_by_themselves():
+    rows = draw(dv.ScaleJitter((0.9, 1.33)), 9000, 12_000, 20_000)
+    assert (rows["bottom"] == 9000).all() and (rows["right"] == 12_000).all() and not rows["top"].any()
+    for name, side in (("out_height", 9000), ("out_width", 12_000)):
+        share = rows[name] / side
+        assert 0.9 - 1 / side < share.min() < 0.9005 and 1.3295 < share.max() < 1.33
+        assert is_uniform(((share + 0.5 / side - 0.9) / 0.43 * 20).astype(int), 20)
+    assert abs(np.corrcoef(rows["out_height"], rows["out_width"])[0, 1]) < 0.03
+    assert draw(dv.ScaleJitter((0.5, 0.5)), 101, 33)[0].tolist() == (0, 0, 101, 33, 50, 16)  # rounded down
+
+
+def test_a_resized_crop_without_antialiasing_is_torchs():
+    """What SlowFast and VideoMAE do: the box, cut out, through interpolate; edges too."""
+    rng = np.random.default_rng(1)
+    clips = rng.integers(0, 256, (4, 2, 90, 120, 3), np.uint8)
+    ops = (dv.RandomResizedCrop(48, antialias=False),)
+    batch = dv.augment(clips, ops, seed=2, layout="FHWC", device="cpu")
+    sharp = dv.augment(clips, (dv.RandomResizedCrop(48),), seed=2, layout="FHWC", device="cpu")
+    boxes = batch.plan.args["RandomResizedCrop"]
+    assert (boxes == sharp.plan.args["RandomResizedCrop"]).all()
+    for clip, row, got, averaged in zip(clips, boxes, batch.clips.numpy(), sharp.clips.numpy(), strict=True):
+        part = clip[:, row["top"] : row["bottom"], row["left"] : row["right"]]
+        source = torch.from_numpy(part.copy()).permute(0, 3, 1, 2).float()
+        wanted = torch.nn.functional.interpolate(source, (48, 48), mode="bilinear").permute(0, 2, 3, 1).numpy()
+        assert np.abs(got - wanted).max() <= 1
+        assert np.abs(averaged - wanted).max() > 10 or row["bottom"] - row["top"] < 60
+
+
+def test_a_crop_that_is_not_antialiased_is_not_done_in_the_decoder():
+    assert dv.RandomResizedCrop().in_decoder and not dv.RandomResizedCrop(antialias=False).in_decoder
+    with pytest.raises(ValueError, match="RandomResizedCrop: antialias must be one of True, False, got 'no'"):
+        dv.RandomResizedCrop(antialias="no")
+
+
+def test_an_odd_margin_of_three_crops():
+    for rounding, middle in (("up", 38), ("down", 37)):
+        op = dv.ThreeCrop(224, rounding)
+        assert draw(op, 224, 299, 3, [0, 1, 2])["left"].tolist() == [0, middle, 75]
+        assert draw(op, 299, 224, 3, [0, 1, 2])["top"].tolist() == [0, middle, 75]
+    with pytest.raises(ValueError, match="ThreeCrop: rounding must be one of 'up', 'down', got 'even'"):
+        dv.ThreeCrop(224, "even")
+
+
 def test_a_square_of_a_random_side_is_scaled():
     """Kim et al.'s crop: a side of 160 to 200, clamped to the frame, then a place that fits; each as likely."""
     rows = draw(dv.RandomCrop(160, side=(160, 165)), 164, 170, 60_000)
@@ -86,49 +129,6 @@ def test_a_square_of_a_random_side_in_pixels_and_in_the_decoder(numbered_manifes
     ):
         first, second = next(iter(one)).clips.float(), next(iter(other)).clips.float()
     assert (first - second).abs().mean() < 2 and first.shape == (4, 3, 2, 24, 24)
-
-
-def test_both_sides_are_jittered_by_themselves():
-    rows = draw(dv.ScaleJitter((0.9, 1.33)), 9000, 12_000, 20_000)
-    assert (rows["bottom"] == 9000).all() and (rows["right"] == 12_000).all() and not rows["top"].any()
-    for name, side in (("out_height", 9000), ("out_width", 12_000)):
-        share = rows[name] / side
-        assert 0.9 - 1 / side < share.min() < 0.9005 and 1.3295 < share.max() < 1.33
-        assert is_uniform(((share + 0.5 / side - 0.9) / 0.43 * 20).astype(int), 20)
-    assert abs(np.corrcoef(rows["out_height"], rows["out_width"])[0, 1]) < 0.03
-    assert draw(dv.ScaleJitter((0.5, 0.5)), 101, 33)[0].tolist() == (0, 0, 101, 33, 50, 16)  # rounded down
-
-
-def test_a_resized_crop_without_antialiasing_is_torchs(monkeypatch):
-    """What SlowFast and VideoMAE do: the box, cut out, through interpolate; edges too."""
-    rng = np.random.default_rng(1)
-    clips = rng.integers(0, 256, (4, 2, 90, 120, 3), np.uint8)
-    ops = (dv.RandomResizedCrop(48, antialias=False),)
-    batch = dv.augment(clips, ops, seed=2, layout="FHWC", device="cpu")
-    sharp = dv.augment(clips, (dv.RandomResizedCrop(48),), seed=2, layout="FHWC", device="cpu")
-    boxes = batch.plan.args["RandomResizedCrop"]
-    assert (boxes == sharp.plan.args["RandomResizedCrop"]).all()
-    for clip, row, got, averaged in zip(clips, boxes, batch.clips.numpy(), sharp.clips.numpy(), strict=True):
-        part = clip[:, row["top"] : row["bottom"], row["left"] : row["right"]]
-        source = torch.from_numpy(part.copy()).permute(0, 3, 1, 2).float()
-        wanted = torch.nn.functional.interpolate(source, (48, 48), mode="bilinear").permute(0, 2, 3, 1).numpy()
-        assert np.abs(got - wanted).max() <= 1
-        assert np.abs(averaged - wanted).max() > 10 or row["bottom"] - row["top"] < 60
-
-
-def test_a_crop_that_is_not_antialiased_is_not_done_in_the_decoder():
-    assert dv.RandomResizedCrop().in_decoder and not dv.RandomResizedCrop(antialias=False).in_decoder
-    with pytest.raises(ValueError, match="RandomResizedCrop: antialias must be one of True, False, got 'no'"):
-        dv.RandomResizedCrop(antialias="no")
-
-
-def test_an_odd_margin_of_three_crops():
-    for rounding, middle in (("up", 38), ("down", 37)):
-        op = dv.ThreeCrop(224, rounding)
-        assert draw(op, 224, 299, 3, [0, 1, 2])["left"].tolist() == [0, middle, 75]
-        assert draw(op, 299, 224, 3, [0, 1, 2])["top"].tolist() == [0, middle, 75]
-    with pytest.raises(ValueError, match="ThreeCrop: rounding must be one of 'up', 'down', got 'even'"):
-        dv.ThreeCrop(224, "even")
 
 
 def test_short_sides_and_long_sides(v2):

@@ -34,7 +34,6 @@ VARIANTS = pytest.mark.parametrize(
     [(f, variant, dataset) for f in FAMILIES.values() for variant, names in f.variants.items() for dataset in names],
     ids=lambda x: getattr(x, "name", x),
 )
-SMALL = 32  # pixels of the crops where pixels are made
 RGB = (200, 90, 40)  # of all pixels of the videos that are decoded
 DRAWN = 300  # clips for what occurs often
 MIXES = ("MixUp", "CutMix", "FrameCutMix", "CubeCutMix", "FadeMixUp", "CutMixUp", "FrameCutMixUp", "CubeCutMixUp")
@@ -103,6 +102,10 @@ def check_training(facts, plan):
         box = crops_of(many)[0]
         box = box[(box["bottom"] - box["top"] == 270) & (box["right"] - box["left"] == 270)]
         assert len({(row["top"].item(), row["left"].item()) for row in box}) == facts.places
+    assert len(plan.masks) == len(facts.masks)
+    for mask, (grid, low, high) in zip(plan.masks, facts.masks, strict=True):
+        share = mask.reshape(DRAWN, -1).mean(1)
+        assert mask.shape == (DRAWN, *grid) and low <= share.min() and share.max() <= high
     mixed = [args for args in plan.args.values() if args is not None and "partner" in args.dtype.names]
     for args in mixed if plan.recipe.names[-2] in MIXES else ():  # one share and one box for the batch
         assert {tuple(map(str, row)) for row in args[[n for n in args.dtype.names if n not in ("partner", "key")]]} == {
@@ -151,12 +154,12 @@ def test_what_is_drawn_is_what_was_published(family, variant, dataset):
 def test_clips_have_the_shape_and_the_values(family, variant, stage, dataset, plain_videos):
     """A small size of the recipe, of videos of one colour, of which crops and flips change no value."""
     facts = FACTS[family.name, variant, dataset]
-    recipe = make(family, variant, stage, dataset, size=SMALL)
+    recipe = make(family, variant, stage, dataset, size=facts.small)
     options = dict(seed=1, device="cpu", num_threads=1, prefetch=1, shuffle=False, drop_last=False)
     with dv.VideoLoader(plain_videos / "train.parquet", recipe, 1 + (stage == "train"), **options) as loader:
         batch = next(iter(loader))
     clips = batch.clips if facts.pathways else (batch.clips,)
-    side = round(SMALL * getattr(facts, stage) / facts.train)
+    side = round(facts.small * getattr(facts, stage) / facts.train)
     views = {"test": facts.views[0] * facts.views[1], "train": 2 * facts.train_views}.get(stage, 1)
     frames = (facts.test_frames or facts.frames) if stage == "test" else facts.frames
     shapes = [(views, 3, count, side, side) for count in facts.pathways or (frames,)]
@@ -284,3 +287,8 @@ def test_the_command_prints_a_recipe(capsys):
 def test_the_command_refuses_what_is_not_published(words, message, capsys):
     assert main(["recipes", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_the_command_prints_what_is_only_tested(capsys):
+    assert main(["recipes", "hiera"]) == 0
+    assert capsys.readouterr().out == program(FAMILIES["hiera"], "base", "test", "kinetics400")

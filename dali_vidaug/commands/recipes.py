@@ -24,7 +24,7 @@ def add_recipes(commands: Any) -> None:
     )
     parser.add_argument("name", nargs="?", help="of a recipe, such as slowfast; default: list all")
     parser.add_argument("variant", nargs="?", help="such as 8x8; default: the first that is listed")
-    parser.add_argument("--stage", choices=recipes.STAGES, help="default: train")
+    parser.add_argument("--stage", choices=recipes.STAGES, help="default: train, if there is one")
     parser.add_argument("--dataset", metavar="NAME", help="default: the first that is listed for the variant")
     parser.set_defaults(run=run_recipes, check=check_recipes)
 
@@ -44,7 +44,7 @@ def _asked(args: argparse.Namespace) -> tuple[str, str, str]:
     """Variant, stage and data set, with defaults for what is not given."""
     family = recipes.FAMILIES[args.name]
     variant = args.variant or next(iter(family.variants))
-    return variant, args.stage or "train", args.dataset or family.variants.get(variant, ("",))[0]
+    return variant, args.stage or family.stages[0], args.dataset or family.variants.get(variant, ("",))[0]
 
 
 def run_recipes(args: argparse.Namespace) -> int:

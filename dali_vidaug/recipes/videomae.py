@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dali_vidaug.masks import RunningCellMask, TubeMask
 from dali_vidaug.ops import CenterCrop, MultiScaleCrop, ThreeCrop
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.recipes.common import IMAGENET, augmented, crops, short_side
@@ -96,7 +97,10 @@ def videomae(
 def videomae_pretrain(
     variant: str = "base", *, stage: str = "train", dataset: str = "kinetics400", size: int | None = None
 ) -> Recipe:
-    """VideoMAE, pre-trained: 16 frames of stride 4 (Something-Something 2), one of 52 crops, nothing else.
+    """VideoMAE, pre-trained: 16 frames of stride 4 (Something-Something 2), a crop, a tube mask of 90 %.
+
+    ``batch.masks[0]`` is True where the encoder does not see the clip: 176 of 196 patches of 16 x 16 pixels, the same
+    in all 8 tubelets.
 
     Where it differs from the official code: crops are scaled in the decoder or by DALI, not by Pillow; both average.
 
@@ -104,17 +108,17 @@ def videomae_pretrain(
         variant: "base"; the data are the same for all sizes of the model.
         stage: "train".
         dataset: "kinetics400" (stride 4) or "ssv2" (stride 2).
-        size: of the crops, in pixels; default: the published 224.
+        size: of the crops, in pixels, a multiple of 16; default: the published 224.
 
     Raises:
         ValueError: an argument is not one of these.
     """
-    return _pretraining("videomae_pretrain", 2 if dataset == "ssv2" else 4, size)
+    return _pretraining("videomae_pretrain", dataset, size, (TubeMask(0.9),))
 
 
-def _pretraining(name: str, stride: int, size: int | None) -> Recipe:
-    sampling = MMAction2Sampling(16, stride, out_of_bound="repeat_last")
-    return Recipe(sampling, (MultiScaleCrop(scaled(name, size, 224, 224)), IMAGENET))
+def _pretraining(name: str, dataset: str, size: int | None, masks: tuple[Any, ...]) -> Recipe:
+    sampling = MMAction2Sampling(16, 2 if dataset == "ssv2" else 4, out_of_bound="repeat_last")
+    return Recipe(sampling, (MultiScaleCrop(scaled(name, size, 224, 224)), IMAGENET), masks=masks)
 
 
 @published(
@@ -153,7 +157,10 @@ def videomae_v2(
 def videomae_v2_pretrain(
     variant: str = "giant", *, stage: str = "train", dataset: str = "hybrid", size: int | None = None
 ) -> Recipe:
-    """VideoMAE V2 g/14, pre-trained: as VideoMAE, each sample four times.
+    """VideoMAE V2 g/14, pre-trained: as VideoMAE, each sample four times, a mask for the decoder.
+
+    ``batch.masks`` are what the encoder does not see, 230 of 256 patches of 14 x 14 pixels, and what the decoder does
+    not predict, half of all (running cells). The loss is that of patches in the first mask and not in the second.
 
     Where it differs from the official code: crops are scaled in the decoder or by DALI, not by Pillow; both average.
 
@@ -162,9 +169,10 @@ def videomae_v2_pretrain(
         stage: "train".
         dataset: "hybrid", the mixture of data sets (stride 4); or "ssv2", the part of it that has stride 2, being
             frames at 12 per second there.
-        size: of the crops, in pixels; default: the published 224.
+        size: of the crops, in pixels, a multiple of 28; default: the published 224.
 
     Raises:
         ValueError: an argument is not one of these.
     """
-    return _pretraining("videomae_v2_pretrain", 2 if dataset == "ssv2" else 4, size)
+    masks = TubeMask(0.9, patch=14), RunningCellMask(0.5, patch=14)
+    return _pretraining("videomae_v2_pretrain", dataset, size, masks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dali_vidaug.masks import MultiBlockMask
 from dali_vidaug.ops import CenterCrop, RandomHorizontalFlip, RandomResizedCrop, ThreeCrop
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.recipes.common import IMAGENET, augmented, crops, short_side
@@ -70,7 +71,10 @@ def vjepa2(
 def vjepa2_pretrain(
     variant: str = "main", *, stage: str = "train", dataset: str = "mixture", size: int | None = None
 ) -> Recipe:
-    """V-JEPA 2, pre-trained: 16 frames at 4 per second, in the cool-down 64; a resized crop and a flip.
+    """V-JEPA 2, pre-trained: 16 frames at 4 per second, in the cool-down 64; two masks of blocks.
+
+    ``batch.masks`` are two tasks for the predictor: 8 small blocks (15 % of a frame each) and 2 large ones (70 %),
+    through all frames; ``batch.tokens(k)`` lists the tokens of context and target.
 
     Where it differs from the official code: the crop is antialiased. Their mixture takes 33.5 % of the clips from
     Kinetics-710, 10 % from Something-Something and 56.5 % from HowTo100M: it is for the manifest to have videos in such
@@ -80,11 +84,12 @@ def vjepa2_pretrain(
         variant: "main", or "cooldown" with 64 frames, for the end of training; there in up to 384 pixels: ``size=384``.
         stage: "train".
         dataset: "mixture", of several data sets.
-        size: of the crops, in pixels; default: the published 256.
+        size: of the crops, in pixels, a multiple of 16; default: the published 256.
 
     Raises:
         ValueError: an argument is not one of these.
     """
     clips: Any = VJEPA2Sampling(64 if variant == "cooldown" else 16, 4)
     crop = RandomResizedCrop(scaled("vjepa2_pretrain", size, 256, 256), (0.3, 1.0), (0.75, 1.35))
-    return Recipe(clips, (crop, RandomHorizontalFlip(), IMAGENET))
+    masks = MultiBlockMask(8, 0.15), MultiBlockMask(2, 0.7)
+    return Recipe(clips, (crop, RandomHorizontalFlip(), IMAGENET), masks=masks)
