@@ -362,6 +362,8 @@ def test_clips_of_several_sizes_have_no_mask():
 def test_a_recipe_reads_back_its_masks_and_shows_none_that_it_has_not():
     recipe = dv.Recipe(masks=[*MASKS_16, dv.RandomMask(keep=np.float64(0.1), patch=(np.int64(8), 16))])
     assert dv.Recipe.parse(repr(recipe)) == recipe and "np." not in repr(recipe)
+    assert dv.MultiBlockMask(scale=[0.1, 0.5], aspect=[1, 2]) == dv.MultiBlockMask(scale=(0.1, 0.5), aspect=(1, 2))
+    assert dv.TubeMask(patch=[16, 8]) == dv.TubeMask(patch=(16, 8)) and hash(dv.CubeMask(area=[9, 20]))
     assert "masks" not in repr(dv.Recipe()) and dv.Recipe.parse(repr(dv.Recipe())) == dv.Recipe()
     assert {type(mask) for mask in MASKS_16} == set(MASKS)
 

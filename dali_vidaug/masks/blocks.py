@@ -51,12 +51,12 @@ class MultiBlockMask:
             raise ValueError(
                 f"MultiBlockMask: num_blocks must be an int in [1, {_BLOCKS_MAX}], got {self.num_blocks!r}"
             )
+        make_plain(self, "num_blocks", "scale", "temporal_scale", "aspect")
         for field in ("scale", "temporal_scale"):
             check_share("MultiBlockMask", field, getattr(self, field))
             if not _pair(getattr(self, field))[0] > 0:
                 raise ValueError(f"MultiBlockMask: {field} must be above 0, got {getattr(self, field)!r}")
         check_range("MultiBlockMask", "aspect", self.aspect)
-        make_plain(self, "num_blocks", "scale", "temporal_scale", "aspect")
         check_token(self)
 
     def draw(self, draws: Draws, grid: Grid) -> np.ndarray:
