@@ -162,6 +162,17 @@ def test_blocks_that_leave_no_context_are_drawn_anew():
     assert_probabilities(codes(masks), {code: left.count(code) / len(left) for code in set(left)})
 
 
+def test_blocks_of_whole_frames_leave_the_others():
+    """A block may be as large as a frame if it is shorter than the clip; and as long if it is smaller."""
+    for scale in (0.1, 0.5):
+        masks = drawn(dv.MultiBlockMask(1, 1.0, scale, aspect=(1, 1)), (8, 6, 6), 50)
+        assert (masks.all((2, 3)).sum(1) == max(1, int(8 * scale))).all() and (
+            masks.any((2, 3)) == masks.all((2, 3))
+        ).all()
+    largest = dv.MultiBlockMask(1, (0.1, 0.8), aspect=(1, 1))  # 28 tokens: 5 x 5, of 6 x 6
+    assert max(drawn(largest, (2, 6, 6), 1, step=step).mean() for step in range(200)) == 25 / 36
+
+
 @pytest.mark.parametrize("mask", [dv.MultiBlockMask(8, 0.15), dv.MultiBlockMask(2, 0.7)], ids=["8 blocks", "2 blocks"])
 @pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_unions_of_blocks(mask, count):

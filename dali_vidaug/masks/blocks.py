@@ -117,7 +117,7 @@ class MultiBlockMask:
         # It covers all rows from one aspect on, and all columns up to another.
         rows, columns = (grid.height - 0.5) ** 2 / most, most / (grid.width - 0.5) ** 2
         covers = max(rows, wide) <= min(columns, tall)
-        if covers and int(grid.frames * _pair(self.temporal_scale)[1]) in (grid.frames, 0):
+        if covers and max(1, int(grid.frames * _pair(self.temporal_scale)[1])) == grid.frames:
             raise ValueError(
                 f"MultiBlockMask: a block of scale {high:g} and temporal_scale {_pair(self.temporal_scale)[1]:g} may "
                 f"cover all of a grid of {_text(grid)} tokens, which leaves no context"
