@@ -52,10 +52,10 @@ class Recipe:
     Attributes:
         sampling: which frames of a video make a clip: ``ClipSampling``, another of ``SAMPLERS``, or your own.
         ops: applied in order (kept as a tuple); ``Normalize``, if present, comes last. Without it the clips stay uint8.
-        masks: for self-supervision, drawn for each clip (kept as a tuple): ``batch.masks`` has one for each of these.
         pathways: for networks with several inputs, such as SlowFast's (8, 1): ``batch.clips`` is then a tuple, with for
             each number n the clips with F // n of their F frames, trunc(linspace(0, F - 1, F // n)); 1: all of them.
             Default: one tensor.
+        masks: for self-supervision, drawn for each clip (kept as a tuple): ``batch.masks`` has one for each of these.
 
     Raises:
         ValueError: the sampler is not one, something among the ops is not an op or among the masks no mask,
