@@ -10,6 +10,7 @@ import torch
 from conftest import same_batch, take_batches, write_numbered
 
 import dali_vidaug as dv
+from dali_vidaug.recipes.program import as_python
 
 MASKS = (
     dv.TubeMask(0.5), dv.RandomMask(0.4, patch=(8, 16)), dv.RunningCellMask(patch=8), dv.CubeMask(patch=8),
@@ -101,6 +102,15 @@ def test_views_have_masks_of_their_own(numbered_manifest):
     recipe = dv.Recipe(dv.MultiClip(dv.ClipSampling(4), num_clips=2), RECIPE.ops, masks=(dv.RandomMask(0.5, patch=4),))
     (batch,) = take_batches(make_loader(numbered_manifest, recipe=recipe, repeats=2), 1)
     assert len(batch) == 16 and len(np.unique(batch.masks[0].numpy(), axis=0)) == 16
+
+
+def test_masks_are_of_all_frames_whatever_the_pathways(numbered_manifest):
+    """And such a recipe is printed as Python that makes it again."""
+    recipe = dv.Recipe(RECIPE.sampling, RECIPE.ops, masks=MASKS, pathways=(4, 1))
+    (batch,), (plain,) = (take_batches(make_loader(numbered_manifest, recipe=r), 1) for r in (recipe, RECIPE))
+    assert [tuple(clips.shape) for clips in batch.clips] == [(4, 3, 1, 32, 32), (4, 3, 4, 32, 32)]
+    assert same(masks_of([batch]), masks_of([plain])) and torch.equal(batch.clips[1], plain.clips)
+    assert eval(as_python(recipe), {"dv": dv}) == recipe == dv.Recipe.parse(repr(recipe))
 
 
 def test_apply_gives_the_masks_of_the_plan(numbered_manifest, tmp_path):

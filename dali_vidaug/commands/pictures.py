@@ -57,7 +57,7 @@ def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height:
 def masked_frames(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Frames (F, H, W, 3) uint8 of which masked tokens are covered; ``mask`` is (T', H', W') bool."""
     for axis, side in enumerate(frames.shape[:3]):
-        mask = mask.repeat(side // mask.shape[axis], axis)
+        mask = mask.take(np.arange(side) * mask.shape[axis] // side, axis)
     return np.where(mask[..., None], np.array(_COVER, np.uint8), frames)
 
 
