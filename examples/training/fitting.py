@@ -107,6 +107,7 @@ def check_loaders(loader: dv.VideoLoader, validation: dv.VideoLoader | None, opt
     """Refuse videos without labels, and loaders that training or validation would be wrong with, or not possible.
 
     Raises:
+        ImportError: torchmetrics is not installed.
         ValueError: naming what is wrong.
     """
     for name, one in (("training", loader), ("validation", validation)):
@@ -133,6 +134,8 @@ def check_loaders(loader: dv.VideoLoader, validation: dv.VideoLoader | None, opt
         raise ValueError('training: the loader must have targets="soft"')
     if validation is not None and validation.manifest.classes != loader.manifest.classes:
         raise ValueError("validation: has other classes than training: scan its videos with like=, or --like")
+    if validation is not None:
+        dv.VideoScores(validation.manifest)  # says what is missing before anything is trained
     if options.patience and validation is None:
         raise ValueError("patience needs videos for validation")
     if options.sync_batch_norm and loader.device != "gpu":
