@@ -172,7 +172,7 @@ class Schedule:
         count = self.steps.count(epoch, whole)
         if self.drop_last or not count:
             return count
-        last = self.steps.at(epoch, count - 1)
+        last = self.steps.at(epoch, count - 1, whole)
         low, high = self._share(min(last.size, self.num_samples - last.first))
         return count - (low == high)
 

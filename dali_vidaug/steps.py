@@ -80,9 +80,9 @@ class Steps:
     cut_step: int | None = None
     _known: dict[tuple[int, bool], list[Part]] = field(default_factory=dict, repr=False, compare=False)
 
-    def at(self, epoch: int, index: int) -> Step:
-        """A step of an epoch; where no samples are left for it, it begins at the end or after it."""
-        parts = self._parts(epoch)
+    def at(self, epoch: int, index: int, whole: bool = False) -> Step:
+        """A step of an epoch, ``whole`` as for ``count``; where no samples are left, it begins at the end or later."""
+        parts = self._parts(epoch, whole)
         return next(part for part in reversed(parts) if part.begin <= index).at(index)
 
     def count(self, epoch: int, whole: bool = False) -> int:
@@ -115,7 +115,7 @@ class Steps:
                 at, step = at + 1, step + self._end(self._from(at, step, 0))
         return step
 
-    def _parts(self, epoch, whole=False):
+    def _parts(self, epoch, whole):
         key = epoch, whole
         parts = self._known.get(key)
         if parts is None:

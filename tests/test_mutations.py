@@ -761,6 +761,7 @@ MUTATIONS = [
     ("schedule.py", "abs(size - round(size)) > _ROUNDED or ", "", "test_stages.py::test_what_a_loader_refuses"),
     ("schedule.py", "if (self.cut_step is not None and epoch > self.cut[0]) or self.cut[1] == 0:", "if self.cut[1] == 0:",
      "test_stages.py::test_after_other_batches_steps_are_counted_on"),
+    ("schedule.py", "self.steps.at(epoch, count - 1, whole)", "self.steps.at(epoch, count - 1)", "test_schedule.py::test_a_cut_does_not_change_the_number_of_batches"),
     ("state.py", "later = None if steps is None else steps + index", "later = steps", "test_stages.py::test_another_number_of_ranks_in_the_middle"),
     ("state.py", 'group_scales=state.get("mix_group_scales", False))', "group_scales=False)", "test_stages.py::test_groups_grow_with_batches_or_are_as_given"),
     ("makers.py", "if other != stage:", "if False:", "test_stages.py::test_graphs_of_a_stage_that_is_over_are_freed"),

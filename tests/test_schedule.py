@@ -1,6 +1,7 @@
 """The order of an epoch, and how shards divide it."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,6 +57,19 @@ def test_shards_together_give_every_sample_once(num_samples, num_shards, shuffle
     assert all(1 <= len(batch) <= 4 for shard in batches for batch in shard)
     lengths = [len(shard) for shard in batches]
     assert max(lengths) - min(lengths) <= (0 < num_samples % (4 * num_shards) < num_shards)
+
+
+@pytest.mark.parametrize("num_shards", [1, 5])
+def test_a_cut_does_not_change_the_number_of_batches(num_shards):
+    """Of a whole epoch, which is what the length of a loader is; of what is left, each sample comes once."""
+    for num_samples in range(5, 40):
+        for given in range(num_samples):
+            options = dict(batch_size=2, num_shards=num_shards, drop_last=False, cut=(0, given))
+            shards = [Schedule(num_samples, shard_index=k, **options) for k in range(num_shards)]
+            whole = [replace(shard, cut=(0, 0)) for shard in shards]
+            assert [s.num_batches for s in shards] == [s.batches_in(0) for s in whole]
+            left = [s for shard in shards for i in range(shard.batches_in(0)) for s in samples_of(shard, 0, i)]
+            assert len(left) == len(set(left)) == num_samples - given
 
 
 def test_steps_hold_the_same_samples_for_any_number_of_shards():
