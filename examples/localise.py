@@ -4,7 +4,7 @@
     python examples/localise.py --videos CLIPS --background noFight
 
 TRAIN and TEST are manifests of whole videos with segments: dali-vidaug scan --format thumos14_videos, or
-activitynet_videos. Without them, untrimmed videos are made, of moving shapes or of your clips: examples/untrimmed.py.
+activitynet_videos. Without them, untrimmed videos are made, of moving shapes and of your clips: examples/untrimmed.py.
 
 A small network gives each snippet of 16 frames an activation for each class. A video's score is the mean of its most
 active snippets, and is trained to be the label of the video. Snippets that are active together are a segment that is
@@ -193,14 +193,14 @@ def open_manifests(args):
             raise SystemExit(f"{args.test} has other classes than {args.train}: scan it with --like {args.train}")
         return train, test
     folder = Path(args.folder or Path(tempfile.gettempdir()) / "dali_vidaug-untrimmed")
-    names = ("num_train", "num_test", "make_seed", "seconds", "videos", "background")
+    names = ("num_train", "num_test", "make_seed", "seconds", "videos", "background", "no_shapes")
     settings = json.dumps({name: getattr(args, name) for name in names})
     made, annotations = folder / "made.json", folder / "annotation"
     if not made.is_file():
         clips = read_clips(args.videos) if args.videos else None
         make_untrimmed(
             folder, args.num_train, args.num_test, seed=args.make_seed, seconds=args.seconds, clips=clips,
-            background=args.background,
+            background=args.background, shapes=not args.no_shapes,
         )  # fmt: skip
         made.write_text(settings)
     elif made.read_text() != settings:
@@ -234,6 +234,7 @@ def parse_arguments(arguments=None):
     made.add_argument("--seconds", type=float, nargs=2, default=(20, 60), metavar=("LEAST", "MOST"))
     made.add_argument("--videos", metavar="CLIPS", help="a folder with clips of each class, to take pieces of")
     made.add_argument("--background", metavar="CLASS", help="which of these classes is the background")
+    made.add_argument("--no-shapes", action="store_true", help="with --videos: these alone, without moving shapes")
     args = parser.parse_args(arguments)
     if bool(args.train) != bool(args.test):
         parser.error("give two manifests: TRAIN TEST")

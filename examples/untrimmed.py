@@ -4,8 +4,8 @@
     python examples/untrimmed.py FOLDER --videos CLIPS --background noFight
 
 The actions are the moving shapes of dali-vidaug demo; in the background there are none, or they move sideways. With
---videos they are pieces of your clips, a folder for each class, of which one is the background. FOLDER gets the videos
-and their annotations, as THUMOS14 or ActivityNet has them:
+--videos they are also pieces of your clips, a folder for each class, of which one may be the background; --no-shapes
+leaves the shapes out. FOLDER gets the videos and their annotations, as THUMOS14 or ActivityNet has them:
 
     dali-vidaug scan FOLDER/annotation --format thumos14_videos --split validation --root FOLDER -o train.parquet
 """
@@ -95,7 +95,7 @@ def plan_video(number, seed, actions, seconds, per_video):
 
 def make_untrimmed(
     folder, num_train=24, num_test=12, *, seed=0, seconds=(20, 60), per_video=(2, 5), clips=None, background=None,
-    form="thumos14",
+    shapes=True, form="thumos14",
 ):  # fmt: skip
     """Write untrimmed videos with annotated segments.
 
@@ -105,8 +105,9 @@ def make_untrimmed(
         seed: another one makes others.
         seconds: least and most of a video, about; a segment, and what is between two, is at least 1.5 s.
         per_video: least and most segments in a video.
-        clips: by class the paths of videos to take pieces of; None: moving shapes.
-        background: which class of these is the background; None: frames without a shape.
+        clips: by class the paths of videos to take pieces of, or None.
+        background: which class of these is the background; None: no shape, or one that moves sideways.
+        shapes: whether moving shapes are actions too.
         form: "thumos14" or "activitynet".
 
     Returns:
@@ -117,7 +118,7 @@ def make_untrimmed(
     """
     if background is not None and background not in (clips or {}):
         raise ValueError(f"background must be one of {', '.join(clips or ['no clips'])}, got {background!r}")
-    actions = [name for name in (CLASSES if clips is None else clips) if name != background]
+    actions = [*(CLASSES if shapes else ()), *(name for name in clips or () if name != background)]
     if not actions:
         raise ValueError(f"no class is left besides the background {background!r}")
     folder, made = Path(folder), []
@@ -135,7 +136,7 @@ def make_untrimmed(
 def _frames(parts, number, seed, clips, background):
     for i, (label, count) in enumerate(parts):
         draws = Draws(seed, i, [number], prefix="untrimmed")
-        if clips is not None and (label or background):
+        if (label or background) in (clips or {}):
             frames = clip_frames(clips[label or background], draws)
         else:
             sideways = [*_SIDEWAYS.values()][int(draws.integers("sideways", 2)[0])]
@@ -174,13 +175,15 @@ def main():
     parser.add_argument("--seconds", type=float, nargs=2, default=(20, 60), metavar=("LEAST", "MOST"))
     parser.add_argument("--videos", metavar="CLIPS", help="a folder with clips of each class, to take pieces of")
     parser.add_argument("--background", metavar="CLASS", help="which of these classes is the background")
+    parser.add_argument("--no-shapes", action="store_true", help="with --videos: these alone")
     parser.add_argument("--format", choices=("thumos14", "activitynet"), default="thumos14")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     try:
         path, made = make_untrimmed(
             args.folder, args.num_train, args.num_test, seed=args.seed, seconds=args.seconds,
-            clips=args.videos and read_clips(args.videos), background=args.background, form=args.format,
+            clips=args.videos and read_clips(args.videos), background=args.background, shapes=not args.no_shapes,
+            form=args.format,
         )  # fmt: skip
     except (ValueError, OSError) as error:
         parser.error(str(error))

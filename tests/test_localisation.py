@@ -373,6 +373,7 @@ def test_segments_that_a_video_does_not_have_are_told(untrimmed, tmp_path, caplo
     assert "localisation: 2 segments end after their video does, such as " in caplog.text
     manifest = dv.scan(annotations, **options, split="test")
     assert any(r.startswith("segments that do not end after they start, left out: 1 (") for r in manifest.remarks)
+    assert annotated_segments(manifest).end.tolist() == [0.9]
     database = {
         NAMES[0]: {"duration": 4.0, "annotations": [{"label": "x", "segment": [0, 1]}]},
         NAMES[1]: {"duration": 1.7, "annotations": []},

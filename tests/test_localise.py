@@ -104,7 +104,7 @@ def test_pieces_of_clips(fps, maker, numbered, tmp_path):
              for name, sizes in (("run", (20, 24)), ("sit", (30, 36)))}  # fmt: skip
     assert maker["read_clips"](tmp_path) == clips
     _, (video,) = maker["make_untrimmed"](
-        tmp_path / "a", 1, 0, seconds=(8, 9), per_video=(1, 1), clips=clips, background="sit"
+        tmp_path / "a", 1, 0, seconds=(8, 9), per_video=(1, 1), clips=clips, background="sit", shapes=False
     )
     ((label, first, last),) = video.segments
     assert label == "run" and 0 < first < last < video.num_frames
@@ -120,12 +120,20 @@ def test_pieces_of_clips(fps, maker, numbered, tmp_path):
             at += max(map(len, fits))
 
 
+def test_pieces_of_clips_beside_shapes(maker, numbered, tmp_path):
+    clips = maker["read_clips"](numbered)
+    _, videos = maker["make_untrimmed"](tmp_path, 6, 0, seconds=(6, 7), per_video=(1, 1), clips=clips)
+    assert [video.segments[0][0] for video in videos] == [*maker["CLASSES"], "even", "odd"]
+    (label, first, _), frames = videos[4].segments[0], decode(tmp_path / f"{videos[4].name}.mp4")
+    assert label == "even" and small_numbers(frames[first : first + 30]) == list(range(30))
+
+
 def test_clips_that_are_refused(maker, numbered, tmp_path):
     clips = maker["read_clips"](numbered)
     with pytest.raises(ValueError, match="background must be one of even, odd, got 'neither'"):
         maker["make_untrimmed"](tmp_path / "b", 1, 0, clips=clips, background="neither")
     with pytest.raises(ValueError, match="no class is left besides the background 'odd'"):
-        maker["make_untrimmed"](tmp_path / "b", 1, 0, clips={"odd": clips["odd"]}, background="odd")
+        maker["make_untrimmed"](tmp_path / "b", 1, 0, clips={"odd": clips["odd"]}, background="odd", shapes=False)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="expected a folder for each class, with videos in it"):
         maker["read_clips"](tmp_path / "empty")
