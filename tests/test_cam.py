@@ -780,7 +780,7 @@ def assert_drawn(folder, num_frames, names):
         with av.open(str(folder / f"{name}.mp4")) as container:
             assert sum(1 for _ in container.decode(video=0)) == num_frames
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    header, *rows = csv.reader((folder / "fade.csv").open())
+    header, *rows = csv.reader((folder / "fade.csv").read_text().splitlines())
     assert header == ["frame", *(f"{op} {name}" for op in ("MixUp", "FadeMixUp") for name in names)]
     assert [int(row[0]) for row in rows] == list(range(num_frames)) and np.isfinite(np.array(rows, float)).all()
 
