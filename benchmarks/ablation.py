@@ -21,6 +21,7 @@ import platform
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ ARMS = {  # what follows crop and flip
     "VideoMix, S": (dv.VideoMix("S"),),
     "VideoMix, T": (dv.VideoMix("T"),),
     "VideoMix, ST": (dv.VideoMix("ST"),),
-    "guide": None,  # has crop and frames of its own
+    "guide": None,  # dv.recipes.guide("mixup"), which has crop and frames of its own
 }
 SETS = ("videos", "shapes")
 SHORT_SIDE = 72  # pixels of the small videos
@@ -58,14 +59,11 @@ SHORT_SIDE = 72  # pixels of the small videos
 
 def recipe_of(arm, size, frames):
     """What training clips get."""
-    normalize = dv.Normalize()
     if arm == "guide":
-        sampling = dv.ClipSampling(frames, stride=(1, 3))
-        space = dv.RandomResizedCrop(size, scale=(0.8, 1.0)), dv.RandomHorizontalFlip()
-        ops = (dv.TemporalJitter(), *space, dv.MixUp(alpha=0.2), dv.LabelSmoothing(0.1))
-        return dv.Recipe(sampling, (*ops, normalize))
+        whole = dv.recipes.guide("mixup", size=size)
+        return replace(whole, sampling=replace(whole.sampling, num_frames=frames))
     space = dv.RandomResizedCrop(size, scale=(0.5, 1.0)), dv.RandomHorizontalFlip()
-    return dv.Recipe(dv.ClipSampling(frames, stride=2), (*space, *ARMS[arm], normalize))
+    return dv.Recipe(dv.ClipSampling(frames, stride=2), (*space, *ARMS[arm], dv.Normalize()))
 
 
 def fold_of(manifest, folds):
