@@ -145,11 +145,11 @@ def localise():
 
 
 def test_the_whole_program(localise, tmp_path, capsys):
-    """Made, scanned, trained for an epoch with mixed snippets, tested: its mAP is that of the segments that it wrote,
+    """Made, scanned, trained a little with mixed snippets, tested: its mAP is that of the segments that it wrote,
     by another implementation."""
     results = localise["main"](arguments(
-        *TINY, "--folder", tmp_path / "v", "--epochs", 1, "--snippets", 8, "--mix", "videomix",
-        "--picture", tmp_path / "p.png", "--detections", tmp_path / "d.json",
+        *TINY, "--folder", tmp_path / "v", "--epochs", 10, "--learning-rate", 0.05, "--snippets", 8,
+        "--mix", "videomix", "--picture", tmp_path / "p.png", "--detections", tmp_path / "d.json",
     ))  # fmt: skip
     out = capsys.readouterr().out
     tables = out.split("mAP in percent:")[1:]
