@@ -208,7 +208,7 @@ def test_the_command_that_makes_videos(tmp_path):
 @pytest.mark.slow
 def test_training_finds_more_than_chance(localise, tmp_path, capsys):
     """From the labels of videos alone, with and without VideoMix: the mean over IoU 0.1 to 0.7 is 15 points above that
-    of activations at random, which is at most 10. With 16 epochs of videos of up to 40 s, 35 and 39 points were measured."""
+    of activations at random, at most 10. With 16 epochs, of videos of up to 40 s, 35 and 39 points were measured."""
     results = {}
     for mix in ("none", "videomix"):
         chance, results[mix] = localise["main"](arguments(
