@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dali_vidaug import recipes
 from dali_vidaug.boxes import Boxes, BoxRules
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.pack import pack
@@ -207,6 +208,7 @@ __all__ = [
     "merge",
     "pack",
     "pixel_matrices",
+    "recipes",
     "register_module",
     "scan",
     "transcode",

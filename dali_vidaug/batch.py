@@ -67,7 +67,7 @@ class Batch:
 
     Attributes:
         clips: (B, 3, F, H, W) float32, float16 or bfloat16 after ``Normalize``, otherwise uint8. Those of ``augment``
-            have the layout of the clips that it was given.
+            have the layout of the clips that it was given. A tuple of such tensors if the recipe has ``pathways``.
         targets: (B, K) float32, soft labels, mixed as the clips are; a sample without a label has zeros. With
             ``targets="index"``: (B,) int64, each clip's own label, -1 without one; ``mix`` says what to do with them.
         samples: (B,) int64, manifest rows of the clips.
@@ -85,7 +85,7 @@ class Batch:
         manifest: of the samples; None for clips in memory, and in a batch that was pickled.
     """
 
-    clips: torch.Tensor
+    clips: torch.Tensor | Any
     targets: torch.Tensor
     samples: torch.Tensor
     epoch: int
@@ -114,11 +114,11 @@ class Batch:
         """What clip ``i`` is and gets, as text: file, class, frames, each op's arguments."""
         return self.plan.describe(i, self.manifest)
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
+    def __iter__(self) -> Iterator[torch.Tensor | Any]:
         return iter((self.clips, self.targets))
 
     def __len__(self) -> int:
-        return len(self.clips)
+        return len(self.samples)
 
     @property
     def views(self) -> torch.Tensor:
@@ -143,7 +143,9 @@ class Batch:
 
     def _map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         other = Batch.__new__(Batch)
-        other.__dict__.update(self.__dict__, clips=function(self.clips), targets=function(self.targets))
+        several = isinstance(self.clips, (tuple, list))
+        clips = tuple(map(function, self.clips)) if several else function(self.clips)
+        other.__dict__.update(self.__dict__, clips=clips, targets=function(self.targets))
         other.mix = self.mix and BatchMix(*map(function, self.mix))
         other.boxes = self.boxes and Boxes(*map(function, self.boxes))
         other.masks = tuple(map(function, self.masks))
@@ -194,6 +196,16 @@ def as_tensor(clips: Any, dtype: str) -> torch.Tensor:
     return tensor.to(torch.bfloat16) if dtype == "bfloat16" and tensor.is_floating_point() else tensor
 
 
+def pathways_of(clips: torch.Tensor, recipe: Recipe) -> torch.Tensor | tuple[torch.Tensor, ...]:
+    """The clips (B, 3, F, H, W) as the recipe's pathways have them; as they are if it has none, or for all frames."""
+    if not recipe.pathways:
+        return clips
+    found = recipe.pathway_frames(clips.shape[2])
+    return tuple(
+        clips if len(frames) == clips.shape[2] else clips.index_select(2, _to(clips.device, frames)) for frames in found
+    )
+
+
 def no_clips(recipe: Recipe, shape: tuple[int, ...], dtype: str, device: int | None) -> torch.Tensor:
     """The clips of a batch that has none: (0, 3, F, H, W).
 
@@ -230,12 +242,13 @@ def make_batch(
     Raises:
         TypeError, ValueError: an op returns something else than labels or partners.
     """
-    targets, mixed = mix_targets(plan, targets)
+    targets, mixed = mix_targets(plan, targets, () if manifest is None else manifest.classes)
     mix = None if mixed is None else BatchMix(*(_to(clips.device, column) for column in mixed))
     samples = torch.from_numpy(plan.samples.copy())
     again = torch.from_numpy(np.zeros(len(plan), bool) if repeated is None else repeated)
     missing = torch.from_numpy(np.zeros(0, np.int64) if skipped is None else skipped)
-    batch = Batch(clips, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
+    paths = pathways_of(clips, plan.recipe)
+    batch = Batch(paths, _to(clips.device, targets), samples, plan.epoch, index, mix, again, missing)
     batch.boxes = None if boxes is None else _box_tensors(clips.device, boxes)
     batch.masks = tuple(_to(clips.device, mask) for mask in plan.masks)
     batch.motion = None if motion is None else Motion(*_to(clips.device, motion).unbind(1))

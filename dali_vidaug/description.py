@@ -162,7 +162,7 @@ def _mask_lines(plan):
 def batch_lines(batch: Any) -> list[str]:
     """A batch as lines: a title, then "name: text". It waits for no GPU: only what is on the CPU is looked at."""
     plan, manifest = batch.__dict__.get("plan"), batch.__dict__.get("manifest")
-    lines = [f"Batch: {_count(_length(batch.clips), 'clip')}, epoch {batch.epoch}, index {batch.index}"]
+    lines = [f"Batch: {_count(_length(batch.samples), 'clip')}, epoch {batch.epoch}, index {batch.index}"]
     lines += [f"{name}: {_tensor_text(getattr(batch, name))}" for name in ("clips", "targets")]
     lines.append(f"samples: {numbers_text(_as_list(batch.samples))}")
     if manifest is not None and len(manifest.classes):
@@ -236,6 +236,8 @@ def numbers_text(numbers: Sequence[int]) -> str:
 
 
 def _tensor_text(tensor):
+    if isinstance(tensor, (tuple, list)):  # of several pathways
+        return " and ".join(map(_tensor_text, tensor))
     if not hasattr(tensor, "shape"):  # a trainer has put something else in its place
         return type(tensor).__name__
     kind, device = str(getattr(tensor, "dtype", "")).removeprefix("torch."), getattr(tensor, "device", "")

@@ -115,7 +115,8 @@ def draw_plan(
         batch: the group that each clip is mixed in, (B,) int or one number for all, [0, 2**32): that of a loader's
             batch, or as many as ``mix_group`` makes of it.
         repeat_index: as ``views``: which of several clips of the same frames each clip is.
-        step: number of the training step, [0, 2**32); only what masks have in common in a step depends on it.
+        step: number of the training step, [0, 2**32), in a loader the place of its first sample in the order of the
+            epoch; only what masks have in common in a step depends on it.
 
     Returns:
         The plan.

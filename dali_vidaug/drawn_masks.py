@@ -42,12 +42,8 @@ def draw_masks(
         ValueError: clips differ in size, or tokens do not divide them; an ``OpError`` when ``draw`` of a mask failed.
     """
     drawn: list[np.ndarray | None] = []
-    if recipe.masks and (sizes != sizes[:1]).any():
-        found = " and ".join("x".join(map(str, size)) for size in np.unique(sizes, axis=0).tolist())
-        raise ValueError(f"{op_names(recipe.masks)[0]}: masks need clips of one size (F x H x W), got {found}")
-    shape = sizes[0].tolist() if len(sizes) else (0, 0, 0)
     for name, mask in zip(op_names(recipe.masks), recipe.masks, strict=True):
-        grid = grid_of(name, mask, *shape)
+        grid = grid_of(name, mask, *_one_size(recipe, sizes))
         if getattr(mask, "after_decoding", False):
             drawn.append(None)
             continue
@@ -59,6 +55,14 @@ def draw_masks(
             masked[at] = _checked(name, found, len(at), grid)
         drawn.append(masked)
     return tuple(drawn)
+
+
+def _one_size(recipe, sizes):
+    """The size (F, H, W) that all clips have."""
+    if (sizes != sizes[:1]).any():
+        found = " and ".join("x".join(map(str, size)) for size in np.unique(sizes, axis=0).tolist())
+        raise ValueError(f"{op_names(recipe.masks)[0]}: masks need clips of one size (F x H x W), got {found}")
+    return sizes[0].tolist() if len(sizes) else (0, 0, 0)
 
 
 def mask_draws(name: str, draws: Draws, at: np.ndarray, repeat: int) -> Draws:
@@ -95,6 +99,23 @@ def check_masks(recipe: Recipe, masks: Sequence[Any], count: int) -> tuple[np.nd
         if mask is not None and (np.ndim(mask) != 4 or len(mask) != count or np.asarray(mask).dtype != bool):
             raise ValueError(f"Plan: {name} must be ({count}, T, H, W) bool, got {np.shape(mask)}")
     return tuple(mask if mask is None else np.asarray(mask) for mask in masks)
+
+
+def check_grids(recipe: Recipe, masks: Sequence[np.ndarray | None], sizes: np.ndarray) -> None:
+    """Refuse masks of a plan, such as edited ones, that do not fit the clips.
+
+    Args:
+        recipe: of the plan.
+        masks: of the plan.
+        sizes: (B, 3) int: F, H, W of each clip after the last op.
+
+    Raises:
+        ValueError: clips differ in size, tokens do not divide them, or a mask has another grid.
+    """
+    for name, mask, drawn in zip(op_names(recipe.masks), recipe.masks, masks, strict=True):
+        grid = grid_of(name, mask, *_one_size(recipe, sizes))
+        if drawn is not None and drawn.shape[1:] != grid:
+            raise ValueError(f"Plan: {name} must be {(len(drawn), *grid)} for these clips, got {drawn.shape}")
 
 
 def masks_to_text(masks: Sequence[np.ndarray | None]) -> list[Any]:

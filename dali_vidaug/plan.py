@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dali_vidaug.description import as_html, as_text, clip_index, describe_clip, plan_lines
-from dali_vidaug.drawn_masks import check_masks, masks_from_text, masks_to_text
+from dali_vidaug.drawn_masks import check_grids, check_masks, masks_from_text, masks_to_text
 from dali_vidaug.ops.sizes import sizes_after
 from dali_vidaug.recipe import Recipe, UnknownClassError, class_list
 from dali_vidaug.repeats import clip_column
@@ -115,12 +115,14 @@ class Plan:
             height, width: (B,) int, the sizes of the clips before the first op.
 
         Raises:
-            TypeError, ValueError: the arguments of an op are of another kind than it draws, or out of range.
+            TypeError, ValueError: the arguments of an op are of another kind than it draws, or out of range; or a mask
+                has another grid than the clips.
         """
         frames = np.full(len(self), self.frames.shape[1])
         sizes = np.stack(np.broadcast_arrays(frames, height, width), 1).astype(np.int64)
         for name, op in self.recipe.pixel_ops:
             sizes = sizes_after(name, op, self.args[name], sizes)
+        check_grids(self.recipe, self.masks, sizes)
 
     def describe(self, i: int, manifest: Manifest | None = None) -> str:
         """What clip ``i`` is and gets, as text: file, class, frames, each op's arguments.

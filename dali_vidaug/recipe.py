@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+import numpy as np
+
 from dali_vidaug import masks as _masks
 from dali_vidaug import ops as _ops
 from dali_vidaug.ops.names import is_on_pixels
@@ -50,15 +52,20 @@ class Recipe:
     Attributes:
         sampling: which frames of a video make a clip: ``ClipSampling``, another of ``SAMPLERS``, or your own.
         ops: applied in order (kept as a tuple); ``Normalize``, if present, comes last. Without it the clips stay uint8.
+        pathways: for networks with several inputs, such as SlowFast's (8, 1): ``batch.clips`` is then a tuple, with for
+            each number n the clips with F // n of their F frames, trunc(linspace(0, F - 1, F // n)); 1: all of them.
+            Default: one tensor.
         masks: for self-supervision, drawn for each clip (kept as a tuple): ``batch.masks`` has one for each of these.
 
     Raises:
         ValueError: the sampler is not one, something among the ops is not an op or among the masks no mask,
-            ``Normalize`` is not the last, or an op crops by views (``num_crops``) that the sampler does not have.
+            ``Normalize`` is not the last, an op crops by views (``num_crops``) that the sampler does not have, or a
+            pathway is no int >= 1.
     """
 
     sampling: Any = field(default_factory=ClipSampling)
     ops: Sequence[Any] = (_ops.RandomResizedCrop(), _ops.RandomHorizontalFlip(), _ops.Normalize())
+    pathways: Sequence[int] = ()
     masks: Sequence[Any] = ()
 
     def __post_init__(self):
@@ -78,6 +85,7 @@ class Recipe:
             if hasattr(op, "mix_targets"):
                 raise ValueError(f"Recipe: mix_targets of {_ops.name_of(op)} is not called; its name is targets now")
         self._check_views()
+        self._check_pathways()
         on_pixels = None  # the first op that is
         for name, op in zip(self.names, self.ops, strict=True):
             if on_pixels and _ops.is_on_time(op):
@@ -91,9 +99,6 @@ class Recipe:
                 raise ValueError(f"Recipe: {name} must be the last op, and only once")
         self._check_masks()
 
-    def __repr__(self) -> str:
-        return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in shown_fields(self))})"
-
     def _check_masks(self):
         if not isinstance(self.masks, Iterable):
             raise ValueError(f"Recipe: masks must be several, such as (dv.TubeMask(0.9),), got {self.masks!r}")
@@ -102,6 +107,16 @@ class Recipe:
             if isinstance(mask, type) or not all(hasattr(mask, name) for name in ("draw", "patch", "tubelet")):
                 hint = f": write {mask.__name__}(...)" if isinstance(mask, type) else ""
                 raise ValueError(f"Recipe: a mask needs draw, patch and tubelet, got {mask!r}{hint}")
+
+    def __repr__(self) -> str:
+        return f"Recipe({', '.join(f'{name}={getattr(self, name)!r}' for name in shown_fields(self))})"
+
+    def _check_pathways(self):
+        """Keep the pathways as a tuple, if they are some."""
+        found: Any = tuple(self.pathways) if isinstance(self.pathways, Iterable) else (None,)
+        if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in found):
+            raise ValueError(f"Recipe: pathways must be ints >= 1, such as (8, 1), got {self.pathways!r}")
+        object.__setattr__(self, "pathways", found)
 
     def _check_views(self):
         """Refuse an op that crops each view at another place where the sampler has no such views."""
@@ -136,6 +151,18 @@ class Recipe:
     def num_clips(self) -> int:
         """How many clips are made of each sample."""
         return num_clips(self.sampling)
+
+    def pathway_frames(self, num_frames: int) -> list[np.ndarray]:
+        """Which frames of a clip of ``num_frames`` each pathway has: (num_frames // n,) int64 each, rising.
+
+        Raises:
+            ValueError: a pathway would have none.
+        """
+        if num_frames < max(self.pathways, default=1):
+            raise ValueError(
+                f"Recipe: pathways={self.pathways} need clips of {max(self.pathways)} frames or more, got {num_frames}"
+            )
+        return [np.linspace(0, num_frames - 1, num_frames // n).astype(np.int64) for n in self.pathways]
 
     def fingerprints(self) -> dict[str, str]:
         """For each op that has more than its options, such as a network, a text that another one would not have.

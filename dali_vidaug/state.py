@@ -233,7 +233,7 @@ def _num_equal(one, other):
 def _first_difference(mine, theirs):
     """Two recipes from the first op on that differs, without what is the same behind it."""
     same = _num_equal(mine, theirs)
-    first = max((match.start() for match in re.finditer(r"\w+\(", mine[:same])), default=0)
+    first = max((match.start() for match in re.finditer(r"\w+\(|pathways=", mine[:same])), default=0)
     end = mine[same:][::-1]
     tail = end[: _num_equal(end, theirs[same:][::-1])][::-1]
     kept = len(tail) - min((tail.index(mark) for mark in ",)" if mark in tail), default=len(tail))

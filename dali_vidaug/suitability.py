@@ -25,6 +25,7 @@ from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import warn_once
 from dali_vidaug.rng import Draws
 from dali_vidaug.schedule import Schedule, ShardOrder
+from dali_vidaug.targets import check_labels
 from dali_vidaug.timing import draw_time
 from dali_vidaug.urls import is_url
 
@@ -55,6 +56,7 @@ def check_recipe(
             do not divide the clips.
     """
     recipe.fingerprints()
+    check_labels(manifest, recipe)
     for name, op in zip(recipe.names, recipe.ops, strict=True):
         if order.mix_group == 1 and recipe.num_clips == 1 and hasattr(op, "mixed_with"):
             raise ValueError(f"VideoLoader: mix_group is 1, but {name} needs other clips to mix with: 2 or more")
@@ -80,6 +82,7 @@ def check_recipe(
             "CenterCrop or Resize((height, width))"
         )
     height, width, frames = shapes[0].tolist()
+    recipe.pathway_frames(frames)
     draw_masks(recipe, draws, np.zeros(len(samples), np.int64), np.roll(shapes, 1, 1))
     return (frames, height, width), draws.are_shared
 

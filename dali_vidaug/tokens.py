@@ -50,6 +50,6 @@ def _even(plan: Plan, name: str, purpose: str, chosen: np.ndarray) -> np.ndarray
         for repeat, at in parts_of(plan.repeat_index):
             keys[at] = ranked(mask_draws(name, draws, at, repeat), f"tokens.{purpose}", chosen.shape[1])
         keys[~chosen] = _NEVER
-        chosen = keys < np.sort(keys, axis=1)[:, count : count + 1] if count else np.zeros_like(chosen)
+        chosen = keys < np.sort(keys, axis=1)[:, count : count + 1]
         # A row that has no more than ``count`` ends before a key that no token has.
     return np.nonzero(chosen)[1].reshape(len(chosen), count)

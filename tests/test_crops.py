@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import same_distribution
+from conftest import assert_pixels, same_distribution
+from PIL import Image
 
 import dali_vidaug as dv
 from dali_vidaug.ops import CROP
@@ -47,6 +48,44 @@ def test_random_crop_leaves_the_pixels_as_they_are():
     batch = dv.augment(clips, (dv.RandomCrop((20, 31)),), layout="FHWC", device="cpu")
     for clip, row, got in zip(clips, batch.plan.args["RandomCrop"], batch.clips, strict=True):
         np.testing.assert_array_equal(got, clip[:, row["top"] : row["bottom"], row["left"] : row["right"]])
+
+
+def test_a_square_of_a_random_side_is_scaled():
+    """Kim et al.'s crop: a side of 160 to 200, clamped to the frame, then a place that fits; each as likely."""
+    rows = draw(dv.RandomCrop(160, side=(160, 165)), 164, 170, 60_000)
+    height, width = (rows[last].astype(int) - rows[first] for first, last in (("top", "bottom"), ("left", "right")))
+    assert (height == width).all() and (rows["out_height"] == 160).all() and (rows["out_width"] == 160).all()
+    counts = np.bincount(height - 160, minlength=6) / len(rows)  # 165 does not fit: it becomes 164
+    np.testing.assert_allclose(counts, [1 / 6, 1 / 6, 1 / 6, 1 / 6, 2 / 6, 0], atol=0.01)
+    for side in range(160, 165):
+        some = rows[height == side]
+        places = some["top"] * (170 - side + 1) + some["left"]
+        assert is_uniform(places, (164 - side + 1) * (170 - side + 1))
+    low, high = np.unique(draw(dv.RandomCrop(8, side=(50, 50)), 40, 30)["bottom"]), 30
+    assert low.max() <= 40 and (draw(dv.RandomCrop(8, side=(50, 50)), 40, 30)["right"] == high).all()
+
+
+def test_a_square_of_a_random_side_in_pixels_and_in_the_decoder(numbered_manifest):
+    """Pillow's bilinear resize of the box, within a level; and the same crop done while decoding."""
+    clips = noise(5, 2, 50, 60, 3)
+    op = dv.RandomCrop(24, side=(30, 44))
+    batch = dv.augment(clips, (op,), layout="FHWC", device="cpu")
+    sides = set()
+    for clip, row, got in zip(clips, batch.plan.args["RandomCrop"], batch.clips, strict=True):
+        box = row["left"], row["top"], row["right"], row["bottom"]
+        sides.add(int(row["bottom"] - row["top"]))
+        for frame, made in zip(clip, got, strict=True):
+            expected = Image.fromarray(frame).resize((24, 24), Image.Resampling.BILINEAR, box=tuple(map(float, box)))
+            inner = np.s_[2:-2, 2:-2]  # at the border of the box, Pillow and DALI differ in what they read around it
+            assert_pixels(made.numpy()[inner], np.asarray(expected)[inner], max_diff=1)
+    assert len(sides) > 1 and min(sides) >= 30 and max(sides) <= 44
+    recipe, options = dv.Recipe(dv.ClipSampling(2), (op,)), dict(seed=1, device="cpu", num_threads=1)
+    with (
+        dv.VideoLoader(numbered_manifest, recipe, 4, **options) as one,
+        dv.VideoLoader(numbered_manifest, recipe, 4, resize_in_decoder=False, **options) as other,
+    ):
+        first, second = next(iter(one)).clips.float(), next(iter(other)).clips.float()
+    assert (first - second).abs().mean() < 2 and first.shape == (4, 3, 2, 24, 24)
 
 
 def test_short_sides_and_long_sides(v2):
@@ -204,6 +243,9 @@ def test_random_sizes_are_refused_when_a_loader_is_made(numbered_manifest):
     "make, message",
     [
         (lambda: dv.RandomCrop(0), "RandomCrop: size must be an int or .* got 0"),
+        (lambda: dv.RandomCrop(8, side=9), "RandomCrop: side must be None or ints 1 <= low <= high <= 16384, got 9"),
+        (lambda: dv.RandomCrop(8, side=(9, 8)), r"RandomCrop: side must be None .* got \(9, 8\)"),
+        (lambda: dv.RandomCrop(8, side=(0, 8)), r"RandomCrop: side must be None .* got \(0, 8\)"),
         (lambda: dv.ThreeCrop("a"), "ThreeCrop: size must be"),
         (lambda: dv.FiveCrop((3, 4, 5)), "FiveCrop: size must be"),
         (lambda: dv.TenCrop(-1), "TenCrop: size must be"),

@@ -24,8 +24,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.prove media.places media.first_bytes media.measure media.encode media.encoding media.shrink "
     "media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
-    "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.flip ops.normalize ops.smoothing ops.blend "
-    "ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
+    "ops.shift ops.crop ops.random_crop ops.view_crops ops.sizes ops.label_map ops.flip ops.normalize ops.smoothing "
+    "ops.blend ops.erase ops.mix ops.one_of ops.color ops.color_jitter ops.exposure ops.blur ops.motion ops.jpeg "
     "ops.random_apply ops.suites ops.randaugment ops.torch_module ops.interpolate ops.jitter ops.speed ops",
     "masks": "masks.grid masks.choose masks.uniform masks.cells masks.blocks masks.cubes masks.motion masks",
     "data": "data data.names data.atomic data.tar_members "
@@ -41,7 +41,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.measuring data.remarks data.assemble data.parts data.scan "
     "data.shard_file data.shard_journal data.pack_fields data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
-    "plan": "recipe repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes "
+    "plan": "recipe recipes.registry recipes.slowfast recipes.segments recipes.r3d recipes.simclr "
+    "recipes.mixing recipes.program recipes "
+    "repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes "
     "clip_motion settings leading columns results planes direct graph",
     "make": "pending fetching make",
     "producer": "batch producer",
@@ -51,7 +53,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
     "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
-    "commands.mask_picture commands.preview commands.scan commands.merge commands.pack commands.transcode commands.cli",
+    "commands.mask_picture commands.preview commands.scan commands.merge commands.pack commands.transcode "
+    "commands.recipes commands.cli",
 }
 ORDER = [name for names in ROOMS.values() for name in names.split() or [""]]
 UPWARD = {

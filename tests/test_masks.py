@@ -162,24 +162,35 @@ def test_blocks_that_leave_no_context_are_drawn_anew():
     assert_probabilities(codes(masks), {code: left.count(code) / len(left) for code in set(left)})
 
 
-def test_unions_of_blocks():
-    """How many tokens each of V-JEPA 2's masks covers, compared with blocks that are put down one by one."""
+def test_blocks_of_whole_frames_leave_the_others():
+    """A block may be as large as a frame if it is shorter than the clip; and as long if it is smaller."""
+    for scale in (0.1, 0.5):
+        masks = drawn(dv.MultiBlockMask(1, 1.0, scale, aspect=(1, 1)), (8, 6, 6), 50)
+        assert (masks.all((2, 3)).sum(1) == max(1, int(8 * scale))).all() and (
+            masks.any((2, 3)) == masks.all((2, 3))
+        ).all()
+    largest = dv.MultiBlockMask(1, (0.1, 0.8), aspect=(1, 1))  # 28 tokens: 5 x 5, of 6 x 6
+    assert max(drawn(largest, (2, 6, 6), 1, step=step).mean() for step in range(200)) == 25 / 36
+
+
+@pytest.mark.parametrize("mask", [dv.MultiBlockMask(8, 0.15), dv.MultiBlockMask(2, 0.7)], ids=["8 blocks", "2 blocks"])
+@pytest.mark.parametrize("count", [2000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_unions_of_blocks(mask, count):
+    """How many tokens V-JEPA 2's masks cover, and which rows, compared with blocks that are put down one by one."""
     generator, grid = np.random.default_rng(1), (8, 16, 16)
-    for mask in (dv.MultiBlockMask(8, 0.15), dv.MultiBlockMask(2, 0.7)):
-        found = drawn_in_parts(mask, grid, 20_000, size=20)[:, 0].sum((1, 2))
-        expected = []
-        for _, height, width in block_sizes(generator, 1000, grid, (mask.scale,) * 2, (1, 1), mask.aspect):
-            for _ in range(20):
-                union = np.ones((16, 16), bool)
-                while union.all():
-                    union[:] = False
-                    for _ in range(mask.num_blocks):
-                        top, left = generator.integers(17 - height), generator.integers(17 - width)
-                        union[top : top + height, left : left + width] = True
-                expected.append(union.sum())
-        expected = np.array(expected)
-        assert abs(found.mean() - expected.mean()) < 4 * found.std() / 1000**0.5  # a size has 20 clips
-        assert np.allclose(np.quantile(found, [0.1, 0.5, 0.9]), np.quantile(expected, [0.1, 0.5, 0.9]), atol=12)
+    found = np.concatenate([drawn(mask, grid, 1, epoch=i, step=i)[:, 0] for i in range(count)])
+    expected = np.ones((count, 16, 16), bool)
+    sizes = block_sizes(generator, count, grid, (mask.scale,) * 2, (1, 1), mask.aspect)
+    for union, (_, height, width) in zip(expected, sizes.tolist(), strict=True):
+        while union.all():
+            union[:] = False
+            for _ in range(mask.num_blocks):
+                top, left = generator.integers(17 - height), generator.integers(17 - width)
+                union[top : top + height, left : left + width] = True
+    assert same_distribution(found.sum((1, 2)) // 6, expected.sum((1, 2)) // 6)
+    for place in (0, 3, 8, 15):
+        assert same_distribution(found[:, place].sum(1), expected[:, place].sum(1))
+        assert same_distribution(found[:, :, place].sum(1), expected[:, :, place].sum(1))
 
 
 def cube_masks(generator, grid, wanted, count):
@@ -362,6 +373,8 @@ def test_clips_of_several_sizes_have_no_mask():
 def test_a_recipe_reads_back_its_masks_and_shows_none_that_it_has_not():
     recipe = dv.Recipe(masks=[*MASKS_16, dv.RandomMask(keep=np.float64(0.1), patch=(np.int64(8), 16))])
     assert dv.Recipe.parse(repr(recipe)) == recipe and "np." not in repr(recipe)
+    assert dv.MultiBlockMask(scale=[0.1, 0.5], aspect=[1, 2]) == dv.MultiBlockMask(scale=(0.1, 0.5), aspect=(1, 2))
+    assert dv.TubeMask(patch=[16, 8]) == dv.TubeMask(patch=(16, 8)) and hash(dv.CubeMask(area=[9, 20]))
     assert "masks" not in repr(dv.Recipe()) and dv.Recipe.parse(repr(dv.Recipe())) == dv.Recipe()
     assert {type(mask) for mask in MASKS_16} == {mask for mask in MASKS if not hasattr(mask, "after_decoding")}
 

@@ -10,6 +10,7 @@ import torch
 from conftest import same_batch, take_batches, write_numbered
 
 import dali_vidaug as dv
+from dali_vidaug.recipes.program import as_python
 
 MASKS = (
     dv.TubeMask(0.5), dv.RandomMask(0.4, patch=(8, 16)), dv.RunningCellMask(patch=8), dv.CubeMask(patch=8),
@@ -103,6 +104,15 @@ def test_views_have_masks_of_their_own(numbered_manifest):
     assert len(batch) == 16 and len(np.unique(batch.masks[0].numpy(), axis=0)) == 16
 
 
+def test_masks_are_of_all_frames_whatever_the_pathways(numbered_manifest):
+    """And such a recipe is printed as Python that makes it again."""
+    recipe = dv.Recipe(RECIPE.sampling, RECIPE.ops, masks=MASKS, pathways=(4, 1))
+    (batch,), (plain,) = (take_batches(make_loader(numbered_manifest, recipe=r), 1) for r in (recipe, RECIPE))
+    assert [tuple(clips.shape) for clips in batch.clips] == [(4, 3, 1, 32, 32), (4, 3, 4, 32, 32)]
+    assert same(masks_of([batch]), masks_of([plain])) and torch.equal(batch.clips[1], plain.clips)
+    assert eval(as_python(recipe), {"dv": dv}) == recipe == dv.Recipe.parse(repr(recipe))
+
+
 def test_apply_gives_the_masks_of_the_plan(numbered_manifest, tmp_path):
     loader = make_loader(numbered_manifest)
     (batch,) = take_batches(loader, 1)
@@ -116,6 +126,13 @@ def test_apply_gives_the_masks_of_the_plan(numbered_manifest, tmp_path):
         edited = loader.apply(dv.Plan.load(tmp_path / "plan.json"))
     assert edited.masks[0][1].nonzero().tolist() == [[0, 0, 0], [1, 1, 1]]
     assert torch.equal(edited.masks[0][0], batch.masks[0][0])
+    document["masks"][0] = [[["#.#", "..."], ["...", ".#."]]] * 4
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    with (
+        loader,
+        pytest.raises(ValueError, match=r"TubeMask must be \(4, 2, 2, 2\) for these clips, got \(4, 2, 2, 3\)"),
+    ):
+        loader.apply(dv.Plan.load(tmp_path / "plan.json"))
 
 
 def test_masks_are_moved_pinned_and_copied(numbered_manifest, monkeypatch):
@@ -133,21 +150,22 @@ def test_masks_are_moved_pinned_and_copied(numbered_manifest, monkeypatch):
 
 @pytest.mark.parametrize("on_error", ["replace", "skip"])
 def test_a_bad_file_changes_no_other_clips_masks(on_error, tmp_path):
-    """A clip that is there in place of a bad one has the mask of its sample, and another size of blocks it has not."""
-    for i in range(6):
+    """In the second step. A clip in place of a bad one has its own mask, and blocks of the size that the step has."""
+    for i in range(8):
         write_numbered(tmp_path / "v" / "class" / f"{i}.mp4", 12)
     manifest = dv.scan(tmp_path / "v", progress=False)
     options = {"shuffle": False, "check_files": "off", "on_error": on_error}
-    (good,) = take_batches(make_loader(manifest, 6, **options), 1)
-    (tmp_path / "v" / "class" / "2.mp4").write_bytes(b"nothing")
-    (bad,) = take_batches(make_loader(manifest, 6, **options), 1)
-    left = [0, 1, 3, 4, 5]
-    kept = left if on_error == "replace" else range(5)
+    good = take_batches(make_loader(manifest, 4, **options), 2)[1]
+    (tmp_path / "v" / "class" / "6.mp4").write_bytes(b"nothing")
+    bad = take_batches(make_loader(manifest, 4, **options), 2)[1]
+    left = [0, 1, 3]
     for k, mask in enumerate(bad.masks):
-        assert torch.equal(mask[list(kept)], good.masks[k][left]), k
-        if on_error == "replace":
-            assert torch.equal(mask[2], good.masks[k][bad.samples[2]])
-    assert len(bad) == len(kept) + (on_error == "replace")
+        assert torch.equal(mask[left if on_error == "replace" else slice(None)], good.masks[k][left]), k
+    assert bad.plan.step == good.plan.step == 4 and len(bad) == 3 + (on_error == "replace")
+    if on_error == "replace":
+        columns = bad.plan.views[2:3], bad.plan.batch[2:3], bad.plan.repeat_index[2:3]
+        alone = dv.draw_plan(manifest, RECIPE, bad.plan.samples[2:3], 3, 0, *columns, step=4)
+        assert all((a[0] == b[2]).all() for a, b in zip(alone.masks, bad.plan.masks, strict=True))
 
 
 def test_all_clips_of_a_batch_may_be_left_out(tmp_path):

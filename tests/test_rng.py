@@ -55,3 +55,21 @@ def test_uniform_and_integers_are_uniform_and_in_range():
 def test_addresses_out_of_range_are_refused(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         Draws(**{"seed": 0, "epoch": 0, "samples": [0], **bad})
+
+
+def test_the_clips_of_a_step_have_numbers_in_common():
+    """The same for all samples, views, repeats and groups; others in another step or epoch, and than those of clips."""
+    one = Draws(7, 3, [4, 5], prefix="blocks", batch=2, step=24)
+    other = Draws(7, 3, [9], [1], prefix="blocks", batch=8, repeat=3, step=24)
+    common = one.of_step().words("size", 8)
+    assert common.shape == (1, 8) and (common == other.of_step().words("size", 8)).all() and not one.are_shared
+    different = [
+        one.words("size", 8), one.of_batch().words("size", 8), Draws(7, 3, [24], prefix="blocks").words("size", 8),
+        Draws(7, 3, [4], prefix="blocks", step=25).of_step().words("size", 8),
+        Draws(7, 4, [4], prefix="blocks", step=24).of_step().words("size", 8),
+        one.named("others").of_step().words("size", 8),
+    ]  # fmt: skip
+    assert not any((words == common).any() for words in different)
+    assert (one.part(np.array([1])).words("x", 4) == one.words("x", 4)[1:]).all()
+    with pytest.raises(ValueError, match=r"^step must be in \[0, 4294967296\), got -1$"):
+        Draws(0, 0, [0], step=-1)

@@ -21,6 +21,7 @@ ONE_OF_EACH = (
     dv.MultiClip(dv.ClipSampling(4, 2), 6, "dense", num_crops=3),
     dv.MultiClip(dv.SegmentSampling(4), 3, "random"),
     dv.MultiClip(dv.ClipSampling(4, speed=(0.5, 2.0)), 3, "same"),
+    dv.MultiClip(dv.SlowFastSampling(4, 2, num_clips=2, training=False), 6, "own", num_crops=3),
     dv.KeyframeClip(4, 2, "when"),
     dv.Snippets(4, 10.0, 6, 2, "window"),
     dv.Snippets(4, None, 6, 1, "random"),
@@ -272,6 +273,25 @@ def test_several_clips_are_the_same_frames_or_others():
     assert (other[:, 0] == same[:, 0]).all() and (other[:, 1] != other[:, 0]).any(1).mean() > 0.95
 
 
+@pytest.mark.parametrize(
+    "clips",
+    [
+        dv.SlowFastSampling(8, 4, num_clips=5, training=False),
+        dv.SegmentSampling(8, (0.1, 0.5, 0.9)),
+        dv.MMAction2Sampling(8, 4, num_clips=3, training=True),
+        dv.SegmentSampling(8),
+    ],
+    ids=lambda clips: type(clips).__name__,
+)
+@pytest.mark.parametrize("num_crops", [1, 3])
+def test_a_samplers_own_clips_come_once_for_each_crop(clips, num_crops):
+    count = getattr(clips, "num_clips", 1)
+    several = dv.MultiClip(clips, count * num_crops, "own", num_crops=num_crops)
+    expected = views_of(clips, 200, count, samples=4)
+    np.testing.assert_array_equal(views_of(several, 200, count * num_crops, samples=4), expected.repeat(num_crops, 1))
+    assert several.num_frames == 8 and (count == 1 or len(np.unique(expected[0], axis=0)) == count)
+
+
 def test_clips_of_a_contrastive_pair_are_independent():
     starts = views_of(dv.MultiClip(dv.ClipSampling(4), 2, "random"), 13, 2, samples=20_000)[:, :, 0]
     assert is_uniform(starts[:, 0] * 10 + starts[:, 1], 100)
@@ -426,6 +446,8 @@ def test_spans_need_the_plan_of_the_sampler(numbered_manifest):
         (lambda: dv.MultiClip(dv.ClipSampling(), 2, step=3), "step"),
         (lambda: dv.MultiClip(dv.ClipSampling(), 2, "dense", step=0), "step"),
         (lambda: dv.MultiClip(dv.ClipSampling(), 10, num_crops=3), "num_clips"),
+        (lambda: dv.MultiClip(dv.SegmentSampling(8, (0.1, 0.2)), 3, "own", num_crops=3), "num_clips"),
+        (lambda: dv.MultiClip(dv.ClipSampling(), 2, "own"), "num_clips"),
         (lambda: dv.KeyframeClip(8, 0), "stride"),
         (lambda: dv.KeyframeClip(8, 1, ""), "column"),
         (lambda: dv.KeyframeClip(8, 1, offset=None), "offset"),
@@ -469,3 +491,38 @@ def test_columns_of_a_manifest_are_found(manifest):
         assert plan.frames[i].tolist() == [index - 1, index, index + 1]
     with pytest.raises(ValueError, match="no column 'who'"):
         dv.draw_plan(manifest, dv.Recipe(dv.KeyframeClip(3, 1, "who"), ()), [0])
+
+
+def stretched_frames(length, num_frames, offset, stride=1):
+    """Kim et al.: each frame twice, or four times, of which consecutive ones are taken, by a list of repeats."""
+    span = (num_frames - 1) * stride + 1
+    times = next((k for k in (1, 2, 4) if k * length >= span), 4)
+    shown = [frame for frame in range(length) for _ in range(times)]
+    inside = [i for i in range(offset, offset + span, stride) if i < len(shown)]
+    return [shown[i] for i in inside + inside[-1:] * (num_frames - len(inside))], max(len(shown) - span + 1, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("length", [1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 40])
+def test_short_videos_are_stretched(length, stride):
+    """Every start in the repeated frames occurs, as often as any other, and no other clip does."""
+    count = stretched_frames(length, 16, 0, stride)[1]
+    expected = {tuple(stretched_frames(length, 16, offset, stride)[0]) for offset in range(count)}
+    views = views_of(dv.ClipSampling(16, stride, short="stretch"), length, samples=40 * count)[:, 0]
+    assert {tuple(row) for row in views.tolist()} == expected and len(expected) == count
+    order = sorted(expected)
+    assert is_uniform(np.array([order.index(tuple(row)) for row in views.tolist()]), count) or count == 1
+    first, middle = (dv.ClipSampling(16, stride, start, "stretch") for start in ("first", "center"))
+    assert views_of(first, length)[0, 0].tolist() == stretched_frames(length, 16, 0, stride)[0]
+    assert views_of(middle, length)[0, 0].tolist() == stretched_frames(length, 16, (count - 1) // 2, stride)[0]
+    ten = views_of(dv.MultiClip(dv.ClipSampling(16, stride, short="stretch"), 2), length, 2) if length > 1 else None
+    for view, offset in ((0, 0), (1, count - 1)) if length > 1 else ():
+        assert ten[0, view].tolist() == stretched_frames(length, 16, offset, stride)[0]
+
+
+def test_stretched_by_time():
+    """25 frames per second at fps 12.5: every second frame; of 9 frames, 4.5 steps, each is shown twice as long."""
+    sampler = dv.ClipSampling(8, fps=12.5, short="stretch", start="first")
+    assert views_of(sampler, 9)[0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert views_of(sampler, 40)[0, 0].tolist() == [0, 2, 4, 6, 8, 10, 12, 14]
+    assert views_of(dataclasses.replace(sampler, grid="rate"), 9)[0, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7]

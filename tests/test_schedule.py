@@ -100,3 +100,17 @@ def test_the_order_is_pinned():
 def test_bad_options_are_refused(bad):
     with pytest.raises(ValueError, match=f"VideoLoader: .*{next(iter(bad))}"):
         Schedule(**{"num_samples": 10, "batch_size": 2, **bad})
+
+
+@pytest.mark.parametrize("cut", [(0, 0), (2, 7)])
+def test_all_shards_number_their_steps_alike(cut):
+    """By the place of a step's first sample: whatever the number of shards, and also of an epoch that was cut."""
+    order = [s for i in range(3) for s in samples_of(Schedule(30, 12, 5, drop_last=False), 2, i)]
+    for shards in (1, 2, 4):
+        every = [
+            Schedule(30, 12 // shards, 5, drop_last=False, num_shards=shards, shard_index=k, cut=cut)
+            for k in range(shards)
+        ]
+        for epoch, first in ((2, cut[1] if cut[0] == 2 else 0), (3, 0)):
+            assert {tuple(s.step_number(epoch, i) for i in range(2)) for s in every} == {(first, first + 12)}
+        assert samples_of(every[0], 2, 1)[0] == order[every[0].step_number(2, 1)]

@@ -28,6 +28,7 @@ from dali_vidaug.commands.options import (
 )
 from dali_vidaug.commands.pack import add_pack
 from dali_vidaug.commands.preview import add_preview
+from dali_vidaug.commands.recipes import add_recipes
 from dali_vidaug.commands.scan import add_scan
 from dali_vidaug.commands.summary import summary
 from dali_vidaug.commands.transcode import add_transcode
@@ -43,6 +44,8 @@ EPILOG = """examples:
   dali-vidaug preview train.parquet              draw samples, with file, class and frames
   dali-vidaug preview --video clip.mp4           draw what RandAugment-T's ops do to it
   dali-vidaug preview --mix all                  draw what the ops that mix and erase do
+  dali-vidaug recipes                            the published recipes, by the name of the model
+  dali-vidaug recipes slowfast 8x8 --stage test  one of them, as Python to copy
   dali-vidaug doctor                             what works on this machine
   dali-vidaug doctor --gpu                       check and time everything on its GPU
 
@@ -65,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_pack(commands)
     add_transcode(commands)
     add_preview(commands)
+    add_recipes(commands)
     doctor = commands.add_parser(
         "doctor",
         help="what works on this machine",

@@ -127,14 +127,16 @@ def _draw_side(pen, strip, top, height):
 def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height: int = 112) -> Image.Image:
     """Draw clips of a batch, a strip each, with label, file, frames and what the ops did, boxes, and what masks leave.
 
-    Normalisation is undone.
+    Normalisation is undone. Of several pathways the one with most frames is shown.
 
     Args:
         batch: of a ``VideoLoader``.
         num_clips, num_frames: shown at most.
         height: of a frame, pixels.
     """
-    clips = batch.clips[:num_clips].float().cpu().numpy().transpose(0, 2, 3, 4, 1)  # (B, F, H, W, 3)
+    paths = batch.clips if isinstance(batch.clips, tuple) else (batch.clips,)
+    most = max(paths, key=lambda clips: clips.shape[2])  # of several pathways, the one with most frames
+    clips = most[:num_clips].float().cpu().numpy().transpose(0, 2, 3, 4, 1)  # (B, F, H, W, 3)
     for op in batch.plan.recipe.ops[-1:]:
         clips = op.undo(clips) if hasattr(op, "undo") else clips
     clips = (clips + 0.5).clip(0, 255).astype(np.uint8)
@@ -156,7 +158,7 @@ def contact_sheet(batch: Batch, num_clips: int = 8, num_frames: int = 8, height:
 def masked_frames(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Frames (F, H, W, 3) uint8 of which masked tokens are covered; ``mask`` is (T', H', W') bool."""
     for axis, side in enumerate(frames.shape[:3]):
-        mask = mask.repeat(side // mask.shape[axis], axis)
+        mask = mask.take(np.arange(side) * mask.shape[axis] // side, axis)
     return np.where(mask[..., None], np.array(_COVER, np.uint8), frames)
 
 

@@ -51,12 +51,12 @@ class MultiBlockMask:
             raise ValueError(
                 f"MultiBlockMask: num_blocks must be an int in [1, {_BLOCKS_MAX}], got {self.num_blocks!r}"
             )
+        make_plain(self, "num_blocks", "scale", "temporal_scale", "aspect")
         for field in ("scale", "temporal_scale"):
             check_share("MultiBlockMask", field, getattr(self, field))
             if not _pair(getattr(self, field))[0] > 0:
                 raise ValueError(f"MultiBlockMask: {field} must be above 0, got {getattr(self, field)!r}")
         check_range("MultiBlockMask", "aspect", self.aspect)
-        make_plain(self, "num_blocks", "scale", "temporal_scale", "aspect")
         check_token(self)
 
     def draw(self, draws: Draws, grid: Grid) -> np.ndarray:
@@ -117,7 +117,7 @@ class MultiBlockMask:
         # It covers all rows from one aspect on, and all columns up to another.
         rows, columns = (grid.height - 0.5) ** 2 / most, most / (grid.width - 0.5) ** 2
         covers = max(rows, wide) <= min(columns, tall)
-        if covers and int(grid.frames * _pair(self.temporal_scale)[1]) in (grid.frames, 0):
+        if covers and max(1, int(grid.frames * _pair(self.temporal_scale)[1])) == grid.frames:
             raise ValueError(
                 f"MultiBlockMask: a block of scale {high:g} and temporal_scale {_pair(self.temporal_scale)[1]:g} may "
                 f"cover all of a grid of {_text(grid)} tokens, which leaves no context"

@@ -30,6 +30,9 @@ It may have:
 ``targets(args, targets)``
     Labels after the op, (B, K) float32, from its arguments and the labels before. For ops that mix clips or change
     labels. Called for each batch, in the order of the recipe.
+``label_map``
+    Pairs of classes, each a name or an index, or None: they trade places in the labels of the clips that the op
+    changes, which ``applied`` tells. ``label_map.make_label_map`` makes the pairs of what a user gives.
 ``mixed_with(args)``
     For ops that mix pairs of clips: for each clip the position of its partner in the batch, (B,) int, and the share of
     its own label, (B,) float in [0, 1]. This becomes ``batch.mix``. The arguments have the position of the partner, or

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,15 @@ def check_choice(op: str, field: str, value: object, known: Sequence[object]) ->
     """``value`` is one of ``known``."""
     if not any(value is one or (isinstance(value, str) and value == one) for one in known):
         raise ValueError(f"{op}: {field} must be one of {', '.join(map(repr, known))}, got {value!r}")
+
+
+def repr_without(op: Any, *added: str) -> str:
+    """The ``repr`` of a dataclass without those of the fields ``added`` that are as by default.
+
+    So an op that gets an option later on writes itself as before, and states that were saved before still fit.
+    """
+    shown = [f.name for f in fields(op) if f.name not in added or getattr(op, f.name) != f.default]
+    return f"{type(op).__name__}({', '.join(f'{name}={getattr(op, name)!r}' for name in shown)})"
 
 
 def is_number(value: object, low: float, high: float) -> bool:
@@ -63,6 +73,11 @@ def check_color(op: str, field: str, value: Any, highest: float = 1) -> None:
     """``value`` is R, G, B, each in [0, highest]."""
     if not are_numbers(value, 3, 0, highest):
         raise ValueError(f"{op}: {field} must be three numbers in [0, {highest:g}], got {value!r}")
+
+
+def is_side(value: object) -> bool:
+    """Whether ``value`` is a length of a frame in pixels, an int in [1, 16384]."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 16384
 
 
 def check_size(op: str, value: Any, meaning: str) -> None:

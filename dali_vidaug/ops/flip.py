@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dali_vidaug import geometry
-from dali_vidaug.ops.check import check_probability
+from dali_vidaug.ops.check import check_probability, repr_without
+from dali_vidaug.ops.label_map import LabelMap, make_label_map
 from dali_vidaug.rng import Draws
 
 FLIP = np.dtype([("mirrored", "i4")])  # 1: left and right are swapped in every frame; 0: not
 VERTICAL_FLIP = np.dtype([("flipped", "i4")])  # 1: top and bottom are swapped in every frame; 0: not
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RandomHorizontalFlip:
     """Mirror all frames of a clip with probability ``probability``.
 
+    Attributes:
+        probability: that a clip is mirrored.
+        label_map: classes that a mirror makes of each other, such as ``{"moving left": "moving right"}``: they trade
+            places in the labels of mirrored clips. By name, or by index (in the order of ``manifest.classes``); kept as
+            pairs. None: labels stay, which is wrong where left and right are labels.
+
     Raises:
-        ValueError: probability is not in [0, 1].
+        ValueError: probability is not in [0, 1], or the map has no pairs of classes. What labels there are is known to
+            the loader, which refuses classes that it does not have.
     """
 
     probability: float = 0.5
+    label_map: Mapping[str, str] | Mapping[int, int] | LabelMap | None = None
 
     ARGS = FLIP
     mirrors = True
 
     def __post_init__(self):
         check_probability("RandomHorizontalFlip", self.probability)
+        make_label_map(self)
+
+    def __repr__(self) -> str:
+        return repr_without(self, "label_map")
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
         """(B,) FLIP."""

@@ -127,6 +127,11 @@ class RandomApply:
         return targets
 
     @property
+    def label_map(self) -> Any:
+        """That of the op, if it has one; ``applied`` says for which clips."""
+        return getattr(self.op, "label_map", None)
+
+    @property
     def matrices(self) -> Any:
         """The method of the op, if it has it, which keeps the pixels of clips to which the op is not applied."""
         of_op = self.op.matrices

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dali_vidaug.ops.check import are_numbers, check_choice, check_size
+from dali_vidaug.ops.check import are_numbers, check_choice, check_size, is_side, repr_without
 from dali_vidaug.ops.crop import CROP, both_sides, build_resize, build_slice, check_fits, crop_matrices, crop_rows
 from dali_vidaug.rng import Draws
 
@@ -17,37 +17,57 @@ _OFFSETS = {5: _CORNERS, 13: (*_CORNERS, (2, 0), (2, 4), (4, 2), (0, 2), (1, 1),
 _SNAP = 3  # pixels; a side closer than this to the size of the result becomes it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RandomCrop:
-    """Crop a box of ``size`` at a random place, the same in every frame, without scaling.
+    """Crop a box of ``size`` at a random place, the same in every frame, without scaling; or a square, scaled to it.
 
     Every place where the box fits is as likely as another. (SlowFast, VideoMAE and MMAction2 never draw the last row
     and column of places.)
 
     Attributes:
         size: height and width of the result: an int for a square, or (height, width).
+        side: None: a box of ``size``. (low, high): a square whose side is one of low, ..., high, each as likely as
+            another, and at most the short side of the frame; it is scaled to ``size`` (Kim et al. 2020).
 
     Raises:
-        ValueError: size is out of range, or (when it is drawn) larger than a frame.
+        ValueError: an option is out of range, or (when it is drawn) size is larger than a frame.
     """
 
     size: int | tuple[int, int] = 224
+    side: tuple[int, int] | None = None
 
     ARGS = CROP
     in_decoder = True
 
     def __post_init__(self):
         check_size("RandomCrop", self.size, "an int or (height, width)")
+        side = self.side
+        if side is not None and not (
+            isinstance(side, tuple) and len(side) == 2 and all(map(is_side, side)) and side[0] <= side[1]
+        ):
+            raise ValueError(f"RandomCrop: side must be None or ints 1 <= low <= high <= 16384, got {side!r}")
+
+    def __repr__(self) -> str:
+        return repr_without(self, "side")
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
-        """(B,) CROP: a box of each frame, not scaled."""
+        """(B,) CROP: a box of each frame."""
         out_height, out_width = both_sides(self.size)
-        check_fits("RandomCrop", draws, height, width, out_height, out_width)
-        top = draws.integers("top", height - out_height + 1)
-        left = draws.integers("left", width - out_width + 1)
-        return crop_rows(top, left, out_height, out_width, out_height, out_width)
+        if self.side is None:
+            check_fits("RandomCrop", draws, height, width, out_height, out_width)
+            box_height, box_width = out_height, out_width
+        else:
+            low, high = self.side
+            box_height = box_width = np.minimum(low + draws.integers("side", high - low + 1), np.minimum(height, width))
+        top = draws.integers("top", height - box_height + 1)
+        left = draws.integers("left", width - box_width + 1)
+        return crop_rows(top, left, box_height, box_width, out_height, out_width)
 
-    build, matrices = build_slice, crop_matrices
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """DALI's slice of the box, or its resize."""
+        return (build_slice if self.side is None else build_resize)(self, fn, clips, args)
+
+    matrices = crop_matrices
 
 
 @dataclass(frozen=True)
@@ -76,7 +96,7 @@ class ShortSideScale:
     def __post_init__(self):
         for field in ("low", "high"):
             value = getattr(self, field)
-            if isinstance(value, bool) or not (isinstance(value, int) and 1 <= value <= 16384):
+            if not is_side(value):
                 raise ValueError(f"ShortSideScale: {field} must be an int in [1, 16384], got {value!r}")
         if self.low > self.high:
             raise ValueError(f"ShortSideScale: low must be <= high={self.high}, got {self.low}")

@@ -76,7 +76,7 @@ class ClipSampling:
     num_frames: int = 16
     stride: int | tuple[int, int] = 1
     start: Literal["random", "first", "center", "keyframe"] = "random"
-    short: Literal["shrink", "repeat", "loop", "raise"] = "repeat"
+    short: Literal["shrink", "repeat", "loop", "stretch", "raise"] = "repeat"
     fps: float | None = None
     grid: Literal["played", "near", "rate"] = "played"
     speed: tuple[float, float] | None = None
@@ -92,7 +92,7 @@ class ClipSampling:
                 f"ClipSampling: stride must be an int >= 1 or a pair 1 <= low <= high, got {self.stride!r}"
             )
         check_choice(self, "start", ("random", "first", "center", "keyframe"))
-        check_choice(self, "short", ("shrink", "repeat", "loop", "raise"))
+        check_choice(self, "short", ("shrink", "repeat", "loop", "stretch", "raise"))
         check_grid(self)
         check_choice(self, "spacing", ("exact", "spread"))
         check_bool(self, "fractional")
@@ -139,6 +139,9 @@ class ClipSampling:
         """
         grid = Grid(caller or self, draws, videos, self.fps, self.grid)
         distance = self._distance(draws, grid)
+        if self.short == "stretch":
+            fits = [grid.length * times - (self.num_frames - 1) * distance >= TINY for times in (1, 2)]
+            grid = grid.stretched(np.select(fits, [1, 2], 4))
         room = grid.length - (self.num_frames - 1) * distance
         if self.short == "raise" and (room < TINY).any():
             i = int(np.argmax(room < TINY))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +69,14 @@ class Grid:
             f"{type(sampler).__name__}: fps cannot be used for {self._videos.place(self._draws, i)}: neither its time "
             "stamps nor its frame rate are known"
         )
+
+    def stretched(self, factor: np.ndarray) -> Grid:
+        """The same time lines on which each frame is shown (B,) ``factor`` times as long."""
+        other = copy.copy(self)
+        other.length, other.step = self.length * factor, self.step * factor
+        if self._edges is not None:
+            other._edges = [edges * times for edges, times in zip(self._edges, factor.tolist(), strict=True)]
+        return other
 
     def frames(self, positions: np.ndarray, fractional: bool = False) -> np.ndarray:
         """The frames at some positions.

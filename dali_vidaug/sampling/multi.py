@@ -22,12 +22,14 @@ class MultiClip:
     """``num_clips`` clips of each video, for testing or for training on several views.
 
     Attributes:
-        clip: a sampler of one clip; a ``ClipSampling`` for "even" and "dense", whose ``start`` is then not used.
+        clip: a sampler of one clip, or of several for "own"; a ``ClipSampling`` for "even" and "dense", whose ``start``
+            is then not used.
         num_clips: how many, [1, 256].
         placement: "even": from the first start to the last for which a clip fits, evenly; one clip is the middle one.
             "dense": one after the other from the first frame on; those for which the video is too short begin at the
             last start that fits. "random": each is drawn by itself. "same": all are the same frames, which the ops
-            augment differently (repeated augmentation).
+            augment differently (repeated augmentation). "own": those that ``clip`` chooses by itself, which has
+            ``num_clips / num_crops`` of them, such as ``SlowFastSampling(num_clips=10, training=False)``.
         step: for "dense", from start to start, in frames or in steps of 1/fps seconds; None: a clip's own length.
         rounding: for "even", of starts between two frames: "nearest" (halves to even, as MMAction2) or "down" (as
             torchcodec). On a time line of seconds nothing is rounded.
@@ -40,14 +42,14 @@ class MultiClip:
 
     clip: Any = field(default_factory=ClipSampling)
     num_clips: int = 10
-    placement: Literal["even", "random", "dense", "same"] = "even"
+    placement: Literal["even", "random", "dense", "same", "own"] = "even"
     step: float | None = None
     rounding: Literal["nearest", "down"] = "nearest"
     num_crops: int = 1
 
     def __post_init__(self):
         check_int(self, "num_clips", 1, MAX_VIEW)
-        check_choice(self, "placement", ("even", "random", "dense", "same"))
+        check_choice(self, "placement", ("even", "random", "dense", "same", "own"))
         is_op = hasattr(self.clip, "build") or hasattr(self.clip, "run")
         if isinstance(self.clip, type) or not hasattr(self.clip, "draw") or is_op:
             raise ValueError(f"MultiClip: clip must be a sampler, such as ClipSampling(), got {self.clip!r}")
@@ -55,8 +57,10 @@ class MultiClip:
             raise ValueError(
                 f"MultiClip: clip must be a ClipSampling for placement={self.placement!r}, got {self.clip!r}"
             )
-        if num_clips(self.clip) != 1:
-            raise ValueError(f"MultiClip: clip must be a sampler of one clip, got {self.clip!r}")
+        if self.placement != "own" and num_clips(self.clip) != 1:
+            raise ValueError(
+                f"MultiClip: clip must be a sampler of one clip, unless placement='own', got {self.clip!r}"
+            )
         if self.step is not None and not (is_number(self.step) and self.step > 0 and self.placement == "dense"):
             raise ValueError(f"MultiClip: step must be None, or with placement='dense' a number > 0, got {self.step!r}")
         check_choice(self, "rounding", ("nearest", "down"))
@@ -64,6 +68,11 @@ class MultiClip:
         if self.num_clips % self.num_crops:
             raise ValueError(
                 f"MultiClip: num_clips must be a multiple of num_crops={self.num_crops}, got {self.num_clips}"
+            )
+        if self.placement == "own" and num_clips(self.clip) * self.num_crops != self.num_clips:
+            raise ValueError(
+                f"MultiClip: num_clips must be {num_clips(self.clip) * self.num_crops}, the clips of the sampler times "
+                f"num_crops={self.num_crops}, with placement='own', got {self.num_clips}"
             )
 
     @property
@@ -97,7 +106,7 @@ class MultiClip:
         number = draws.views % self.num_clips // self.num_crops
         views = np.zeros_like(number) if self.placement == "same" else number
         draws = Draws(draws.seed, draws.epoch, draws.samples, views, draws.prefix, draws.batch)
-        if self.placement in ("same", "random"):
+        if self.placement in ("same", "random", "own"):
             return self.clip.draw(draws, videos)
         alone = np.asarray(videos.last) - np.asarray(videos.first) == 1
         if alone.any() and self.num_clips > self.num_crops:
