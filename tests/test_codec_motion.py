@@ -440,7 +440,7 @@ def test_what_does_not_follow_is_refused(manifest):
 
 
 def test_masks_follow_the_square(manifest):
-    """Masks of a quarter of the tokens cover the square, of an eighth of the frame, 3 times as much as by chance."""
+    """Masks of a quarter of the tokens cover the square, a twelfth of the frame, 3 times as much as by chance."""
     recipe = dv.Recipe(dv.ClipSampling(num_frames=8, stride=2), (), masks=(dv.MotionMask(0.25),))
     covered = []
     with dv.VideoLoader(manifest, recipe, 2, device="cpu") as loader:

@@ -258,9 +258,9 @@ def test_damage_after_an_idr_picture_is_never_decoded_again_leniently(tmp_path, 
         data[place] ^= 0x5A
     path.write_bytes(data)
 
-    def record(stream, strict=True):
+    def record(stream, strict=True, vectors=False):
         strictness.append(strict)
-        return real(stream, strict)
+        return real(stream, strict, vectors)
 
     monkeypatch.setattr(decode_module, "decoder_of", record)
     with pytest.raises(ValueError, match="frame 5 is damaged"):

@@ -15,6 +15,7 @@ from functools import cache, cached_property
 from itertools import repeat
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 
 from dali_vidaug import geometry
@@ -204,11 +205,13 @@ class Vectors:
                 return  # it changes within the file
             ahead = other.number - shown.number if other.number >= 0 else np.nan  # of a hidden frame it is not known
             pictures[place] = _Picture(*other.luma, ahead)
-        height, width, _ = shown.form
+        height, width, name = shown.form
         found = np.empty((-(-height // _BLOCK), -(-width // _BLOCK), 2), np.float32)
         best = np.empty(found.shape[:2], np.float32)
-        pixel_bytes = 1 + (frame.format.components[0].bits > 8)
-        count, numbers = side_data.buffer_size // _VECTOR_BYTES, (len(earlier), len(later), pixel_bytes, height, width)
+        count, numbers = (
+            side_data.buffer_size // _VECTOR_BYTES,
+            (len(earlier), len(later), _pixel_bytes(name), height, width),
+        )
         _kernel("find_motion")(side_data.buffer_ptr, count, pictures, *numbers, _address(best), _address(found))
         self.found[shown.number] = found
 
@@ -236,6 +239,12 @@ class Vectors:
         clip = view.height, view.width, CELL
         _kernel("map_motion")(pointers, *sizes, _address(matrices), _address(inverses), *clip, _address(out))
         return out
+
+
+@cache
+def _pixel_bytes(name):
+    """Bytes of a pixel of luma, in a pixel format."""
+    return 1 + (av.VideoFormat(name).components[0].bits > 8)
 
 
 def _check_form(side_data):
