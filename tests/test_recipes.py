@@ -182,6 +182,13 @@ def test_it_can_be_read_again_and_is_printed_as_a_program(
     assert eval(as_python(recipe), {"dv": dv}) == recipe
     text = program(family, variant, stage, dataset)
     assert max(map(len, text.splitlines())) <= 120 and text.startswith(f"# {family.name} {variant}")
+    told, training = " ".join(line.lstrip("# ") for line in text.splitlines()), family.training(variant, dataset)
+    for part in (
+        family.paper,
+        family.code,
+        *([training.optimizer, training.schedule, training.loss] * (stage == "train")),
+    ):
+        assert part in told
     monkeypatch.chdir(plain_videos)
     done: dict = {}
     if "VideoScores" in text:
@@ -192,6 +199,24 @@ def test_it_can_be_read_again_and_is_printed_as_a_program(
         assert done["recipe"] == recipe == loader.recipe
         repeats = family.training(variant, dataset).repeats if stage == "train" else 1
         assert loader.schedule.repeats == repeats and loader.schedule.shuffle == (stage == "train")
+
+
+def test_r3d_is_torchvisions_preset(torchvision, numbered_manifest):
+    """On frames that are enlarged, where antialiasing changes nothing; their centre crop begins a column later."""
+    from torchvision.transforms._presets import VideoClassification
+
+    recipe = dv.recipes.r3d(stage="validation")
+    options = dict(seed=0, device="cpu", num_threads=1, shuffle=False, resize_in_decoder=False)
+    with dv.VideoLoader(numbered_manifest, recipe, 3, **options) as loader:
+        batch = next(iter(loader))
+    with dv.VideoLoader(numbered_manifest, dv.Recipe(recipe.sampling, ()), 3, **options) as loader:
+        frames = next(iter(loader)).clips  # (3, 3, 16, 96, 160) uint8, the same
+    preset = VideoClassification(crop_size=(112, 112), resize_size=(128, 171))
+    expected = preset(frames.transpose(1, 2).contiguous())
+    std = torch.tensor(preset.std)[:, None, None, None]
+    difference = (batch.clips[..., 1:] - expected[..., :-1]).abs() * std * 255
+    assert batch.clips.shape == expected.shape == (3, 3, 16, 112, 112) and difference.max() <= 1.5
+    assert ((batch.clips - expected).abs() * std * 255).max() > 3
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)

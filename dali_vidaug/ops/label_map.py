@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,8 @@ def make_label_map(op: Any) -> None:
     if given is None:
         return
     wanted = f"{name}: label_map must be None or pairs of classes, such as {{'left': 'right'}} or ((86, 87),)"
-    entries = given.items() if isinstance(given, Mapping) else given
-    if isinstance(entries, str) or not isinstance(entries, Iterable):
+    entries: Any = tuple(given.items()) if isinstance(given, Mapping) else given
+    if not isinstance(entries, (tuple, list)):
         raise ValueError(f"{wanted}, got {given!r}")
     pairs: dict[frozenset, tuple] = {}
     for entry in entries:

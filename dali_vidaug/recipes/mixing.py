@@ -67,9 +67,10 @@ def kim2020(
     Where it differs from the official code: it has no Cutout, whose sides here are half of the frame and of the clip;
     "temporal" and "mix" are in the paper alone. A clip may begin at every frame where it fits, there not in the last
     two places, and a video of 64 frames counts as too short there. Where each frame four times is too short, the last
-    one is repeated; there such clips are shorter. The pixels of the scaled crop are rounded, there cut off. No clip is
-    its own partner in a mix. The 10 clips of a test are placed from the first to the last that fits, there up to half
-    a step before it; there are 30 views there as an option, with three crops of the middle 240 x 160 pixels.
+    one is repeated; there such clips are shorter. The pixels of the scaled crop are rounded, as decoders and DALI do,
+    there cut off. No clip is its own partner in a mix. The 10 clips of a test are placed from the first to the last
+    that fits, there up to half a step before it; 30 views are an option there, with three crops of the middle 240 x 160
+    pixels.
 
     Args:
         row: see above.

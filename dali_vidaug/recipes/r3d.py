@@ -27,9 +27,10 @@ def r3d(
 
     Frames are scaled to 128 x 171 pixels whatever their aspect ratio.
 
-    Where it differs from the official code: scaling is antialiased; in training the crop is a step of its own after
-    the flip there, with the same result; one clip of each video is an epoch (five clips: ``MultiClip`` around the
-    sampler); a video that is shorter than a clip is left out there, here its last frame is repeated.
+    Where it differs from the official code: scaling is antialiased; the centre crop has 29 of 59 columns on its left,
+    there 30; in training the crop comes before the flip, with the same result; an epoch has one clip of each video,
+    there five (``MultiClip`` around the sampler makes them); a video that is shorter than a clip is left out there,
+    here its last frame is repeated.
 
     Args:
         variant: the name of the model in torchvision: "r3d_18", "mc3_18" or "r2plus1d_18"; the recipe is the same.
