@@ -8,8 +8,9 @@ from PIL import Image
 import dali_vidaug as dv
 from dali_vidaug.commands.cli import main
 from dali_vidaug.commands.mask_picture import mask_picture, named_masks
-from dali_vidaug.commands.pictures import GAP, LINE, MARGIN, contact_sheet, masked_frames
+from dali_vidaug.commands.pictures import contact_sheet, masked_frames
 from dali_vidaug.masks import MASKS
+from dali_vidaug.strips import GAP, LINE, MARGIN
 
 COVER = (186, 188, 194)
 

@@ -3,10 +3,8 @@
 import math
 import multiprocessing
 import os
-import runpy
 import socket
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -332,25 +330,3 @@ def test_two_ranks(numbered_manifest, tmp_path):
     assert by_hand["samples"].tolist() == [0, 3] and by_hand["num_clips"].tolist() == [4, 1]
     assert by_hand["scores"].tolist() == [[1111 / 4, 0], [0, 1]]
     assert (by_hand["missing"], by_hand["incomplete"]) == (9, 1)
-
-
-def test_the_example_evaluates_a_checkpoint_of_the_other(numbered_manifest, tmp_path, monkeypatch, capsys):
-    """The figures of the program are those of the mean over the clips of each video, one by one."""
-    folder = Path(__file__).parent.parent / "examples"
-    monkeypatch.syspath_prepend(str(folder))
-    import train
-
-    torch.manual_seed(0)
-    model = train.network(2).eval()
-    torch.save({"model": model.state_dict()}, tmp_path / "checkpoint.pt")
-    numbered_manifest.write(tmp_path / "m.parquet")
-    arguments = ["evaluate.py", str(tmp_path / "checkpoint.pt"), str(tmp_path / "m.parquet"), "--views", "3"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    runpy.run_path(str(folder / "evaluate.py"), run_name="__main__")
-    sampling = dv.MultiClip(dv.ClipSampling(num_frames=8, stride=2), 3)
-    recipe, right = dv.Recipe(sampling, (dv.Resize(72), dv.CenterCrop(64), dv.Normalize())), 0
-    with dv.VideoLoader(numbered_manifest, recipe, 1, device="cpu") as loader, torch.no_grad():
-        for sample, label in enumerate(numbered_manifest.labels):
-            clips = [loader.apply(dv.draw_plan(numbered_manifest, recipe, [sample], views=v)).clips for v in range(3)]
-            right += int(torch.stack([model(clip).softmax(1)[0] for clip in clips]).mean(0).argmax() == label)
-    assert capsys.readouterr().out.startswith(f"top-1 {right / 12:.1%}, top-5 100.0%, ")

@@ -2,6 +2,7 @@
 
 import random
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -92,6 +93,23 @@ def count_right(shapes, weights, left_out=()):
             folder = Path(validation.path(i)).parent.name
             right.append(train.classes[int(network(clip).argmax())] == folder)
     return round(100 * np.mean(right), 1)
+
+
+def test_the_mean_over_views_is_evaluated(undisturbed, shapes, monkeypatch, capsys):
+    """examples/evaluate.py: the figures of the mean over the clips of each video, one by one."""
+    best = undisturbed[1] / "best.pt"
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", str(best), shapes[1], "--views", "3"])
+    runpy.run_path(EVALUATE, run_name="__main__")
+    manifest, network = dv.Manifest.read(shapes[1]), model("small", 4)
+    network.load_state_dict(torch.load(best)["model"])
+    network.eval()
+    one = data.default_recipes().validation
+    recipe, right = dv.Recipe(dv.MultiClip(one.sampling, 3), one.ops), 0
+    with dv.VideoLoader(manifest, recipe, 1, device="cpu") as loader, torch.no_grad():
+        for sample, label in enumerate(manifest.labels):
+            clips = [loader.apply(dv.draw_plan(manifest, recipe, [sample], views=v)).clips for v in range(3)]
+            right += int(torch.stack([network(clip).softmax(1)[0] for clip in clips]).mean(0).argmax() == label)
+    assert f"top-1 {right / len(manifest):.1%}, " in capsys.readouterr().out
 
 
 def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(undisturbed, shapes, tmp_path):
