@@ -34,6 +34,24 @@ def dies(folder, number):
     return square(number)
 
 
+class DiesAtStart:
+    """``square``, of which the first five processes die before they have an item."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return _after_deaths, (self.folder,)
+
+
+def _after_deaths(folder):
+    times = len(list(folder.iterdir()))
+    if times < 5:
+        (folder / f"{times}").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square
+
+
 def hangs(number):
     if number in (2, 3):
         time.sleep(600)
@@ -46,6 +64,12 @@ def fails(number):
 
 def gives_a_lock(number):
     return threading.Lock()
+
+
+def test_an_item_is_not_blamed_for_processes_that_die_before_they_have_it(tmp_path):
+    """Five die when they start, all with the same item waiting for them: it is done all the same."""
+    found = list(run(DiesAtStart(tmp_path), range(4), engine="processes", num_workers=1, progress=False))
+    assert sorted(found) == [(n, n * n) for n in range(4)] and len(list(tmp_path.iterdir())) == 5
 
 
 @pytest.mark.parametrize("kind", ["threads", "processes", "thread pool"])

@@ -124,8 +124,8 @@ def _results(workers, items):
             if isinstance(outcome, Raised):
                 raise outcome.error from (WorkerTracebackError(outcome.trace) if outcome.trace else None)
             if isinstance(outcome, Died):
-                if deaths + 1 < TRIES:
-                    lost.append((item, deaths + 1))
+                if deaths + outcome.began < TRIES:
+                    lost.append((item, deaths + outcome.began))
                     continue
                 outcome = Failed(f"its worker died {TRIES} times, at last: {outcome.how}")
             yield item, outcome

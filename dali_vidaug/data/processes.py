@@ -128,7 +128,7 @@ class Processes:
                 f"a process of engine='processes' died when it started ({how}). Programs that use it must start under "
                 "if __name__ == '__main__':"
             )
-        return Died(how)
+        return Died(how, worker.is_ready)
 
     def close(self) -> None:
         """As of ``workers.Executor``."""

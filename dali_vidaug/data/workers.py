@@ -36,9 +36,10 @@ class Failed(NamedTuple):
 
 
 class Died(NamedTuple):
-    """A worker ended while it had an item."""
+    """A worker ended while it had an item; ``began``: it may have been at work on it, which it may have died of."""
 
     how: str
+    began: bool = True
 
 
 class Raised(NamedTuple):
