@@ -31,6 +31,7 @@ _PROGRAM = (
 )
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # of libraries that nothing is asked of
 _END_SECONDS = 5  # for a process to end by itself
+_STARTS = 10  # processes that are killed one after the other before they are ready
 
 log = logging.getLogger("dali_vidaug")
 
@@ -40,6 +41,10 @@ Timed = Callable[[], AbstractContextManager[None]]
 
 class DiedError(Exception):
     """A process is gone; the message says how."""
+
+
+class StillbornError(Exception):
+    """A process was killed before it was ready, so not by a clip; the message says how."""
 
 
 class _Worker:
@@ -66,16 +71,21 @@ class _Worker:
         with self._lock:
             try:
                 if not self._is_ready and not self._control.recv(1):
-                    raise RuntimeError(
-                        f"a decoding process {self.death()} when it was started; what it printed says why"
-                    )
+                    raise EOFError
                 self._is_ready = True
                 mine, theirs = socket.socketpair()
                 with theirs:
                     send_files(self._control, [theirs.fileno()])
                 return mine, Mapped()
-            except OSError as error:
-                raise DiedError(self.death()) from error
+            except (EOFError, OSError) as error:
+                how = self.death()
+                if self._is_ready:
+                    raise DiedError(how) from error
+                if (self._process.returncode or 0) >= 0:  # it could not be imported, which the next one cannot either
+                    raise RuntimeError(
+                        f"a decoding process {how} when it was started; what it printed says why"
+                    ) from error
+                raise StillbornError(f"{how} when it was started") from error
 
     def death(self) -> str:
         """How the process ended."""
@@ -144,22 +154,27 @@ class Workers:
 
         Raises:
             ChildProcessError: it died.
+            RuntimeError: no process can be started.
         """
-        with self._lock:
-            self.check_open()
-            worker = _Worker()
-            self._alone.add(worker)
-        try:
-            sock, memory = worker.open()
-            with sock, closing(memory), timed():
-                return _call(worker, sock, memory, function, arguments)
-        except DiedError as error:
-            self.check_open()
-            raise ChildProcessError(f"reading and decoding it ends the process: the second one {error}") from error
-        finally:
+        for _ in range(_STARTS):
             with self._lock:
-                self._alone.discard(worker)
-            worker.close()
+                self.check_open()
+                worker = _Worker()
+                self._alone.add(worker)
+            try:
+                sock, memory = worker.open()
+                with sock, closing(memory), timed():
+                    return _call(worker, sock, memory, function, arguments)
+            except StillbornError as error:
+                how = str(error)
+            except DiedError as error:
+                self.check_open()
+                raise ChildProcessError(f"reading and decoding it ends the process: the second one {error}") from error
+            finally:
+                with self._lock:
+                    self._alone.discard(worker)
+                worker.close()
+        raise RuntimeError(f"{_STARTS} decoding processes one after the other died; the last one {how}")
 
     def check_open(self) -> None:
         """Refuse to go on where the processes were stopped."""
@@ -198,16 +213,19 @@ class Lane:
             ChildProcessError: the process died, and another one that did nothing else too.
             RuntimeError: a process cannot be started.
         """
-        worker = self._workers.worker(self._number)
-        try:
-            if self._way is None or self._worker is not worker:
+        for _ in range(_STARTS):
+            worker = self._workers.worker(self._number)
+            try:
+                if self._way is None or self._worker is not worker:
+                    self.close()
+                    self._worker, self._way = worker, worker.open()
+                with timed():
+                    return _call(worker, *self._way, function, arguments)
+            except (StillbornError, DiedError) as error:
                 self.close()
-                self._worker, self._way = worker, worker.open()
-            with timed():
-                return _call(worker, *self._way, function, arguments)
-        except DiedError as error:
-            self.close()
-            self._workers.replace(self._number, worker, str(error))
+                self._workers.replace(self._number, worker, str(error))
+                if isinstance(error, DiedError):
+                    break
         return self._workers.do_alone(timed, function, arguments)
 
     def close(self) -> None:

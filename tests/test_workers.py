@@ -8,9 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import deadly
@@ -272,6 +273,31 @@ def test_without_shared_memory_clips_are_sent(program):
     assert done.returncode == 0
     assert re.findall(r"decoding processes send clips in pieces, which takes longer: .* File too large", done.stderr)
     assert done.stderr.count("send clips in pieces") == 1
+
+
+def test_processes_that_are_killed_before_they_are_ready_are_replaced():
+    """No job is blamed for that: another process does it, not one alone."""
+    died, killed = [], []
+    workers = Workers(1, lambda: died.append(1))
+
+    def kill():
+        while len(killed) < 3:
+            pid = workers.pids()[0]
+            if pid not in killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+            time.sleep(0.001)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with closing(workers.lane(0)) as lane:
+            assert lane(nullcontext, int, "9") == 9
+            assert lane(nullcontext, os.getpid) == workers.pids()[0] not in killed
+    finally:
+        killer.join()
+        workers.close()
+    assert len(died) == 3
 
 
 def test_a_process_that_cannot_start_says_so(eight):
