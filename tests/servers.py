@@ -153,6 +153,11 @@ def proxy(upstream):
             ready.set()
             await stop.wait()
         await asyncio.sleep(0.05)  # connections that were just made
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0.05)  # what was closed just now leaves the loop
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     thread.start()
