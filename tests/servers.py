@@ -131,8 +131,8 @@ class Proxy:
             if is_get and self.fail_every and number % self.fail_every == 0:
                 answer, body = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\n\r\n", b""
             cut = is_get and self.cut_every and number % self.cut_every == 0
+            self.body_bytes += len(body) if is_get else 0  # before whoever waits for the last byte goes on, and forgets
             down.write(answer + (body[: len(body) // 2] if cut else body))
-            self.body_bytes += len(body) if is_get else 0
             await down.drain()
         finally:
             self.under_way -= is_get
