@@ -143,20 +143,24 @@ class Proxy:
 @contextlib.contextmanager
 def proxy(upstream):
     """Start a proxy in a thread: gives the ``Proxy``. It ends with the block."""
-    made, ready, loop = Proxy(upstream), threading.Event(), []
+    made, ready, loop, connections = Proxy(upstream), threading.Event(), [], []
+
+    def connected(reader, writer):
+        connections.append((writer, asyncio.ensure_future(made.serve(reader, writer))))
 
     async def main():
         stop = asyncio.Event()
-        async with await asyncio.start_server(made.serve, "127.0.0.1", 0, limit=1 << 20) as serving:
+        async with await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20) as serving:
             made.port = serving.sockets[0].getsockname()[1]
             loop.extend((asyncio.get_running_loop(), stop.set))
             ready.set()
             await stop.wait()
         await asyncio.sleep(0.05)  # connections that were just made
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
+        for _, task in connections:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.gather(*(task for _, task in connections), return_exceptions=True)
+        for writer, _ in connections:  # also of a task that had not begun
+            writer.close()
         await asyncio.sleep(0.05)  # what was closed just now leaves the loop
 
     thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
