@@ -1,6 +1,6 @@
 """Which augmentation helps: small networks trained with each, on the same folds and seeds, compared in pairs.
 
-    python benchmarks/ablation.py VIDEOS --output FOLDER [--folds 3] [--seeds 2] [--epochs 15] [--arms none mixup ...]
+    python benchmarks/ablation.py VIDEOS --output FOLDER [--folds 3] [--seeds 2] [--epochs 20] [--arms none mixup ...]
 
 VIDEOS has a sub-folder for each class. Two sets are tried: "videos" (VIDEOS, made small with ``dv.transcode``), and
 "shapes": made videos, whose test videos have camera motion and exposure drift that the training videos lack. Each set
@@ -120,7 +120,7 @@ def parse(argv=None):
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="compared with none (default: all)")
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=56, help="height and width of clips (default: 56)")
     parser.add_argument("--shapes", type=int, default=60, help="made videos of each class (default: 60)")

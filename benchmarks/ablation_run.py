@@ -8,8 +8,16 @@ from torch import nn
 
 import dali_vidaug as dv
 
-BATCH, RATE = 16, 2e-3
+BATCH, RATE = 8, 2e-3
 CHANNELS = ((3, 16, 1), (16, 32, 1), (32, 64, 2))  # in, out, stride in time; each halves height and width
+
+
+class MeanAndMaximum(nn.Module):
+    """(B, C, F, H, W) to (B, 2C)."""
+
+    def forward(self, features):
+        """Of all of space and time."""
+        return torch.cat((features.mean((2, 3, 4)), features.amax((2, 3, 4))), 1)
 
 
 def network(num_classes):
@@ -17,7 +25,7 @@ def network(num_classes):
     layers = []
     for before, after, stride in CHANNELS:
         layers += [nn.Conv3d(before, after, 3, (stride, 2, 2), 1, bias=False), nn.BatchNorm3d(after), nn.ReLU()]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(CHANNELS[-1][1], num_classes))
+    return nn.Sequential(*layers, MeanAndMaximum(), nn.Linear(2 * CHANNELS[-1][1], num_classes))
 
 
 def one_run(job, train, test):

@@ -15,7 +15,7 @@ from dali_vidaug.media.encode import write_video
 CLASSES = {"circle_sinks": ("ellipse", 1), "circle_rises": ("ellipse", -1), "square_sinks": ("rectangle", 1),
            "square_rises": ("rectangle", -1)}  # fmt: skip
 HEIGHT, WIDTH, FRAMES, MARGIN = 72, 96, 32, 48  # pixels; MARGIN: how far the camera may pan
-SPEED, PAN, GAIN = 1.5, 1.5, (0.5, 1.7)  # pixels a frame, its maximum for the camera, exposures that drift ends at
+SPEED, PAN, GAIN = 1.5, 0.7, (0.5, 1.7)  # pixels a frame, its maximum for the camera, exposures that drift ends at
 
 
 def make_shapes(folder, per_class, moving):

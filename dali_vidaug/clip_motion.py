@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.device.nvdec import Files, Format
-from dali_vidaug.drawn_masks import mask_draws
-from dali_vidaug.errors import naming
+from dali_vidaug.drawn_masks import draw_mask
 from dali_vidaug.mapping import clip_geometry
 from dali_vidaug.masks.grid import grid_of
 from dali_vidaug.masks.motion import ClipMotion
@@ -19,7 +18,6 @@ from dali_vidaug.ops.interpolate import between_frames
 from dali_vidaug.ops.names import op_names
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.repeats import parts_of
 from dali_vidaug.report import warn_once
 from dali_vidaug.rng import Draws
 
@@ -108,18 +106,12 @@ def with_motion_masks(plan: Plan, motion: np.ndarray, size: tuple[int, int, int]
     Raises:
         TypeError, ValueError: a mask returns something else, or fails.
     """
-    masks, everything = list(plan.masks), Draws(plan.seed, plan.epoch, plan.samples, plan.views, step=plan.step)
+    masks, draws = list(plan.masks), Draws(plan.seed, plan.epoch, plan.samples, plan.views, step=plan.step)
     for i, (name, mask) in enumerate(zip(op_names(plan.recipe.masks), plan.recipe.masks, strict=True)):
         if masks[i] is not None:
             continue
         grid = grid_of(name, mask, *size)
-        drawn = np.empty((len(plan), *grid), bool)
-        for repeat, at in parts_of(plan.repeat_index) if len(plan) else ():
-            draws = mask_draws(name, everything, at, repeat)
-            with naming(name, mask, "draw", f"for {draws}"):
-                found = mask.draw(draws, grid, ClipMotion(motion[at], plan.frames[at], CELL))
-            if not (isinstance(found, np.ndarray) and found.dtype == bool and found.shape == (len(at), *grid)):
-                raise TypeError(f"{name}.draw must return {(len(at), *grid)} bool, got {found!r}")
-            drawn[at] = found
-        masks[i] = drawn
+        masks[i] = draw_mask(
+            name, mask, grid, draws, plan.repeat_index, lambda at: (ClipMotion(motion[at], plan.frames[at], CELL),)
+        )
     return replace(plan, masks=tuple(masks))

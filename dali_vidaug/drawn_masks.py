@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,22 +47,36 @@ def draw_masks(
         if getattr(mask, "after_decoding", False):
             drawn.append(None)
             continue
-        masked = np.empty((len(draws), *grid), bool)
-        for repeat, at in parts_of(repeat_index):
-            some = mask_draws(name, draws, at, repeat)
-            with naming(name, mask, "draw", f"for {some}"):
-                found = mask.draw(some, grid)
-            masked[at] = _checked(name, found, len(at), grid)
-        drawn.append(masked)
+        drawn.append(draw_mask(name, mask, grid, draws, repeat_index))
     return tuple(drawn)
 
 
-def _one_size(recipe, sizes):
-    """The size (F, H, W) that all clips have."""
-    if (sizes != sizes[:1]).any():
-        found = " and ".join("x".join(map(str, size)) for size in np.unique(sizes, axis=0).tolist())
-        raise ValueError(f"{op_names(recipe.masks)[0]}: masks need clips of one size (F x H x W), got {found}")
-    return sizes[0].tolist() if len(sizes) else (0, 0, 0)
+def draw_mask(
+    name: str, mask: Any, grid: Grid, draws: Draws, repeat_index: np.ndarray,
+    more: Callable[[np.ndarray], tuple[Any, ...]] = lambda at: (),
+) -> np.ndarray:  # fmt: skip
+    """Draw one mask, (B, *grid) bool.
+
+    Args:
+        name: of the mask in its recipe.
+        mask: draws.
+        grid: of the tokens of a clip.
+        draws, repeat_index: as for ``draw_masks``.
+        more: what ``mask.draw`` gets besides, for some of the clips: those at (N,) int.
+
+    Raises:
+        TypeError, ValueError: as of ``draw_masks``.
+    """
+    masked = np.empty((len(draws), *grid), bool)
+    for repeat, at in parts_of(repeat_index) if len(draws) else ():
+        some = mask_draws(name, draws, at, repeat)
+        with naming(name, mask, "draw", f"for {some}"):
+            found = mask.draw(some, grid, *more(at))
+        if not (isinstance(found, np.ndarray) and found.dtype == bool and found.shape == (len(at), *grid)):
+            got = f"{found.shape} {found.dtype}" if isinstance(found, np.ndarray) else repr(found)
+            raise TypeError(f"{name}.draw must return {(len(at), *grid)} bool, got {got}")
+        masked[at] = found
+    return masked
 
 
 def mask_draws(name: str, draws: Draws, at: np.ndarray, repeat: int) -> Draws:
@@ -79,11 +93,12 @@ def mask_draws(name: str, draws: Draws, at: np.ndarray, repeat: int) -> Draws:
     return Draws(*where, f"mask.{name}", repeat=repeat, step=draws.step)
 
 
-def _checked(name, found, count, grid):
-    if not (isinstance(found, np.ndarray) and found.dtype == bool and found.shape == (count, *grid)):
-        got = f"{found.shape} {found.dtype}" if isinstance(found, np.ndarray) else repr(found)
-        raise TypeError(f"{name}.draw must return {(count, *grid)} bool, got {got}")
-    return found
+def _one_size(recipe, sizes):
+    """The size (F, H, W) that all clips have."""
+    if (sizes != sizes[:1]).any():
+        found = " and ".join("x".join(map(str, size)) for size in np.unique(sizes, axis=0).tolist())
+        raise ValueError(f"{op_names(recipe.masks)[0]}: masks need clips of one size (F x H x W), got {found}")
+    return sizes[0].tolist() if len(sizes) else (0, 0, 0)
 
 
 def check_masks(recipe: Recipe, masks: Sequence[Any], count: int) -> tuple[np.ndarray | None, ...]:

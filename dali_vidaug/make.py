@@ -123,9 +123,8 @@ class Maker:
         if not self._motion:
             return plan, None
         one = pending.drawn.part(slice(1))  # all are of one size
-        frames, height, width = clip_geometry("VideoLoader", one, *self.manifest.frame_sizes(one.samples))[1][
-            0
-        ].tolist()
+        _, sizes = clip_geometry("VideoLoader", one, *self.manifest.frame_sizes(one.samples))
+        frames, height, width = sizes[0].tolist()
         found = np.empty((len(plan), 2, frames, -(-height // CELL), -(-width // CELL)), np.float32)
         for clip, place in zip(pending.motion, found, strict=True):
             place[...] = clip

@@ -96,6 +96,22 @@ def check_ratio(mask: Any, field: str) -> None:
     make_plain(mask, field)
 
 
+def check_some(mask: Any, share: str, count: int, total: int, where: str) -> None:
+    """Some tokens are masked, and some are left.
+
+    Args:
+        mask: whose class is named.
+        share: the option that says how many, and its value.
+        count: of masked tokens.
+        total: of all tokens of ``where``.
+
+    Raises:
+        ValueError: none or all are masked.
+    """
+    if not 0 < count < total:
+        raise ValueError(f"{type(mask).__name__}: {share} masks {count} of the {total} tokens of {where}")
+
+
 def patch_sides(mask: Any) -> tuple[int, int]:
     """Height and width of a mask's tokens in pixels."""
     return mask.patch if isinstance(mask.patch, tuple) else (mask.patch, mask.patch)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from dali_vidaug.masks.grid import Grid, check_ratio, check_token, patch_sides
+from dali_vidaug.masks.grid import Grid, check_ratio, check_some, check_token, patch_sides
 
 if TYPE_CHECKING:
     from dali_vidaug.rng import Draws
@@ -71,8 +71,7 @@ class MotionMask:
             ValueError: the grid has so few tokens that none or all would be masked.
         """
         count = int(self.ratio * grid.per_frame)
-        if not 0 < count < grid.per_frame:
-            raise ValueError(f"MotionMask: ratio {self.ratio} masks {count} of the {grid.per_frame} tokens of a frame")
+        check_some(self, f"ratio {self.ratio}", count, grid.per_frame, "a frame")
         vectors, times = self._of_tokens(grid, motion)
         boxes = _box_sizes(draws, count, grid)
         centres = _follow(draws, grid, boxes, vectors, times)

@@ -8,16 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dali_vidaug.masks.choose import random_subset
-from dali_vidaug.masks.grid import Grid, check_ratio, check_token
+from dali_vidaug.masks.grid import Grid, check_ratio, check_some, check_token
 
 if TYPE_CHECKING:
     from dali_vidaug.rng import Draws
-
-
-def _check_some(mask, share, count, total, where):
-    """Some tokens are masked, and some are left."""
-    if not 0 < count < total:
-        raise ValueError(f"{type(mask).__name__}: {share} masks {count} of the {total} tokens of {where}")
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class TubeMask:
             ValueError: the grid has so few tokens that none or all would be masked.
         """
         count = int(self.ratio * grid.per_frame)
-        _check_some(self, f"ratio {self.ratio}", count, grid.per_frame, "a frame")
+        check_some(self, f"ratio {self.ratio}", count, grid.per_frame, "a frame")
         one = random_subset(draws, "tokens", count, grid.per_frame).reshape(-1, 1, grid.height, grid.width)
         return np.repeat(one, grid.frames, axis=1)
 
@@ -96,5 +90,5 @@ class RandomMask:
         total = grid.size
         count = int(self.ratio * total) if self.ratio is not None else total - int((self.keep or 0) * total)
         share = f"ratio {self.ratio}" if self.keep is None else f"keep {self.keep}"
-        _check_some(self, share, count, total, "a clip")
+        check_some(self, share, count, total, "a clip")
         return random_subset(draws, "tokens", count, total).reshape(-1, *grid)

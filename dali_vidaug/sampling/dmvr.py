@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dali_vidaug.rng import MAX_VIEW, Draws
-from dali_vidaug.sampling.options import check_bool, check_int
+from dali_vidaug.sampling.options import check_clips
 
 if TYPE_CHECKING:
+    from dali_vidaug.rng import Draws
     from dali_vidaug.sampling.videos import Videos
 
 
@@ -34,15 +34,11 @@ class DMVRSampling:
     training: bool = True
 
     def __post_init__(self):
-        check_int(self, "num_frames", 1, 65536)
-        check_int(self, "num_clips", 1, MAX_VIEW)
-        check_int(self, "stride", 1, 2**31 - 1)
-        check_bool(self, "training")
+        check_clips(self)
 
     def draw(self, draws: Draws, videos: Videos) -> np.ndarray:
         """Choose the frames: (B, num_frames) int32."""
-        first = np.asarray(videos.first, np.int64)
-        length = np.asarray(videos.last, np.int64) - first
+        first, length = videos.first, videos.lengths
         room = np.maximum(length - self.num_frames * self.stride, 0)
         if self.training:
             start = draws.integers("start", np.maximum(length - (self.num_frames - 1) * self.stride, 1))

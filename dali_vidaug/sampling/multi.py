@@ -108,7 +108,7 @@ class MultiClip:
         draws = Draws(draws.seed, draws.epoch, draws.samples, views, draws.prefix, draws.batch)
         if self.placement in ("same", "random", "own"):
             return self.clip.draw(draws, videos)
-        alone = np.asarray(videos.last) - np.asarray(videos.first) == 1
+        alone = videos.lengths == 1
         if alone.any() and self.num_clips > self.num_crops:
             place = videos.place(draws, int(np.argmax(alone)))
             raise ValueError(

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from dali_vidaug.rng import MAX_VIEW
+
 _FPS_MAX = 1e6
 GRIDS = ("played", "near", "rate")
 
@@ -60,3 +62,16 @@ def check_grid(sampler: Any) -> None:
     check_choice(sampler, "grid", GRIDS)
     if fps is None and sampler.grid != "played":
         raise ValueError(f"{name}: grid says how fps chooses frames, but fps is None; got grid={sampler.grid!r}")
+
+
+def check_clips(sampler: object) -> None:
+    """Refuse ``num_frames``, ``num_clips``, ``training`` and ``stride`` that are none; a stride may be None.
+
+    Raises:
+        ValueError: one is out of range.
+    """
+    check_int(sampler, "num_frames", 1, 65536)
+    check_int(sampler, "num_clips", 1, MAX_VIEW)
+    check_bool(sampler, "training")
+    if getattr(sampler, "stride", None) is not None:
+        check_int(sampler, "stride", 1, 2**31 - 1)

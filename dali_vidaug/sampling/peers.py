@@ -6,21 +6,15 @@ Random ones draw from the same distribution, but not the same numbers. Each coun
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from dali_vidaug.rng import MAX_VIEW, Draws
-from dali_vidaug.sampling.options import check_bool, check_choice, check_int, is_number
+from dali_vidaug.rng import Draws
+from dali_vidaug.sampling.options import check_bool, check_choice, check_clips, check_int, is_number
 
 if TYPE_CHECKING:
     from dali_vidaug.sampling.videos import Videos
-
-
-def _lengths(videos: Videos) -> tuple[np.ndarray, np.ndarray]:
-    """First frames and lengths, (B,) int64 each."""
-    first = np.asarray(videos.first, np.int64)
-    return first, np.asarray(videos.last, np.int64) - first
 
 
 def _rates(sampler: object, draws: Draws, videos: Videos) -> np.ndarray:
@@ -30,15 +24,6 @@ def _rates(sampler: object, draws: Draws, videos: Videos) -> np.ndarray:
         place = videos.place(draws, int(np.argmin(fps > 0)))
         raise ValueError(f"{type(sampler).__name__}: the frame rate of {place} is not known")
     return fps
-
-
-def _check(sampler: Any) -> None:
-    """What all of them have."""
-    check_int(sampler, "num_frames", 1, 65536)
-    check_int(sampler, "num_clips", 1, MAX_VIEW)
-    check_bool(sampler, "training")
-    if getattr(sampler, "stride", None) is not None:
-        check_int(sampler, "stride", 1, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,7 @@ class SlowFastSampling:
     use_offset_sampling: bool = False
 
     def __post_init__(self):
-        _check(self)
+        check_clips(self)
         check_bool(self, "use_offset_sampling")
         if not (is_number(self.target_fps) and self.target_fps > 0):
             raise ValueError(f"SlowFastSampling: target_fps must be a number > 0, got {self.target_fps!r}")
@@ -74,7 +59,7 @@ class SlowFastSampling:
         Raises:
             ValueError: the frame rate of a video is not known.
         """
-        first, length = _lengths(videos)
+        first, length = videos.first, videos.lengths
         size = self.stride * self.num_frames * _rates(self, draws, videos) / self.target_fps
         room, i, n = np.maximum(length - size, 0.0), draws.views % self.num_clips, self.num_clips
         if self.training:
@@ -107,12 +92,12 @@ class MMAction2Sampling:
     out_of_bound: Literal["loop", "repeat_last"] = "loop"
 
     def __post_init__(self):
-        _check(self)
+        check_clips(self)
         check_choice(self, "out_of_bound", ("loop", "repeat_last"))
 
     def draw(self, draws: Draws, videos: Videos) -> np.ndarray:
         """Choose the frames: (B, num_frames) int32."""
-        first, length = _lengths(videos)
+        first, length = videos.first, videos.lengths
         i, n = draws.views % self.num_clips, self.num_clips
         start = self._random(draws, length, i) if self.training else self._even(length, i, n)
         steps = self.stride * np.arange(self.num_frames)
@@ -161,11 +146,11 @@ class VideoMAESampling:
     training: bool = True
 
     def __post_init__(self):
-        _check(self)
+        check_clips(self)
 
     def draw(self, draws: Draws, videos: Videos) -> np.ndarray:
         """Choose the frames: (B, num_frames) int32."""
-        first, length = _lengths(videos)
+        first, length = videos.first, videos.lengths
         if self.training or self.num_clips == 1:
             size = self.stride * self.num_frames
             room = np.maximum(length - size, 1)
@@ -202,7 +187,7 @@ class VJEPA2Sampling:
     stride: int | None = None
 
     def __post_init__(self):
-        _check(self)
+        check_clips(self)
         if self.fps is not None:
             check_int(self, "fps", 1, 10**6)
         if (self.fps is None) == (self.stride is None):
@@ -216,7 +201,7 @@ class VJEPA2Sampling:
         Raises:
             ValueError: the frame rate of a video is not known, or lower than ``fps``.
         """
-        first, length = _lengths(videos)
+        first, length = videos.first, videos.lengths
         if self.fps is None:
             strides = np.full(len(length), self.stride)
         else:

@@ -34,6 +34,11 @@ class Videos:
     def __len__(self) -> int:
         return len(self.first)
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many frames clips are drawn from, (B,) int64."""
+        return self.last - self.first
+
     def times(self, i: int) -> np.ndarray:
         """When each frame of video ``i`` of the batch is shown, the frames outside [first, last) included.
 
