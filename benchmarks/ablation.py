@@ -40,17 +40,14 @@ ARMS = {  # what follows crop and flip
     "RandAugment-T, temporal+": (dv.RandAugmentT(ramp="temporal+"),),
     "RandAugment-T, mix": (dv.RandAugmentT(ramp="mix"),),
     "RandAugment-T, fourier": (dv.RandAugmentT(ramp="fourier"),),
-    "CutMix": (dv.CutMix(),),
-    "FrameCutMix": (dv.FrameCutMix(),),
-    "CubeCutMix": (dv.CubeCutMix(),),
+    "CutMix, VideoMix S": (dv.CutMix(),),  # VideoMix is the Cut family by other names: nothing is run twice
+    "FrameCutMix, VideoMix T": (dv.FrameCutMix(),),
+    "CubeCutMix, VideoMix ST": (dv.CubeCutMix(),),
     "MixUp": (dv.MixUp(),),
     "FadeMixUp": (dv.FadeMixUp(),),
     "CutMixUp": (dv.CutMixUp(),),
     "FrameCutMixUp": (dv.FrameCutMixUp(),),
     "CubeCutMixUp": (dv.CubeCutMixUp(),),
-    "VideoMix, S": (dv.VideoMix("S"),),
-    "VideoMix, T": (dv.VideoMix("T"),),
-    "VideoMix, ST": (dv.VideoMix("ST"),),
     "guide": None,  # dv.recipes.guide("mixup"), which has crop and frames of its own
 }
 SETS = ("videos", "shapes")

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 BASE, LEVEL = "none", 0.95
 COLUMNS = ("augmentation", "top-1, %", "difference from none, points", "95 % interval", "p", "p, Holm", "training loss")
 MARGIN, ROW, NAME, PLOT = 16, 22, 200, 420  # pixels
+EDGE = 0.01  # of accuracy: how far the axis goes beyond what it shows
 INK, PAPER, FAINT, BETTER, WORSE = (32, 32, 36), (255, 255, 255), (214, 214, 218), (40, 120, 60), (200, 70, 40)
 
 
@@ -110,19 +111,21 @@ def draw(summary):
     width = MARGIN + NAME + (PLOT + MARGIN) * len(summary)
     picture = Image.new("RGB", (width, MARGIN * 2 + ROW * (rows + 2)), PAPER)
     pen = ImageDraw.Draw(picture)
-    ends = [abs(row["difference"]) + (row["half"] if row["half"] == row["half"] else 0)
-            for rows in summary.values() for row in rows[1:]]  # fmt: skip
-    scale = PLOT / 2 / (max([*ends, 0.01]) * 1.05)
+    halves = [0 if math.isnan(row["half"]) else row["half"] for rows in summary.values() for row in rows[1:]]
+    middles = [row["difference"] for rows in summary.values() for row in rows[1:]]
+    low = min(0, *(middle - half for middle, half in zip(middles, halves, strict=True))) - EDGE
+    high = max(0, *(middle + half for middle, half in zip(middles, halves, strict=True))) + EDGE
+    scale = PLOT / (high - low)
     for panel, (name, rows) in enumerate(summary.items()):
         left = MARGIN + NAME + panel * (PLOT + MARGIN)
-        zero = left + PLOT / 2
+        zero = left - low * scale
         pen.text((left, MARGIN), f"{name}: none {100 * rows[0]['top1']:.1f} %, difference in points", INK, font_size=13)
         bottom = MARGIN + ROW * (len(rows) + 1)
-        for points in range(-100, 101, 5):
+        for points in range(-100, 101, 5 if (high - low) < 0.5 else 10):
             x = zero + points / 100 * scale
             if left <= x <= left + PLOT:
                 pen.line([(x, MARGIN + ROW), (x, bottom - ROW / 2)], INK if not points else FAINT)
-                pen.text((x - 8, bottom - ROW / 2), f"{points:+d}", INK, font_size=11)
+                pen.text((x, bottom - ROW / 2), f"{points:+d}" if points else "0", INK, font_size=11, anchor="ma")
         for i, row in enumerate(rows[1:], 1):
             y = MARGIN + ROW * i + ROW / 2
             if not panel:
