@@ -35,7 +35,8 @@ class Motion(NamedTuple):
 
     Attributes:
         dx, dy: (B, F, h, w) float32, by how many pixels of the clip what is shown in a cell moves to the right and down
-            until the next frame of the video. NaN where that is not known, as in key frames.
+            per frame of the video, since the frame that its blocks refer to: mostly the one before. NaN where that is
+            not known, as in key frames.
     """
 
     dx: torch.Tensor

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <limits>
+#include <vector>
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -53,11 +54,12 @@ static int64_t difference(const uint16_t* a, const uint16_t* b, int64_t count) {
   return sum;
 }
 
-// The mean difference of a block, of four of its rows, and one at (dx, dy) from it in another picture, which goes on
-// beyond its edges.
+// How much a block, `lines` of its rows, differs from one at (dx, dy) from it in another picture, which goes on beyond its
+// edges. What is at least `most` is not counted to its end.
 template <typename Pixel>
-static double difference(const Picture& now, const Picture& other, int64_t left, int64_t top, int64_t right,
-                         int64_t bottom, int64_t dx, int64_t dy, int64_t height, int64_t width) {
+static int64_t difference(const Picture& now, const Picture& other, int64_t left, int64_t top, int64_t right,
+                          int64_t lines, int64_t step, int64_t dx, int64_t dy, int64_t height, int64_t width,
+                          int64_t most) {
   const auto row = [](const Picture& picture, int64_t y) {
     return (const Pixel*)((const uint8_t*)picture.luma + y * picture.stride);
   };
@@ -65,9 +67,7 @@ static double difference(const Picture& now, const Picture& other, int64_t left,
   const bool within = left + dx >= 0 && right + dx <= width;
   Pixel moved[16];
   int64_t sum = 0;
-  const int64_t step = std::max((bottom - top) / 4, (int64_t)1);  // more would be no better, and take as much longer
-  int64_t number = 0;
-  for (int64_t y = top; y < bottom; y += step, number += count) {
+  for (int64_t i = 0, y = top; i < lines && sum < most; i++, y += step) {
     const Pixel *a = row(now, y) + left, *b = row(other, std::min(std::max(y + dy, (int64_t)0), height - 1));
     if (within)
       b += left + dx;
@@ -75,7 +75,7 @@ static double difference(const Picture& now, const Picture& other, int64_t left,
       for (int64_t x = 0; x < count; x++) moved[x] = b[std::min(std::max(left + x + dx, (int64_t)0), width - 1)];
     sum += difference(a, within ? b : moved, count);
   }
-  return (double)sum / (double)number;
+  return sum;
 }
 
 // What moves in a frame: for each of its blocks of BLOCK x BLOCK pixels how many pixels to the right and down it moves
@@ -85,18 +85,21 @@ static double difference(const Picture& now, const Picture& other, int64_t left,
 // the block where the vector says, best; of those alike, the first. Of vectors of both directions, the one that is best.
 //
 // pictures: the frame; `earlier` ones, and the others, `later` ones: those that the frame may refer to, the nearest
-// first. out: (rows, columns, 2), as many as there are blocks, in part or whole. best: memory for (rows, columns).
+// first. region: left, top, right, bottom in pixels; of blocks that are outside it nothing need be known. out: (rows,
+// columns, 2), as many as there are blocks, in part or whole.
 extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier,
-                            int64_t later, int64_t pixel_bytes, int64_t height, int64_t width, float* best, float* out) {
+                            int64_t later, int64_t pixel_bytes, int64_t height, int64_t width, const int64_t* region,
+                            float* out) {
   const int64_t rows = (height + BLOCK - 1) / BLOCK, columns = (width + BLOCK - 1) / BLOCK;
   std::fill(out, out + rows * columns * 2, std::numeric_limits<float>::quiet_NaN());
-  std::fill(best, best + rows * columns, std::numeric_limits<float>::infinity());
+  std::vector<float> best(rows * columns, std::numeric_limits<float>::infinity());
   bool both = false;
   for (int64_t i = 0; i < count && !both; i++) both = (vectors[i].source > 0) != (vectors[0].source > 0);
   for (int64_t i = 0; i < count; i++) {
     const Vector& v = vectors[i];
     const int64_t left = v.dst_x - v.width / 2, top = v.dst_y - v.height / 2;
     const int64_t right = std::min(left + v.width, width), bottom = std::min(top + v.height, height);
+    if (right <= region[0] || bottom <= region[1] || left >= region[2] || top >= region[3]) continue;
     const Picture* some = pictures + (v.source > 0 ? 1 + earlier : 1);
     const int64_t number = v.source > 0 ? later : earlier;
     if (left < 0 || top < 0 || left >= right || top >= bottom || !v.scale || !number) continue;
@@ -106,16 +109,20 @@ extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture*
     // for each direction that one does not use.
     const bool rests = std::abs(x) < 1 && std::abs(y) < 1, quarter = v.width == BLOCK && v.height == BLOCK;
     const int64_t tried = rests ? 1 : number;
-    double ahead = some[0].ahead, least = tried > 1 || (both && (quarter || !rests)) ? INFINITY : 0;
+    // More than four rows would be no better, and take as much longer.
+    const int64_t step = std::max((bottom - top) / 4, (int64_t)1), lines = (bottom - top + step - 1) / step;
+    double ahead = some[0].ahead;
+    int64_t least = tried > 1 || (both && (quarter || !rests)) ? INT64_MAX : 0;
     for (int64_t k = 0; k < tried && least > 0; k++) {
-      const double error = (pixel_bytes == 1 ? difference<uint8_t> : difference<uint16_t>)(
-          pictures[0], some[k], left, top, right, bottom, dx, dy, height, width);
+      const int64_t error = (pixel_bytes == 1 ? difference<uint8_t> : difference<uint16_t>)(
+          pictures[0], some[k], left, top, right, lines, step, dx, dy, height, width, least);
       if (error < least) least = error, ahead = some[k].ahead;
     }
+    const float mean = (float)((double)least / (double)(lines * (right - left)));
     for (int64_t r = top / BLOCK; r * BLOCK < bottom; r++)
       for (int64_t c = left / BLOCK; c * BLOCK < right; c++)
-        if ((float)least < best[r * columns + c]) {
-          best[r * columns + c] = (float)least;
+        if (mean < best[r * columns + c]) {
+          best[r * columns + c] = mean;
           out[2 * (r * columns + c)] = (float)(x / ahead);
           out[2 * (r * columns + c) + 1] = (float)(y / ahead);
         }

@@ -1,5 +1,6 @@
 """What moves in clips, by the motion vectors of their videos: a square moves by so many pixels a frame."""
 
+import gc
 import re
 import shutil
 
@@ -91,6 +92,17 @@ def motion_of(video, frames, view=None):
     frames = np.asarray(frames)
     (found,) = decode_clips(video, [frames], [()], views=[view or plain_view(len(frames))]).motion
     return found.transpose(1, 2, 3, 0)
+
+
+def looked_at(video, frames, views=None):
+    """The vectors of some frames."""
+    vectors = Vectors(video, set(frames.tolist()), views)
+    with open_source(video) as (source, stream):
+        for cut in read_cuts(source, stream, video, frames):
+            for frame, index in decode_cut(decoder_of(stream, vectors=True), vectors.begin(cut), video):
+                vectors.add(frame, index)
+            vectors.end()
+    return vectors
 
 
 def cells_of(index, grow=0, step=STEP):
@@ -244,12 +256,7 @@ def test_the_map_equals_a_plain_one(folder, perspective):
     matrices[:, :2, :2] = np.stack([np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)], -1).reshape(4, 2, 2)
     matrices[:, :2, 2] = rng.uniform(20, 80, (4, 2))
     matrices[:, 2, :2] = rng.uniform(-perspective, perspective, (4, 2))
-    view, vectors = View(matrices, 72, 90), Vectors(video, {0, 3, 8})
-    with open_source(video) as (source, stream):
-        for cut in read_cuts(source, stream, video, frames):
-            for frame, index in decode_cut(decoder_of(stream, vectors=True), vectors.begin(cut), video):
-                vectors.add(frame, index)
-            vectors.end()
+    view, vectors = View(matrices, 72, 90), looked_at(video, frames)
     assert set(vectors.found) == {3, 8}
     actual = vectors.map(frames, view)
     expected = np.full((2, 4, 5, 6), np.nan)
@@ -269,6 +276,36 @@ def test_the_map_equals_a_plain_one(folder, perspective):
                     expected[:, t, r, c] = np.mean(seen, 0)
     assert np.isfinite(expected).any(), "nothing to compare"
     np.testing.assert_allclose(actual, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("perspective", [0, 2e-3, 0.05])
+def test_only_what_clips_show_is_looked_for(folder, orientation, perspective):
+    """The maps are the same as with vectors of whole frames; far from what is shown there are none."""
+    video, rng = measured_video(folder / "b_frames.mp4")._replace(orientation=orientation), np.random.default_rng(1)
+    frames = np.array([3, 8, 9])
+    for _ in range(6):
+        matrices = np.tile(np.eye(3), (3, 1, 1))
+        matrices[:, :2] = rng.normal(0, 0.4, (3, 2, 3))
+        matrices[:, :2, 2] = rng.uniform(0, 90, (3, 2))
+        matrices[:, 2, :2] = rng.uniform(-perspective, perspective, (3, 2))
+        view = View(matrices, 32, 40)
+        some, everything = (looked_at(video, frames, views) for views in ([view], None))
+        np.testing.assert_array_equal(some.map(frames, view), everything.map(frames, view))
+        known = [sum(np.isfinite(one).sum() for one in vectors.found.values()) for vectors in (some, everything)]
+        assert known[0] < known[1] or perspective
+
+
+def test_frames_are_freed_at_once(folder):
+    """Whoever looks at vectors does not leave frames to Python's cyclic collector: a clip would hold all of its."""
+    video = measured_video(folder / "b_frames.mp4")
+    gc.disable()
+    try:
+        gc.collect()
+        looked_at(video, np.array([3, 8, 9]))
+        assert not any(type(one) is av.VideoFrame for one in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 # ---- Everything else stays as it is
@@ -504,6 +541,30 @@ def test_a_camera_that_pans_moves_nothing():
     vectors[0, :, 4:6, 4:6] = 0  # what the camera follows
     masks = drawn(dv.MotionMask(0.1), vectors, samples=50)
     assert masks[:, 0, 4:6, 4:6].mean() > 0.95
+
+
+@pytest.mark.parametrize("patch", [14, 24, 32, (16, 48)])
+def test_the_motion_of_a_token_is_that_of_all_its_pixels(patch):
+    """Wherever the one cell is that moves, a mask of one token is of one that has pixels of it."""
+    height, width = patch if isinstance(patch, tuple) else (patch, patch)
+    grid, mask = Grid(1, 672 // height, 672 // width), dv.MotionMask(1.5 * height * width / 672**2, patch=patch)
+    rng, frames = np.random.default_rng(0), np.array([[0, 1]])
+    for row, column in ((3, 4), (4, 5), (5, 3), (6, 6)):
+        vectors = np.zeros((1, 2, 2, 42, 42), np.float32)
+        vectors[:, :, :, row, column] = 3
+        vectors[:, :, :, 20:][rng.random((1, 2, 2, 22, 42)) < 0.5] = np.nan
+        (down, across) = np.argwhere(mask.draw(Draws(0, 0, np.arange(1)), grid, ClipMotion(vectors, frames, 16))[0, 0])[
+            0
+        ]
+        assert height * down < 16 * row + 16 and height * down + height > 16 * row
+        assert width * across < 16 * column + 16 and width * across + width > 16 * column
+        pixels = np.repeat(np.repeat(vectors, 16, 3), 16, 4)
+        (moves,), _ = mask._of_tokens(grid, ClipMotion(vectors, frames, 16))
+        blocks = pixels[0, ::-1].reshape(2, 2, grid.height, height, grid.width, width)
+        with np.errstate(invalid="ignore"):  # NaN where nothing of a token is known
+            expected = np.nansum(blocks, (1, 3, 5)) / (~np.isnan(blocks)).sum((1, 3, 5))
+        expected /= np.array([height, width]).reshape(2, 1, 1)
+        np.testing.assert_allclose(moves[0], expected, rtol=1e-12)
 
 
 def test_masks_are_exact_whatever_moves():

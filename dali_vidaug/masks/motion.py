@@ -21,7 +21,7 @@ class ClipMotion(NamedTuple):
 
     Attributes:
         vectors: (B, 2, F, h, w) float32, of each cell of ``cell`` x ``cell`` pixels: how many pixels of the clip it
-            moves to the right and down until the next frame of the video; NaN where that is not known.
+            moves to the right and down per frame of the video; NaN where that is not known.
         frames: (B, F), positions of the clips' frames in their videos.
         cell: pixels.
     """
@@ -78,20 +78,25 @@ class MotionMask:
         return _nearest(grid, boxes, centres, count)
 
     def _of_tokens(self, grid, motion):
-        """By how many tokens each moves down and to the right until the next frame, (B, T, 2, H, W); times, (B, T)."""
+        """By how many tokens each moves down and to the right per frame, (B, T, 2, H, W); times, (B, T)."""
         batch, steps = len(motion.vectors), (grid.frames, self.tubelet)
-        rows, columns = (
-            ((np.arange(number) + 0.5) * side / motion.cell).astype(np.int64)
-            for number, side in zip(grid[1:], patch_sides(self), strict=True)
+        down, across = (
+            _overlaps(number, side, motion.cell, cells)
+            for number, side, cells in zip(grid[1:], patch_sides(self), motion.vectors.shape[3:], strict=True)
         )
-        cells = motion.vectors[:, ::-1, :, rows[:, None], columns].astype(np.float64)
-        cells /= np.array(patch_sides(self)).reshape(2, 1, 1, 1)
-        cells = cells.reshape(batch, 2, *steps, *grid[1:])
-        known = ~np.isnan(cells)
-        number = known.sum(3)
-        total = np.where(known, cells, 0).sum(3)
+        known = ~np.isnan(motion.vectors[:, ::-1])
+        total = down @ np.where(known, motion.vectors[:, ::-1], 0.0) @ across.T
+        number = down @ known.astype(np.float64) @ across.T
+        total, number = (each.reshape(batch, 2, *steps, *grid[1:]).sum(3) for each in (total, number))
         mean = np.where(number > 0, total / np.maximum(number, 1), np.nan)
+        mean /= np.array(patch_sides(self)).reshape(2, 1, 1, 1)
         return mean.swapaxes(1, 2), motion.frames.reshape(batch, *steps).mean(2)
+
+
+def _overlaps(number: int, side: int, cell: int, cells: int) -> np.ndarray:
+    """How many pixels ``number`` tokens of ``side`` pixels have in common with cells of ``cell``: (number, cells)."""
+    tokens, others = np.arange(number)[:, None] * side, np.arange(cells) * cell
+    return np.maximum(np.minimum(tokens + side, others + cell) - np.maximum(tokens, others), 0).astype(np.float64)
 
 
 def _box_sizes(draws: Draws, count: int, grid: Grid) -> np.ndarray:

@@ -119,7 +119,7 @@ def decode_clips(
     num_decoded = 0
     wanted = sorted(places)
     is_folder = video.codec == IMAGES
-    vectors = Vectors(video, set(wanted)) if views is not None else None
+    vectors = Vectors(video, set(wanted), views) if views is not None else None
     watching = vectors if video.codec in VECTOR_CODECS else None
     if is_folder:
         reader = read_images(video, wanted, seconds)

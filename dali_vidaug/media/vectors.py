@@ -8,7 +8,7 @@ looks most like it (kernels/vectors.cpp). The other codecs refer to the nearest 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 
 from dali_vidaug import geometry
 from dali_vidaug.kernels import library
@@ -101,18 +102,20 @@ class Vectors:
     Args:
         video: its row of the manifest.
         frames: indices of those frames.
+        views: the clips that maps will be made for; None: any.
 
     Attributes:
-        found: for each of them, by its index, (rows, columns, 2) float32: by how many pixels each block of 8 x 8 pixels
-            of the stored frame moves to the right and down until the next frame, NaN where nothing is known. A frame
-            without vectors, such as a key frame, is not there.
+        found: for each of them, by its index, (rows, columns, 2) float32: how many pixels each block of 8 x 8 pixels of
+            the stored frame moves to the right and down per frame, since or until the picture that it refers to; NaN
+            where nothing is known, or no view shows it. A frame without vectors, such as a key frame, is not there.
     """
 
-    def __init__(self, video: Video, frames: AbstractSet[int]):
+    def __init__(self, video: Video, frames: AbstractSet[int], views: Sequence[View] | None = None):
         self.found: dict[int, np.ndarray] = {}
         self._video, self._frames = video, frames
         self._is_h264 = video.codec == "h264"
         self._num_earlier, self._num_later = 1, 1
+        self._region = _region(video, views)
         self._forget()
 
     def _forget(self):
@@ -190,7 +193,8 @@ class Vectors:
     def _find(self, one):
         shown, frame = one.shown, one.shown.frame
         self.found.pop(shown.number, None)  # of a cut before that could not be decoded to its end
-        side_data = frame.side_data.get("MOTION_VECTORS")
+        # frame.side_data would refer to the frame and the frame to it, so that only the cyclic collector frees both
+        side_data = SideDataContainer(frame).get("MOTION_VECTORS")  # type: ignore[call-arg]
         if side_data is None or frame.interlaced_frame:  # vectors of fields refer to fields, which have other times
             return
         if frame.pict_type == _B_PICTURE and self._video.codec not in _B_CODECS:
@@ -207,16 +211,13 @@ class Vectors:
             pictures[place] = _Picture(*other.luma, ahead)
         height, width, name = shown.form
         found = np.empty((-(-height // _BLOCK), -(-width // _BLOCK), 2), np.float32)
-        best = np.empty(found.shape[:2], np.float32)
-        count, numbers = (
-            side_data.buffer_size // _VECTOR_BYTES,
-            (len(earlier), len(later), _pixel_bytes(name), height, width),
-        )
-        _kernel("find_motion")(side_data.buffer_ptr, count, pictures, *numbers, _address(best), _address(found))
+        count, numbers = side_data.buffer_size // _VECTOR_BYTES, (len(earlier), len(later), _pixel_bytes(name))
+        out = self._region, _address(found)
+        _kernel("find_motion")(side_data.buffer_ptr, count, pictures, *numbers, height, width, *out)
         self.found[shown.number] = found
 
     def map(self, frames: np.ndarray, view: View) -> np.ndarray:
-        """What moves in a clip, (2, F, h, w) float32: pixels of the clip to the right and down until the next frame.
+        """What moves in a clip, (2, F, h, w) float32: pixels of the clip to the right and down per frame.
 
         Args:
             frames: (F,) int, its frames.
@@ -226,11 +227,8 @@ class Vectors:
             For each cell of 16 x 16 pixels of the clip (the last ones may be smaller) the mean of what is known of it,
             else NaN.
         """
-        video = self._video
-        shown = np.eye(3)
-        shown[:2] = to_stored(video.orientation, video.width, video.height)
+        video, matrices = self._video, _matrices(self._video, view)
         alike = (view.matrices == view.matrices[:1]).all()  # mostly: then one inverse serves all frames
-        matrices = np.ascontiguousarray(shown @ view.matrices)
         inverses = np.repeat(geometry.inverse(matrices[:1]), len(matrices), 0) if alike else geometry.inverse(matrices)
         places = [self.found[i].ctypes.data if i in self.found else None for i in frames.tolist()]
         shape = 2, len(places), -(-view.height // CELL), -(-view.width // CELL)
@@ -239,6 +237,29 @@ class Vectors:
         clip = view.height, view.width, CELL
         _kernel("map_motion")(pointers, *sizes, _address(matrices), _address(inverses), *clip, _address(out))
         return out
+
+
+def _matrices(video, view):
+    """(F, 3, 3): from points of a clip to those of the stored frames."""
+    shown = np.eye(3)
+    shown[:2] = to_stored(video.orientation, video.width, video.height)
+    return np.ascontiguousarray(shown @ view.matrices)
+
+
+def _region(video, views):
+    """What views show of the stored frames, as find_motion takes it: left, top, right, bottom in pixels."""
+    everything = 0, 0, video.width, video.height
+    boxes = []
+    for view in views or ():
+        corners = np.array([(0, 0, 1), (view.width, 0, 1), (0, view.height, 1), (view.width, view.height, 1)])
+        points = _matrices(video, view) @ corners.T  # (F, 3, 4)
+        if not (points[:, 2] > 0).all():
+            return (ctypes.c_int64 * 4)(*everything)  # partly behind the camera: what is seen is no quadrilateral
+        points = points[:, :2] / points[:, 2:]
+        boxes.append((*points.min((0, 2)), *points.max((0, 2))))
+    least, most = np.array(boxes or [everything])[:, :2].min(0) - 1, np.array(boxes or [everything])[:, 2:].max(0) + 1
+    box = np.clip([*np.floor(least), *np.ceil(most)], 0, [*everything[2:]] * 2)
+    return (ctypes.c_int64 * 4)(*box.astype(np.int64).tolist())
 
 
 @cache
