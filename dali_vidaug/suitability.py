@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from stat import S_ISDIR
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from dali_vidaug.order import ShardOrder
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import warn_once
 from dali_vidaug.rng import Draws
+from dali_vidaug.sampling import ClipSampling, Snippets
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.targets import check_labels
 from dali_vidaug.timing import draw_time
@@ -133,14 +135,26 @@ def warn_of_short_videos(manifest: Manifest, recipe: Recipe, seed: int) -> None:
     """Say once how many videos are too short for the sampling, and what to do."""
     clips, frames = padded_share(manifest, recipe, seed)
     if clips:
-        cure = "Fewer frames, a smaller stride or ClipSampling(short='shrink') avoid it"
-        if getattr(recipe.sampling, "short", None) == "shrink":
-            cure = "Fewer frames avoid it"
+        cure = _cure_of_short_videos(recipe.sampling)
         warn_once(
             f"about {max(clips, 0.01):.0%} of the clips have frames more than once ({max(frames, 0.01):.0%} of all "
             f"frames), because their videos are too short for {recipe.sampling!r}. {cure}; report() counts "
             "them"
         )
+
+
+def _cure_of_short_videos(sampling: Any) -> str:
+    """What avoids frames that come more than once, with a sampler, or with that in a ``MultiClip``."""
+    clip = getattr(sampling, "clip", sampling)
+    if isinstance(clip, Snippets):
+        return "Snippets that only fill up are not valid, which its spans() say"
+    if not hasattr(clip, "stride") or getattr(clip, "short", None) == "shrink":
+        return "Fewer frames avoid it"
+    if clip.stride is None:
+        return "Fewer frames or a higher fps avoid it"
+    if isinstance(clip, ClipSampling):
+        return "Fewer frames, a smaller stride or short='shrink' avoid it"
+    return "Fewer frames or a smaller stride avoid it"
 
 
 def choose_file_check(manifest: Manifest, check_files: str, storage: Storage | None) -> str:

@@ -29,6 +29,7 @@ class Facts(NamedTuple):
     box_sides: tuple[int, int] | None = None
     box_area: tuple[float, float] | None = None  # of the boxes, as a share of a frame of 360 x 480 pixels
     places: int | None = None  # how many places there are for a box of 270 x 270 pixels in that frame
+    jitter: str = "uniform"  # how the short side is distributed, or its inverse
     scaled: tuple[int, int] | None = None  # height and width that any frame is scaled to
     flips: bool = True  # in training
     train_views: int = 1  # clips of each video

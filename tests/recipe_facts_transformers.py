@@ -86,7 +86,10 @@ def rows(facts):
         ("mvit", "v2-L", "kinetics400"): tuned(
             40, (5, 3), IMAGENET, spread(40, 3), ops=UNMIXED, batch=16, side=312, short=312
         ),
-        ("mvit", "v2-S", "ssv2"): tuned(16, (1, 3), KINETICS, ops=UNFLIPPED, repeats=1),
+        ("mvit", "v2-S", "ssv2"): tuned(
+            16, (1, 3), KINETICS, repeats=1, batch=16, short_sides=(256, 320), jitter="inverse",
+            ops=("RandAugmentT", "ShortSideScale", "RandomCrop", *UNFLIPPED[2:]),
+        ),
         ("uniformer", "base", "kinetics400"): tuned(16, (4, 1), KINETICS, spread(16, 4), batch=40, short=256),
         **{
             ("video_swin", variant, "kinetics400"): tuned(
@@ -100,16 +103,18 @@ def rows(facts):
             ops=("Resize", "RandomResizedCrop", "RandAugmentT", "RandomErasing", "LabelSmoothing", "Normalize"),
         ),
         ("timesformer", "base", "kinetics400"): tuned(
-            8, (1, 3), KINETICS, spread(8, 32), ops=JITTERED, repeats=1, short_sides=(256, 320)
+            8, (1, 3), KINETICS, spread(8, 32), ops=JITTERED, repeats=1, batch=8, short_sides=(256, 320)
         ),
         ("timesformer", "base", "ssv2"): tuned(
-            8, (1, 3), KINETICS, ops=(*JITTERED[:2], "Normalize"), repeats=1, short_sides=(256, 320)
+            8, (1, 3), KINETICS, ops=(*JITTERED[:2], "Normalize"), repeats=1, batch=8, short_sides=(256, 320),
+            jitter="inverse",
         ),
         ("timesformer", "high-resolution", "kinetics400"): tuned(
-            16, (1, 3), KINETICS, spread(16, 16), ops=JITTERED, repeats=1, side=448, short=448, short_sides=(448, 512)
+            16, (1, 3), KINETICS, spread(16, 16), ops=JITTERED, repeats=1, batch=8, side=448, short=448,
+            short_sides=(448, 512),
         ),
         ("timesformer", "long", "kinetics400"): tuned(
-            96, (1, 3), KINETICS, None, ops=JITTERED, repeats=1, short_sides=(256, 320)
+            96, (1, 3), KINETICS, None, ops=JITTERED, repeats=1, batch=8, short_sides=(256, 320)
         ),
         **{
             ("internvideo2", f"1B-{frames}", dataset): tuned(

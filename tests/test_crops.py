@@ -108,20 +108,32 @@ def test_a_square_of_a_random_side_is_scaled():
     assert low.max() <= 40 and (draw(dv.RandomCrop(8, side=(50, 50)), 40, 30)["right"] == high).all()
 
 
-def test_a_square_of_a_random_side_in_pixels_and_in_the_decoder(numbered_manifest):
+def test_a_square_in_the_middle_is_scaled():
+    """Of the side, or of the short side where that is less; the smaller part of an odd margin is before it."""
+    for height, width, side, box in (
+        (240, 320, 160, (40, 80, 200, 240)), (241, 321, 160, (40, 80, 200, 240)), (120, 161, 160, (0, 20, 120, 140)),
+        (161, 120, 160, (20, 0, 140, 120)), (30, 30, 30, (0, 0, 30, 30)),
+    ):  # fmt: skip
+        row = draw(dv.CenterCrop(80, side=side), height, width)[0]
+        assert tuple(row[name].item() for name in ("top", "left", "bottom", "right")) == box
+        assert (row["out_height"], row["out_width"]) == (80, 80)
+    assert repr(dv.CenterCrop(80)) == "CenterCrop(size=80)" and "side=9" in repr(dv.CenterCrop(80, side=9))
+
+
+@pytest.mark.parametrize("op", [dv.RandomCrop(24, side=(30, 44)), dv.CenterCrop(24, side=37)])
+def test_a_square_of_some_side_in_pixels_and_in_the_decoder(op, numbered_manifest):
     """Pillow's bilinear resize of the box, within a level; and the same crop done while decoding."""
     clips = noise(5, 2, 50, 60, 3)
-    op = dv.RandomCrop(24, side=(30, 44))
     batch = dv.augment(clips, (op,), layout="FHWC", device="cpu")
     sides = set()
-    for clip, row, got in zip(clips, batch.plan.args["RandomCrop"], batch.clips, strict=True):
+    for clip, row, got in zip(clips, batch.plan.args[type(op).__name__], batch.clips, strict=True):
         box = row["left"], row["top"], row["right"], row["bottom"]
         sides.add(int(row["bottom"] - row["top"]))
         for frame, made in zip(clip, got, strict=True):
             expected = Image.fromarray(frame).resize((24, 24), Image.Resampling.BILINEAR, box=tuple(map(float, box)))
             inner = np.s_[2:-2, 2:-2]  # at the border of the box, Pillow and DALI differ in what they read around it
             assert_pixels(made.numpy()[inner], np.asarray(expected)[inner], max_diff=1)
-    assert len(sides) > 1 and min(sides) >= 30 and max(sides) <= 44
+    assert sides == {37} if isinstance(op, dv.CenterCrop) else len(sides) > 1 and sides <= set(range(30, 45))
     recipe, options = dv.Recipe(dv.ClipSampling(2), (op,)), dict(seed=1, device="cpu", num_threads=1)
     with (
         dv.VideoLoader(numbered_manifest, recipe, 4, **options) as one,
@@ -286,6 +298,8 @@ def test_random_sizes_are_refused_when_a_loader_is_made(numbered_manifest):
     "make, message",
     [
         (lambda: dv.RandomCrop(0), "RandomCrop: size must be an int or .* got 0"),
+        (lambda: dv.CenterCrop(8, side=0), "CenterCrop: side must be None or an int in .1, 16384., got 0"),
+        (lambda: dv.CenterCrop(8, side=(8, 9)), r"CenterCrop: side must be None or an int in .1, 16384., got \(8, 9\)"),
         (lambda: dv.RandomCrop(8, side=9), "RandomCrop: side must be None or ints 1 <= low <= high <= 16384, got 9"),
         (lambda: dv.RandomCrop(8, side=(9, 8)), r"RandomCrop: side must be None .* got \(9, 8\)"),
         (lambda: dv.RandomCrop(8, side=(0, 8)), r"RandomCrop: side must be None .* got \(0, 8\)"),

@@ -15,6 +15,7 @@ from dali_vidaug.commands.cli import main
 from dali_vidaug.data.schema import SCHEMA
 from dali_vidaug.media.encode import write_video
 from dali_vidaug.recipes import FAMILIES, as_python, program
+from dali_vidaug.rng import Draws
 
 EVERY = [(family, *asked) for family in FAMILIES.values() for asked in family.all()]
 
@@ -79,6 +80,21 @@ def crops_of(plan):
     return [args for args in plan.args.values() if args is not None and "out_height" in args.dtype.names]
 
 
+def check_jitter(facts, recipe):
+    """Short sides, by the probability of each length: 1 / n, or that 1 / length is uniform and rounds to it."""
+    (op,) = [op for op in recipe.ops if isinstance(op, dv.ShortSideScale)]
+    low, high = facts.short_sides
+    sides = np.arange(low, high + 1)
+    chance = np.full(len(sides), 1 / len(sides))
+    if facts.jitter == "inverse":
+        edges = 1 / np.clip(np.append(sides - 0.5, high + 0.5), low, high)
+        chance = -np.diff(edges) / (1 / low - 1 / high)
+    count = 20_000
+    drawn = op.draw(Draws(0, 0, np.arange(count)), np.full(count, 8), np.full(count, 360), np.full(count, 640))
+    mean, spread = (chance * sides).sum(), (chance * sides**2).sum() - (chance * sides).sum() ** 2
+    assert abs(drawn["out_height"].mean() - mean) <= 5 * (spread / count) ** 0.5
+
+
 def check_training(facts, plan):
     """What training draws of frames of 360 x 640 pixels, for DRAWN clips."""
     assert tuple(plan.recipe.names) == facts.ops
@@ -88,6 +104,8 @@ def check_training(facts, plan):
         short = first["out_height"]
         assert (short.min(), short.max()) == pytest.approx(facts.short_sides, abs=4)
         assert (first["out_width"] == short * 640 // 360).all()
+    if facts.jitter == "inverse" or "ShortSideScale" in facts.ops:
+        check_jitter(facts, plan.recipe)
     if facts.scaled:
         assert {(row["out_height"].item(), row["out_width"].item()) for row in first} == {facts.scaled}
     if facts.box_sides:
@@ -252,6 +270,7 @@ def test_a_literal_plan():
         ((), dict(dataset="ucf"), "slowfast: dataset must be one of 'kinetics400', got 'ucf'"),
         ((), dict(size=8), "slowfast: size must be None or an int in [16, 16384], got 8"),
         ((), dict(size=True), "slowfast: size must be None or an int in [16, 16384], got True"),
+        ((), dict(size=16384), "slowfast: size must be so small that no length is more than 16384 pixels, got 16384: "),
     ],
 )
 def test_what_is_not_published_is_refused(arguments, options, message):

@@ -202,6 +202,20 @@ def test_middles_of_segments():
     ]
 
 
+def test_few_frames_in_many_segments():
+    """The first only, as TSM; or MMAction2's around(i * N / C), modulo N, and middles as of longer videos."""
+    even = dv.SegmentSampling(8, bounds="tsn", short="even")
+    assert views_of(even, 5)[0, 0].tolist() == [0, 1, 1, 2, 2, 3, 4, 4]
+    assert views_of(even, 3)[0, 0].tolist() == [0, 0, 1, 1, 2, 2, 2, 0]  # 2.625 is 3, which is 0
+    assert views_of(dv.SegmentSampling(8, bounds="tsn"), 5)[0, 0].tolist() == [0] * 8
+    middles = dv.SegmentSampling(8, "middle", "tsn", "even")
+    assert views_of(middles, 5)[0, 0].tolist() == [0, 0, 1, 2, 2, 3, 4, 4]
+    for length in (8, 9, 100):
+        assert (views_of(even, length) == views_of(dv.SegmentSampling(8, bounds="tsn"), length)).all()
+    with pytest.raises(ValueError, match="short must be 'repeat' or 'raise' with bounds='equal', got 'even'"):
+        dv.SegmentSampling(8, short="even")
+
+
 def test_frames_from_the_first_to_the_last():
     """PyTorchVideo's UniformTemporalSubsample: 60 to 8."""
     sampler = dv.SegmentSampling(8, "ends")

@@ -99,7 +99,7 @@ def test_where_the_clips_of_tests_with_one_crop_begin(family, count, starts):
     "recipe, flips",
     [
         (dv.recipes.videomae(), True), (dv.recipes.videomae(dataset="ssv2"), False), (dv.recipes.videomae_v2(), True),
-        (dv.recipes.mvit("v1-B"), True), (dv.recipes.mvit("v2-S", dataset="ssv2"), False),
+        (dv.recipes.mvit("v1-B"), True), (dv.recipes.videomae_v2("giant", dataset="ssv2"), False),
         (dv.recipes.uniformer(), True), (dv.recipes.internvideo2(), True),
         (dv.recipes.internvideo2("1B-16", dataset="ssv2"), False),
     ],
@@ -435,7 +435,25 @@ def test_what_is_not_published_is_refused(make, message):
         make()
 
 
-def test_a_size_that_patches_do_not_divide_is_refused(shapes):
-    """By the loader, with the mask's name: the model's patches have 16 pixels."""
-    with pytest.raises(ValueError, match=r"TubeMask: .*16"):
-        dv.VideoLoader(shapes, dv.recipes.videomae_pretrain(size=100), 2, device="cpu")
+@pytest.mark.parametrize(
+    "make, multiple, least",
+    [
+        (dv.recipes.videomae_pretrain, 16, 32), (dv.recipes.videomae_v2_pretrain, 28, 28),
+        (dv.recipes.vjepa2_pretrain, 16, 48),
+    ],
+)  # fmt: skip
+def test_a_size_that_masks_do_not_suit_is_refused(make, multiple, least):
+    """By the recipe, which names itself: all others can be drawn, and hide some of the patches."""
+    for size in range(16, 12 * multiple + 1):
+        if size % multiple == 0 and size >= least:
+            masks = dv.draw_plan(unseen_videos(), make(size=size), np.arange(1)).masks
+            assert masks and all(0 < mask.mean() < 1 for mask in masks)
+            continue
+        said = f"{make.__name__}: size must be None or a multiple of {multiple}, as its masks hide whole patches, in "
+        with pytest.raises(ValueError, match=re.escape(f"{said}[{least}, 16384], got {size}")):
+            make(size=size)
+    for size in range(multiple, least, multiple):  # not refused for nothing
+        with pytest.raises(ValueError, match="token"):
+            recipe = make(size=None)
+            last = dv.RandomResizedCrop(size) if make is dv.recipes.vjepa2_pretrain else dv.MultiScaleCrop(size)
+            dv.draw_plan(unseen_videos(), dv.Recipe(recipe.sampling, (last,), masks=recipe.masks), [0])

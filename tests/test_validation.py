@@ -14,7 +14,7 @@ from dali_vidaug import make
 from dali_vidaug.counting import num_distinct
 from dali_vidaug.media import load
 from dali_vidaug.report import warn_once
-from dali_vidaug.suitability import padded_share
+from dali_vidaug.suitability import padded_share, warn_of_short_videos
 
 SIZE = (96, 160)
 PLAIN = dv.Recipe(dv.ClipSampling(4, start="center"), (dv.Resize(SIZE),))  # the numbers in the frames stay readable
@@ -230,6 +230,35 @@ def test_short_videos_are_named_when_the_loader_is_made(numbered_manifest, caplo
     caplog.clear()
     dv.VideoLoader(numbered_manifest, PLAIN, 2, device="cpu")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "sampling, cure",
+    [
+        (dv.ClipSampling(64), "Fewer frames, a smaller stride or short='shrink' avoid it"),
+        (dv.MultiClip(dv.ClipSampling(64), 2), "Fewer frames, a smaller stride or short='shrink' avoid it"),
+        (dv.ClipSampling(64, short="shrink"), "Fewer frames avoid it"),
+        (dv.MultiClip(dv.ClipSampling(64, short="shrink"), 2), "Fewer frames avoid it"),
+        (dv.SegmentSampling(64), "Fewer frames avoid it"),
+        (dv.SlowFastSampling(64, 1), "Fewer frames or a smaller stride avoid it"),
+        (
+            dv.MultiClip(dv.DMVRSampling(64, 1, 2, training=False), 2, "own"),
+            "Fewer frames or a smaller stride avoid it",
+        ),
+        (dv.VJEPA2Sampling(64, 4), "Fewer frames or a higher fps avoid it"),
+        (dv.Snippets(4, None, 16, 2), "Snippets that only fill up are not valid"),
+    ],
+    ids=lambda x: type(x).__name__,
+)
+def test_the_cure_of_short_videos_is_one_that_the_sampler_has(sampling, cure, numbered_manifest, caplog):
+    warn_once.cache_clear()
+    few = numbered_manifest.select([i for i, n in enumerate(numbered_manifest.videos(range(12)).lengths) if n < 60])
+    with caplog.at_level(logging.WARNING, "dali_vidaug"):
+        warn_of_short_videos(few, dv.Recipe(sampling, ()), 0)
+    (message,) = [record.message for record in caplog.records]
+    assert f". {cure}; report()" in message or f". {cure}, " in message
+    for word, name in (("stride", "stride"), ("fps", "fps"), ("short=", "short")):
+        assert word not in cure or hasattr(getattr(sampling, "clip", sampling), name)
 
 
 def test_replaced_clips_are_not_counted_as_left_out(spoilt):

@@ -68,4 +68,8 @@ def _about(family: recipes.Family) -> list[tuple[str, str]]:
         by_datasets.setdefault(datasets, []).append(variant)
     found = [(f"{family.option}s", f"{', '.join(names)} ({', '.join(datasets)})")
              for datasets, names in by_datasets.items()]  # fmt: skip
+    mirrored = [f"{variant} of {dataset}" for variant, datasets in family.variants.items()
+                for dataset in datasets if family.mirrors(variant, dataset)]  # fmt: skip
+    if mirrored:
+        found.append(("WARNING", f"{', '.join(mirrored)} is mirrored, though its labels tell left from right"))
     return [*found, ("stages", ", ".join(family.stages)), ("paper", family.paper), ("code", family.code)]

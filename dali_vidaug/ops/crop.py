@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug import geometry
-from dali_vidaug.ops.check import check_size
+from dali_vidaug.ops.check import check_size, is_side, repr_without
 from dali_vidaug.rng import Draws
 
 CROP = np.dtype(
@@ -154,18 +154,21 @@ class Resize:
     build = build_resize
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CenterCrop:
-    """Crop the middle of every frame.
+    """Crop the middle of every frame, without scaling; or a square in the middle, scaled to ``size``.
 
     Attributes:
         size: height and width of the result: an int for a square, or (height, width).
+        side: None: a box of ``size``. An int: a square of that side, and at most the short side of the frame; it is
+            scaled to ``size``.
 
     Raises:
-        ValueError: size is out of range, or (when it is drawn) larger than a frame.
+        ValueError: an option is out of range, or (when it is drawn) size is larger than a frame.
     """
 
     size: int | tuple[int, int] = 224
+    side: int | None = None
 
     ARGS = CROP
     in_decoder = True
@@ -173,13 +176,24 @@ class CenterCrop:
 
     def __post_init__(self):
         check_size("CenterCrop", self.size, "an int or (height, width)")
+        if self.side is not None and not is_side(self.side):
+            raise ValueError(f"CenterCrop: side must be None or an int in [1, 16384], got {self.side!r}")
+
+    def __repr__(self) -> str:
+        return repr_without(self, "side")
 
     def draw(self, draws: Draws, frames: np.ndarray, height: np.ndarray, width: np.ndarray) -> np.ndarray:
-        """(B,) CROP: the middle of each frame, not scaled. For odd margins the left or top one is the smaller."""
+        """(B,) CROP: the middle of each frame. For odd margins the left or top one is the smaller."""
         out_height, out_width = both_sides(self.size)
-        check_fits("CenterCrop", draws, height, width, out_height, out_width)
-        return crop_rows(
-            (height - out_height) // 2, (width - out_width) // 2, out_height, out_width, out_height, out_width
-        )
+        box_height: Any = out_height
+        box_width: Any = out_width
+        if self.side is None:
+            check_fits("CenterCrop", draws, height, width, out_height, out_width)
+        else:
+            box_height = box_width = np.minimum(self.side, np.minimum(height, width))
+        top, left = (height - box_height) // 2, (width - box_width) // 2
+        return crop_rows(top, left, box_height, box_width, out_height, out_width)
 
-    build = build_slice
+    def build(self, fn: Any, clips: Any, args: Any) -> Any:
+        """DALI's slice of the box, or its resize."""
+        return (build_slice if self.side is None else build_resize)(self, fn, clips, args)

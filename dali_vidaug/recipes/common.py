@@ -33,7 +33,9 @@ def crops(clips: Any, count: int = 3) -> MultiClip:
     return MultiClip(clips, num_clips=num_clips(clips) * count, placement="own", num_crops=count)
 
 
-def augmented(size: int, norm: Normalize, *, flips: bool = True, mixes: bool = True) -> tuple[Any, ...]:
+def augmented(
+    size: int, norm: Normalize, *, flips: bool = True, mixes: bool = True, crop: tuple[Any, ...] | None = None
+) -> tuple[Any, ...]:
     """The ops of training that SlowFast's repository has for MViT, and that of VideoMAE and others took over.
 
     ``rand-m7-n4-mstd0.5-inc1`` on frames of their full size, a resized crop, a flip, random erasing; MixUp or CutMix,
@@ -45,6 +47,7 @@ def augmented(size: int, norm: Normalize, *, flips: bool = True, mixes: bool = T
         norm: comes last.
         flips: whether clips are mirrored: not where labels tell left from right.
         mixes: whether clips are mixed and labels smoothed.
+        crop: ops in place of the resized crop.
     """
     mixing = (
         OneOf((MixUp(0.8, granularity="batch"), CutMix(1.0, granularity="batch")), granularity="batch"),
@@ -52,7 +55,7 @@ def augmented(size: int, norm: Normalize, *, flips: bool = True, mixes: bool = T
     )
     return (
         RandAugment(4, 7.0, 0.5, 0.5, suite="timm"),
-        RandomResizedCrop(size, antialias=False),
+        *(crop or (RandomResizedCrop(size, antialias=False),)),
         *((RandomHorizontalFlip(),) if flips else ()),
         RandomErasing(0.25, mean=norm.mean, std=norm.std),
         *(mixing if mixes else ()),

@@ -19,10 +19,10 @@ from dali_vidaug.sampling import SlowFastSampling
 def hiera(
     variant: str = "base", *, stage: str = "test", dataset: str = "kinetics400", size: int | None = None
 ) -> Recipe:
-    """Hiera, tested: 16 frames of stride 4 at 30 per second. How it was trained was never released: no recipe for it.
+    """Hiera, for testing: 16 frames of stride 4 at 30 per second. Its recipe of training was never released.
 
-    Where it differs from the official code: its notebook shows one clip; 5 clips x 3 crops are in its list of results,
-    and where those begin is not said: here as in SlowFast's repository, from the first to the last that fits. The
+    Where it differs from the official code: its notebook shows one clip. Its list of results says 5 clips x 3 crops,
+    but not where the clips begin: here as in SlowFast's repository, from the first start to the last that fits. The
     notebook's last standard deviation, 0.255, is not ImageNet's 0.225, which is taken here.
 
     Args:

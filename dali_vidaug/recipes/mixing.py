@@ -23,7 +23,7 @@ from dali_vidaug.ops import (
 )
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.recipes.registry import FAMILIES, Training, published, scaled
-from dali_vidaug.recipes.slowfast import slowfast
+from dali_vidaug.recipes.slowfast import two_pathways
 from dali_vidaug.sampling import ClipSampling, MultiClip
 
 _SMALL = ("ucf101", "hmdb51")
@@ -62,7 +62,8 @@ def kim2020(
 
     The table of RandAugment has "baseline", "spatial", "temporal", "temporal+" and "mix"; that of Cutout "cutout",
     "framecutout", "cubecutout"; that of CutMix "cutmix", "framecutmix", "cubecutmix"; and that of MixUp "mixup",
-    "fademixup", "cutmixup", "framecutmixup", "cubecutmixup". Videos are those of the data set, 320 x 240, not scaled.
+    "fademixup", "cutmixup", "framecutmixup", "cubecutmixup". Videos are those of the data set, 320 x 240, not scaled;
+    another ``size`` sees the same part of them, as the crop is scaled.
 
     Where it differs from the official code: it has no Cutout, whose sides here are half of the frame and of the clip;
     "temporal" and "mix" are in the paper alone. A clip may begin at every frame where it fits, there not in the last
@@ -76,20 +77,21 @@ def kim2020(
         row: see above.
         stage: "train", "validation" (the middle clip, the centre crop), or "test" (10 clips, the centre crop).
         dataset: "ucf101" or "hmdb51"; the recipe is the same.
-        size: of the crops, in pixels, with all other lengths in proportion; default: the published 160.
+        size: of the clips, in pixels; default: the published 160. The squares that are cut out of the frames, of 160 to
+            200 pixels, stay as large, and are at most as large as the frame.
 
     Raises:
         ValueError: an argument is not one of these.
     """
-    crop, low, high = (scaled("kim2020", size, 160, length) for length in (160, 160, 200))
+    pixels = scaled("kim2020", size, 160, 160)
     normalize = Normalize(_GREY, _GREY)
     if stage == "train":
-        ops = (RandomCrop(crop, side=(low, high)), RandomHorizontalFlip(), *_ROWS[row], normalize)
+        ops = (RandomCrop(pixels, side=(160, 200)), RandomHorizontalFlip(), *_ROWS[row], normalize)
         return Recipe(ClipSampling(64, short="stretch"), ops)
     sampling: object = ClipSampling(64, start="center", short="stretch")
     if stage == "test":
         sampling = MultiClip(ClipSampling(64, short="stretch"), num_clips=10)
-    return Recipe(sampling, (CenterCrop(crop), normalize))
+    return Recipe(sampling, (CenterCrop(pixels, side=160), normalize))
 
 
 @published(
@@ -116,7 +118,7 @@ def videomix(mode: str = "S", *, stage: str = "train", dataset: str = "kinetics4
     Raises:
         ValueError: an argument is not one of these.
     """
-    recipe = slowfast("8x8", stage=stage, dataset=dataset, size=size)
+    recipe = two_pathways("videomix", "8x8", stage, size)
     if stage != "train":
         return recipe
     *ops, normalize = recipe.ops

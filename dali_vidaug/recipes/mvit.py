@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dali_vidaug.ops import CenterCrop, ThreeCrop
+from dali_vidaug.ops import CenterCrop, RandomCrop, ShortSideScale, ThreeCrop
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.recipes.common import IMAGENET, KINETICS, augmented, crops, short_side
 from dali_vidaug.recipes.registry import Training, published, scaled
@@ -16,7 +16,7 @@ _CLIPS = {"v1-B": (16, 4), "v2-S": (16, 4), "v2-B": (32, 3), "v2-L": (40, 3)}  #
 def _training(variant: str, dataset: str) -> Training:
     if dataset == "ssv2":
         optimizer = "SGD, learning rate 0.0025, weight decay 1e-4, drop path 0.4"
-        return Training(optimizer, "100 epochs, 3 of them warm-up")
+        return Training(optimizer, "100 epochs, 3 of them warm-up", 16)
     path = {"v1-B": 0.2, "v2-S": 0.2, "v2-B": 0.3, "v2-L": 0.75}[variant]
     return Training(
         optimizer="AdamW, learning rate 1e-4 for 8 GPUs, weight decay 0.05, of biases 0, gradients clipped to 1, "
@@ -38,9 +38,13 @@ def mvit(
 ) -> Recipe:
     """MViT: v1-B and v2-S see 16 frames of stride 4, v2-B 32 of 3, v2-L 40 of 3 in 312 pixels.
 
+    On Something-Something, frames after RandAugment are scaled to a random short side and cropped, as for SlowFast,
+    instead of the resized crop that Kinetics has: short sides are 256 to 320 pixels, smaller ones more frequent.
+
     Where it differs from the official code: as docs/recipes.md says of fine-tuned transformers; validation takes the
     middle clip and the centre crop, there it is as random as training; the middle of an odd margin is one pixel before
-    theirs. Something-Something is read as BGR there and swapped after its ops; here all is RGB. The configuration of
+    theirs. Something-Something is read as BGR there and swapped after its ops; here all is RGB, and the scaling to a
+    short side is antialiased; ``RandomCrop`` draws the last row and column, too. The configuration of
     v2-L is one for testing alone: that it mixes nothing may not be how it was trained. v1's says 10 clips for the
     test, the list of models 5, which are taken here.
 
@@ -60,7 +64,10 @@ def mvit(
     norm = IMAGENET if large else KINETICS
     if stage == "train":
         clips: Any = SegmentSampling(16, bounds="slowfast") if segments else SlowFastSampling(frames, stride)
-        return Recipe(clips, augmented(pixels, norm, flips=not segments, mixes=not large))
+        crop: Any = None
+        if segments:
+            crop = ShortSideScale(wide, scaled("mvit", size, side, 320), "inverse"), RandomCrop(pixels)
+        return Recipe(clips, augmented(pixels, norm, flips=not segments, mixes=not large, crop=crop))
     middle = SegmentSampling(16, "middle", "slowfast")
     if stage == "test":
         if segments:

@@ -36,8 +36,14 @@ def program(family: Family, variant: str, stage: str, dataset: str) -> str:
     recipe = family.function(variant, stage=stage, dataset=dataset)
     training = family.training(variant, dataset)
     recipe_line = "recipe = "
+    warning = ""
+    if stage == "train" and family.mirrors(variant, dataset):
+        warning = (
+            f"WARNING: half of the clips are mirrored, as published, although labels of {dataset} tell left from "
+            "right. Leave RandomHorizontalFlip out, or give it a label_map"
+        )
     lines = [
-        *_comments(f"{family.name} {variant}, {dataset}, {stage}", family.paper, family.code),
+        *_comments(f"{family.name} {variant}, {dataset}, {stage}", warning, family.paper, family.code),
         "import dali_vidaug as dv",
         "",
         recipe_line + as_python(recipe, len(recipe_line)),

@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec
 
+from dali_vidaug.ops import RandomHorizontalFlip
 from dali_vidaug.ops.check import check_choice
 from dali_vidaug.recipe import Recipe
 
 STAGES = ("train", "validation", "test")
+DIRECTED = ("ssv2", "jester", "diving48")  # data sets whose labels tell left from right
 IMAGENET = (
     (0.485, 0.456, 0.406),
     (0.229, 0.224, 0.225),
 )  # mean and std of R, G, B; the defaults of Normalize: SlowFast's
+_LEAST, _MOST = 16, 16384  # pixels
 P = ParamSpec("P")
 
 
@@ -49,7 +52,8 @@ class Family:
         variants: the data sets of each variant. The defaults come first.
         stages: what ``stage`` may be.
         paper, code: the source: authors, title, year; and the repository with its licence.
-        training: from a variant and a data set to what was published beside the recipe.
+        training: from a variant and a data set to what was published beside the recipe; refuses those that there are
+            not, as ``function`` does.
     """
 
     function: Callable[..., Recipe]
@@ -85,6 +89,13 @@ class Family:
             for dataset in datasets:
                 for stage in self.stages:
                     yield variant, stage, dataset
+
+    def mirrors(self, variant: str, dataset: str) -> bool:
+        """Whether training mirrors clips although the labels of the data set tell left from right."""
+        if dataset not in DIRECTED or "train" not in self.stages:
+            return False
+        ops = self.function(variant, stage="train", dataset=dataset).ops
+        return any(isinstance(op, RandomHorizontalFlip) and op.label_map is None for op in ops)
 
     def check(self, variant: str, stage: str, dataset: str) -> None:
         """Refuse what the family does not have.
@@ -124,13 +135,19 @@ def published(
             family.check(given.arguments[family.option], given.arguments["stage"], given.arguments["dataset"])
             return function(*args, **kwargs)
 
-        family = FAMILIES[function.__name__] = Family(checked, variants, stages, paper, code, training)
+        def checked_training(variant: str, dataset: str) -> Training:
+            family.check(variant, stages[0], dataset)
+            return training(variant, dataset)
+
+        family = FAMILIES[function.__name__] = Family(checked, variants, stages, paper, code, checked_training)
         return checked
 
     return register
 
 
-def scaled(name: str, size: int | None, published_size: int, pixels: int) -> int:
+def scaled(
+    name: str, size: int | None, published_size: int, pixels: int, multiple: int = 1, least: int = _LEAST
+) -> int:
     """A length of a recipe whose crops have another size than the published one.
 
     Args:
@@ -138,12 +155,21 @@ def scaled(name: str, size: int | None, published_size: int, pixels: int) -> int
         size: of the crops; None: the published one.
         published_size: of the crops.
         pixels: the published length.
+        multiple: of which size must be one, for masks of whole patches.
+        least: that size may be.
 
     Raises:
-        ValueError: size is not a whole number in [16, 16384].
+        ValueError: size is not a whole number in [least, 16384], or no multiple; or the length is more than 16384.
     """
     if size is None:
         return pixels
-    if isinstance(size, bool) or not (isinstance(size, int) and 16 <= size <= 16384):
-        raise ValueError(f"{name}: size must be None or an int in [16, 16384], got {size!r}")
-    return round(pixels * size / published_size)
+    if isinstance(size, bool) or not (isinstance(size, int) and least <= size <= _MOST and size % multiple == 0):
+        kind = "an int" if multiple == 1 else f"a multiple of {multiple}, as its masks hide whole patches,"
+        raise ValueError(f"{name}: size must be None or {kind} in [{least}, {_MOST}], got {size!r}")
+    length = round(pixels * size / published_size)
+    if length > _MOST:
+        raise ValueError(
+            f"{name}: size must be so small that no length is more than {_MOST} pixels, got {size}: {pixels} pixels "
+            f"for crops of {published_size} become {length}"
+        )
+    return length

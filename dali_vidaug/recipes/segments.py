@@ -12,11 +12,11 @@ from dali_vidaug.ops import (
     ThreeCrop,
 )
 from dali_vidaug.recipe import Recipe
-from dali_vidaug.recipes.registry import IMAGENET, Training, published, scaled
-from dali_vidaug.sampling import ClipSampling, MultiClip, SegmentSampling
+from dali_vidaug.recipes.common import crops
+from dali_vidaug.recipes.registry import DIRECTED, IMAGENET, Training, published, scaled
+from dali_vidaug.sampling import DMVRSampling, MMAction2Sampling, MultiClip, SegmentSampling
 
-_DIRECTED = ("ssv2", "jester")  # data sets whose labels say left and right
-_TSM = {"8": ("kinetics400", *_DIRECTED), "8-dense": ("kinetics400",)}
+_TSM = {"8": ("kinetics400", "ssv2", "jester"), "8-dense": ("kinetics400",)}
 
 
 @published(
@@ -35,10 +35,14 @@ def tsm(variant: str = "8", *, stage: str = "train", dataset: str = "kinetics400
 
     A network of images takes the frames one by one: ``clips.transpose(1, 2).flatten(0, 1)`` is (B * F, 3, H, W).
 
-    Where it differs from the official code: dense clips begin anywhere they fit, there at fewer places; a side of
-    ``MultiScaleCrop`` becomes that of the result only where the frame is large enough; the order of the three crops is
-    left, centre, right. MMAction2 trains TSM on Something-Something with flips and a label map, as
-    ``RandomHorizontalFlip(label_map=)`` does; here flips are off, as in the official code.
+    In a video that is too short, frame numbers of dense clips are taken modulo its length. With fewer frames than
+    segments, training and validation have the first frame 8 times, and the test frames from all of the video, as there.
+
+    Where it differs from the official code: dense clips of training may begin at the last place, too, and those of
+    validation are in the middle, there as random as in training; a video of just 8 frames is validated with all of
+    them, there with the first only; a side of ``MultiScaleCrop`` becomes that of the result only where the frame is
+    large enough; the order of the three crops is left, centre, right. MMAction2 trains TSM on Something-Something with
+    flips and a label map, as ``RandomHorizontalFlip(label_map=)`` does; here flips are off, as in the official code.
 
     Args:
         variant: "8": segments; "8-dense": dense sampling, as of I3D.
@@ -51,18 +55,19 @@ def tsm(variant: str = "8", *, stage: str = "train", dataset: str = "kinetics400
         ValueError: an argument is not one of these.
     """
     crop, side = scaled("tsm", size, 224, 224), scaled("tsm", size, 224, 256)
-    dense = ClipSampling(8, stride=8, short="loop", start="random" if stage == "train" else "center")
-    normalize = Normalize(*IMAGENET)
+    normalize, is_dense = Normalize(*IMAGENET), variant == "8-dense"
     if stage == "train":
-        sampling: object = dense if variant == "8-dense" else SegmentSampling(8, bounds="tsn")
-        flip = () if dataset in _DIRECTED else (RandomHorizontalFlip(),)
+        sampling: object = MMAction2Sampling(8, 8) if is_dense else SegmentSampling(8, bounds="tsn")
+        flip = () if dataset in DIRECTED else (RandomHorizontalFlip(),)
         return Recipe(sampling, (MultiScaleCrop(crop), *flip, normalize))
-    if stage == "test" and (variant == "8-dense" or dataset == "ssv2"):
-        sampling = MultiClip(SegmentSampling(8, (0.5, 0.0), "tsn"), num_clips=2 * 3, placement="own", num_crops=3)
-        if variant == "8-dense":
-            sampling = MultiClip(dense, num_clips=10 * 3, num_crops=3)
-        return Recipe(sampling, (Resize(side), ThreeCrop(side), normalize))
-    sampling = dense if variant == "8-dense" else SegmentSampling(8, "middle", "tsn")
+    if stage == "test" and (is_dense or dataset == "ssv2"):
+        # Dense tests are placed as DMVR's: from 0 to N - 64, rounded down, numbers modulo N.
+        clips = DMVRSampling(8, 8, 10, training=False) if is_dense else SegmentSampling(8, (0.5, 0.0))
+        return Recipe(crops(clips), (Resize(side), ThreeCrop(side), normalize))
+    if is_dense:
+        sampling = DMVRSampling(8, 8, training=False)
+    else:
+        sampling = SegmentSampling(8, "middle", "equal" if stage == "test" else "tsn")
     return Recipe(sampling, (Resize(side), CenterCrop(crop), normalize))
 
 
@@ -81,6 +86,8 @@ def tsn(variant: str = "3", *, stage: str = "train", dataset: str = "kinetics400
 
     A network of images takes the frames one by one: ``clips.transpose(1, 2).flatten(0, 1)`` is (B * F, 3, H, W).
 
+    A video with fewer frames than segments has them evenly spread and some more than once.
+
     Where it differs from the official code: training crops are of the frame as it is, there of one scaled to a short
     side of 256, which differs by rounding alone; crops are antialiased; the ten crops come in torchvision's order.
 
@@ -98,7 +105,7 @@ def tsn(variant: str = "3", *, stage: str = "train", dataset: str = "kinetics400
     count = int(variant)
     if stage == "train":
         ops = (MultiScaleCrop(crop, offsets=5), RandomHorizontalFlip(), Normalize(*IMAGENET))
-        return Recipe(SegmentSampling(count, bounds="tsn"), ops)
+        return Recipe(SegmentSampling(count, bounds="tsn", short="even"), ops)
     if stage == "validation":
         return Recipe(SegmentSampling(count, "middle"), (Resize(side), CenterCrop(crop), Normalize(*IMAGENET)))
     sampling = MultiClip(SegmentSampling(25, "middle"), num_clips=10, placement="same", num_crops=10)

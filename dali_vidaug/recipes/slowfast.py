@@ -62,6 +62,11 @@ def _of_slowfast(
     return Recipe(sampling, (*ops, Normalize()), pathways)
 
 
+def two_pathways(name: str, variant: str, stage: str, size: int | None) -> Recipe:
+    """The recipe of ``slowfast``, for it and for another family that is trained on it, named ``name`` in errors."""
+    return _of_slowfast(name, stage, 32, 2, (256, 320), 224, 256, size, (_ALPHA[variant], 1))
+
+
 @published(
     dict.fromkeys(_ALPHA, _KINETICS),
     paper="Feichtenhofer, Fan, Malik, He: SlowFast Networks for Video Recognition (ICCV 2019)",
@@ -90,8 +95,7 @@ def slowfast(
     Raises:
         ValueError: an argument is not one of these.
     """
-    pathways = (_ALPHA[variant], 1)
-    return _of_slowfast("slowfast", stage, 32, 2, (256, 320), 224, 256, size, pathways)
+    return two_pathways("slowfast", variant, stage, size)
 
 
 def _x3d_training(variant: str, dataset: str) -> Training:

@@ -108,17 +108,17 @@ def videomae_pretrain(
         variant: "base"; the data are the same for all sizes of the model.
         stage: "train".
         dataset: "kinetics400" (stride 4) or "ssv2" (stride 2).
-        size: of the crops, in pixels, a multiple of 16; default: the published 224.
+        size: of the crops, in pixels, a multiple of 16, >= 32; default: the published 224.
 
     Raises:
         ValueError: an argument is not one of these.
     """
-    return _pretraining("videomae_pretrain", dataset, size, (TubeMask(0.9),))
+    return _pretraining(scaled("videomae_pretrain", size, 224, 224, 16, 32), dataset, (TubeMask(0.9),))
 
 
-def _pretraining(name: str, dataset: str, size: int | None, masks: tuple[Any, ...]) -> Recipe:
+def _pretraining(pixels: int, dataset: str, masks: tuple[Any, ...]) -> Recipe:
     sampling = MMAction2Sampling(16, 2 if dataset == "ssv2" else 4, out_of_bound="repeat_last")
-    return Recipe(sampling, (MultiScaleCrop(scaled(name, size, 224, 224)), IMAGENET), masks=masks)
+    return Recipe(sampling, (MultiScaleCrop(pixels), IMAGENET), masks=masks)
 
 
 @published(
@@ -175,4 +175,4 @@ def videomae_v2_pretrain(
         ValueError: an argument is not one of these.
     """
     masks = TubeMask(0.9, patch=14), RunningCellMask(0.5, patch=14)
-    return _pretraining("videomae_v2_pretrain", dataset, size, masks)
+    return _pretraining(scaled("videomae_v2_pretrain", size, 224, 224, 28, 28), dataset, masks)

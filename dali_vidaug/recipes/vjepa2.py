@@ -84,12 +84,12 @@ def vjepa2_pretrain(
         variant: "main", or "cooldown" with 64 frames, for the end of training; there in up to 384 pixels: ``size=384``.
         stage: "train".
         dataset: "mixture", of several data sets.
-        size: of the crops, in pixels, a multiple of 16; default: the published 256.
+        size: of the crops, in pixels, a multiple of 16, >= 48; default: the published 256.
 
     Raises:
         ValueError: an argument is not one of these.
     """
     clips: Any = VJEPA2Sampling(64 if variant == "cooldown" else 16, 4)
-    crop = RandomResizedCrop(scaled("vjepa2_pretrain", size, 256, 256), (0.3, 1.0), (0.75, 1.35))
+    crop = RandomResizedCrop(scaled("vjepa2_pretrain", size, 256, 256, 16, 48), (0.3, 1.0), (0.75, 1.35))
     masks = MultiBlockMask(8, 0.15), MultiBlockMask(2, 0.7)
     return Recipe(clips, (crop, RandomHorizontalFlip(), IMAGENET), masks=masks)

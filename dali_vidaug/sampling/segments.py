@@ -27,9 +27,10 @@ class SegmentSampling:
         bounds: "equal": of N frames, segment i of T has the frames from i * N // T on, up to the next; all frames
             occur. "slowfast": (N - 1) / T frames, bounds rounded half to even, the frame of a bound in both segments,
             as SlowFast's SSv2 and MMAction2's UniformSample. "tsn": N // T frames in training, so that the last ones
-            never occur, as TSN and MMAction2's SampleFrames.
+            never occur, as TSN, TSM and MMAction2's SampleFrames.
         short: videos with fewer frames than segments: "repeat" gives some frames more than once (with "tsn" the first
-            one only); "raise" refuses them.
+            one only, as TSM's code in training and validation); "even" is for "tsn": in training i * N / T, rounded
+            half to even and modulo N, as MMAction2's SampleFrames, else as "equal"; "raise" refuses them.
         fps, grid: as in ``ClipSampling``: segments are equal in seconds.
 
     Raises:
@@ -39,7 +40,7 @@ class SegmentSampling:
     num_frames: int = 8
     place: Literal["random", "middle", "ends"] | tuple[float, ...] = "random"
     bounds: Literal["equal", "slowfast", "tsn"] = "equal"
-    short: Literal["repeat", "raise"] = "repeat"
+    short: Literal["repeat", "even", "raise"] = "repeat"
     fps: float | None = None
     grid: Literal["played", "near", "rate"] = "played"
 
@@ -52,7 +53,12 @@ class SegmentSampling:
                 f"SegmentSampling: place must be random, middle, ends or a tuple of shares in [0, 1), got {place!r}"
             )
         check_choice(self, "bounds", ("equal", "slowfast", "tsn"))
-        check_choice(self, "short", ("repeat", "raise"))
+        check_choice(self, "short", ("repeat", "even", "raise"))
+        if self.short == "even" and self.bounds != "tsn":
+            raise ValueError(
+                f"SegmentSampling: short must be 'repeat' or 'raise' with bounds={self.bounds!r}, got 'even': those "
+                "frames are evenly spread anyway"
+            )
         check_grid(self)
         if self.bounds != "equal" and (self.fps is not None or place == "ends"):
             what = "fps" if self.fps is not None else "place='ends'"
@@ -106,11 +112,13 @@ class SegmentSampling:
             if random is not None:
                 return low + np.floor(random * (high - low + 1))
             return np.floor((low + high) / 2) if self.place == "middle" else low + np.floor(segment * share)
+        first_only = self.bounds == "tsn" and self.short != "even"
         if self.bounds == "tsn" and random is not None:
             segment = np.floor(length / count)
-            return i * segment + np.floor(random * segment)
+            few = 0.0 if first_only else np.rint(i * (length / count)) % length
+            return np.where(length < count, few, i * segment + np.floor(random * segment))
         if random is None:
-            return np.where((self.bounds == "tsn") & (length < count), 0.0, (i + share) * length / count)
+            return np.where(first_only & (length < count), 0.0, (i + share) * length / count)
         if self.fps is not None:
             return (i + random) * length / count
         low, high = i * length // count, (i + 1) * length // count
