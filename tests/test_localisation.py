@@ -248,6 +248,44 @@ def test_iou():
     np.testing.assert_allclose(iou, [[1, 0, 0.5], [0.1, 0, 0.2]])
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            dict(activation=np.zeros(5)),
+            r"activation must be \(S, K\), start and end \(S,\), got \(5,\), \(5,\), \(5,\)",
+        ),
+        (dict(activation=np.zeros((4, 2))), r"got \(4, 2\), \(5,\), \(5,\)"),
+        (dict(end=np.ones(1)), r"got \(5, 1\), \(5,\), \(1,\)"),
+        (dict(activation=np.full((5, 1), np.nan)), "activation must be finite numbers, got NaN or infinity in video 7"),
+        (dict(start=np.full(5, -np.inf)), "start must be finite"),
+        (dict(thresholds=(0.5, np.nan)), "thresholds must be finite"),
+    ],
+)
+def test_proposals_that_are_refused(change, message):
+    good = dict(activation=np.ones((5, 1)), start=np.arange(5.0), end=np.arange(5.0) + 1, video=7, thresholds=(0.5,))
+    assert len(propose(**good).video) == 1
+    with pytest.raises(ValueError, match=f"^propose: .*{message}"):
+        propose(**{**good, **change})
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        (dict(video=0.7), "video must be whole numbers, got 0.7"),
+        (dict(label=[0, 0.9]), "label must be whole numbers, got 0.9"),
+        (dict(video=np.nan), "video must be whole numbers, got nan"),
+        (dict(video=["a"]), "video must be numbers in one column, got <U1"),
+        (dict(start=[[0.0]]), r"start must be numbers in one column, got float64 \(1, 1\)"),
+        (dict(video=[0, 1], start=[0, 1, 2]), "columns must be of one length.*got 2 of video, 3 of start, 1 of end"),
+    ],
+)
+def test_segments_that_cannot_be_made(columns, message):
+    with pytest.raises(ValueError, match=f"^make_segments: {message}"):
+        make_segments(**{**dict(video=0, start=0, end=1, label=0), **columns})
+    assert make_segments(2.0, 0, 1, 1.0).label.dtype == np.int64 and not len(make_segments([], [], [], []).video)
+
+
 def test_proposals_by_hand():
     """Snippets of 0.5 s; class 0 has runs of 2 and 1 at 0.5, with one snippet between them, and class 1 none."""
     activation = np.array([[0.1, 0], [0.6, 0], [0.8, 0], [0.2, 0], [0.7, 0], [0.1, 0]])

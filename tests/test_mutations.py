@@ -695,6 +695,8 @@ MUTATIONS = [
     ("localisation/segments.py", 'part["start"] - begin', 'part["start"]', "test_localisation.py::test_seconds_count_from_the_first_frame_that_may_be_used"),
     ("localisation/segments.py", "(middle[i] < end)", "(middle[i] <= end)", "test_localisation.py::test_labels_of_snippets_by_hand"),
     ("localisation/proposals.py", "> gap_seconds + _TINY", "> gap_seconds + 1", "test_localisation.py::test_proposals_by_hand"),
+    ("localisation/segments.py", 'if name in ("video", "label") and', "if False and", "test_localisation.py::test_segments_that_cannot_be_made"),
+    ("localisation/proposals.py", "if not np.isfinite(column).all():", "if False:", "test_localisation.py::test_proposals_that_are_refused"),
     ("data/list_untrimmed.py", "if part.end <= part.start:", "if False:", "test_localisation.py::test_segments_that_a_video_does_not_have_are_told"),
     ("data/list_untrimmed.py", "elif part[:3] in parts:", "elif False:", "test_localisation.py::test_segments_that_are_there_twice_count_once"),
     ("data/list_untrimmed.py", "kept.append(video._replace(parts=list(parts.values())))", "kept.append(video)", "test_localisation.py::test_segments_without_length_give_no_label"),
