@@ -3,7 +3,7 @@
 import ast
 import inspect
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,7 @@ def with_views(recipe: dv.Recipe, clips: int, crops: int = 1) -> dv.Recipe:
     if isinstance(sampling, dv.ClipSampling):
         sampling = dv.MultiClip(sampling, num_clips=clips * crops, num_crops=crops)
         return replace(recipe, sampling=sampling, ops=tuple(ops))
-    if clips > 1 and not hasattr(sampling, "num_clips"):
+    if clips > 1 and "num_clips" not in [field.name for field in fields(sampling)]:
         raise ValueError(
             f"views: {type(sampling).__name__} has one clip of each video; give crops alone, or the published test as "
             "recipe for validation: dali-vidaug recipes NAME --stage test"

@@ -1,6 +1,5 @@
 """Weights to start from: state dicts, checkpoints and safetensors files, of the same network or of its pre-training."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -67,10 +66,11 @@ def _read_weights(path):
             content = import_library("safetensors.torch").load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own advice, to run the code in the file, is not given
-        raise ValueError(f"{path}: is not a file of weights: {NO_WEIGHTS}") from error
     except Exception as error:  # of as many kinds as there are ways to be damaged
-        raise ValueError(f"{path}: is not a file of weights: {first_line(error)}") from error
+        told = isinstance(error, (RuntimeError, OSError, ImportError)) or str(path).endswith(".safetensors")
+        # what unpickling says is a number, or advice to run the code in the file
+        reason = first_line(error) if told else NO_WEIGHTS
+        raise ValueError(f"{path}: is not a file of weights: {reason}") from error
     found, classes, said = content, None, []
     if isinstance(content, dict):
         names = content.get("classes")
