@@ -342,6 +342,26 @@ def test_one_sentence_and_exit_code_2(shapes, undisturbed, numbered_manifest, tm
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("which, code, message", [
+    (1, 2, "validation: none of 11 videos has a label and could be decoded: "), (0, 1, "")])  # fmt: skip
+def test_videos_that_cannot_be_decoded_end_it_in_one_sentence(
+    which, code, message, shapes, tmp_path, monkeypatch, capsys
+):
+    """None of those for validation, or for training, is a video any more."""
+    given, good = list(shapes), dv.Manifest.read(shapes[which])
+    for i in range(len(good)):
+        path = tmp_path / "v" / Path(good.path(i)).relative_to(good.root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0" * Path(good.path(i)).stat().st_size)
+    dv.Manifest(good.table, good.classes, tmp_path / "v").write(tmp_path / "moved.parquet")
+    given[which] = str(tmp_path / "moved.parquet")
+    monkeypatch.setattr(sys, "argv", command(given, tmp_path / "run", "--epochs", "1", "--batch-size", "4"))
+    with pytest.raises(SystemExit) as end:
+        load_main()()
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert end.value.code == code and said.startswith("train.py: ") and message in said and "/v/" in said, said
+
+
 def load_main():
     """The function of the program that a command line starts."""
     import importlib.util
