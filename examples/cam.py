@@ -102,7 +102,8 @@ def prepare(args):
         raise ValueError(f"{args.manifest}: its videos have no labels")
     frames, size = args.num_frames, args.size
     network = model(args.model, len(manifest.classes), num_frames=frames, size=size)
-    for sentence in load_weights(network, args.weights) if args.weights else ["the weights are random"]:
+    said = load_weights(network, args.weights, manifest.classes) if args.weights else ["the weights are random"]
+    for sentence in said:
         print(sentence)
     sampling = dv.ClipSampling(frames, stride=2, start="center")
     return network, manifest, dv.Recipe(sampling, (dv.Resize(size * 8 // 7), dv.CenterCrop(size), dv.Normalize()))

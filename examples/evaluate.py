@@ -15,7 +15,7 @@ import torch
 from torch import distributed
 from training import checkpoints, evaluate
 from training.data import CROPS, open_manifest, read_recipe, with_views
-from training.fitting import confusion_csv
+from training.evaluation import confusion_csv
 from training.models import remake
 from training.ranks import rank
 
@@ -23,7 +23,10 @@ import dali_vidaug as dv
 
 
 def prepare(args):
-    """The network and the loader that the options ask for, and how views are averaged."""
+    """The network and the loader that the options ask for, how views are averaged, and mixed precision."""
+    table = Path(args.confusion or "confusion.csv").absolute()
+    if table.is_dir() or not table.parent.is_dir():  # said before the evaluation, which may take long
+        raise OSError(f"--confusion {args.confusion}: {'is a folder' if table.is_dir() else 'there is no such folder'}")
     content = checkpoints.read(args.checkpoint)
     manifest, said = open_manifest(args.manifest)
     if list(manifest.classes) != content["classes"]:
@@ -32,10 +35,8 @@ def prepare(args):
         )
     if "name" not in content["about"] or "options" not in content["about"]:
         raise ValueError(f"{args.checkpoint}: is of a network that is none of examples/train.py")
-    network, weights = remake(content["about"]), content["model"]
-    if content.get("ema"):
-        weights = {key.removeprefix("module."): value for key, value in content["ema"].items() if key != "n_averaged"}
-    network.load_state_dict(weights)
+    network = remake(content["about"])
+    network.load_state_dict(checkpoints.best_weights(content))
     recipe = read_recipe(args.recipe) if args.recipe else dv.Recipe.parse(content["recipe"])
     recipe = with_views(recipe, args.views, args.crops)
     videos = max(1, args.batch_size // recipe.num_clips)
@@ -44,7 +45,7 @@ def prepare(args):
     if rank() == 0:
         for sentence in said:
             print(sentence, flush=True)
-    return network.to(device), loader, args.average or content["average"]
+    return network.to(device), loader, args.average or content["average"], args.amp or content.get("amp", "off")
 
 
 def main():
@@ -60,6 +61,7 @@ def main():
     parser.add_argument(
         "--average", choices=("softmax", "logits"), help="what is averaged over views (default: as in training)"
     )
+    parser.add_argument("--amp", choices=("off", "bfloat16"), help="mixed precision (default: as in training)")
     parser.add_argument(
         "--confusion", metavar="CSV", help="where to write what the videos of each class were taken for"
     )
@@ -70,15 +72,18 @@ def main():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group()
     try:
-        network, loader, average = prepare(args)
+        network, loader, average, amp = prepare(args)
         with loader:
-            result = evaluate(network, loader, average=average)  # of all processes
+            result = evaluate(network, loader, average=average, amp=amp)  # of all processes
     except (ValueError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
     if rank() == 0:
         print(result)
         if args.confusion:
-            Path(args.confusion).write_text(confusion_csv(result))
+            try:
+                Path(args.confusion).write_text(confusion_csv(result))
+            except OSError as error:
+                parser.exit(2, f"{parser.prog}: error: {error}\n")
     if parallel:
         distributed.destroy_process_group()
 

@@ -186,11 +186,17 @@ def draw(path, activations, truth, found, manifest, num_videos=4, width=900):
 
 
 def open_manifests(args):
-    """Manifests for training and testing, with the same classes; those that are made are read as any list."""
+    """Manifests for training and testing, with the same classes; those that are made are read as any list.
+
+    Raises:
+        OSError, ValueError: they cannot be read, or do not fit each other.
+    """
     if args.train:
         train, test = dv.Manifest.read(args.train), dv.Manifest.read(args.test)
         if train.classes != test.classes:
-            raise SystemExit(f"{args.test} has other classes than {args.train}: scan it with --like {args.train}")
+            raise ValueError(f"{args.test} has other classes than {args.train}: scan it with --like {args.train}")
+        if not train.classes:
+            raise ValueError(f"{args.train}: its videos have no labels")
         return train, test
     folder = Path(args.folder or Path(tempfile.gettempdir()) / "dali_vidaug-untrimmed")
     names = ("num_train", "num_test", "make_seed", "seconds", "videos", "background", "no_shapes")
@@ -204,7 +210,7 @@ def open_manifests(args):
         )  # fmt: skip
         made.write_text(settings)
     elif made.read_text() != settings:
-        raise SystemExit(
+        raise ValueError(
             f"{folder} has videos that were made with other options: delete it, or choose another --folder"
         )
     options = dict(format="thumos14_videos", root=folder, progress=False)
@@ -241,14 +247,26 @@ def parse_arguments(arguments=None):
     for name in ("epochs", "batch_size", "snippets", "height", "width", "num_train", "num_test"):
         if getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {getattr(args, name)}")
+    for name in ("picture", "detections"):  # said before the training, which may take long
+        path = Path(getattr(args, name) or "x").absolute()
+        if path.is_dir() or not path.parent.is_dir():
+            parser.error(f"--{name} {path}: {'is a folder' if path.is_dir() else 'there is no such folder'}")
+    if Path(args.picture).suffix.lower() not in Image.registered_extensions():
+        parser.error(f"--picture must be the name of a picture, such as localisation.png, got {args.picture}")
     return args
 
 
 def main(arguments=None):
     """Train, test, print and draw; returns the results of activations at random and of the network's."""
     args = parse_arguments(arguments)
-    manifest, test = open_manifests(args)
-    truth = localisation.annotated_segments(test)
+    try:
+        manifest, test = open_manifests(args)
+        truth = localisation.annotated_segments(test)
+        if not (truth.label >= 0).any():
+            raise ValueError(f"{args.test or 'test'}: no segment of a class is annotated in it")
+    except (OSError, ValueError) as error:
+        print(f"localise.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     activations = activate(args, test, train(args, manifest))
     results = {}
     for name, values in (("random", at_random(activations, args.seed)), (args.mix, activations)):

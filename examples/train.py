@@ -19,6 +19,7 @@ Needs torchmetrics, and for its models torchvision or transformers: pip install 
 
 import argparse
 import ast
+import inspect
 import os
 import sys
 from dataclasses import fields, replace
@@ -28,9 +29,9 @@ import torch
 from torch import distributed
 from training import MODELS, MONITORS, Options, fit, load_weights, model
 from training.checkpoints import CheckpointError
+from training.checks import check_loaders, check_recipes
 from training.data import (
     CROPS,
-    check_recipes,
     default_recipes,
     make_loaders,
     open_manifests,
@@ -40,9 +41,14 @@ from training.data import (
     validation_of,
     with_views,
 )
-from training.fitting import TrainingError, check_loaders
+from training.evaluation import EvaluationError
+from training.fitting import TrainingError
 from training.options import AMP
 from training.ranks import rank
+
+import dali_vidaug as dv
+
+_SAID_BY = {"num_classes": "TRAIN", "num_frames": "--recipe", "size": "--recipe", "name": "--model", "options": "NAME"}
 
 
 def make_parser():
@@ -92,7 +98,7 @@ def make_parser():
         "--weights",
         metavar="FILE",
         help="start from a state dict (.pt, .safetensors), or best.pt of another run; a "
-        "classifier of other classes begins anew",
+        "classifier of other classes, by their names and order, begins anew",
     )
     add(
         "--model-option",
@@ -111,7 +117,7 @@ def make_parser():
         "--weight-decay",
         type=float,
         default=default.weight_decay,
-        help=f"not of biases, norms (default: {default.weight_decay})",
+        help=f"not of biases, norms and tables of positions (default: {default.weight_decay})",
     )
     add(
         "--warmup-epochs",
@@ -163,6 +169,9 @@ def read_model_options(texts):
         name, equals, value = text.partition("=")
         if not (name.isidentifier() and equals):
             raise ValueError(f"--model-option: must be NAME=VALUE, got {text!r}")
+        if name in inspect.signature(model).parameters:
+            says = _SAID_BY.get(name, f"--{name.replace('_', '-')}")
+            raise ValueError(f"--model-option: {says} says {name}, got {text!r}")
         try:
             found[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
@@ -188,7 +197,7 @@ def prepare(args):
     network = model(args.model, len(train.classes), num_frames=num_frames, size=tuple(size), dropout=args.dropout,
                     drop_path=args.drop_path, seed=args.seed, **read_model_options(args.model_option))  # fmt: skip
     if args.weights:
-        said += [f"{args.weights}: {sentence}" for sentence in load_weights(network, args.weights)]
+        said += [f"{args.weights}: {sentence}" for sentence in load_weights(network, args.weights, train.classes)]
     if rank() == 0:
         for sentence in said:
             print(sentence, flush=True)
@@ -216,9 +225,9 @@ def main():
     try:
         with loader, validation:
             fit(network, loader, validation, options, output=args.output, average=average, tensorboard=args.tensorboard)
-    except (CheckpointError, OSError, ImportError) as error:
+    except (CheckpointError, EvaluationError, OSError, ImportError) as error:
         parser.exit(2, f"{parser.prog}: error: {error}\n")
-    except TrainingError as error:
+    except (TrainingError, dv.ClipError) as error:
         parser.exit(1, f"{parser.prog}: {error}\n")
     if rank() == 0:
         print(loader.report())

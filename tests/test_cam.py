@@ -315,6 +315,14 @@ def test_what_is_no_network_and_no_clips_is_refused():
         dv.cam.activation(lambda clips: clips, random_clips(2, 3, 4, 5, 6))
     with pytest.raises(ValueError, match="clips must be floats .* got torch.uint8"):
         dv.cam.activation(Cells(BRIGHT), torch.zeros(2, 3, 4, 5, 6, dtype=torch.uint8))
+    clips = random_clips(2, 3, 4, 5, 6)
+    clips[1, 0, 0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="clips must be finite, and clip 1 has NaN or infinity"):
+        dv.cam.activation(Cells(BRIGHT), clips)
+    broken = Cells(RED_GREEN_BLUE)
+    broken.fc.weight.data[0] = np.inf
+    with pytest.raises(ValueError, match="the scores of the model must be finite, and clip 0 has NaN"):
+        dv.cam.activation(broken, random_clips(2, 3, 4, 5, 6))
 
 
 # ---- Places and times
@@ -709,6 +717,16 @@ def test_videos_have_the_frames_of_the_clip_in_its_order(mixed_numbers, source, 
     assert np.abs(heat - plain).mean() > 20
     with pytest.raises(ValueError, match="path must end in .mp4, got "):
         dv.cam.write_video(tmp_path / "cam.png", batch, maps, 1)
+    for option, value in (("fps", 0), ("fps", 2.5), ("height", -1)):
+        with pytest.raises(ValueError, match=f"cam.write_video: {option} must be a whole number >= 1, got {value}"):
+            dv.cam.write_video(tmp_path / "none.mp4", batch, maps, 1, source=source, **{option: value})
+    assert not (tmp_path / "none.mp4").exists()
+    for i in (-1, 2):
+        for draw in (lambda i: dv.cam.draw(batch, maps, i, source=source),
+                     lambda i: dv.cam.write_video(tmp_path / "none.mp4", batch, maps, i, source=source),
+                     lambda i: maps.on_clip(i, (6, 96, 160))):  # fmt: skip
+            with pytest.raises(ValueError, match=f": clip {i} of a batch of 2 clips, with maps of 2"):
+                draw(i)
 
 
 def test_pictures_have_a_strip_for_each_class_and_the_sequences(mixed_numbers):

@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import example_programs  # noqa: F401 (it finds `training`)
 import numpy as np
@@ -13,9 +14,10 @@ from PIL import Image
 from torch import nn
 from training import Options, checkpoints, data, evaluate, fit, model
 from training.curve import COLOURS, draw_curves
+from training.evaluation import EvaluationError
 from training.fitting import TrainingError, seed_torch
 from training.logs import COLUMNS, Log, open_tensorboard, read_log
-from training.optimization import Best, learning_rate, make_optimizer
+from training.optimization import POSITIONS, Best, learning_rate, make_optimizer
 
 import dali_vidaug as dv
 
@@ -170,6 +172,7 @@ def test_blocks_further_down_learn_more_slowly_and_vectors_do_not_decay():
         assert {value for name, value in scales.items() if name.startswith(begins)} == {scale}
     assert all(value == (0.0 if name.endswith("bias") or "norm" in name else 0.3) for name, value in decays.items())
     plain = make_optimizer(network, Options())
+    assert not any(POSITIONS.search(name) for name in decays)  # here positions are not learned
     assert [group["scale"] for group in plain.param_groups] == [1.0, 1.0]
     with pytest.raises(ValueError, match="layer_decay needs a network of model"):
         make_optimizer(nn.Linear(3, 3), Options(layer_decay=0.5))
@@ -286,6 +289,55 @@ def test_training_stops_when_nothing_gets_better(manifests, tmp_path, capsys):
     assert "stopped: no better top1 than that of epoch 0 for 2 epochs" in capsys.readouterr().out
     again = train(manifests, tokens(), options, output=tmp_path)  # goes on with nothing
     assert again.stopped and again.rows == history.rows
+
+
+def test_patience_counts_from_where_training_begins(manifests):
+    """A loader at epoch 3: three epochs are trained, and not none."""
+    loader, validation = loaders(manifests)
+    with loader, validation:
+        loader.set_epoch(3)
+        history = fit(tokens(), loader, validation, Options(epochs=6, patience=2, lr=1e-12), progress=False)
+    assert [row["epoch"] for row in history.validations] == [3, 4, 5]
+    assert history.best == history.validations[0] and history.stopped
+    never = Best("top1", 2, epoch=2, validated=3)
+    assert [(never.update(float("nan")), never.stops) for _ in range(2)] == [(False, False), (False, True)]
+
+
+def test_a_log_that_is_lost_or_not_one(manifests, tmp_path, capsys):
+    """Without it the best epoch is still known, and it is said; another file is refused in one sentence."""
+    network, log = tokens(), tmp_path / "log.csv"
+    history = train(manifests, network, Options(epochs=1), output=tmp_path)
+    text = log.read_text()
+    for content, message in (
+        (b"step,epoch\n", "log.csv: is not a log of examples/train.py: its columns are not step, epoch"),
+        (text.replace("1,0,", "1,0,x", 1).encode(), "log.csv, line 2: could not convert string to float: 'x"),
+        (text.replace("1,0,", ",0,", 1).encode(), "log.csv, line 2: has no step or epoch"),
+        ((text + "1,2\n").encode(), "log.csv, line 6: has 2 columns instead of 11"),
+        (b"\xff\xfe", "log.csv: is not a log of examples/train.py: it is not text"),
+    ):
+        log.write_bytes(content)
+        with pytest.raises(checkpoints.CheckpointError, match=f"{message}.*; restore it, or remove it"):
+            train(manifests, network, Options(epochs=2), output=tmp_path)
+        assert log.read_bytes() == content
+    log.unlink()
+    loader, validation = loaders(manifests)
+    with loader, validation:
+        again = fit(tokens(), loader, validation, Options(epochs=1), output=tmp_path)
+    assert again.best == history.best and again.rows == []
+    told = capsys.readouterr().out
+    assert "log.csv is not there: its rows up to step 3 are lost" in told
+    assert "has trained 1 epochs, of 1: nothing is left to do" in told and "goes on with" not in told
+
+
+def test_a_checkpoint_says_mixed_precision_and_the_size_of_batches(manifests, tmp_path, capsys):
+    train(manifests, tokens(), Options(epochs=1, amp="bfloat16"), output=tmp_path)
+    saved = [torch.load(tmp_path / name) for name in ("best.pt", "checkpoint.pt")]
+    assert [content["amp"] for content in saved] == ["bfloat16"] * 2 and saved[1]["batch"] == 4
+    loader, validation = loaders(manifests, 6)
+    with loader, validation:
+        history = fit(tokens(), loader, validation, Options(epochs=2, amp="bfloat16"), output=tmp_path)
+    assert "its batches had 4 clips, of all processes, and have 6 from here on" in capsys.readouterr().out
+    assert [row["step"] for row in history.steps] == [1, 2, 3, 4, 5]
 
 
 def test_what_is_best_depends_on_the_figure():
@@ -481,7 +533,18 @@ def test_tensorboard_that_is_missing_is_named(tmp_path):
 # ---- Validation
 
 
-def test_figures_are_those_of_each_video_counted_by_hand(manifests):
+def evaluate_moved(network, manifest, recipe, folder):
+    """Of files that are no videos, since the scan."""
+    for i in range(len(manifest)):
+        path = folder / Path(manifest.path(i)).relative_to(manifest.root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0" * Path(manifest.path(i)).stat().st_size)
+    moved = dv.Manifest(manifest.table, manifest.classes, folder)
+    with dv.VideoLoader(moved, recipe, 1, shuffle=False, drop_last=False, on_error="skip", device="cpu") as loader:
+        evaluate(network, loader)
+
+
+def test_figures_are_those_of_each_video_counted_by_hand(manifests, tmp_path):
     """Top-1, mean class accuracy, loss and the matrix of 3 places and 3 crops, against clips made one by one."""
     network = model("small", 4, num_frames=4, size=32, seed=5).train()
     recipes = data.default_recipes(num_frames=4, size=32)
@@ -508,6 +571,8 @@ def test_figures_are_those_of_each_video_counted_by_hand(manifests):
     assert figures["top1"] == pytest.approx(np.trace(matrix) / 11) and figures["top5"] == 1.0
     assert figures["mean_class_accuracy"] == pytest.approx((np.diag(matrix) / matrix.sum(1)).mean())
     assert not network.training and again.figures() == figures
+    with pytest.raises(EvaluationError, match="validation: none of 11 videos has a label and could be decoded: .*: "):
+        evaluate_moved(network, validation, replace(recipe), tmp_path)
     assert train_manifest.classes == result.classes or tuple(train_manifest.classes) == result.classes
 
 

@@ -233,7 +233,7 @@ EPIC = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,verb
         (
             {"t.json": '{"database": {"v": {"annotations": [{"segment": [1], "label": "x"}]}}}'},
             {},
-            "video v: expected annotations",
+            "video v, annotation 0: expected annotations",
         ),
         (
             {

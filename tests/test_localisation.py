@@ -248,6 +248,44 @@ def test_iou():
     np.testing.assert_allclose(iou, [[1, 0, 0.5], [0.1, 0, 0.2]])
 
 
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            dict(activation=np.zeros(5)),
+            r"activation must be \(S, K\), start and end \(S,\), got \(5,\), \(5,\), \(5,\)",
+        ),
+        (dict(activation=np.zeros((4, 2))), r"got \(4, 2\), \(5,\), \(5,\)"),
+        (dict(end=np.ones(1)), r"got \(5, 1\), \(5,\), \(1,\)"),
+        (dict(activation=np.full((5, 1), np.nan)), "activation must be finite numbers, got NaN or infinity in video 7"),
+        (dict(start=np.full(5, -np.inf)), "start must be finite"),
+        (dict(thresholds=(0.5, np.nan)), "thresholds must be finite"),
+    ],
+)
+def test_proposals_that_are_refused(change, message):
+    good = dict(activation=np.ones((5, 1)), start=np.arange(5.0), end=np.arange(5.0) + 1, video=7, thresholds=(0.5,))
+    assert len(propose(**good).video) == 1
+    with pytest.raises(ValueError, match=f"^propose: .*{message}"):
+        propose(**{**good, **change})
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        (dict(video=0.7), "video must be whole numbers, got 0.7"),
+        (dict(label=[0, 0.9]), "label must be whole numbers, got 0.9"),
+        (dict(video=np.nan), "video must be whole numbers, got nan"),
+        (dict(video=["a"]), "video must be numbers in one column, got <U1"),
+        (dict(start=[[0.0]]), r"start must be numbers in one column, got float64 \(1, 1\)"),
+        (dict(video=[0, 1], start=[0, 1, 2]), "columns must be of one length.*got 2 of video, 3 of start, 1 of end"),
+    ],
+)
+def test_segments_that_cannot_be_made(columns, message):
+    with pytest.raises(ValueError, match=f"^make_segments: {message}"):
+        make_segments(**{**dict(video=0, start=0, end=1, label=0), **columns})
+    assert make_segments(2.0, 0, 1, 1.0).label.dtype == np.int64 and not len(make_segments([], [], [], []).video)
+
+
 def test_proposals_by_hand():
     """Snippets of 0.5 s; class 0 has runs of 2 and 1 at 0.5, with one snippet between them, and class 1 none."""
     activation = np.array([[0.1, 0], [0.6, 0], [0.8, 0], [0.2, 0], [0.7, 0], [0.1, 0]])
@@ -387,6 +425,123 @@ def test_segments_that_a_video_does_not_have_are_told(untrimmed, tmp_path, caplo
     with caplog.at_level(logging.WARNING, "dali_vidaug"):
         annotated_segments(manifest)
     assert f"localisation: 1 videos have no annotated segment, such as {untrimmed}/{NAMES[1]}.mp4" in caplog.text
+
+
+def write_activitynet(path, *annotations, **facts):
+    path.write_text(json.dumps({"database": {NAMES[0]: {"annotations": list(annotations), **facts}}}))
+    return path
+
+
+@pytest.mark.parametrize("name", ["Ambiguous", "ambiguous", " AMBIGUOUS "])
+@pytest.mark.parametrize("number", [None, -1, 20])
+def test_ambiguous_is_no_class_in_any_form(name, number, untrimmed, tmp_path):
+    parts = [{"label": name, "segment": [0.1, 0.5]}, {"label": "Run", "segment": [0.2, 0.4]}]
+    if number is not None:
+        parts[0]["label_id"], parts[1]["label_id"] = number, 0
+    path = write_activitynet(tmp_path / "a.json", *parts)
+    options = dict(root=untrimmed, progress=False)
+    videos = dv.scan(path, format="activitynet_videos", **options)
+    assert videos.classes == ("Run",) and annotated_segments(videos).label.tolist() == [AMBIGUOUS, 0]
+    assert dv.scan(path, format="activitynet", **options).labels.tolist() == [-1, 0]
+    files = {f"{name.strip()}_val": [f"{NAMES[0]} 0.1 0.5"], "Run_val": [f"{NAMES[0]} 0.2 0.4"]}
+    videos = dv.scan(write_thumos(tmp_path / "t", **files), format="thumos14_videos", **options)
+    assert videos.classes == ("Run",) and sorted(annotated_segments(videos).label) == [AMBIGUOUS, 0]
+
+
+def test_segments_that_are_there_twice_count_once(untrimmed, tmp_path):
+    """A perfect detection has an average precision of 1; the warning names the second row."""
+    options = dict(root=untrimmed, progress=False)
+    files = {
+        "Run_val": [f"{NAMES[0]} 0.2 0.4", f"{NAMES[0]}  0.20 0.4", f"{NAMES[0]} 0.3 0.4"],
+        "Walk_val": [f"{NAMES[0]} 0.2 0.4"],
+    }
+    folder = write_thumos(tmp_path / "a", **files)
+    part = {"label": "Run", "segment": [0.2, 0.4]}
+    path = write_activitynet(
+        tmp_path / "b.json", part, {**part, "label": "Walk"}, part, {**part, "segment": [0.3, 0.4]}
+    )
+    for place, form, where in (
+        (folder, "thumos14_videos", f"{folder}/Run_val.txt, line 2"),
+        (path, "activitynet_videos", f"{path}, video {NAMES[0]}, annotation 2"),
+    ):
+        videos = dv.scan(place, format=form, **options)
+        assert f"segments that their list has already, left out: 1 ({where})" in videos.remarks
+        truth = annotated_segments(videos)
+        rows = zip(truth.start, truth.end, truth.label, strict=True)
+        assert sorted(rows) == [(0.2, 0.4, 0), (0.2, 0.4, 1), (0.3, 0.4, 0)]
+        assert mean_average_precision(truth, truth, videos.classes).mean == 1
+    remarks = dv.scan(folder, format="thumos14", **options).remarks
+    assert any(r.startswith("rows with the frames and label") and r.endswith(f"1 ({folder}/Run_val.txt, line 2)")
+               for r in remarks)  # fmt: skip
+
+
+def test_segments_without_length_give_no_label(untrimmed, tmp_path):
+    files = {
+        "Run_val": [f"{NAMES[0]} 0.5 0.5", f"{NAMES[1]} 0.9 0.5", f"{NAMES[1]} 0.1 0.5"],
+        "Walk_val": [f"{NAMES[0]} 0.2 0.4"],
+        "Sit_test": [f"{NAMES[2]} 0.2 0.2"],
+    }
+    folder = write_thumos(tmp_path / "a", **files)
+    videos = dv.scan(folder, format="thumos14_videos", root=untrimmed, progress=False)
+    rows = videos.rows("video_id").tolist()
+    targets = videos.targets(range(3))
+    assert [targets[rows.index(name)].tolist() for name in NAMES] == [[0, 0, 1], [1, 0, 0], [0, 0, 0]]
+    told = "\n".join(videos.remarks)
+    assert (
+        f"left out: 3 ({folder}/Sit_test.txt, line 1, {folder}/Run_val.txt, line 1, {folder}/Run_val.txt, line 2)"
+        in told
+    )
+    assert f"videos without annotated segments, which have no label: 1 ({NAMES[2]})" in told
+
+
+@pytest.mark.parametrize(
+    "part, message",
+    [
+        ({"label": None}, "annotation 1: label must be a name, a whole number or Ambiguous, got None"),
+        ({"label": " "}, "annotation 1: label must be a name, a whole number or Ambiguous, got ' '"),
+        ({"label": ["Run"]}, r"annotation 1: label must be a name, .*, got \['Run'\]"),
+        ({"label": True}, "annotation 1: label must be a name, .*, got True"),
+        ({"label_id": True}, "annotation 1: label_id of 'Run' must be one whole number, got True"),
+        ({"segment": [0, True]}, r"annotation 1: segment must be seconds, got \[0, True\]"),
+    ],
+)
+def test_annotations_that_are_refused(part, message, untrimmed, tmp_path):
+    good = {"label": "Run", "segment": [0.2, 0.4]}
+    path = write_activitynet(tmp_path / "a.json", good, {**good, **part})
+    with pytest.raises(ValueError, match=f"a.json, video {NAMES[0]}, {message}"):
+        dv.scan(path, format="activitynet_videos", root=untrimmed, progress=False)
+
+
+def test_json_that_is_refused_or_told(untrimmed, tmp_path):
+    options = dict(format="activitynet_videos", root=untrimmed, progress=False)
+    one = '{"annotations": [{"label": "Run", "segment": [0, 1]}]}'
+    path = tmp_path / "a.json"
+    for data, message in (
+        (f'{{"database": {{"x": {one}, "x": {one}}}}}'.encode(), "'x' is there twice in one JSON object"),
+        (b"\xff" + f'{{"database": {{"x": {one}}}}}'.encode(), 'with "database", but it is not UTF-8 text; save it'),
+        (f'{{"database": {{"x": {one}}}'.encode(), 'with "database", but it is no JSON: .* line 1'),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=f"a.json: .*{message}"):
+            dv.scan(path, **options)
+    parts = [{"label": "Run", "segment": [-0.5, 1]}, {"label": "Run", "segment": [0, 1]}]
+    videos = dv.scan(write_activitynet(path, *parts, subset=None, duration=True), **options)
+    assert f"segments that start before their video does: 1 ({path}, video {NAMES[0]}, annotation 0)" in videos.remarks
+    assert annotated_segments(videos).start.tolist() == [-0.5, 0] and "list_duration" not in videos.columns
+    assert videos.rows("subset").tolist() == [""]
+
+
+def test_a_label_is_refused_with_the_line_that_has_it(untrimmed, tmp_path):
+    """And not with the first line of its video; where a row is a video, with the video."""
+    files = {"Run_val": [f"{NAMES[0]} 0.2 0.4"], "Walk_val": [f"{NAMES[1]} 0.1 0.2", f"{NAMES[0]} 0.5 0.9"]}
+    folder = write_thumos(tmp_path / "a", **files)
+    (folder / "Walk_val.txt").write_text(f"\n{NAMES[0]} 0.5 0.9\n")
+    for form, place in (
+        ("thumos14", f"{folder}/Walk_val.txt, line 2"),
+        ("thumos14_videos", f"{folder}, video {NAMES[0]}"),
+    ):
+        with pytest.raises(ValueError, match=f"^{re.escape(place)}: label 'Walk' is not among"):
+            dv.scan(folder, format=form, root=untrimmed, progress=False, classes=("Run",))
 
 
 def test_lists_that_are_refused(untrimmed, tmp_path, numbered_manifest):

@@ -16,6 +16,7 @@ import torch
 from conftest import write_numbered
 from test_fit import check_same_run, told
 from training import data, model
+from training.curve import main as draw_main
 from training.fitting import History
 from training.logs import is_validation, read_log
 
@@ -110,6 +111,70 @@ def test_the_mean_over_views_is_evaluated(undisturbed, shapes, monkeypatch, caps
             clips = [loader.apply(dv.draw_plan(manifest, recipe, [sample], views=v)).clips for v in range(3)]
             right += int(torch.stack([network(clip).softmax(1)[0] for clip in clips]).mean(0).argmax() == label)
     assert f"top-1 {right / len(manifest):.1%}, " in capsys.readouterr().out
+
+
+def run_evaluate(monkeypatch, capsys, *arguments, code=None):
+    """What examples/evaluate.py prints; of an error its last line."""
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *map(str, arguments)])
+    if code is None:
+        runpy.run_path(EVALUATE, run_name="__main__")
+        return capsys.readouterr().out
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(EVALUATE, run_name="__main__")
+    assert end.value.code == code
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_the_same_network_has_the_same_figures_under_mixed_precision(
+    undisturbed, shapes, monkeypatch, capsys, tmp_path
+):
+    """As training says; --amp chooses otherwise, and a checkpoint that does not say is not mixed."""
+    content, path = torch.load(undisturbed[1] / "best.pt"), tmp_path / "best.pt"
+    assert content["amp"] == "off"
+    told = {}
+    for amp in ("off", "bfloat16", None):
+        torch.save({key: value for key, value in {**content, "amp": amp}.items() if value is not None}, path)
+        for given in ("off", "bfloat16", None):
+            options = ["--amp", given] if given else []
+            told[amp, given] = run_evaluate(monkeypatch, capsys, path, shapes[1], *options).splitlines()[-1]
+    off, mixed = told["off", None], told["bfloat16", None]
+    assert off != mixed and f"loss {content['figures']['loss']:.4f}, " in off
+    assert all(line == (mixed if "bfloat16" in (given, given or amp) else off) for (amp, given), line in told.items())
+
+
+def test_a_table_that_cannot_be_written_is_said_before_the_evaluation(
+    undisturbed, shapes, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    best = undisturbed[1] / "best.pt"
+    told = run_evaluate(monkeypatch, capsys, best, shapes[1], "--confusion", "nodir/x.csv", code=2)
+    assert told.endswith("error: --confusion nodir/x.csv: there is no such folder")
+    told = run_evaluate(monkeypatch, capsys, best, shapes[1], "--confusion", tmp_path, code=2)
+    assert told.endswith(f"error: --confusion {tmp_path}: is a folder")
+    run_evaluate(monkeypatch, capsys, best, shapes[1], "--confusion", "x.csv")
+    assert (tmp_path / "x.csv").read_text().startswith("class,circle_down,")
+
+
+def test_curves_are_refused_in_one_sentence(undisturbed, monkeypatch, capsys, tmp_path):
+    log = str(undisturbed[1] / "log.csv")
+    (tmp_path / "other.csv").write_text("a,b\n")
+    for arguments, message in (
+        (["no.csv", "c.png"], "no.csv"),
+        ([str(tmp_path / "other.csv"), "c.png"], "other.csv: is not a log of examples/train.py"),
+        ([log, "c.txt"], "c.txt: the last name is that of the picture, such as curve.png"),
+        ([log, "nodir/c.png"], "nodir/c.png"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["curve.py", *arguments])
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as end:
+            draw_main()
+        told = capsys.readouterr().err
+        assert (
+            end.value.code == 2 and told.startswith("curve.py: error: ") and message in told and told.count("\n") == 1
+        )
+    monkeypatch.setattr(sys, "argv", ["curve.py", log, "c.PNG"])
+    draw_main()
+    assert (tmp_path / "c.PNG").stat().st_size > 1000
 
 
 def test_a_run_that_is_killed_goes_on_as_if_nothing_had_been(undisturbed, shapes, tmp_path):
@@ -230,6 +295,8 @@ def test_one_sentence_and_exit_code_2(shapes, undisturbed, numbered_manifest, tm
     (tmp_path / "two.py").write_text("a = dv.Recipe()\nb = dv.Recipe()\n")
     (tmp_path / "bytes.py").write_text("dv.Recipe(ops=(dv.RandomResizedCrop(64),))")
     (tmp_path / "run.py").write_text("import os\nrecipe = dv.Recipe(ops=(os.getcwd(),))")
+    (tmp_path / "latin.py").write_bytes(b"# \xe9\n")
+    (tmp_path / "zero.py").write_bytes(b"dv.Recipe()\0")
     good, none = list(shapes), str(tmp_path / "none.parquet")
     cases = [
         ([shapes[0]], "give two manifests: TRAIN VALIDATION"),
@@ -240,6 +307,12 @@ def test_one_sentence_and_exit_code_2(shapes, undisturbed, numbered_manifest, tm
         ([str(tmp_path / "one.parquet")] * 2, "has "),
         ([*good, "--model", "r3d"], "there is no model 'r3d'; there are small, r3d_18"),
         ([*good, "--model-option", "a"], "--model-option: must be NAME=VALUE, got 'a'"),
+        ([*good, "--model", "r3d_18", "--model-option", "num_classes=7"],
+         "--model-option: TRAIN says num_classes, got 'num_classes=7'"),
+        ([*good, "--model-option", "dropout=0.1"], "--model-option: --dropout says dropout"),
+        ([*good, "--recipe", str(tmp_path / "latin.py")], "latin.py: is not Python: byte 2 is not UTF-8 text"),
+        ([*good, "--recipe", str(tmp_path / "zero.py")], "zero.py: is not Python: "),
+        ([*good, "--recipe", "tsm", "--views", "2"], "views: SegmentSampling has one clip of each video; give"),
         ([*good, "--recipe", "slowfest"], "there is no file and no recipe 'slowfest'; recipes are "),
         ([*good, "--recipe", "slowfast"], "training: the recipe has 2 pathways, and these models take one clip"),
         ([*good, "--recipe", "slowfast", "--variant", "9x9"], "--variant: slowfast has 8x8, 4x16, got '9x9'"),
@@ -267,6 +340,26 @@ def test_one_sentence_and_exit_code_2(shapes, undisturbed, numbered_manifest, tm
         said = capsys.readouterr().err.strip().splitlines()[-1]
         assert end.value.code == 2 and said.startswith("train.py: error: ") and message in said, (arguments, said)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("which, code, message", [
+    (1, 2, "validation: none of 11 videos has a label and could be decoded: "), (0, 1, "")])  # fmt: skip
+def test_videos_that_cannot_be_decoded_end_it_in_one_sentence(
+    which, code, message, shapes, tmp_path, monkeypatch, capsys
+):
+    """None of those for validation, or for training, is a video any more."""
+    given, good = list(shapes), dv.Manifest.read(shapes[which])
+    for i in range(len(good)):
+        path = tmp_path / "v" / Path(good.path(i)).relative_to(good.root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0" * Path(good.path(i)).stat().st_size)
+    dv.Manifest(good.table, good.classes, tmp_path / "v").write(tmp_path / "moved.parquet")
+    given[which] = str(tmp_path / "moved.parquet")
+    monkeypatch.setattr(sys, "argv", command(given, tmp_path / "run", "--epochs", "1", "--batch-size", "4"))
+    with pytest.raises(SystemExit) as end:
+        load_main()()
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert end.value.code == code and said.startswith("train.py: ") and message in said and "/v/" in said, said
 
 
 def load_main():
@@ -343,3 +436,33 @@ def test_validation_is_the_middle_of_each_video_scaled_as_in_training():
     for recipe, message in ((views, "has 12 views already"), (dv.Recipe(), "has 0 CenterCrop")):
         with pytest.raises(ValueError, match=message):
             data.with_views(recipe, 2, 3)
+
+
+def test_published_recipes_have_the_views_of_their_own_samplers():
+    """Of every family that can be trained: as many views as asked for; with its own numbers, the frames of its test."""
+    tried = []
+    for name, family in dv.recipes.FAMILIES.items():
+        if not set(family.stages) >= {"validation", "test"}:
+            continue
+        validation, test = (family.function(stage=stage) for stage in ("validation", "test"))
+        crops = getattr(test.sampling, "num_crops", 1)
+        clips = test.num_clips // crops
+        crops = 3 if any(isinstance(op, dv.CenterCrop) for op in validation.ops) and crops <= 3 else 1
+        for count in (1, 3):
+            if isinstance(validation.sampling, dv.SegmentSampling) and count > 1:
+                with pytest.raises(ValueError, match="SegmentSampling has one clip of each video; give crops alone"):
+                    data.with_views(validation, count, crops)
+            else:
+                assert data.with_views(validation, count, crops).num_clips == count * crops, name
+        if name in ("videomae", "videomae_v2", "vivit"):
+            one, two = (plan_frames(recipe) for recipe in (data.with_views(validation, clips, crops), test))
+            assert (one == two).all() and clips > 1, name
+            tried.append(name)
+    assert tried == ["videomae", "videomae_v2", "vivit"]
+
+
+def plan_frames(recipe):
+    """The frames of all views of a video of 300 frames."""
+    count = recipe.num_clips
+    video = dv.Videos(np.zeros(count, int), np.full(count, 300), np.full(count, 25.0), lambda i: np.arange(300) / 25)
+    return recipe.sampling.draw(dv.Draws(0, 0, [0] * count, views=range(count)), video)

@@ -4,8 +4,9 @@ import example_programs  # noqa: F401 (it finds `training`)
 import pytest
 import torch
 from torch import nn
-from training import MODELS, load_weights, model
+from training import MODELS, Options, checkpoints, load_weights, model
 from training.models import depths
+from training.optimization import make_optimizer
 
 TINY = dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=48)
 TRANSFORMERS = {"videomae": "VideoMAE", "timesformer": "Timesformer", "vivit": "Vivit"}
@@ -112,6 +113,13 @@ def test_drop_path_rises_to_the_last_block(name, kind):
             dict(num_frames=4),
             "s3d: takes clips of 5 frames of 17x17 pixels or more, and the recipe's are 4x32x32",
         ),
+        ("videomae", dict(patch_size=0), "videomae: cannot be made with .*patch_size=0: .*zero"),
+        ("videomae", dict(num_labels=7), "videomae: num_labels is that of the classes and clips, and no option"),
+        (
+            "r3d_18",
+            dict(weights="DEFAULT"),
+            r"r3d_18: has no option weights; load_weights\(\) and --weights read a file",
+        ),
         ("small", dict(dropout=1.0), r"small: dropout must be in \[0, 1\), got 1.0"),
     ],
 )
@@ -176,6 +184,66 @@ def test_weights_of_pretraining_lack_a_classifier_and_have_a_decoder(tmp_path, c
     assert state and all(torch.equal(mine.state_dict()[key], state[key]) for key in state)
 
 
+@pytest.mark.parametrize(
+    "theirs, message",
+    [
+        (["b", "a", "c", "d", "e"], r"other classes (class 0 is 'b' instead of 'a')"),
+        (["a", "b", "c", "d", "f"], r"other classes (class 4 is 'f' instead of 'e')"),
+        (["a", "b", "c", "d", "e"], None),
+    ],
+)
+def test_a_classifier_of_classes_of_other_names_or_order_begins_anew(theirs, message, tmp_path):
+    there, mine, fresh = make("small", seed=1), make("small"), make("small").state_dict()
+    torch.save({"model": there.state_dict(), "classes": theirs}, tmp_path / "w.pt")
+    said = load_weights(mine, tmp_path / "w.pt", list("abcde"))
+    begins = [f"its classifier is of {message}: this one begins with random weights"]
+    assert said == (begins if message else [])
+    found = mine.state_dict()
+    assert equal(found, there.state_dict(), but=("6.",) if message else ())
+    assert not message or all(torch.equal(found[key], fresh[key]) for key in ("6.weight", "6.bias"))
+    assert load_weights(mine, tmp_path / "w.pt") == []  # without names nothing is compared
+
+
+def test_the_average_is_taken_where_there_is_one(tmp_path):
+    """Of a checkpoint of a run with an average: for --weights, evaluate.py and cam.py."""
+    last, average, mine = (make("small", seed=seed) for seed in range(3))
+    ema = {"n_averaged": torch.tensor(3)} | {f"module.{key}": value for key, value in average.state_dict().items()}
+    content = {"model": last.state_dict(), "ema": ema}
+    torch.save(content, tmp_path / "checkpoint.pt")
+    assert load_weights(mine, tmp_path / "checkpoint.pt") == ["the average of its weights is taken"]
+    assert equal(mine.state_dict(), average.state_dict())
+    assert equal(checkpoints.best_weights(content), average.state_dict())
+    assert equal(checkpoints.best_weights(content | {"ema": None}), last.state_dict())
+
+
+TABLES = {
+    "swin3d_t": {"relative_position_bias_table"},
+    "mvit_v2_s": {"rel_pos_h", "rel_pos_w", "rel_pos_t", "class_token"},
+    "mvit_v1_b": {"spatial_pos", "temporal_pos", "class_pos", "class_token"},
+    "timesformer": {"cls_token", "position_embeddings", "time_embeddings"},
+    "vivit": {"cls_token", "position_embeddings"},
+    "videomae": set(),
+    "r3d_18": set(),
+}
+
+
+@pytest.mark.parametrize("name, tables", TABLES.items())
+def test_tables_of_positions_and_class_tokens_do_not_decay(name, tables):
+    network = make(name)
+    names = {id(parameter): key for key, parameter in network.named_parameters()}
+    decays = {names[id(p)]: bool(group["weight_decay"]) for group in make_optimizer(network, Options()).param_groups
+              for p in group["params"]}  # fmt: skip
+    last = {key.rpartition(".")[2] for key, value in decays.items() if not value} - {
+        "weight",
+        "bias",
+        "q_bias",
+        "v_bias",
+    }
+    assert last == tables
+    dims = {key: p.ndim for key, p in network.named_parameters()}
+    assert all(value == (dims[key] > 1) for key, value in decays.items() if key.endswith(("weight", "bias")))
+
+
 def test_what_is_not_weights_of_this_network_is_refused(tmp_path):
     mine, path = make("small"), tmp_path / "w.pt"
     with pytest.raises(OSError, match="w.pt: there is no such file"):
@@ -183,6 +251,9 @@ def test_what_is_not_weights_of_this_network_is_refused(tmp_path):
     for content, message in (
         (b"", "is not a file of weights"), (b"weights", "is not a file of weights"),
         ({"epoch": 3}, "is not a file of weights: it has no state dict"),
+        ({0: torch.ones(2)}, "is not a file of weights: it has no state dict"),
+        (nn.Linear(2, 2), "w.pt: is not a file of weights: it is not one that torch.save wrote, or has more"),
+        (b"hi", "it is not one that torch.save wrote, or has more in it than tensors and plain values$"),
         (make("r3d_18").state_dict(), "is not of small: it lacks 21 of 23, such as 0.0.weight"),
         (nn.Sequential(nn.Sequential(nn.Conv3d(3, 8, 1))).state_dict(), r"0.0.weight is \(8, 3, 1, 1, 1\) instead of"),
     ):  # fmt: skip

@@ -73,10 +73,34 @@ class Maps:
 
         Returns:
             (N, F, H, W) in [0, 1]; 0 where a map has the same value everywhere.
+
+        Raises:
+            ValueError: there is no such clip.
         """
+        check_clip("Maps.on_clip", self, i)
         values = functional.interpolate(self.values[[i]], size=size, mode="trilinear", align_corners=False)[0]
         low, high = values.amin((1, 2, 3), keepdim=True), values.amax((1, 2, 3), keepdim=True)
         return torch.where(high > low, (values - low) / torch.where(high > low, high - low, 1), 0).clamp(0, 1)
+
+
+def check_clip(caller: str, maps: Maps, i: int, num_clips: int | None = None) -> None:
+    """Refuse a clip that a batch has not, and maps of another batch.
+
+    Args:
+        caller: for the message.
+        maps: of the batch.
+        i: position of the clip in the batch.
+        num_clips: in the batch; None: as many as there are maps.
+
+    Raises:
+        ValueError: there is no such clip, or there are not as many maps as clips.
+    """
+    count = len(maps.values) if num_clips is None else num_clips
+    if len(maps.values) != count or not 0 <= i < count:
+        raise ValueError(
+            f"{caller}: clip {i} of a batch of {count} clips, with maps of {len(maps.values)}; they must be those "
+            "of batch.clips"
+        )
 
 
 def labels(batch: Batch) -> np.ndarray:
@@ -131,7 +155,8 @@ def activation(
         grid: (T, H, W), the places of tokens, in that order. Default: those of the patch embedding.
 
     Raises:
-        ValueError: the network is of another kind; the message says what it has. Or the classes are not its classes.
+        ValueError: the network is of another kind; the message says what it has. Or the classes are not its classes, or
+            clips or scores are not finite.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"{CALLER}: model must be a torch.nn.Module, got {type(model).__name__}")
@@ -140,8 +165,11 @@ def activation(
         raise ValueError(
             f"{CALLER}: clips must be floats as the model takes them (put Normalize into the recipe), got {what}"
         )
+    _check_finite("clips must be finite", clips)
     with evaluating(model):
-        head = find_head(*run(model, clips[:1]), type(model).__name__, grid)
+        first, calls = run(model, clips[:1])
+        _check_finite("the scores of the model must be finite", first)
+        head = find_head(first, calls, type(model).__name__, grid)
         scores, calls = run(model, clips, {*head.linear, head.features})
         found = {call.key: call for call in calls}
         chosen = _chosen(classes, scores)
@@ -151,6 +179,13 @@ def activation(
         maps = Maps(values, chosen, bias, scores.gather(1, chosen), head.features[0])
     _check(maps, weight, features)
     return maps
+
+
+def _check_finite(what, tensor):
+    """Refuse NaN, which is equal to nothing, so that no features would be found."""
+    bad = (~tensor.isfinite()).flatten(1).any(1).nonzero()
+    if len(bad):
+        raise ValueError(f"{CALLER}: {what}, and clip {int(bad[0])} has NaN or infinity")
 
 
 def _chosen(classes, scores):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
-from dali_vidaug.cam.activation import Maps
+from dali_vidaug.cam.activation import Maps, check_clip
 from dali_vidaug.cam.source import on_source, original_frames
 from dali_vidaug.description import class_text, frames_span
 from dali_vidaug.errors import printable
@@ -45,6 +45,7 @@ def heated(frames: np.ndarray, heat: ArrayLike, weight: ArrayLike = 1.0) -> np.n
 
 def _panels(batch, maps, i, source, originals):
     """What is shown: for each video, or for the clip, the frames as they are, and under the heat of each class."""
+    check_clip("cam", maps, i, len(batch.plan))
     classes = maps.classes[i].tolist()
     names = [_name(batch, k) for k in classes]
     scores = maps.scores[i].tolist()
@@ -187,10 +188,13 @@ def write_video(
         fps: frames per second of the video that is written.
 
     Raises:
-        ValueError: as ``draw``; or the path does not end in .mp4.
+        ValueError: as ``draw``; or the path does not end in .mp4, or ``fps`` or ``height`` is not at least 1.
     """
     if Path(path).suffix.lower() != ".mp4":
         raise ValueError(f"cam.write_video: path must end in .mp4, got {path}")
+    for name, value in (("fps", fps), ("height", height)):
+        if not (isinstance(value, (int, np.integer)) and value >= 1):
+            raise ValueError(f"cam.write_video: {name} must be a whole number >= 1, got {value!r}")
     rows = _panels(batch, maps, i, source, originals)
     count = len(rows[0][0].frames)
     encode_video(path, (_frame(rows, t, height) for t in range(count)), fps=fps)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from dali_vidaug.cam.activation import Maps
+from dali_vidaug.cam.activation import Maps, check_clip
 from dali_vidaug.errors import naming
 from dali_vidaug.geometry import inverse, map_points
 from dali_vidaug.mapping import check_declared, op_steps, sizes_before
@@ -63,11 +63,7 @@ def on_source(
         ValueError: the maps are of another batch, an op does not say where it moves pixels, or the sizes are not known.
     """
     plan = batch.plan
-    if len(maps.values) != len(plan) or not 0 <= i < len(plan):
-        raise ValueError(
-            f"{_CALLER}: clip {i} of a batch of {len(plan)} clips, with maps of {len(maps.values)}; they must be those "
-            "of batch.clips"
-        )
+    check_clip(_CALLER, maps, i, len(plan))
     check_declared(_CALLER, plan.recipe, "heat maps")
     before = sizes_before(_CALLER, plan, height, width)
     steps = list(op_steps(_CALLER, plan.recipe, plan.args, before))

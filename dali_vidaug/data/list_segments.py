@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow as pa
 
@@ -19,7 +19,7 @@ from dali_vidaug.data.list_source import (
     seconds,
 )
 from dali_vidaug.data.list_text import read_text
-from dali_vidaug.data.list_untrimmed import Part, Untrimmed, list_segments, list_videos
+from dali_vidaug.data.list_untrimmed import Part, Untrimmed, is_ambiguous, list_segments, list_videos
 
 _NUM_DIVES = 48
 _NUM_AVA = 80
@@ -47,6 +47,7 @@ def read_activitynet(source: Source) -> Listing:
 
     A video without annotations is one sample without a label. The classes are the labels of all subsets, sorted, or in
     the order of ``label_id`` where the annotations have it. Labels that are all whole numbers are the indices.
+    Ambiguous segments have the label "Ambiguous", in small letters or capitals, or the label or ``label_id`` -1.
 
     Raises:
         ValueError: a video or an annotation has something else, or no video has annotations.
@@ -67,21 +68,31 @@ def _activitynet(source: Source) -> tuple[list[Untrimmed], Classes, str]:
     """The videos of a JSON file, the classes of all of them, and how these were found."""
     database = _database(source)
     if database is None:
-        source.refuse(None, 'a JSON object with "database"', type(source.json).__name__)
+        _refuse_json(source, 'a JSON object with "database"')
     if database and not any(isinstance(facts, dict) and "annotations" in facts for facts in database.values()):
         source.refuse(None, 'videos with "annotations"', _keys(next(iter(database.values()))))
     numbers: dict[str, int] = {}
     videos = []
     for video, facts in database.items():
         place = f"{source.path}, video {video}"
-        parts = [_annotation(place, part, numbers) for part in _annotations(place, facts)]
-        duration, fps = (next((facts[name] for name in names if isinstance(facts.get(name), (int, float))), None)
+        parts = [
+            _annotation(f"{place}, annotation {i}", part, numbers) for i, part in enumerate(_annotations(place, facts))
+        ]
+        duration, fps = (next((facts[name] for name in names if type(facts.get(name)) in (int, float)), None)
                          for names in (("duration", "duration_second"), ("fps",)))  # fmt: skip
-        videos.append(Untrimmed(video, place, str(facts.get("subset", "")), parts, duration, fps))
-    names = {name for video in videos for name, *_ in video.parts if name}
+        videos.append(Untrimmed(video, place, str(facts.get("subset") or ""), parts, duration, fps))
+    names = {part.label for video in videos for part in video.parts if part.label}
     if numbers and set(numbers) != names:
         raise ValueError(f"{source.path}: some labels have a label_id, but {min(names - set(numbers))!r} has none")
     return videos, *_classes(source, names, numbers)
+
+
+def _refuse_json(source: Source, expected: str) -> NoReturn:
+    """Say that a file is not the JSON that it must be: what its value is, or why it has none."""
+    problem = source.text.json_problem() if source.text else None
+    if problem:
+        raise ValueError(f"{source.path}: expected {expected}, but it {problem}")
+    source.refuse(None, expected, type(source.json).__name__)
 
 
 def _annotations(place: str, facts: Any) -> list[Any]:
@@ -120,24 +131,28 @@ def _classes(source: Source, names: set[str], numbers: dict[str, int]) -> tuple[
 
 
 def _annotation(place: str, part: Any, numbers: dict[str, int]) -> Part:
-    """The label of an annotation, and its start and end in seconds."""
+    """The label of an annotation, and its start and end in seconds; ``numbers`` is told its label_id."""
     segment = part.get("segment") if isinstance(part, dict) else None
     if not (isinstance(segment, list) and len(segment) == 2) or "label" not in part:
         raise ValueError(f'{place}: expected annotations {{"segment": [START, END], "label"}}, got {part!r:.100}')
-    bounds = [seconds(place, "segment", value) for value in segment]
-    if None in bounds:
+    start, end = (None if isinstance(value, bool) else seconds(place, "segment", value) for value in segment)
+    if start is None or end is None:
         raise ValueError(f"{place}: segment must be seconds, got {segment}")
-    name, number = str(part["label"]).strip(), part.get("label_id")
-    if number == -1 or is_missing(name):  # THUMOS14's ambiguous ones
-        return Part(None, *bounds)  # type: ignore[arg-type]
+    label, number = part["label"], part.get("label_id")
+    name = str(label).strip()
+    ambiguous = number == -1 or is_ambiguous(name) or whole_number(name) == -1
+    if not ambiguous and (type(label) not in (str, int) or is_missing(name)):
+        raise ValueError(f"{place}: label must be a name, a whole number or Ambiguous, got {label!r:.100}")
+    if ambiguous:
+        return Part(None, start, end, place)
     if number is not None:
-        if not isinstance(number, int) or number < 0 or numbers.setdefault(name, number) != number:
+        if type(number) is not int or number < 0 or numbers.setdefault(name, number) != number:
             raise ValueError(
                 f"{place}: label_id of {name!r} must be one whole number, got {number} and {numbers.get(name)}"
             )
         if sum(number == other for other in numbers.values()) > 1:
             raise ValueError(f"{place}: two labels have the label_id {number}")
-    return Part(name, *bounds)  # type: ignore[arg-type]
+    return Part(name, start, end, place)
 
 
 def fits_diving48(source: Source) -> bool:
@@ -154,9 +169,7 @@ def read_diving48(source: Source) -> Listing:
     """
     items = json_items(source)
     if not items:
-        source.refuse(
-            None, 'a JSON list of {"vid_name", "label", "start_frame", "end_frame"}', type(source.json).__name__
-        )
+        _refuse_json(source, 'a JSON list of {"vid_name", "label", "start_frame", "end_frame"}')
     entries: list[Entry] = []
     labels: LabelRows = []
     for place, item in items:

@@ -96,10 +96,32 @@ class Text:
             return None
         if not is_utf8(self.text):
             raise ValueError(f"{self.path} is JSON, but not UTF-8 text; {OTHER_ENCODING}")
+        twice: list[str] = []
+
+        def made(pairs):
+            found = dict(pairs)
+            if len(found) < len(pairs):
+                names = [name for name, _ in pairs]
+                twice.append(next(name for name in names if names.count(name) > 1))
+            return found
+
         try:
-            return json.loads(self.text)
+            value = json.loads(self.text, object_pairs_hook=made)
         except ValueError:
             return None
+        if twice:
+            raise ValueError(f"{self.path}: {twice[0]!r} is there twice in one JSON object: which one is meant?")
+        return value
+
+    def json_problem(self) -> str | None:
+        """Why ``json`` has no value, after "it": not UTF-8, or where it is no JSON; None if it has one."""
+        if not is_utf8(self.text):
+            return f"is not UTF-8 text; {OTHER_ENCODING}"
+        try:
+            json.loads(self.text)
+        except ValueError as error:
+            return f"is no JSON: {error}"
+        return None
 
     def check_utf8(self, line: int, name: str, value: str) -> str:
         """A value that is no name of a file, unless it has bytes that are not UTF-8."""

@@ -8,13 +8,12 @@ from pathlib import Path
 from dali_vidaug.data.entry import Classes, Listing
 from dali_vidaug.data.list_source import Source
 from dali_vidaug.data.list_text import read_text
-from dali_vidaug.data.list_untrimmed import Part, Untrimmed, list_segments, list_videos
+from dali_vidaug.data.list_untrimmed import Part, Untrimmed, is_ambiguous, list_segments, list_videos
 
 _FILE = re.compile(r"(.+)_(val|test)\.txt")
 _LINE = re.compile(r"(\S+)\s+(\d+(?:\.\d+)?)\s+(\d+(?:\.\d+)?)")
 _VIDEO = re.compile(r"video_(validation|test)_\d{7}")
 _SUBSETS = {"val": "validation", "test": "test"}
-_AMBIGUOUS = "Ambiguous"
 
 
 def fits_thumos14(source: Source) -> bool:
@@ -83,8 +82,9 @@ def _thumos14(source: Source) -> tuple[list[Untrimmed], Classes, str]:
             told = _VIDEO.fullmatch(found[1])
             if told and told[1] != subset:
                 raise ValueError(f"{place}: expected a video of {subset}, as the file is named, got {found[1]}")
-            video = videos.setdefault((subset, found[1]), Untrimmed(found[1], place, subset, []))
-            video.parts.append(Part(None if label == _AMBIGUOUS else label, float(found[2]), float(found[3])))
-    names = tuple(sorted({match[1] for match in classes_in.values()} - {_AMBIGUOUS}))
+            of_video = f"{source.path}, video {found[1]}"
+            video = videos.setdefault((subset, found[1]), Untrimmed(found[1], of_video, subset, []))
+            video.parts.append(Part(None if is_ambiguous(label) else label, float(found[2]), float(found[3]), place))
+    names = tuple(sorted({match[1] for match in classes_in.values() if not is_ambiguous(match[1])}))
     ordered = [videos[key] for key in sorted(videos)]
     return ordered, Classes(names, {}, str(folder)), f"the names of {len(names)} files, sorted"

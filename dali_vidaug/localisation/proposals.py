@@ -25,7 +25,19 @@ def propose(
         video: manifest row.
         thresholds: of the activation.
         gap_seconds: runs that are so close to each other are one; 0: none are.
+
+    Raises:
+        ValueError: activations are not (S, K), there are not as many snippets as seconds, or a number is not finite.
     """
+    activation, start, end = np.asarray(activation), np.asarray(start), np.asarray(end)
+    if activation.ndim != 2 or not start.shape == end.shape == activation.shape[:1]:
+        raise ValueError(
+            "propose: activation must be (S, K), start and end (S,), got "
+            f"{', '.join(str(column.shape) for column in (activation, start, end))}"
+        )
+    for name, column in (("activation", activation), ("start", start), ("end", end), ("thresholds", thresholds)):
+        if not np.isfinite(column).all():
+            raise ValueError(f"propose: {name} must be finite numbers, got NaN or infinity in video {video}")
     found = []
     for label in range(activation.shape[1]):
         values, runs = activation[:, label], set()

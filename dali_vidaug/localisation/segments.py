@@ -48,9 +48,24 @@ class Segments(NamedTuple):
 def make_segments(
     video: ArrayLike, start: ArrayLike, end: ArrayLike, label: ArrayLike, score: ArrayLike = 1.0
 ) -> Segments:
-    """Segments of columns that are broadcast to one length; arguments as of ``Segments``."""
+    """Segments of columns that are broadcast to one length; arguments as of ``Segments``.
+
+    Raises:
+        ValueError: columns are of different lengths or no numbers, or a video or label is no whole number.
+    """
+    given = dict(zip(Segments._fields, map(np.atleast_1d, (video, start, end, label, score)), strict=True))
+    for name, column in given.items():
+        if column.ndim != 1 or column.dtype.kind not in "biuf":
+            raise ValueError(f"make_segments: {name} must be numbers in one column, got {column.dtype} {column.shape}")
+        if name in ("video", "label") and not (column == np.round(column)).all():  # NaN is not equal
+            bad = column[column != np.round(column)][0]
+            raise ValueError(f"make_segments: {name} must be whole numbers, got {bad}")
+    try:
+        columns = np.broadcast_arrays(*given.values())
+    except ValueError:
+        sizes = ", ".join(f"{len(column)} of {name}" for name, column in given.items())
+        raise ValueError(f"make_segments: columns must be of one length, or of one value, got {sizes}") from None
     kinds = np.int64, np.float64, np.float64, np.int64, np.float64
-    columns = np.broadcast_arrays(*map(np.atleast_1d, (video, start, end, label, score)))
     return Segments(*(column.astype(kind) for column, kind in zip(columns, kinds, strict=True)))
 
 

@@ -9,7 +9,8 @@ print(history.best, evaluate(network, validation_loader))
 
 from training.evaluation import Evaluation, evaluate
 from training.fitting import History, fit
-from training.models import MODELS, load_weights, model
+from training.models import MODELS, model
 from training.options import MONITORS, Options
+from training.weights import load_weights
 
 __all__ = ["MODELS", "MONITORS", "Evaluation", "History", "Options", "evaluate", "fit", "load_weights", "model"]

@@ -1,6 +1,8 @@
 """Checkpoints: written whole or not at all; what is damaged, or of another run, is refused in one sentence."""
 
+import pickle
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from dali_vidaug.data.atomic import written_whole
 
 FORMAT = "dali_vidaug training, 1"
+NO_WEIGHTS = "it is not one that torch.save wrote, or has more in it than tensors and plain values"
 FREE = ("epochs", "patience", "save_every", "log_every")  # options that a run may change when it goes on
 
 
@@ -37,6 +40,8 @@ def read(path: str | Path) -> dict[str, Any]:
         content = None if damaged else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of as many kinds as there are ways to be damaged
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's own advice is to run the code in the file
+            reason = NO_WEIGHTS
         raise CheckpointError(f"{path}: is no checkpoint, or is damaged ({reason}): {cure}") from error
     if damaged:
         raise CheckpointError(f"{path}: is damaged ({damaged} has another checksum): {cure}")
@@ -45,13 +50,22 @@ def read(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check(path: Path, content: dict[str, Any], about: dict[str, Any], options: dict[str, Any]) -> list[str]:
+def best_weights(content: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint that validation saw: their average, if there is one."""
+    ema = content.get("ema")
+    if not ema:
+        return content["model"]
+    return {key.removeprefix("module."): value for key, value in ema.items() if key != "n_averaged"}
+
+
+def check(path: Path, content: dict[str, Any], about: dict[str, Any], options: dict[str, Any], batch: int) -> list[str]:
     """Refuse a checkpoint of another network, or of other options.
 
     Args:
         path, content: of the checkpoint.
         about: the network.
         options: of this run.
+        batch: clips in a batch, of all processes.
 
     Returns:
         What the run does otherwise from here on, in sentences.
@@ -67,10 +81,26 @@ def check(path: Path, content: dict[str, Any], about: dict[str, Any], options: d
     fixed = [{key: value for key, value in part.items() if key not in FREE} for part in (content["options"], options)]
     if differ := differences(*fixed):
         raise CheckpointError(f"{path}: is of a run with other options: {differ}; give the same, or another --output")
-    epochs = content["options"]["epochs"], options["epochs"]
-    return [] if epochs[0] == epochs[1] else [
-        f"was begun for {epochs[0]} epochs, and goes on for {epochs[1]}: the learning rate from here on is theirs"
-    ]  # fmt: skip
+    epochs, done = (content["options"]["epochs"], options["epochs"]), content["best"]["validated"]
+    said = []
+    if done >= epochs[1]:
+        return [f"has trained {done} epochs, of {epochs[1]}: nothing is left to do; more --epochs train on"]
+    if epochs[0] != epochs[1]:
+        said.append(
+            f"was begun for {epochs[0]} epochs, and goes on for {epochs[1]}: the learning rate from here on is theirs"
+        )
+    sizes = content.get("batch", batch), batch
+    if sizes[0] != sizes[1]:
+        said.append(f"its batches had {sizes[0]} clips, of all processes, and have {sizes[1]} from here on")
+    return said
+
+
+def first_difference(theirs: Sequence[str], mine: Sequence[str]) -> str:
+    """Where two lists of classes differ, as text."""
+    pairs = zip(theirs, mine, strict=False)
+    i = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(theirs), len(mine)))
+    one, other = (repr(names[i]) if i < len(names) else "missing" for names in (theirs, mine))
+    return f"class {i} is {one} instead of {other}"
 
 
 def differences(theirs: dict[str, Any], mine: dict[str, Any]) -> str:

@@ -121,7 +121,14 @@ def _smoothed(points):
 def main():
     if len(sys.argv) < 3:
         raise SystemExit(__doc__)
-    draw_curves({path: read_log(path) for path in sys.argv[1:-1]}).save(sys.argv[-1])
+    *logs, output = sys.argv[1:]
+    try:
+        if Path(output).suffix.lower() not in Image.registered_extensions():
+            raise ValueError(f"{output}: the last name is that of the picture, such as curve.png")
+        draw_curves({path: read_log(path) for path in logs}).save(output)
+    except (OSError, ValueError) as error:
+        print(f"curve.py: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -3,8 +3,7 @@
 import ast
 import inspect
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +136,15 @@ def read_recipe(path: str | Path) -> dv.Recipe:
         OSError: it cannot be read.
         ValueError: there is no recipe in it.
     """
-    text = Path(path).read_text()
     try:
-        tree = ast.parse(text)
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
     except SyntaxError as error:
-        raise ValueError(f"{path}: is not Python: {error.msg} in line {error.lineno}") from error
+        where = "" if error.lineno is None else f" in line {error.lineno}"
+        raise ValueError(f"{path}: is not Python: {error.msg}{where}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: is not Python: byte {error.start} is not UTF-8 text") from None
+    except ValueError as error:  # zero bytes, for some versions of Python
+        raise ValueError(f"{path}: is not Python: {error}") from error
     found = [
         (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "recipe", node.value)
         for node in tree.body
@@ -196,11 +199,13 @@ def with_views(recipe: dv.Recipe, clips: int, crops: int = 1) -> dv.Recipe:
 
     Args:
         recipe: of one clip.
-        clips: places in each video, evenly.
+        clips: places in each video: evenly, or, of samplers that choose several clips by themselves as the code of a
+            published recipe does, such as ``VideoMAESampling``, theirs.
         crops: at each of them: 1, 3 along the longer side, or 5 (corners and centre).
 
     Raises:
-        ValueError: it has several views already, or no ``CenterCrop`` that others could stand for.
+        ValueError: it has several views already, a sampler without other clips, or no ``CenterCrop`` that others could
+            stand for.
     """
     if clips == crops == 1:
         return recipe
@@ -212,7 +217,19 @@ def with_views(recipe: dv.Recipe, clips: int, crops: int = 1) -> dv.Recipe:
         if len(at) != 1:
             raise ValueError(f"crops: the recipe has {len(at)} CenterCrop, and must have one, for others to stand for")
         ops[at[0]] = CROPS[crops](ops[at[0]].size)
-    sampling = dv.MultiClip(recipe.sampling, num_clips=clips * crops, num_crops=crops)
+    sampling = recipe.sampling
+    if isinstance(sampling, dv.ClipSampling):
+        sampling = dv.MultiClip(sampling, num_clips=clips * crops, num_crops=crops)
+        return replace(recipe, sampling=sampling, ops=tuple(ops))
+    if clips > 1 and "num_clips" not in [field.name for field in fields(sampling)]:
+        raise ValueError(
+            f"views: {type(sampling).__name__} has one clip of each video; give crops alone, or the published test as "
+            "recipe for validation: dali-vidaug recipes NAME --stage test"
+        )
+    if clips > 1:
+        sampling = replace(sampling, num_clips=clips)
+    if crops > 1:
+        sampling = dv.MultiClip(sampling, num_clips=clips * crops, placement="own", num_crops=crops)
     return replace(recipe, sampling=sampling, ops=tuple(ops))
 
 
@@ -233,32 +250,3 @@ def make_loaders(
         dv.VideoLoader(train, recipes.train, batch_size, seed=seed, repeats=recipes.repeats, **options),
         dv.VideoLoader(validation, recipes.validation, videos, shuffle=False, drop_last=False, on_error="skip"),
     )
-
-
-def normalisation(recipe: dv.Recipe) -> Any:
-    """How a recipe normalises clips, for comparing two; None if it does not."""
-    return recipe.ops[-1] if recipe.ops and isinstance(recipe.ops[-1], dv.Normalize) else None
-
-
-def check_recipes(recipes: Recipes, loaders: Sequence[dv.VideoLoader]) -> tuple[int, int, int]:
-    """Refuse recipes that a network could not be trained with; returns the (F, H, W) that it must be made for.
-
-    Raises:
-        ValueError: naming what is wrong.
-    """
-    for name, recipe, loader in zip(
-        ("training", "validation"), (recipes.train, recipes.validation), loaders, strict=True
-    ):
-        if getattr(recipe, "pathways", ()):
-            raise ValueError(f"{name}: the recipe has {len(recipe.pathways)} pathways, and these models take one clip")
-        if normalisation(recipe) is None:
-            raise ValueError(f"{name}: the recipe must end with Normalize, or clips stay bytes, got {recipe!r}")
-        if loader.clip_shape != loaders[0].clip_shape:
-            shapes = " and ".join("x".join(map(str, loader.clip_shape)) for loader in loaders)
-            raise ValueError(f"validation: its clips differ from those of training (frames x height x width): {shapes}")
-    if normalisation(recipes.train) != normalisation(recipes.validation):
-        raise ValueError(
-            f"validation: normalises otherwise than training: {normalisation(recipes.validation)!r} instead of "
-            f"{normalisation(recipes.train)!r}"
-        )
-    return loaders[0].clip_shape

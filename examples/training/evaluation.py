@@ -1,5 +1,7 @@
 """Accuracy by video, over views and processes."""
 
+import csv
+import io
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,10 @@ from training.ranks import is_parallel
 
 CONFUSION_CLASSES = 1000  # more are no table that anyone could read
 TINY = 1e-12  # the least probability in the loss
+
+
+class EvaluationError(ValueError):
+    """Nothing can be evaluated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +71,7 @@ def evaluate(
 
     Raises:
         ImportError: torchmetrics is not installed.
-        ValueError: no video has a label and could be decoded.
+        EvaluationError: no video has a label and could be decoded.
     """
     scores = dv.VideoScores(loader.manifest, average)
     device = next(network.parameters()).device
@@ -86,8 +92,25 @@ def evaluate(
     labels = loader.manifest.labels[result.samples]
     known = labels >= 0
     if not known.any():
-        raise ValueError(f"validation: none of {len(loader.manifest)} videos has a label and could be decoded")
+        raise EvaluationError(
+            f"validation: none of {len(loader.manifest)} videos has a label and could be decoded{_reason(loader)}"
+        )
     means = result.scores if average == "softmax" else result.scores.softmax(1)
     return Evaluation(
         result, torch.from_numpy(labels[known]).long(), means[torch.from_numpy(known)], tuple(loader.manifest.classes)
     )
+
+
+def _reason(loader):
+    """Why the first of the videos could not be decoded, after a colon."""
+    path, reason, _ = next(iter(loader.report().bad.values()), ("", "", 0))
+    return f": {path}: {reason}" if path else ""
+
+
+def confusion_csv(result: Evaluation) -> str:
+    """The confusion matrix as CSV: a row for each class, in the columns what its videos were taken for."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["class", *result.classes])
+    writer.writerows([[name, *row] for name, row in zip(result.classes, result.confusion().tolist(), strict=True)])
+    return text.getvalue()

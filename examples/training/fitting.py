@@ -1,6 +1,5 @@
 """The loop: trains, validates, writes down, and goes on after whatever ended it, as if it had not."""
 
-import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,12 +15,13 @@ from tqdm import tqdm
 import dali_vidaug as dv
 from dali_vidaug.data.atomic import written_whole
 from training import checkpoints
+from training.checks import check_loaders
 from training.curve import draw_curves
-from training.evaluation import CONFUSION_CLASSES, Evaluation, evaluate
-from training.logs import Log, Progress, is_validation, open_tensorboard
+from training.evaluation import CONFUSION_CLASSES, Evaluation, confusion_csv, evaluate
+from training.logs import Clock, Log, Progress, is_validation, open_tensorboard
 from training.optimization import Best, learning_rate, make_optimizer, set_learning_rate
 from training.options import Options
-from training.ranks import is_parallel, mean_over_ranks, num_ranks, rank, same_on_all, wait_for_all
+from training.ranks import is_parallel, mean_over_ranks, rank, same_on_all, wait_for_all
 
 
 class TrainingError(RuntimeError):
@@ -34,7 +34,7 @@ class History:
 
     Attributes:
         rows: of its log (``logs.COLUMNS``), from the beginning, also when it was interrupted.
-        best: the row of validation with the best figure; None without validation.
+        best: the row of validation with the best figure, also of a log that was deleted; None without validation.
         stopped: whether patience ended it.
     """
 
@@ -75,7 +75,8 @@ def fit(
         tensorboard: write for TensorBoard too, in ``output``.
 
     Raises:
-        checkpoints.CheckpointError: the checkpoint in ``output`` is damaged, or of another run.
+        checkpoints.CheckpointError: the checkpoint or the log in ``output`` is damaged, or of another run.
+        EvaluationError: no video for validation could be decoded.
         ImportError: TensorBoard or torchmetrics is not installed.
         TrainingError: the loss or the gradients are no longer finite.
         ValueError: the options do not suit the network, or the videos have no labels.
@@ -98,48 +99,9 @@ def fit(
         if run.board:
             run.board.close()
     if run.best.stops and run.shows:
-        print(f"stopped: no better {options.monitor} than that of epoch {run.best.epoch} for {options.patience} epochs")
-    found = [row for row in run.log.rows if is_validation(row) and row["epoch"] == run.best.epoch]
-    return History(run.log.rows, found[0] if found else None, run.best.stops)
-
-
-def check_loaders(loader: dv.VideoLoader, validation: dv.VideoLoader | None, options: Options) -> None:
-    """Refuse videos without labels, and loaders that training or validation would be wrong with, or not possible.
-
-    Raises:
-        ImportError: torchmetrics is not installed.
-        ValueError: naming what is wrong.
-    """
-    for name, one in (("training", loader), ("validation", validation)):
-        if one is None:
-            continue
-        manifest = one.manifest
-        if manifest.multi_label:
-            raise ValueError(f"{name}: the videos have several labels each; this program trains with one")
-        if len(manifest.classes) < 2 or not (manifest.labels >= 0).any():
-            what = "one class" if len(manifest.classes) == 1 else "no labels"
-            raise ValueError(
-                f"{name}: the {len(manifest)} videos have {what}: put them into a folder for each class, or scan a "
-                "list with labels"
-            )
-    if not (loader.manifest.labels >= 0).all():
-        missing = int((loader.manifest.labels < 0).sum())
-        raise ValueError(
-            f"training: {missing} of {len(loader.manifest)} videos have no label; take those that have one: "
-            "manifest.select(np.flatnonzero(manifest.labels >= 0))"
-        )
-    if loader.settings.on_error == "skip":
-        raise ValueError('training: the loader must not have on_error="skip": a batch could be empty')
-    if loader.settings.targets != "soft":
-        raise ValueError('training: the loader must have targets="soft"')
-    if validation is not None and validation.manifest.classes != loader.manifest.classes:
-        raise ValueError("validation: has other classes than training: scan its videos with like=, or --like")
-    if validation is not None:
-        dv.VideoScores(validation.manifest)  # says what is missing before anything is trained
-    if options.patience and validation is None:
-        raise ValueError("patience needs videos for validation")
-    if options.sync_batch_norm and loader.device != "gpu":
-        raise ValueError("sync_batch_norm needs GPUs: torch has none for the CPU")
+        than = f"than that of epoch {run.best.epoch}" if run.best.row else "than none at all"
+        print(f"stopped: no better {options.monitor} {than} for {options.patience} epochs")
+    return History(run.log.rows, run.best.row, run.best.stops)
 
 
 class _Run:
@@ -162,7 +124,7 @@ class _Run:
             self.wrapped = nn.parallel.DistributedDataParallel(network, [self.device.index] if gpu else None)
         self.optimizer = make_optimizer(network, options)
         self.ema = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
-        self.best = Best(options.monitor, options.patience, validated=loader.epoch)
+        self.best = Best(options.monitor, options.patience, epoch=loader.epoch - 1, validated=loader.epoch)
         self.log = Log(None if output is None else output / "log.csv", rank() == 0)
         self.about = getattr(network, "about", {"name": type(network).__name__})
 
@@ -177,9 +139,9 @@ class _Run:
         found = path is not None and path.is_file()
         if found:
             content = checkpoints.read(path)
-            said = checkpoints.check(path, content, self.about, asdict(self.options))
+            said = checkpoints.check(path, content, self.about, asdict(self.options), self._batch)
             self._take_over(path, content)
-            self.log.go_on(self.step, self.best.validated)
+            said += self._take_over_log()
         if not same_on_all((self.step, self.loader.epoch)):
             raise checkpoints.CheckpointError(
                 f"{path}: the processes found different ones: the folder must be one that all of them reach"
@@ -188,8 +150,25 @@ class _Run:
         if found and self.shows:
             for sentence in said:
                 print(f"{path}: {sentence}")
-            print(f"{path}: goes on with epoch {self.loader.epoch} of {self.options.epochs}, after step {self.step}",
-                  flush=True)  # fmt: skip
+            if self.best.validated < self.options.epochs:
+                epochs = f"epoch {self.loader.epoch} of {self.options.epochs}"
+                print(f"{path}: goes on with {epochs}, after step {self.step}", flush=True)
+
+    @property
+    def _batch(self):
+        """Clips in a batch, of all processes."""
+        return self.loader.schedule.step
+
+    def _take_over_log(self):
+        """The rows of the log up to the checkpoint; sentences on what is missing."""
+        path = self.output / "log.csv"
+        try:
+            self.log.go_on(self.step, self.best.validated)
+        except ValueError as error:
+            raise checkpoints.CheckpointError(f"{error}; restore it, or remove it to go on without its rows") from error
+        if self.step and not self.log.rows:
+            return [f"{path.name} is not there: its rows up to step {self.step} are lost"]
+        return []
 
     def _take_over(self, path, content):
         parts = {"loader": (self.loader, "another data set, recipe or seed")}
@@ -208,7 +187,10 @@ class _Run:
         except RuntimeError as error:
             told = str(error).splitlines()[-1].strip()
             raise checkpoints.CheckpointError(f"{path}: is of another model: {told}") from error
-        self.optimizer.load_state_dict(content["optimizer"])
+        try:
+            self.optimizer.load_state_dict(content["optimizer"])
+        except ValueError as error:  # of an older version, which has other groups
+            raise checkpoints.CheckpointError(f"{path}: is of another optimiser: {error}") from error
         self.best.load_state_dict(content["best"])
         self.step = content["step"]
 
@@ -222,6 +204,8 @@ class _Run:
             "classes": list(self.loader.manifest.classes),
             "recipe": self.validation and repr(self.validation.recipe),
             "average": self.average,
+            "amp": self.amp,
+            "batch": self._batch,
             "model": self.network.state_dict(),
             "ema": self.ema and self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -240,7 +224,7 @@ class _Run:
         schedule, options = self.loader.schedule, self.options
         total, done = schedule.batches_in(epoch), self.loader.state_dict()["batch"]
         bar = Progress(self.shows, epoch, total, done)
-        batches, clock, rows = iter(self.loader), _Clock(), []
+        batches, clock, rows = iter(self.loader), Clock(), []
         while done < total:
             parts = min(options.accumulate, total - done)
             samples = schedule.given_before(epoch) + (done + parts / 2) * schedule.step  # up to the middle of the step
@@ -304,10 +288,10 @@ class _Run:
             network = self.ema.module if self.ema else self.network
             result = evaluate(network, self.validation, amp=self.amp, average=self.average, progress=shown or None)
         figures = result.figures() if result else {}
-        better = self.best.update(figures.get(self.options.monitor))
+        row = {"step": self.step, "epoch": epoch} | {f"validation_{name}": value for name, value in figures.items()}
+        better = self.best.update(figures.get(self.options.monitor), row)
         if result:
-            row = {f"validation_{name}": value for name, value in figures.items()}
-            self._add([{"step": self.step, "epoch": epoch, **row}])
+            self._add([row])
             if self.shows:
                 print(f"epoch {epoch}: {result}{', the best so far' if better else ''}", flush=True)
         if better and self.output and rank() == 0:
@@ -320,7 +304,8 @@ class _Run:
     def _save_best(self, network, result: Evaluation, epoch):
         content: dict[str, Any] = {
             "about": self.about, "classes": list(result.classes), "epoch": epoch, "figures": result.figures(),
-            "recipe": repr(self.validation.recipe), "average": self.average, "model": network.state_dict(),
+            "recipe": repr(self.validation.recipe), "average": self.average, "amp": self.amp,
+            "model": network.state_dict(),
         }  # fmt: skip
         checkpoints.save(content, self.output / "best.pt")
         if len(result.classes) <= CONFUSION_CLASSES:
@@ -334,44 +319,6 @@ class _Run:
                 self.board.add_scalar(name, row[name], row["step"])
 
 
-class _Clock:
-    """How many clips came since the last look, and which share of the time was spent waiting for them."""
-
-    def __init__(self):
-        self._begin()
-
-    def _begin(self):
-        self._started, self._waited, self._clips = time.perf_counter(), 0.0, 0
-
-    def wait(self, batches):
-        """The next batch."""
-        started = time.perf_counter()
-        batch = next(batches)
-        self._waited += time.perf_counter() - started
-        self._clips += len(batch)
-        return batch
-
-    def rates(self):
-        """Clips a second of all ranks, and the share of this rank."""
-        seconds = time.perf_counter() - self._started
-        rate, waiting = self._clips * num_ranks() / seconds, self._waited / seconds
-        found = {"clips_per_second": round(rate, 3), "waiting": round(waiting, 4)}
-        self._begin()
-        return found
-
-
 def seed_torch(*address: int) -> None:
     """Let dropout and the like draw what belongs to an address: nothing of torch's has to be saved to go on."""
     torch.manual_seed(int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
-
-def confusion_csv(result: Evaluation) -> str:
-    """The confusion matrix as CSV: a row for each class, in the columns what its videos were taken for."""
-    import csv
-    import io
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["class", *result.classes])
-    writer.writerows([[name, *row] for name, row in zip(result.classes, result.confusion().tolist(), strict=True)])
-    return text.getvalue()

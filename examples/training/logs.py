@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from dali_vidaug.data.atomic import written_whole
+from training.ranks import num_ranks
 
 STEP = ("step", "epoch", "loss", "lr", "grad_norm", "clips_per_second", "waiting")
 VALIDATION = ("validation_loss", "validation_top1", "validation_top5", "validation_mean_class_accuracy")
@@ -83,16 +85,25 @@ def read_log(path: str | Path) -> list[dict[str, float]]:
         OSError: there is no such file.
         ValueError: it is something else.
     """
-    lines = Path(path).read_text().split("\n")
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not a log of examples/train.py: it is not text") from None
     table = list(csv.reader(lines[:-1]))  # what comes after the last line's end is not whole
     if not table or tuple(table[0]) != COLUMNS:
         raise ValueError(f"{path}: is not a log of examples/train.py: its columns are not {', '.join(COLUMNS)}")
     rows = []
-    for line in table[1:]:
+    for number, line in enumerate(table[1:], 2):
         if len(line) != len(COLUMNS):
-            raise ValueError(f"{path}: a line has {len(line)} columns instead of {len(COLUMNS)}")
+            raise ValueError(f"{path}, line {number}: has {len(line)} columns instead of {len(COLUMNS)}")
         pairs = zip(COLUMNS, line, strict=True)
-        rows.append({name: (int if name in WHOLE else float)(text) for name, text in pairs if text})
+        try:
+            row = {name: (int if name in WHOLE else float)(text) for name, text in pairs if text}
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from error
+        if not all(name in row for name in WHOLE):
+            raise ValueError(f"{path}, line {number}: has no step or epoch")
+        rows.append(row)
     return rows
 
 
@@ -150,3 +161,29 @@ class Progress:
     def close(self) -> None:
         """Take the bar away."""
         self._bar.close()
+
+
+class Clock:
+    """How many clips came since the last look, and which share of the time was spent waiting for them."""
+
+    def __init__(self):
+        self._begin()
+
+    def _begin(self):
+        self._started, self._waited, self._clips = time.perf_counter(), 0.0, 0
+
+    def wait(self, batches):
+        """The next batch."""
+        started = time.perf_counter()
+        batch = next(batches)
+        self._waited += time.perf_counter() - started
+        self._clips += len(batch)
+        return batch
+
+    def rates(self):
+        """Clips a second of all ranks, and the share of this rank."""
+        seconds = time.perf_counter() - self._started
+        rate, waiting = self._clips * num_ranks() / seconds, self._waited / seconds
+        found = {"clips_per_second": round(rate, 3), "waiting": round(waiting, 4)}
+        self._begin()
+        return found

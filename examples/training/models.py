@@ -4,12 +4,12 @@ import importlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+_OF_CLIPS = "num_labels", "id2label", "label2id", "num_frames", "image_size"  # options of transformers' configurations
 INSTALL = "pip install 'dali_vidaug[train]'"
 
 
@@ -100,6 +100,8 @@ def _transformer(name, base, head):
             _refuse(name, drop_path=drop_path)
         known = set(config().to_dict())
         for option in options:  # it would take any, without a word
+            if option in _OF_CLIPS:
+                raise ValueError(f"{name}: {option} is that of the classes and clips, and no option")
             if option not in known:
                 raise ValueError(f"{name}: there is no option {option!r} of {base}Config")
         frames, height, width = shape
@@ -174,6 +176,8 @@ def model(
     """
     if name not in MODELS:
         raise ValueError(f"there is no model {name!r}; there are {', '.join(MODELS)}")
+    if taken := {"weights", "progress"} & set(options):  # of torchvision, which would download them
+        raise ValueError(f"{name}: has no option {taken.pop()}; load_weights() and --weights read a file")
     shape = (num_frames, size, size) if isinstance(size, int) else (num_frames, *size)
     for what, value in (("dropout", dropout), ("drop_path", drop_path)):
         if value is not None and not 0 <= value < 1:
@@ -182,8 +186,13 @@ def model(
         torch.manual_seed(seed)
         try:
             network = MODELS[name].build(num_classes, shape, dropout, drop_path, options)
-        except TypeError as error:  # an option that torchvision does not have
-            raise ValueError(f"{name}: {error}") from error
+        except (ValueError, ImportError):
+            raise
+        except Exception as error:  # of an option that torchvision does not have, or of a value that cannot be
+            if not options:
+                raise
+            given = ", ".join(f"{option}={value!r}" for option, value in options.items())
+            raise ValueError(f"{name}: cannot be made with {given}: {first_line(error)}") from error
     sizes = dict(zip(("num_frames", "height", "width"), shape, strict=True))
     given = _given(dropout=dropout, drop_path=drop_path) | options
     network.about = {"name": name, "num_classes": num_classes, **sizes, "options": given}
@@ -194,88 +203,6 @@ def remake(about: Mapping[str, Any]) -> nn.Module:
     """The network that an ``about`` tells of, with random weights."""
     size = about["height"], about["width"]
     return model(about["name"], about["num_classes"], num_frames=about["num_frames"], size=size, **about["options"])
-
-
-def load_weights(network: nn.Module, path: str | Path) -> list[str]:
-    """Start from weights: a state dict, one within a dict as "model" or "state_dict", or a safetensors file.
-
-    The classifier of other classes stays random.
-
-    Args:
-        network: of ``model``.
-        path: of the file.
-
-    Returns:
-        Sentences on what was not loaded.
-
-    Raises:
-        OSError: there is no such file.
-        ValueError: it is not of weights, or they are of another network.
-    """
-    found = _read_weights(path)
-    mine, head = network.state_dict(), MODELS[network.about["name"]].head
-    if hasattr(network, "from_pretrained") and any(key not in found and not key.startswith(head) for key in mine):
-        found = _renamed(network, found)
-    said = []
-    other = [key for key in mine if key in found and key.startswith(head) and found[key].shape != mine[key].shape]
-    if other:
-        sizes = " instead of ".join(str(len(weights[other[0]])) for weights in (found, mine))
-        said.append(f"its classifier is of {sizes} classes: this one begins with random weights")
-        found = {key: value for key, value in found.items() if not key.startswith(head)}
-    differ = [key for key in mine if key in found and found[key].shape != mine[key].shape]
-    missing = [key for key in mine if key not in found and not key.startswith(head)]
-    name = network.about["name"]
-    if differ:
-        shapes = " instead of ".join(str(tuple(weights[differ[0]].shape)) for weights in (found, mine))
-        raise ValueError(f"{path}: is not of this {name}: {differ[0]} is {shapes}")
-    if missing:
-        raise ValueError(f"{path}: is not of {name}: it lacks {len(missing)} of {len(mine)}, such as {missing[0]}")
-    if not other and any(key.startswith(head) and key not in found for key in mine):
-        said.append("it has no classifier: this one begins with random weights")
-    if unknown := [key for key in found if key not in mine]:
-        said.append(f"{len(unknown)} of its parameters are not of {name}, such as {unknown[0]}, and are left out")
-    network.load_state_dict({key: found.get(key, value) for key, value in mine.items()})
-    return said
-
-
-def _read_weights(path):
-    if not Path(path).is_file():
-        raise OSError(f"{path}: there is no such file")
-    try:
-        if str(path).endswith(".safetensors"):
-            found = _import("safetensors.torch").load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of as many kinds as there are ways to be damaged
-        raise ValueError(f"{path}: is not a file of weights: {_first_line(error)}") from error
-    for key in ("model", "state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not (isinstance(found, dict) and found and all(isinstance(value, torch.Tensor) for value in found.values())):
-        raise ValueError(f"{path}: is not a file of weights: it has no state dict")
-    for prefix in ("module.", "_orig_mod."):  # of DistributedDataParallel, of torch.compile
-        if all(key.startswith(prefix) for key in found):
-            found = {key.removeprefix(prefix): value for key, value in found.items()}
-    return found
-
-
-def _renamed(network, found):
-    """Weights as transformers' networks call them now: some are published under older names."""
-    logging = _import("transformers.utils.logging")
-    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            options = dict(config=network.config, ignore_mismatched_sizes=True, output_loading_info=True)
-            loaded, info = type(network).from_pretrained(None, state_dict=found, **options)
-    finally:
-        logging.set_verbosity(verbosity)
-        if shows_bars:
-            logging.enable_progress_bar()
-    renamed = {key: value for key, value in loaded.state_dict().items() if key not in info["missing_keys"]}
-    renamed |= {key: torch.empty(theirs) for key, theirs, _ in info["mismatched_keys"]}
-    return renamed | {key: torch.empty(0) for key in info["unexpected_keys"]}
 
 
 def depths(network: nn.Module) -> dict[str, int]:
@@ -321,28 +248,34 @@ def _check_multiples(name, shape, patch):
 
 def _video_models():
     """torchvision's networks by name."""
-    return vars(_import("torchvision.models.video"))
+    return vars(import_library("torchvision.models.video"))
 
 
 def _transformers(base):
     """The classes of a configuration and of a network."""
-    library = _import("transformers")
+    library = import_library("transformers")
     try:
         return getattr(library, f"{base}Config"), getattr(library, f"{base}ForVideoClassification")
     except ImportError as error:  # of what it imports only now
-        reason = _first_line(error.__cause__ or error)
+        reason = first_line(error.__cause__ or error)
         raise ImportError(f"transformers cannot import {base}ForVideoClassification: {reason}") from error
 
 
-def _import(module):
+def import_library(module: str) -> Any:
+    """A module of an optional library.
+
+    Raises:
+        ImportError: it is not installed, or cannot be imported.
+    """
     library = module.partition(".")[0]
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise ImportError(f"this needs {library}: {INSTALL}") from error
     except RuntimeError as error:  # of a torchvision that was built for another torch
-        raise ImportError(f"{library} cannot be imported: {_first_line(error)}") from error
+        raise ImportError(f"{library} cannot be imported: {first_line(error)}") from error
 
 
-def _first_line(error):
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

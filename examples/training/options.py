@@ -13,7 +13,7 @@ class Options:
     Attributes:
         epochs: over the training videos, >= 1.
         lr: the highest learning rate of AdamW, > 0: that of the classifier, where ``layer_decay`` is below 1.
-        weight_decay: >= 0; biases, norms and other parameters of one dimension have none.
+        weight_decay: >= 0; biases, norms and other parameters of one dimension have none, nor have tables of positions.
         betas: of AdamW.
         warmup_epochs: from 0 up to ``lr``, in a line, [0, epochs]; parts of an epoch too.
         final_lr: what the cosine ends at, as a share of ``lr``, [0, 1].
