@@ -1,5 +1,6 @@
 """Scans that read headers only: what they cost, what they say, and that no clip is made of what is not so."""
 
+import os
 import re
 import threading
 from contextlib import suppress
@@ -181,14 +182,16 @@ def test_headers_that_lie_are_errors_that_name_both(tmp_path):
         batches(found, drop_last=False)
     made, _ = batches(dv.scan([path], progress=False), drop_last=False)
     assert len(made) == 1
+    write_video(good, noise(30), options={"g": "12"})
     data = bytearray(good.read_bytes())
     with av.open(str(good)) as container:
-        at, size = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][-6]
-    data[at + 8 : at + size] = bytes(size - 8)
+        at, size = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size][-1]
+    data[at + size // 2 : at + size] = bytes(size - size // 2)
     good.write_bytes(data)
     damaged = dv.scan([good], progress=False, headers=True)
     assert damaged.table["num_frames"].to_pylist() == [30]
-    with pytest.raises(dv.ClipError, match="its header says "):
+    said = r"its header says that it is whole: 30 frames, and it has some that cannot be used \(.*\[27, 30\)"
+    with pytest.raises(dv.ClipError, match=said):
         batches(damaged, drop_last=False)
 
 
@@ -238,6 +241,22 @@ def test_an_object_that_was_replaced_since(folder, bucket, storage):
     servers.put(bucket.upstream, BUCKET, {"replaced/a.mp4": files[1].read_bytes()[: files[0].stat().st_size]})
     with pytest.raises((dv.ClipError, OSError), match="scan again"):
         batches(found, storage=storage, drop_last=False)
+
+
+def test_a_file_that_was_replaced_since(folder, tmp_path):
+    """By another one whose header says the same, of the same size and time."""
+    path, other = tmp_path / "a.mp4", sorted((folder / "even").iterdir())[0].read_bytes()
+    path.write_bytes(other)
+    before = path.stat()
+    found = dv.scan([path], progress=False, headers=True)
+    write_video(tmp_path / "b.mp4", noise(150, 9), options={"g": "12", "crf": "9"})
+    data = (tmp_path / "b.mp4").read_bytes()
+    assert len(data) < len(other)
+    path.write_bytes(data.ljust(len(other), b"\0"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert read_header(Place(str(path)))["num_frames"] == 150
+    with pytest.raises(dv.ClipError, match="changed since it was scanned: it has as many bytes, but others"):
+        batches(found, drop_last=False)
 
 
 def test_scans_that_follow(folder, tmp_path, monkeypatch):
