@@ -190,7 +190,7 @@ def test_headers_that_lie_are_errors_that_name_both(tmp_path):
     good.write_bytes(data)
     damaged = dv.scan([good], progress=False, headers=True)
     assert damaged.table["num_frames"].to_pylist() == [30]
-    said = r"its header says that it is whole: 30 frames, and it has some that cannot be used \(.*\[27, 30\)"
+    said = r"its header says that it is whole: 30 frames, and it has some that cannot be used \(.*\[\d+, 30\)"
     with pytest.raises(dv.ClipError, match=said):
         batches(damaged, drop_last=False)
 

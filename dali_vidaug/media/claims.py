@@ -65,7 +65,7 @@ def read_header(place: Place, stream: int | None = None, storage: Storage | None
             if is_remote and (source.size < storage.whole_below or not client_of(storage).gives_ranges(place.path)):
                 return None
             before = source.identity()
-            with open_video(source.as_file(), stream) as (container, opened):
+            with open_video(source.as_file(), stream, _BLOCK) as (container, opened):
                 claims = _claims(container, opened)
             digest = None if is_remote else content_digest(source)
             if claims is None or not source.is_still(before):
