@@ -17,9 +17,7 @@ av.logging.set_level(av.logging.PANIC)  # errors are exceptions here; FFmpeg's o
 
 
 @contextmanager
-def open_video(
-    file: Any, stream_index: int | None = None, looked_at: int | None = None
-) -> Iterator[tuple[Any, Any]]:
+def open_video(file: Any, stream_index: int | None = None, looked_at: int | None = None) -> Iterator[tuple[Any, Any]]:
     """Open a file: a context manager that gives (container, video stream).
 
     Args:
