@@ -86,7 +86,7 @@ class FetchingPool:
                 self._gate, self._reader = asyncio.Semaphore(self._storage.in_flight), Reader(self._storage)
             self._fetches.add(fetch)
         work = self._load(fetch, function, video, frames, all_references, *arguments)
-        asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._loop.call_soon_threadsafe(self._loop.create_task, work)
         return fetch
 
     async def _load(self, fetch, function, video, frames, all_references, *arguments):

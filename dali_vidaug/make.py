@@ -24,6 +24,7 @@ from dali_vidaug.errors import ClipError, one_line
 from dali_vidaug.graph import Graph, dali_problem
 from dali_vidaug.leading import num_in_decoder
 from dali_vidaug.mapping import clip_geometry
+from dali_vidaug.media.claims import if_measured, keep_measured
 from dali_vidaug.media.cut import READ_ERRORS
 from dali_vidaug.media.load import Encoded, load_clips
 from dali_vidaug.media.sharing import same_frames, share_decoding
@@ -157,7 +158,7 @@ class Maker:
 
     def _load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None) -> dict[int, Job]:
         """Have clips of one sample loaded, by the decoder that suits its video or by the one that is given."""
-        video = self._settings.trusted(self.manifest.video(int(plan.samples[clips[0]])))
+        video = if_measured(self._settings.trusted(self.manifest.video(int(plan.samples[clips[0]]))))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
         frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
         views = self._views(plan, clips, video) if self._motion else None
@@ -192,6 +193,9 @@ class Maker:
                 waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]
                 continue
             self._any_good = True
+            if loaded.measured is not None:
+                claim = self._settings.trusted(self.manifest.video(int(pending.plan.samples[i])))
+                keep_measured(claim, loaded.measured)
             pending.inputs[i] = loaded.clips[pending.jobs[i].place]
             pending.motion[i] = None if loaded.motion is None else loaded.motion[pending.jobs[i].place]
             if pending.jobs[i].place == 0:

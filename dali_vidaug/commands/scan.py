@@ -68,6 +68,11 @@ def add_scan(commands: Any) -> None:
         "--no-index", action="store_true", help="do not keep where packets lie: clips open the containers of files"
     )
     scan.add_argument(
+        "--headers",
+        action="store_true",
+        help="read only headers and first frames, where these say enough: proven when a clip is first loaded",
+    )
+    scan.add_argument(
         "--stream", type=STREAM, metavar="INDEX", help="stream of each file; default: the video that FFmpeg would play"
     )
     scan.add_argument("--fps", type=FPS, help="frames per second of folders of images; default: a column fps, or none")
@@ -107,7 +112,7 @@ def run_scan(args: argparse.Namespace) -> int:
                 num_threads=args.num_threads, boxes=args.boxes, boxes_format=args.boxes_format,
                 boxes_first_frame=args.boxes_first_frame, boxes_hold=args.boxes_hold, box_classes=args.box_classes,
                 engine=args.engine, part=args.part, timeout=args.timeout or None,
-                fps=args.fps, frame_names=args.frame_names,
+                fps=args.fps, frame_names=args.frame_names, headers=args.headers,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = Path(f"{output}.partial")

@@ -48,6 +48,7 @@ class Known:
     ):  # fmt: skip
         self._names, self._files = names, files
         self._deep, self._stream, self._index = options.deep, options.stream, options.with_index
+        self._headers = options.headers
         self._place = np.full(len(names), _NOWHERE)  # in the file; or the row of an earlier manifest, all counted
         self._size = np.zeros(len(names), np.int32)  # bytes of the line in the file; 0: it is not there
         self._earlier: list[tuple[int, Any, IndexTable | None]] = []
@@ -166,6 +167,8 @@ class Known:
             return False
         if row["codec"] == IMAGES:
             return row["index"] is not None
+        if row["regular"] is None and not self._headers:
+            return False
         if self._index and row["index"] is None and row["no_packet_index"] is None:  # a scan without
             return False
         return row["colorspace"] is not None  # else a scan of an older release

@@ -22,13 +22,14 @@ from dali_vidaug.urls import is_url
 
 
 class MeasureOptions(NamedTuple):
-    """Arguments of ``measure``."""
+    """Arguments of ``measure``; and whether headers are believed, where they say enough."""
 
     deep: bool = False
     stream: int | None = None
     with_index: bool = True
     frame_names: str | None = None
     storage: Storage = Storage()
+    headers: bool = False
 
 
 class ListedFiles:

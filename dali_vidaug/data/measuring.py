@@ -15,6 +15,7 @@ from dali_vidaug.data.known import Known
 from dali_vidaug.data.listed_files import ListedFiles, MeasureOptions
 from dali_vidaug.data.workers import too_long
 from dali_vidaug.device.cores import own_cores
+from dali_vidaug.media.claims import read_header
 from dali_vidaug.media.measure import measure
 from dali_vidaug.threads import ThreadPool
 
@@ -73,4 +74,6 @@ def _take(pool, number, future):
 
 
 def _measure(options, item):
-    return measure(item[1], *options)
+    *how, headers = options
+    claims = read_header(item[1], options.stream, options.storage) if headers else None
+    return measure(item[1], *how) if claims is None else claims

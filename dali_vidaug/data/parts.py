@@ -111,7 +111,8 @@ def what_is_the_same(
         "classes": hashlib.blake2b(repr(tuple(labels.classes)).encode(), digest_size=8).hexdigest(),
         "columns": str([f"{field.name}: {field.type}" for field in listing.own.schema]),
         "rows of the list": digest.hexdigest(), "deep": options.deep, "stream": options.stream,
-        "index": options.with_index, "frame_names": options.frame_names, "box classes of like=": list(box_classes),
+        "index": options.with_index, "headers": options.headers, "frame_names": options.frame_names,
+        "box classes of like=": list(box_classes),
     }  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def scan(
     progress: bool = True, boxes: Any = None, boxes_format: str | None = None, boxes_first_frame: int | None = None,
     boxes_hold: float = 0.0, box_classes: Iterable[object] | _Path | None = None, engine: Any = "threads",
     part: tuple[int, int] | str | None = None, timeout: float | None = TIMEOUT, fps: float | None = None,
-    frame_names: str | None = None, storage: Storage | None = None,
+    frame_names: str | None = None, storage: Storage | None = None, headers: bool = False,
 ) -> Manifest:  # fmt: skip
     """Measure videos and make a manifest of them.
 
@@ -81,6 +81,8 @@ def scan(
         fps: frames per second of folders of images; default: a column ``fps`` of the list, else not known.
         frame_names: which images of such a folder are frames, as ``img_*.jpg``; default: those whose names count.
         storage: how objects are read; default: ``dv.Storage()``.
+        headers: read no more than the header and first frame of videos whose header says how many frames there are,
+            at a constant rate. It is proven when a clip is first loaded: docs/scanning.md#headers-only.
 
     Returns:
         The manifest. Files that cannot be used are in ``manifest.broken`` with the reason.
@@ -90,7 +92,9 @@ def scan(
         ValueError: there are no videos, what is given cannot be read, a label is not among the classes, or ``output``
             is there and is not a manifest.
     """
-    measuring = MeasureOptions(deep, stream, index, frame_names, given_storage(storage, "scan"))
+    if deep and headers:
+        raise ValueError("scan: deep reads every frame, and headers=True only headers; give one of them")
+    measuring = MeasureOptions(deep, stream, index, frame_names, given_storage(storage, "scan"), headers)
     check_output(output, "scan")
     manifest = None if like is None else open_manifest(like, "scan: like=")
     given, several = _read_agreement(classes, like, manifest)

@@ -53,7 +53,8 @@ SCHEMA = pa.schema(
         (
             "regular",
             pa.bool_(),
-        ),  # each packet is a frame, with the settings of the first; other files do not go to DALI
+        ),  # each packet is a frame, with the settings of the first; other files do not go to DALI. null: only the
+        # header was read: num_frames, size, orientation, rate and codec are what it says, and there are no keyframes
         ("damaged", pa.list_(pa.int32())),  # frames that cannot be used: first, last, first, last, ...
         ("notes", pa.string()),  # what is odd about the file, for people; null: nothing
         ("bytes", pa.int64()),

@@ -17,19 +17,21 @@ av.logging.set_level(av.logging.PANIC)  # errors are exceptions here; FFmpeg's o
 
 
 @contextmanager
-def open_video(file: Any, stream_index: int | None = None) -> Iterator[tuple[Any, Any]]:
+def open_video(file: Any, stream_index: int | None = None, looked_at: int | None = None) -> Iterator[tuple[Any, Any]]:
     """Open a file: a context manager that gives (container, video stream).
 
     Args:
         file: a path, or a binary file object that can seek: see ``Source.as_file``.
         stream_index: which stream of the file; default: the one that FFmpeg would play.
+        looked_at: bytes of packets that FFmpeg may look at to tell what streams are; default: its own 5 MB.
 
     Raises:
         av.error.FFmpegError, OSError: the file cannot be opened.
         ValueError: it has no video, or no such stream.
     """
     file = os.fspath(file) if isinstance(file, os.PathLike) else file
-    with av.open(file, **ANY_TAGS) as container:
+    options = {} if looked_at is None else {"probesize": str(looked_at)}
+    with av.open(file, container_options=options, **ANY_TAGS) as container:
         stream = container.streams.best("video") if stream_index is None else _stream(container, stream_index)
         if stream is None or stream.disposition & av.stream.Disposition.attached_pic:
             kinds = sorted({_kind(other) for other in container.streams})

@@ -52,7 +52,7 @@ class Cut(NamedTuple):
 
 def can_be_indexed(video: Video) -> bool:
     """Whether its packets can be told from each other by their time stamps, and are a frame each."""
-    return video.regular and not is_counted(video)
+    return bool(video.regular) and not is_counted(video)
 
 
 def read_by_index(video: Video) -> bool:
@@ -69,6 +69,8 @@ def open_source(video: Video) -> Iterator[tuple[Any, Any]]:
     Raises:
         OSError, ValueError, av.error.FFmpegError: it cannot be opened, or is not the file that was scanned.
     """
+    if video.regular is None:  # what its header says of frames is not proven: see claims.py
+        raise ValueError("only its header was scanned; scan it without headers=True (--headers)")
     if video.packet_index is not None and read_by_index(video):
         with bytes_of(video) as source:
             check_stamp(source, video)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import av
@@ -101,15 +101,12 @@ class IndexedFile:
         source: its bytes; None: nothing is read.
         index: of it.
 
-    Attributes:
-        stream: what cutting and decoding use of a stream.
-
     Raises:
         DamagedIndexError: the index contradicts itself.
     """
 
     def __init__(self, source: Source | None, index: Index):
-        self.stream = make_stream(index)
+        self._index = index
         data = memoryview(index.packets)
         count = int.from_bytes(data[:4], "little")
         if len(data) < 4 + count * BLOCK.size or not count:
@@ -120,6 +117,11 @@ class IndexedFile:
         self._blocks = [data[a:b] for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
         self._known: dict[int, Packets] = {}
         self._source = source
+
+    @cached_property
+    def stream(self) -> IndexedStream:
+        """What cutting and decoding use of a stream; made when it is first asked for."""
+        return make_stream(self._index)
 
     def block(self, number: int) -> Packets:
         """The packets of a block."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dali_vidaug.errors import NotForDaliError
+from dali_vidaug.media.claims import is_claim, prove
 from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.decode import decode_clips
 from dali_vidaug.media.remux import remux
@@ -44,6 +45,7 @@ class Loaded(NamedTuple):
         seconds: processor time by stage.
         elapsed: seconds that passed.
         fallback: why PyAV decoded them although DALI was asked to, or None.
+        measured: of a video of which only the header was read, its row as it is now known; else None.
         motion: what moves in each, (2, F, h, w) float32; None where it was not asked for.
     """
 
@@ -52,6 +54,7 @@ class Loaded(NamedTuple):
     seconds: dict[str, float]
     elapsed: float
     fallback: str | None = None
+    measured: Video | None = None
     motion: list[np.ndarray] | None = None
 
 
@@ -72,10 +75,13 @@ def load_clips(
         views: of each clip, where PyAV decodes them: for a map of what moves in it.
 
     Raises:
-        EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
-            and would get it wrong.
+        EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, it is not what its header
+            says, or only DALI may decode it and would get it wrong.
     """
-    started = time.perf_counter()
+    started, measured = time.perf_counter(), None
+    if is_claim(video):
+        video = prove(video)
+        measured = video._replace(source=None)
     if decoder != "pyav":
         try:
             colors = colors_of(video, color)
@@ -85,11 +91,11 @@ def load_clips(
             clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, row, colors) for f in frames]
             num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
             seconds = {"read": sum(file.seconds for file in files.values())}
-            return Loaded(clips, num_decoded, seconds, time.perf_counter() - started)
+            return Loaded(clips, num_decoded, seconds, time.perf_counter() - started, measured=measured)
         except NotForDaliError as error:
             if decoder == "dali":
                 raise ValueError(f"{error}; use decoder='hybrid'") from error
             why = str(error)
     decoded = decode_clips(video, frames, crops, color, views)
     elapsed = time.perf_counter() - started
-    return Loaded(decoded.pixels, decoded.num_decoded, decoded.seconds, elapsed, why, decoded.motion)
+    return Loaded(decoded.pixels, decoded.num_decoded, decoded.seconds, elapsed, why, measured, decoded.motion)

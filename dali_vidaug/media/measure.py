@@ -57,7 +57,7 @@ def measure(
         if not _may_be_file(place.path):
             return {"error": "not a regular file"}  # to open a named pipe would wait for ever
         with open_bytes(place, storage) as source:
-            return _measure_unchanged(source, deep, stream, index)
+            return measure_source(source, deep, stream, index)
     except FileNotFoundError as error:
         return {"error": one_line(error) if is_url(place.path) else "the file does not exist"}
     except READ_ERRORS as error:
@@ -71,8 +71,8 @@ def _may_be_file(path):
     return S_ISREG(mode) or S_ISDIR(mode)
 
 
-def _measure_unchanged(source, deep, stream, index):
-    """As ``measure``, of a file that nobody changes meanwhile."""
+def measure_source(source: Source, deep: bool = False, stream: int | None = None, index: bool = True) -> dict[str, Any]:
+    """As ``measure``, of bytes that are open. That they were changed meanwhile is an error."""
     if source.size == 0:
         return {"error": "the file is empty"}
     before = source.identity()
@@ -90,7 +90,7 @@ def _measure_unchanged(source, deep, stream, index):
 def _measure(source: Source, deep, stream_index, with_index):
     with open_video(source.as_file(), stream_index) as (container, stream):
         places = Places(source, stream)
-        facts, notes = _stream_facts(stream), []
+        facts, notes = stream_facts(stream), []
         streams = video_streams(container)
         if len(streams) > 1:
             notes.append(f"{SEVERAL} {', '.join(map(str, streams))}; {stream.index} is used")
@@ -102,7 +102,7 @@ def _measure(source: Source, deep, stream_index, with_index):
     if row is None:
         row, truth = _from_all(source, packets, facts, notes, deep)
     notes += [f"it ends with an error{packets.note}"] if packets.note else []
-    index, problem = prove_index(_video(source, row), places, truth if deep else None) if with_index else (None, None)
+    index, problem = prove_index(video_of(source, row), places, truth if deep else None) if with_index else (None, None)
     found = {"index": index, "packet_index": None, "no_packet_index": problem}
     return {**row, "notes": "; ".join(notes) or None, **found}
 
@@ -134,12 +134,12 @@ def _from_ends(source, opened, packets, facts):
     fed = {packet.pts for packet in (*packets.first_gop, *second_gop)}
     fed |= {packet.pts for packet in last_gop if packet.pts >= key}
     frames = sorted(packets.shown - (fed - set(pts)))
-    row = _row([*first.frames, *last.frames], frames, facts, packets.random_access)
+    row = make_row([*first.frames, *last.frames], frames, facts, packets.random_access)
     row["regular"] = len(frames) == len(packets.shown)
     if second_gop:
         of = {frame.pts: frame for frame in first.frames}
         truth = {i: of[pts] for i, pts in enumerate(frames) if pts in of and pts >= second_gop[0].pts}
-        video = _video(source, row)
+        video = video_of(source, row)
         if needs_note(video):  # cuts of it read the file's first packet, which is behind by now
             opened = None
         if not truth or compare(video, sorted(truth)[:compared], truth, opened):
@@ -157,16 +157,16 @@ def _from_all(source, packets, facts, notes, deep):
     notes += [text for text in (packets.oddity, decoded.problem, frames[0].look.note) if text]
     pts = [frame.pts for frame in frames]
     named = packets.name_frames(pts)
-    row = _row(frames, [one for one in pts if one is not None] if named else None, facts, packets.random_access)
+    row = make_row(frames, [one for one in pts if one is not None] if named else None, facts, packets.random_access)
     one_each = len(frames) == packets.num_pictures - packets.num_hidden
     numbered = packets.odd_stamps is None if named else not packets.num_hidden
     row["regular"] = decoded.problem is None and packets.odd_packets is None and one_each and numbered
     row["regular"] &= not odd_frames(frames, row["keyframes"])
     missing = packets.odd_packets in (REFERENCE_MISSING, FRAME_MISSING)
-    proven = prove(_video(source, row), frames, deep, missing)
+    proven = prove(video_of(source, row), frames, deep, missing)
     if proven.damaged and row["regular"]:  # clips of a file that is not regular have more packets: compare those
         row["regular"] = False
-        proven = prove(_video(source, row), frames, deep, missing)
+        proven = prove(video_of(source, row), frames, deep, missing)
     notes += [proven.note] if proven.note else []
     kept = proven.video.keyframes.tolist()
     row |= {name: getattr(proven.video, name) for name in ("pts", "pts_first", "pts_step", "regular")}
@@ -186,7 +186,7 @@ def _ranges(limits):
     return ", ".join(f"[{first}, {last})" for first, last in zip(limits[::2], limits[1::2], strict=True))
 
 
-def _row(
+def make_row(
     decoded: list[Frame], pts: list[int] | None, facts: dict[str, Any], random_access: list[int]
 ) -> dict[str, Any]:
     """The measured columns of a file whose frames have these time stamps, or none that are of use."""
@@ -208,7 +208,7 @@ def _row(
     }
 
 
-def _video(source, row):
+def video_of(source: Source, row: dict[str, Any]) -> Video:
     """A row as the decoder needs it."""
     values = {name: row[name] for name in Video._fields if name in row}
     values["keyframes"] = np.array(row["keyframes"], np.int32)
@@ -216,7 +216,8 @@ def _video(source, row):
     return Video(path=source.path, source=source, **values)
 
 
-def _stream_facts(stream):
+def stream_facts(stream: Any) -> dict[str, Any]:
+    """The columns that the container says of a stream of which nothing has been decoded yet."""
     rate = stream.average_rate or stream.guessed_rate
     return {
         "fps": float(rate) if rate else None,

@@ -68,13 +68,13 @@ class Reader:
             OSError, EOFError: they cannot be read.
             ValueError: it is another object.
         """
-        gate = gate or nullcontext()
-        if self._cache is not None and stat.etag is not None:
+        gate, cache = gate or nullcontext(), None if stat.etag is None else self._cache
+        if cache is not None:
             if stat.size < 0:  # of a tar file, the manifest has no size
                 stat = await self._stat(url, stat, gate)
-            return list(
-                await asyncio.gather(*(self._from_blocks(self._cache, url, span, stat, gate) for span in ranges))
-            )
+            return list(await asyncio.gather(*(self._from_blocks(cache, url, span, stat, gate) for span in ranges)))
+        if len(ranges) == 1:  # as nearly always: without a task of its own
+            return [await self.get(url, ranges[0], stat, gate)]
         return list(await asyncio.gather(*(self.get(url, span, stat, gate) for span in ranges)))
 
     async def get(

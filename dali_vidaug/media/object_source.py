@@ -27,6 +27,7 @@ class ObjectSource:
         stat: what the object must be; None: what it is when it is opened.
         spans: bytes of it that are there already: (first, bytes) each, counted from the first byte of the place.
         by_blocks: read blocks, which are kept; else exactly the ranges that are asked for.
+        block: bytes of a block; with fewer than ``BLOCK``, the object is not read whole when it is opened.
 
     Raises:
         OSError, EOFError: it cannot be read.
@@ -36,9 +37,10 @@ class ObjectSource:
 
     def __init__(
         self, place: Place, storage: Storage, stat: Stat | None = None, spans: Sequence[tuple[int, Any]] = (),
-        by_blocks: bool = True,
+        by_blocks: bool = True, block: int = BLOCK,
     ):  # fmt: skip
         self.path, self._first, self._storage, self._by_blocks = place.path, place.first, storage, by_blocks
+        self._block_size = block
         self.name = place.name or place.path
         self._spans = [(first, memoryview(data)) for first, data in spans]
         self._blocks: OrderedDict[int, Any] = OrderedDict()
@@ -50,11 +52,12 @@ class ObjectSource:
     def __reduce__(self) -> tuple[Any, ...]:
         place = Place(self.path, self._first, self.size, self.name)
         spans = [(first, bytes(data)) for first, data in self._spans]
-        return ObjectSource, (place, self._storage, self._stat, spans, self._by_blocks)
+        return ObjectSource, (place, self._storage, self._stat, spans, self._by_blocks, self._block_size)
 
     def _open(self, place):
         """Read the beginning, or all of it if that is not long; one request tells what the object is, too."""
-        last = place.first + (BLOCK if place.size is None or place.size > WHOLE_MAX else place.size)
+        whole_max = WHOLE_MAX if self._block_size == BLOCK else self._block_size
+        last = place.first + (self._block_size if place.size is None or place.size > whole_max else place.size)
         reader = reader_of(self._storage)
         try:
             data, stat = wait_for(reader.first(self.path, (place.first, last)))
@@ -63,7 +66,7 @@ class ObjectSource:
             data = memoryview(data)[place.first :]
         self._spans.append((0, memoryview(data)))
         rest = stat.size - place.first - len(data)
-        if place.size is None and 0 < rest and stat.size <= WHOLE_MAX:
+        if place.size is None and 0 < rest and stat.size <= whole_max:
             (more,) = wait_for(reader.read(self.path, [(place.first + len(data), stat.size)], stat))
             self._spans.append((len(data), memoryview(more)))
             self._spans = [(0, memoryview(b"".join(part for _, part in self._spans)))]
@@ -98,9 +101,9 @@ class ObjectSource:
 
     def _join(self, first, last):
         """A range, from blocks."""
-        numbers = range(first // BLOCK, -(-last // BLOCK))
+        numbers = range(first // self._block_size, -(-last // self._block_size))
         parts = [self._block(n) for n in numbers]
-        at = first - numbers.start * BLOCK
+        at = first - numbers.start * self._block_size
         whole = parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
         return whole[at : at + last - first]
 
@@ -111,12 +114,13 @@ class ObjectSource:
             while end > number - _AHEAD_MAX and end - 1 in self._blocks:
                 end -= 1
             count = max(1, min(_AHEAD_MAX, number - end))
-            run = [n for n in range(number, number + count) if n * BLOCK < self.size and n not in self._blocks]
-            ends = (run[0] * BLOCK, min((run[-1] + 1) * BLOCK, self.size))
+            size = self._block_size
+            run = [n for n in range(number, number + count) if n * size < self.size and n not in self._blocks]
+            ends = (run[0] * size, min((run[-1] + 1) * size, self.size))
             (data,) = self._fetch([ends])
             for n in run:
-                at = (n - run[0]) * BLOCK
-                self._blocks[n] = memoryview(data)[at : at + BLOCK]
+                at = (n - run[0]) * size
+                self._blocks[n] = memoryview(data)[at : at + size]
         self._blocks.move_to_end(number)
         while len(self._blocks) > _BLOCKS_KEPT:
             self._blocks.popitem(last=False)

@@ -120,6 +120,10 @@ class Client:
             raise OSError(f"{base} answers with other bytes than those that were asked for")
         return memoryview(data)[span[0] - first : span[1] - first], now
 
+    def gives_ranges(self, url: str) -> bool:
+        """Whether the server of an object was not found to answer with all of it whatever is asked for."""
+        return split_url(url)[0] not in self._without_ranges
+
     async def stat(self, url: str) -> Stat:
         """What the server says of an object, without reading it.
 

@@ -33,7 +33,7 @@ class Video(NamedTuple):
     pts_first: int | None
     pts_step: float | None
     pts: np.ndarray | None
-    regular: bool
+    regular: bool | None  # None: only its header was read, see media/claims.py
     bytes: int | None = None  # size and time of change when it was scanned; None: not compared
     mtime_ns: int | None = None
     content_digest: int | None = None  # of its bytes at some places, see media/unchanged.py
