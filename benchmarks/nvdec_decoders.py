@@ -55,7 +55,8 @@ class Stream(NamedTuple):
 
 
 class DecoderCache:
-    """A model of the cache of DALI 2.4 (``NVDECCache`` of its frames_decoder_gpu.cc), for files of one bit depth.
+    """A model of the cache of DALI 2.4 (``NVDECCache`` of its frames_decoder_gpu.cc), for streams of one bit depth
+    that keep equally many reference pictures.
 
     A decoder is looked for by the coded size of a file, among those that are not in use, and stored by the size shown.
 
