@@ -224,11 +224,9 @@ class Graph:
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, args[name])
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
-        # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
-        # before must be finished, not only started: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
-        # that the next batch overwrites (MakeContiguousMixed). Whoever takes batches does not wait for this.
-        if self._done is not None:
-            self._done.synchronize()
+        # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. DALI 2.4 sends
+        # small inputs, such as rows, from one pinned buffer that the next batch overwrites (MakeContiguousMixed).
+        self.wait()
         with op_failures(plan, self._columns.values()):
             self.pipeline.schedule_run()
             clips, *measured = self.pipeline.share_outputs(stream)
@@ -238,6 +236,11 @@ class Graph:
         for name, sizes in zip(self._measured, measured, strict=True):
             self._check([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, name)
         return clips
+
+    def wait(self) -> None:
+        """Wait until the batch before is finished on a GPU, not only started. Whoever takes batches does not wait."""
+        if self._done is not None:
+            self._done.synchronize()
 
     def _feed_encoded(self, inputs):
         files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]

@@ -153,7 +153,7 @@ class Maker:
         key = self._boxed, frames.shape[1] if between_frames(frames) else None
         if key not in graphs:
             for other in [k for k in graphs if k[0] != self._boxed]:
-                del graphs[other]  # frees its memory
+                graphs.pop(other).wait()  # before its memory is freed
             several = bool((np.diff(plan.samples) == 0).any())
             oriented = self.manifest.any_oriented()
             graphs[key] = Graph(plan, self._settings, self._batch_size, oriented, several, self._boxed)
@@ -252,13 +252,13 @@ class Maker:
         Returns:
             The positions of the clips that are being loaded.
         """
-        if self._settings.decoder != "hybrid":
-            return self._replace(pending, i, why, error or ValueError(why))
-        group = pending.together(i)
-        for _ in group:
-            self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), why)
-        pending.jobs |= self._load(pending.plan, group, "pyav")
-        return group
+        if self._settings.decoder == "hybrid":
+            group = pending.together(i)
+            for _ in group:
+                self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), why)
+            pending.jobs |= self._load(pending.plan, group, "pyav")
+            return group
+        return self._replace(pending, i, why, error or ValueError(why))
 
     def _run_again(self, pending: Pending, stream: Any, error: RuntimeError) -> Any:
         """DALI fails a whole batch for one clip: find the bad ones, each alone, and run once more without them.
