@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import av
@@ -20,13 +19,12 @@ from dali_vidaug.media.bitstream import (
     presentation_order,
 )
 from dali_vidaug.media.cut import is_hidden, open_source, read_cuts
-from dali_vidaug.media.indexed_file import IndexedStream, copy_facts
+from dali_vidaug.media.indexed_file import IndexedStream, copy_facts, template
 from dali_vidaug.media.uncrop import FILTERS, Box, Uncropped, uncrop
 from dali_vidaug.media.video import Video, is_counted
 
 NVDEC_DELAY_MAX = 7  # packets; DALI 2.4 orders the frames of a GPU's decoder among 8
 _TICK = Fraction(1, 30)  # of the small files; DALI looks at the order of time stamps alone
-_ANY_UNIT = b"\0\0\0\1\x46\1\x50" + bytes(9)  # something that begins as a NAL unit does
 
 
 class Remuxed(NamedTuple):
@@ -164,21 +162,6 @@ def _add_track(output, stream, video):
         return output.add_mux_stream("av1", rate=30, width=video.width, height=video.height)
     if not isinstance(stream, IndexedStream):
         return output.add_stream_from_template(stream)
-    track = output.add_stream_from_template(_template(stream.codec_context.name)[1])
+    track = output.add_stream_from_template(template(stream.codec_context.name)[1])
     copy_facts(stream.codec_context, track.codec_context)
     return track
-
-
-@lru_cache(maxsize=64)
-def _template(codec):
-    """(container, stream) of a file in memory with a stream of a codec: PyAV copies streams, and makes none without."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="nut") as output:
-        track = output.add_mux_stream(codec, rate=30, width=16, height=16)
-        packet = av.Packet(len(_ANY_UNIT))
-        packet.update(_ANY_UNIT)
-        packet.pts = packet.dts = 0
-        packet.stream, packet.time_base, packet.is_keyframe = track, _TICK, True
-        output.mux(packet)
-    container = av.open(io.BytesIO(buffer.getvalue()), "r")
-    return container, container.streams.video[0]

@@ -21,6 +21,7 @@ from dali_vidaug.media.decode import decoder_of
 from dali_vidaug.media.h264 import read_sequence
 from dali_vidaug.media.headers import Window
 from dali_vidaug.media.hevc import read_hevc_sequence
+from dali_vidaug.media.indexed_file import template
 from dali_vidaug.media.video import Video
 
 FILTERS = {"h264": "h264_metadata", "hevc": "hevc_metadata"}  # FFmpeg's bitstream filters
@@ -146,7 +147,7 @@ def _filtered(codec, above, parameter_set, crop):
     packet = av.Packet(len(data))
     packet.update(data)
     try:
-        made = av.bitstream.BitStreamFilterContext(f"{FILTERS[codec]}={options}", codec).filter(packet)
+        made = av.bitstream.BitStreamFilterContext(f"{FILTERS[codec]}={options}", template(codec)[1]).filter(packet)
     except (av.error.FFmpegError, ValueError) as error:
         raise NotForDaliError(f"its parameter sets cannot be rewritten: {one_line(error)}") from error
     units = [unit for one in made for unit in bytes(one).split(b"\0\0\1")[1:]]
