@@ -17,6 +17,7 @@ from dali_vidaug.errors import naming
 from dali_vidaug.leading import frame_module, num_in_decoder, num_leading
 from dali_vidaug.media.load import Encoded
 from dali_vidaug.media.orientation import to_stored
+from dali_vidaug.media.uncrop import Box
 from dali_vidaug.ops.interpolate import Interpolation, between_frames, interpolate_rows
 from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.ops.sizes import SIZE_FIELDS
@@ -30,7 +31,7 @@ fn: Any = nvidia.dali.fn  # the stubs do not have the conditional operators
 
 
 # Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
-_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.eye(3, dtype=np.float32))
+_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.eye(3, dtype=np.float32), None, None)
 _NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 
 
@@ -56,13 +57,15 @@ class Graph:
         batch_size: the largest number of clips in a batch.
         oriented: whether some of the encoded files are shown otherwise than as stored.
         several: whether clips of the same frames may have an encoded file in common, which is then decoded once.
+        boxed: whether of some of the encoded files only a part of each frame is shown (their ``box``).
     """
 
     def __init__(
-        self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False, several: bool = False
+        self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False, several: bool = False,
+        boxed: bool = False,
     ):  # fmt: skip
         self._recipe, self._settings, self._oriented = plan.recipe, settings, oriented and settings.decoder != "pyav"
-        self._several, self._blends = several, between_frames(plan.frames)
+        self._several, self._boxed, self._blends = several, boxed, between_frames(plan.frames)
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
         self._measured: dict[str | None, Any] = {}  # after an op: the sizes of the clips, which a later op would hide
@@ -132,6 +135,9 @@ class Graph:
             others = split(source("no clip", types.UINT8, 4, layout="FHWC"), is_first)[1]
             others = others.gpu() if self._settings.device == "gpu" else others
             clips = fn.permute_batch(fn._conditional.merge(clips, others, predicate=is_first), indices=indices)
+        if self._boxed:
+            start, shape = source("box start", types.INT32, 1), source("box shape", types.INT32, 1)
+            clips = fn.slice(clips, start=start, shape=shape, axis_names="HW")  # past an edge: an error
         clips = fn.sequence_rearrange(clips, new_order=source("order", types.INT32, 1))
         if self._settings.color == "file":
             clips = fn.coord_transform(clips, M=source("colors", types.FLOAT, 2), dtype=types.UINT8)
@@ -218,11 +224,9 @@ class Graph:
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, args[name])
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
-        # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
-        # before must be finished, not only started: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
-        # that the next batch overwrites (MakeContiguousMixed). Whoever takes batches does not wait for this.
-        if self._done is not None:
-            self._done.synchronize()
+        # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. DALI 2.4 sends
+        # small inputs, such as rows, from one pinned buffer that the next batch overwrites (MakeContiguousMixed).
+        self.wait()
         with op_failures(plan, self._columns.values()):
             self.pipeline.schedule_run()
             clips, *measured = self.pipeline.share_outputs(stream)
@@ -232,6 +236,11 @@ class Graph:
         for name, sizes in zip(self._measured, measured, strict=True):
             self._check([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, name)
         return clips
+
+    def wait(self) -> None:
+        """Wait until the batch before is finished on a GPU, not only started. Whoever takes batches does not wait."""
+        if self._done is not None:
+            self._done.synchronize()
 
     def _feed_encoded(self, inputs):
         files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]
@@ -249,6 +258,12 @@ class Graph:
             self.pipeline.feed_input("index", index)
             self.pipeline.feed_input("first?", index == np.maximum(np.cumsum(encoded) - 1, 0))
             self.pipeline.feed_input("no clip", [_NO_CLIP] * len(files))
+        if self._boxed:
+            boxes = [_box(file) for file in files]
+            self.pipeline.feed_input("box start", [np.array([box.top, box.left], np.int32) for box in boxes])
+            self.pipeline.feed_input("box shape", [np.array([box.height, box.width], np.int32) for box in boxes])
+        elif any(file[5] for file in files):
+            raise ValueError("a clip shows only a part of its decoded frames, and the graph is for whole ones")
         if self._settings.color == "file":
             self.pipeline.feed_input("colors", [file[3] for file in files])
         if self._oriented:
@@ -257,6 +272,12 @@ class Graph:
             sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for video in shown]
             self.pipeline.feed_input("orientation", [to_stored(*video) for video in videos])
             self.pipeline.feed_input("shown_size", sizes)
+
+
+def _box(file):
+    """What is shown of the frames of an encoded file."""
+    video = file[2]
+    return file[5] or (Box(0, 0, video.width, video.height) if video else Box(0, 0, 1, 1))
 
 
 def _rows(plan):

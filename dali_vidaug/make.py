@@ -61,6 +61,7 @@ class Maker:
         self._graphs: dict[tuple, Graph] = {}  # by what differs between plans of a recipe
         self._retry_graphs: dict[tuple, Graph] = {}
         self._num_skipped, self._any_good = 0, False
+        self._boxed = False  # whether a clip came of which DALI must show a part only; those graphs do it for all
         self._motion = settings.motion or needs_motion(recipe)
         if self._motion and settings.decoder != "pyav":  # of a plan of another recipe
             raise ValueError(f"a mask of the plan needs motion, which decoder {settings.decoder!r} does not give")
@@ -150,10 +151,13 @@ class Maker:
 
     def _graph(self, graphs, plan):
         frames = plan.frames
-        key = (True, frames.shape[1]) if between_frames(frames) else (False,)
+        key = self._boxed, frames.shape[1] if between_frames(frames) else None
         if key not in graphs:
+            for other in [k for k in graphs if k[0] != self._boxed]:
+                graphs.pop(other).wait()  # before its memory is freed
             several = bool((np.diff(plan.samples) == 0).any())
-            graphs[key] = Graph(plan, self._settings, self._batch_size, self.manifest.any_oriented(), several)
+            oriented = self.manifest.any_oriented()
+            graphs[key] = Graph(plan, self._settings, self._batch_size, oriented, several, self._boxed)
         return graphs[key]
 
     def _load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None) -> dict[int, Job]:
@@ -192,11 +196,18 @@ class Maker:
                 group = self._replace(pending, i, one_line(error), error)
                 waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]
                 continue
+            clip = loaded.clips[pending.jobs[i].place]
+            why = self._settings.confused(clip.video.codec, clip.size) if isinstance(clip, Encoded) else None
+            if why:
+                moved = self._avoid_dali(pending, i, why)
+                waiting = [*moved, *(k for k in waiting if k not in moved and k not in pending.dropped)]
+                continue
             self._any_good = True
             if loaded.measured is not None:
                 claim = self._settings.trusted(self.manifest.video(int(pending.plan.samples[i])))
                 keep_measured(claim, loaded.measured)
-            pending.inputs[i] = loaded.clips[pending.jobs[i].place]
+            self._boxed |= isinstance(clip, Encoded) and clip.box is not None
+            pending.inputs[i] = clip
             pending.motion[i] = None if loaded.motion is None else loaded.motion[pending.jobs[i].place]
             if pending.jobs[i].place == 0:
                 path = partial(self.manifest.path, int(pending.plan.samples[i]))
@@ -239,6 +250,20 @@ class Maker:
         pending.jobs |= self._load(pending.plan, group)
         return group
 
+    def _avoid_dali(self, pending: Pending, i: int, why: str, error: BaseException | None = None) -> Sequence[int]:
+        """Have PyAV decode a clip, and those that are loaded with it, if the settings allow it; else replace it.
+
+        Returns:
+            The positions of the clips that are being loaded.
+        """
+        if self._settings.decoder == "hybrid":
+            group = pending.together(i)
+            for _ in group:
+                self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), why)
+            pending.jobs |= self._load(pending.plan, group, "pyav")
+            return group
+        return self._replace(pending, i, why, error or ValueError(why))
+
     def _run_again(self, pending: Pending, stream: Any, error: RuntimeError) -> Any:
         """DALI fails a whole batch for one clip: find the bad ones, each alone, and run once more without them.
 
@@ -246,24 +271,19 @@ class Maker:
         """
         if not any(isinstance(clip, Encoded) for clip in pending.inputs):
             raise error
-        graph = self._graph(self._retry_graphs, pending.plan)
         waiting = list(range(len(pending.plan)))
         while waiting:
             i = waiting.pop(0)
-            why = dali_problem(graph, pending.plan.row(i), pending.inputs[i])
+            why = dali_problem(self._graph(self._retry_graphs, pending.plan), pending.plan.row(i), pending.inputs[i])
             if why is None:
                 continue
-            group: Sequence[int] = pending.together(i)
-            if self._settings.decoder == "hybrid":
-                for _ in group:
-                    self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), why)
-                pending.jobs |= self._load(pending.plan, group, "pyav")
-            else:
-                group = self._replace(pending, i, why, error)
+            group = self._avoid_dali(pending, i, why, error)
             # A new clip may be bad for PyAV, too, or for DALI. This ends: PyAV's clips are not DALI's to decode, and
             # attempts to replace a clip are counted on.
             self._collect(pending, group)
             others = [k for k in waiting if k not in pending.group(i) and k not in pending.dropped]
             waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
         pending.leave_out(self.manifest)
-        return graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None
+        if not len(pending.plan):
+            return None
+        return self._graph(self._retry_graphs, pending.plan).run(pending.plan, pending.inputs, stream)

@@ -14,7 +14,7 @@ from dali_vidaug.boxes import BoxRules
 from dali_vidaug.clip_motion import check_motion_known
 from dali_vidaug.device import driver, gpu
 from dali_vidaug.device.cores import local_rank, own_cores
-from dali_vidaug.device.decoders import choose_decoder
+from dali_vidaug.device.decoders import add_coded, choose_decoder
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.media.colors import COLORS
 from dali_vidaug.media.object_options import Storage, given_storage
@@ -62,6 +62,10 @@ class Settings:
         """The decoder of a video, "dali", "pyav" or "hybrid"; and why it is pyav although dali was asked for."""
         why = self.refused.get(video.format)
         return ("pyav", why) if why else (self.decoder, None)
+
+    def confused(self, codec: str, size: tuple[int, int] | None) -> str | None:
+        """Why DALI must not decode whole coded frames, (width, height), or None; ``decoders.add_coded`` says when."""
+        return None if size is None else add_coded(self.device_id, codec, size)
 
     def trusted(self, video: Video) -> Video:
         """The video, without what its file is not compared with."""

@@ -234,13 +234,16 @@ def frame_lists(num_frames):
     ]
 
 
-def frame_digest(frame):
-    """A digest of a decoded frame's planes, without the padding of their rows."""
+def frame_digest(frame, box=None):
+    """A digest of a decoded frame's planes, without the padding of their rows; of a part that is shown, if given."""
     size = -(-frame.format.components[0].bits // 8)
+    left, top, width, height = box or (0, 0, frame.width, frame.height)
     digest = hashlib.sha256()
     for plane in frame.planes:
+        across, down = round(frame.width / plane.width), round(frame.height / plane.height)
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        digest.update(rows[:, : plane.width * size].tobytes())
+        rows = rows[top // down :, left // across * size :]
+        digest.update(rows[: -(-height // down), : -(-width // across) * size].tobytes())
     return digest.digest()
 
 
@@ -263,7 +266,7 @@ def cut_frames(video, frames):
 
 def remuxed_frames(video, frames):
     """Frames decoded from the small file that ``remux`` makes: digests."""
-    data, positions, _ = remux(video, frames)
+    data, positions = remux(video, frames)[:2]
     assert len(positions) == len(frames) and positions.dtype == np.int32
     with av.open(io.BytesIO(data.tobytes())) as container:
         stream = container.streams.video[0]

@@ -28,17 +28,17 @@ RECIPES = {
 }
 
 
-def graph_of(name, decoder, device="gpu", several=False, color="bt601"):
+def graph_of(name, decoder, device="gpu", several=False, color="bt601", boxed=True):
     """The graph of one of ``RECIPES``, with its leading crops done in the decoder, for rotated videos.
 
-    With ``several``, clips may have an encoded file in common.
+    With ``several``, clips may have an encoded file in common; with ``boxed``, only a part of frames may be shown.
     """
     settings = Settings(
         device=device, device_id=None, decoder=decoder, num_threads=1, workers=0, prefetch=1, dtype="float16",
         on_error="raise", resize_in_decoder=True, color=color,
     )  # fmt: skip
     plan = make_plan(recipe_of(RECIPES[name]), [(16, 256, 320)])
-    return Graph(plan, settings, batch_size=2, oriented=True, several=several)
+    return Graph(plan, settings, batch_size=2, oriented=True, several=several, boxed=boxed)
 
 
 def operators(pipeline):
@@ -66,11 +66,13 @@ def faults(found):
 @pytest.mark.parametrize("name, several", [*((name, False) for name in RECIPES), ("basic", True), ("slow", True)])
 def test_the_gpu_graph_is_valid(name, several, decoder):
     color = "file" if name == "basic" else "bt601"
-    found = operators(graph_of(name, decoder, several=several, color=color).pipeline)
+    boxed = name != "none"
+    found = operators(graph_of(name, decoder, several=several, color=color, boxed=boxed).pipeline)
     assert not list(faults(found))
     devices = {(schema, device) for schema, device, _ in found}
     assert (("decoders__Video", "mixed") in devices) == (decoder != "pyav")
     assert (("CoordTransform", "gpu") in devices) == (color == "file" and decoder != "pyav")
+    assert decoder == "pyav" or (("Slice", "gpu") in devices) == boxed
     assert (("PermuteBatch", "gpu") in devices) == (several and decoder != "pyav")
     # Pixels never return to the CPU: what runs there provides numbers, or files and frames before they are sent.
     # RandomApply takes its flag and the op's own part out of the rows; JpegArtefacts its flag.

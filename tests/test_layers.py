@@ -16,12 +16,12 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "steps schedule "
     "recycled kernels pixel_order resample report counting urls blocks wire workers threads",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
-    "media": "media media.headers media.hevc media.single media.bitstream media.orientation media.index "
+    "media": "media media.headers media.h264 media.hevc media.single media.bitstream media.orientation media.index "
     "media.place media.object_options media.object_errors media.objects media.fetch_loop media.block_cache "
     "media.object_reader media.object_source media.storage "
     "media.video media.unchanged media.container media.indexed_file media.references media.needed media.cut "
-    "media.colors media.convert media.image_names media.images media.frame_folder media.remux media.sharing "
-    "media.vectors media.decode media.serve media.oddities media.numbers media.packets "
+    "media.colors media.convert media.image_names media.images media.frame_folder media.sharing "
+    "media.vectors media.decode media.uncrop media.remux media.serve media.oddities media.numbers media.packets "
     "media.prove media.places media.first_bytes media.measure media.claims media.load media.encode media.encoding "
     "media.shrink media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "

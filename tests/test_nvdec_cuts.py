@@ -35,11 +35,11 @@ def packets_of(path):
         yield from ((packet, stream) for packet in container.demux(stream) if packet.size)
 
 
-def dalis_frames(data, positions):
+def dalis_frames(made):
     """Frames as DALI 2.4's frames_decoder_gpu.cc orders them: a frame for each packet, at its time, among eight."""
-    with av.open(io.BytesIO(data.tobytes())) as container:
-        pictures = {frame.pts: frame_digest(frame) for frame in container.decode(video=0)}
-    with av.open(io.BytesIO(data.tobytes())) as container:
+    with av.open(io.BytesIO(made.data.tobytes())) as container:
+        pictures = {frame.pts: frame_digest(frame, made.box) for frame in container.decode(video=0)}
+    with av.open(io.BytesIO(made.data.tobytes())) as container:
         times = [packet.pts for packet in container.demux(video=0) if packet.size]
     slots, shown = [], []
     for time in times:
@@ -47,7 +47,7 @@ def dalis_frames(data, positions):
             shown.append(slots.pop(slots.index(min(slots))))
         slots.append(time)
     shown += sorted(slots)
-    return [pictures[shown[i]] for i in positions]
+    return [pictures[shown[i]] for i in made.positions]
 
 
 @pytest.mark.parametrize("case", VIDEO_CASES)
@@ -55,12 +55,12 @@ def test_small_files_for_a_gpu_give_the_right_frames_or_are_refused(case, case_v
     video, refused = case_video(case), 0
     for frames in frame_lists(video.num_frames):
         try:
-            data, positions, _ = remux(video, frames, on_gpu=True)
+            made = remux(video, frames, on_gpu=True)
         except NotForDaliError as error:
             assert REFUSED[case] in str(error)
             refused += 1
             continue
-        assert dalis_frames(data, positions) == remuxed_frames(video, frames)
+        assert dalis_frames(made) == remuxed_frames(video, frames)
     assert bool(refused) == (case in REFUSED)
 
 
@@ -69,8 +69,8 @@ def test_streams_without_hidden_pictures_are_not_refused(codec, tmp_path):
     name, options = LOW_DELAY[codec]
     video = measured_video(write_numbered(tmp_path / name, NUM_FRAMES, **options))
     for frames in frame_lists(video.num_frames):
-        data, positions, _ = remux(video, frames, on_gpu=True)
-        assert dalis_frames(data, positions) == remuxed_frames(video, frames)
+        made = remux(video, frames, on_gpu=True)
+        assert dalis_frames(made) == remuxed_frames(video, frames)
 
 
 @pytest.mark.parametrize("case, splitter", [("vp9", "vp9_superframe_split"), ("av1", "av1_frame_split")])

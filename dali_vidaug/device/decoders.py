@@ -12,6 +12,7 @@ from dali_vidaug.device import nvdec
 from dali_vidaug.device.nvdec import Files, Format
 from dali_vidaug.report import warn_once
 
+WHOLE_CODECS = frozenset(("h264", "hevc"))  # NVDEC gives whole coded frames of these, see media/uncrop.py
 CPU_CODECS = frozenset(("vp8", "vp9", "mjpeg"))  # what DALI 2.4 decodes without a GPU
 
 _REASONS_SHOWN = 5  # in a message
@@ -73,10 +74,33 @@ def _ask_dali(device, device_id, formats, sizes) -> dict[Format, str | None]:
     reasons: dict[Format, str | None] = {}
     for f in sorted(formats, key=lambda f: (-formats[f].number, f)):
         reasons[f] = problem or nvdec.refusal(f, known)
-        other = None if reasons[f] else sizes.add(f)
-        if other:
-            reasons[f] = f"DALI 2.4 would confuse {f.width}x{f.height} with {other[1]}x{other[2]}"
+        if not reasons[f] and f.codec not in WHOLE_CODECS:
+            reasons[f] = _confused(f, sizes.add(f))
     return reasons
+
+
+def add_coded(device_id: int | None, codec: str, size: tuple[int, int]) -> str | None:
+    """Add the size of whole coded frames of one of ``WHOLE_CODECS`` that NVDEC is to decode.
+
+    Args:
+        device_id: which GPU.
+        codec: as FFmpeg names it.
+        size: (width, height), as the parameter sets say.
+
+    Returns:
+        None, or why they must not be sent to NVDEC. That is so for H.265 in sizes that are not multiples of 16, where
+        it is not known whether NVDEC's driver rounds them up, if the larger size was sent before; and the reverse.
+    """
+    video_format = Format(codec, "", *size)
+    with _lock:
+        if device_id is None:
+            return None
+        return _confused(video_format, _sent_to_nvdec.setdefault(device_id, nvdec.Sizes()).add(video_format))
+
+
+def _confused(video_format, other):
+    width, height = video_format.width, video_format.height
+    return f"DALI 2.4 may confuse {width}x{height} with {other[1]}x{other[2]}" if other else None
 
 
 def _summary(refused: Mapping[Format, str], formats: Mapping[Format, Files]) -> str:

@@ -28,7 +28,7 @@ def codec_of(stream: Any) -> str:
 
 def is_whole(packet: Any, stream: Any) -> bool:
     """Whether the lengths of the NAL units of an H.264 or H.265 packet add up to its own."""
-    size, data, at = _length_size(stream), bytes(packet), 0
+    size, data, at = length_size(stream), bytes(packet), 0
     while size and at + size <= len(data):
         at += size + int.from_bytes(data[at : at + size], "big")
     return not size or at == len(data)
@@ -38,7 +38,7 @@ def nal_units(packet: Any, stream: Any) -> list[bytes]:
     """The NAL units of an H.264 or H.265 packet."""
     data = bytes(packet)
     units = []
-    size = _length_size(stream)
+    size = length_size(stream)
     if size:
         at = 0
         while at + size < len(data):
@@ -49,7 +49,7 @@ def nal_units(packet: Any, stream: Any) -> list[bytes]:
     return [unit for unit in data.split(b"\0\0\1")[1:] if len(unit) > 1]  # each unit after a start code
 
 
-def _length_size(stream):
+def length_size(stream: Any) -> int:
     """Bytes of the length before each NAL unit (MP4, Matroska); 0 if there is a start code instead (AVI, MPEG-TS)."""
     extradata = stream.codec_context.extradata or b""
     if extradata[:1] != b"\x01":
@@ -91,7 +91,7 @@ def encoder_note(packet: Any, stream: Any) -> bytes:
     Old versions of x264 encoded 4:4:4 with errors that decoders correct when they know the version; only the first
     packet of the stream names it.
     """
-    size = _length_size(stream)
+    size = length_size(stream)
     messages = [unit for unit in nal_units(packet, stream) if unit[0] & 31 == _H264_SEI]
     return b"".join((len(m).to_bytes(size, "big") if size else b"\0\0\1") + m for m in messages)
 

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 AV1_SEQUENCE, _AV1_FRAME_HEADERS = 1, (3, 6)  # AV1 specification, 6.2.2: a frame header, alone or with its tiles
-_H264_LONG_PROFILES = (44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244)  # ITU-T H.264, 7.3.2.1.1
 
 
 class Picture(NamedTuple):
@@ -177,82 +176,30 @@ def _av1_refreshes(header, sequence):
     return bits.read(8) != 0 or bits.is_over
 
 
-class Sequence(NamedTuple):
-    """What a sequence parameter set of H.264 says (ITU-T H.264, 7.3.2.1.1).
+class Window(NamedTuple):
+    """The size of coded frames, and how many of their pixels are not shown at each edge."""
 
-    Attributes:
-        interlaced: pictures may be fields.
-        colour_planes: each is coded on its own.
-        frame_num_bits, order_bits: lengths of frame_num and pic_order_cnt_lsb; the latter 0 if there is none.
-        gaps: frame numbers may be left out.
-        num_references: the most pictures that one may refer to.
+    width: int
+    height: int
+    left: int
+    right: int
+    top: int
+    bottom: int
+
+
+def read_window(bits: Bits, width: int, height: int, chroma: int, lines: int = 1) -> Window:
+    """Read the cropping of H.264 or the conformance window of H.265, a flag and four distances.
+
+    Args:
+        bits: the rest of a sequence parameter set.
+        width, height: of coded frames.
+        chroma: chroma_format_idc.
+        lines: of a frame for one that is counted: two where pictures may be fields.
     """
-
-    interlaced: bool
-    colour_planes: bool
-    frame_num_bits: int
-    order_bits: int
-    gaps: bool
-    num_references: int
-
-
-def read_sequence(parameter_set: bytes) -> Sequence:
-    """Read a sequence parameter set of H.264, a NAL unit."""
-    profile, bits, colour_planes = parameter_set[1], Bits(parameter_set[4:]), False
-    bits.unsigned()  # seq_parameter_set_id
-    if profile in _H264_LONG_PROFILES:
-        chroma = bits.unsigned()
-        if chroma == 3:
-            colour_planes = bool(bits.read(1))
-        bits.unsigned(), bits.unsigned(), bits.read(1)  # bit depths, qpprime_y_zero_transform_bypass_flag
-        if bits.read(1):  # seq_scaling_matrix_present_flag
-            for i in range(12 if chroma == 3 else 8):
-                if bits.read(1):
-                    _skip_scaling_list(bits, 16 if i < 6 else 64)
-    frame_num_bits, order_bits = bits.unsigned() + 4, 0
-    kind = bits.unsigned()  # pic_order_cnt_type
-    if kind == 0:
-        order_bits = bits.unsigned() + 4
-    elif kind == 1:
-        bits.read(1), bits.signed(), bits.signed()
-        for _ in range(min(bits.unsigned(), 255)):
-            bits.signed()
-    num_references, gaps = bits.unsigned(), bool(bits.read(1))
-    bits.unsigned(), bits.unsigned()  # width, height
-    return Sequence(not bits.read(1), colour_planes, frame_num_bits, order_bits, gaps, num_references)
-
-
-class Slice(NamedTuple):
-    """What a slice says: the number of its frame, and its place in presentation order, both modulo a power of two."""
-
-    is_idr: bool
-    is_reference: bool
-    frame_num: int
-    order: int
-    is_field: bool
-
-
-def read_slice(unit: bytes, sequence: Sequence) -> Slice:
-    """Read the beginning of a slice (ITU-T H.264, 7.3.3), a NAL unit."""
-    bits, is_idr = Bits(unit[1:24]), unit[0] & 31 == 5
-    bits.unsigned(), bits.unsigned(), bits.unsigned()  # first_mb_in_slice, slice_type, pic_parameter_set_id
-    if sequence.colour_planes:
-        bits.read(2)
-    frame_num, is_field = bits.read(sequence.frame_num_bits), sequence.interlaced and bool(bits.read(1))
-    if is_field:
-        bits.read(1)  # bottom_field_flag
-    if is_idr:
-        bits.unsigned()  # idr_pic_id
-    order = bits.read(sequence.order_bits) if sequence.order_bits else 0
-    return Slice(is_idr, bool(unit[0] >> 5 & 3), frame_num, order, is_field)
-
-
-def _skip_scaling_list(bits, size):
-    last = following = 8
-    for _ in range(size):
-        if following:
-            following = (last + bits.signed()) % 256
-        last = following or last
+    if not bits.read(1):
+        return Window(width, height, 0, 0, 0, 0)
+    across, down = 1 + (chroma in (1, 2)), (1 + (chroma == 1)) * lines
+    return Window(width, height, *(bits.unsigned() * unit for unit in (across, across, down, down)))
 
 
 def mpeg4_time_bits(layer: bytes) -> int:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from dali_vidaug.media.headers import Bits
+from dali_vidaug.media.headers import Bits, Window, read_window
 
 _IDR, _RANDOM_ACCESS = (19, 20), range(16, 24)  # table 7-1
 _SLICE_MAX = 512  # bytes of a slice that are looked at: its header is shorter, without the entry points
-_SETS_MAX, _PICTURES_MAX, _LAST_PROFILE = 64, 16, 5  # 7.4.3.2.1, A.4.1; later profiles have other slice headers
+_SETS_MAX, _LONG_TERMS_MAX, _PICTURES_MAX = 64, 32, 16  # 7.4.3.2.1, A.4.1
+_LAST_PROFILE = 5  # later profiles have other slice headers
 ReferenceSet = tuple[tuple[int, bool], ...]  # (difference of places, may be referred to now), the nearest place first
 
 
@@ -23,12 +24,16 @@ class HevcSequence(NamedTuple):
         order_bits: length of slice_pic_order_cnt_lsb.
         reference_sets: those that slices name by number; None if they cannot be told.
         long_terms: how many long-term pictures slices can name by number; None if they have none at all.
+        window: what is shown of a coded frame.
+        display_window: whether another window is proposed for display; None if that cannot be told.
     """
 
     colour_planes: bool
     order_bits: int
     reference_sets: tuple[ReferenceSet, ...] | None
     long_terms: int | None
+    window: Window
+    display_window: bool | None
 
 
 def read_hevc_sequence(parameter_set: bytes) -> HevcSequence:
@@ -44,11 +49,10 @@ def read_hevc_sequence(parameter_set: bytes) -> HevcSequence:
     for with_profile, with_level in present:
         bits.read(88 * with_profile + 8 * with_level)
     bits.unsigned()  # sps_seq_parameter_set_id
-    if bits.unsigned() == 3:  # chroma_format_idc
+    chroma = bits.unsigned()  # chroma_format_idc
+    if chroma == 3:
         colour_planes = bool(bits.read(1))
-    bits.unsigned(), bits.unsigned()  # width, height
-    if bits.read(1):  # conformance_window_flag
-        bits.unsigned(), bits.unsigned(), bits.unsigned(), bits.unsigned()
+    window = read_window(bits, bits.unsigned(), bits.unsigned(), chroma)
     bits.unsigned(), bits.unsigned()  # bit depths
     order_bits = bits.unsigned() + 4
     for _ in range(sub_layers + 1 if bits.read(1) else 1):  # sps_sub_layer_ordering_info_present_flag
@@ -68,7 +72,29 @@ def read_hevc_sequence(parameter_set: bytes) -> HevcSequence:
             break
     long_terms = bits.unsigned() if bits.read(1) else None  # long_term_ref_pics_present_flag
     known = sets is not None and profile <= _LAST_PROFILE and not colour_planes
-    return HevcSequence(colour_planes, order_bits, tuple(sets or ()) if known else None, long_terms)
+    bits.read(min(long_terms or 0, _LONG_TERMS_MAX) * (order_bits + 1))  # lt_ref_pic_poc_lsb_sps, used_by_curr_pic_...
+    bits.read(2)  # sps_temporal_mvp_enabled_flag, strong_intra_smoothing_enabled_flag
+    display_window = _has_display_window(bits)
+    return HevcSequence(
+        colour_planes, order_bits, tuple(sets or ()) if known else None, long_terms, window,
+        None if sets is None or bits.is_over else display_window,
+    )  # fmt: skip
+
+
+def _has_display_window(bits):
+    """default_display_window_flag of vui_parameters (E.2.1), if there are any."""
+    if not bits.read(1):  # vui_parameters_present_flag
+        return False
+    if bits.read(1) and bits.read(8) == 255:  # aspect_ratio_info_present_flag, aspect_ratio_idc: EXTENDED_SAR
+        bits.read(32)
+    bits.read(1 if bits.read(1) else 0)  # overscan_info_present_flag
+    if bits.read(1):  # video_signal_type_present_flag
+        bits.read(4)
+        bits.read(24 if bits.read(1) else 0)  # colour_description_present_flag
+    if bits.read(1):  # chroma_loc_info_present_flag
+        bits.unsigned(), bits.unsigned()
+    bits.read(3)  # neutral_chroma_indication_flag, field_seq_flag, frame_field_info_present_flag
+    return bool(bits.read(1))
 
 
 def _skip_scaling_lists(bits):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,6 +28,7 @@ from dali_vidaug.media.index import (
 from dali_vidaug.media.storage import Source
 
 HIDDEN = "hidden by an edit list"  # the ``opaque`` of such packets, whose flag cannot be set
+_ANY_UNIT = b"\0\0\0\1\x46\1\x50" + bytes(9)  # something that begins as a NAL unit does
 GAP_MAX = 1 << 17  # bytes between packets that are read along rather than read apart
 
 
@@ -75,6 +77,21 @@ def copy_facts(codec: Any, other: Any) -> None:
         if value := getattr(codec, name):
             setattr(other, name, value)
     other.extradata = codec.extradata
+
+
+@lru_cache(maxsize=64)
+def template(codec: str) -> tuple[Any, Any]:
+    """(container, stream) of a file in memory with a stream of a codec: PyAV copies streams, and makes none without."""
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="nut") as output:
+        track = output.add_mux_stream(codec, rate=30, width=16, height=16)
+        packet = av.Packet(len(_ANY_UNIT))
+        packet.update(_ANY_UNIT)
+        packet.pts = packet.dts = 0
+        packet.stream, packet.time_base, packet.is_keyframe = track, Fraction(1, 30), True
+        output.mux(packet)
+    container = av.open(io.BytesIO(buffer.getvalue()), "r")
+    return container, container.streams.video[0]
 
 
 def ranges_of(parts: list[Packets]) -> tuple[np.ndarray, np.ndarray]:

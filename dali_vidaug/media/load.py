@@ -16,6 +16,7 @@ from dali_vidaug.media.claims import is_claim, prove
 from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.decode import decode_clips
 from dali_vidaug.media.remux import remux
+from dali_vidaug.media.uncrop import Box
 from dali_vidaug.media.vectors import View
 from dali_vidaug.media.video import Video
 
@@ -28,12 +29,15 @@ class Encoded(NamedTuple):
         positions: (F,) int32, where the clip's frames are in it.
         video: its row of the manifest.
         colors: (3, 3) float32, applied to the RGB values that DALI makes; used only with ``color="file"``.
+        size, box: as of ``Remuxed``.
     """
 
     data: np.ndarray
     positions: np.ndarray
     video: Video
     colors: np.ndarray
+    size: tuple[int, int] | None = None
+    box: Box | None = None
 
 
 class Loaded(NamedTuple):
@@ -88,7 +92,8 @@ def load_clips(
             row = video._replace(source=None)  # not the bytes that were fetched for it, which need not stay
             different = {f.tobytes(): f for f in frames}
             files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
-            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, row, colors) for f in frames]
+            of_clips = [files[f.tobytes()] for f in frames]
+            clips = [Encoded(f.data, f.positions, row, colors, f.size, f.box) for f in of_clips]
             num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
             seconds = {"read": sum(file.seconds for file in files.values())}
             return Loaded(clips, num_decoded, seconds, time.perf_counter() - started, measured=measured)

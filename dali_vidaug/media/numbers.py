@@ -6,7 +6,8 @@ from typing import Any
 
 from dali_vidaug.media.bitstream import MPEG2_PICTURE, MPEG4_PICTURE, hevc_sets_in, mpeg4_picture, nal_units, sets_in
 from dali_vidaug.media.cut import REORDER_MAX
-from dali_vidaug.media.headers import Slice, mpeg4_is_coded, mpeg4_time_bits, read_sequence, read_slice
+from dali_vidaug.media.h264 import Slice, read_sequence, read_slice
+from dali_vidaug.media.headers import mpeg4_is_coded, mpeg4_time_bits
 from dali_vidaug.media.hevc import read_hevc_order, read_hevc_picture_set, read_hevc_sequence
 from dali_vidaug.media.oddities import LAYERS
 

@@ -18,11 +18,11 @@ from dali_vidaug.media.bitstream import (
     is_whole,
     nal_units,
 )
+from dali_vidaug.media.h264 import read_sequence
 from dali_vidaug.media.headers import (
     AV1_SEQUENCE,
     av1_pictures,
     av1_units,
-    read_sequence,
     vp9_pictures,
 )
 

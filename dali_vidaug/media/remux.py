@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import time
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import av
@@ -20,12 +19,12 @@ from dali_vidaug.media.bitstream import (
     presentation_order,
 )
 from dali_vidaug.media.cut import is_hidden, open_source, read_cuts
-from dali_vidaug.media.indexed_file import IndexedStream, copy_facts
+from dali_vidaug.media.indexed_file import IndexedStream, copy_facts, template
+from dali_vidaug.media.uncrop import FILTERS, Box, Uncropped, uncrop
 from dali_vidaug.media.video import Video, is_counted
 
 NVDEC_DELAY_MAX = 7  # packets; DALI 2.4 orders the frames of a GPU's decoder among 8
 _TICK = Fraction(1, 30)  # of the small files; DALI looks at the order of time stamps alone
-_ANY_UNIT = b"\0\0\0\1\x46\1\x50" + bytes(9)  # something that begins as a NAL unit does
 
 
 class Remuxed(NamedTuple):
@@ -35,15 +34,21 @@ class Remuxed(NamedTuple):
         data: (N,) uint8, an MP4 file (VP8: Matroska), valid on its own, time stamps from 0, without an edit list.
         positions: (F,) int32, for each wanted frame its index among the frames that decoding the file gives.
         seconds: processor time of this thread.
+        size: (width, height) of the frames that decoding the file gives, where they are whole coded frames; else None.
+        box: what is shown of them; None: all.
     """
 
     data: np.ndarray
     positions: np.ndarray
     seconds: float
+    size: tuple[int, int] | None = None
+    box: Box | None = None
 
 
 def remux(video: Video, frames: np.ndarray, on_gpu: bool = False) -> Remuxed:
     """Cut out what some frames need and pack it into a small file in memory.
+
+    For a GPU, the frames of H.264 and H.265 are not cropped as the file says (uncrop.py): ``box`` is what is shown.
 
     Args:
         video: its row of the manifest.
@@ -77,8 +82,10 @@ def _pack(stream, cuts, video, frames, on_gpu, started):
     delay = max(i - rank for i, rank in enumerate(order))
     if on_gpu and (why := _nvdec_problem(stream, cuts, packets, delay, video)):
         raise NotForDaliError(f"not for DALI's decoder on a GPU: {why}")
-    data = _write(stream, packets, order, delay, video)
-    return Remuxed(data, np.asarray(positions, np.int32), time.thread_time() - started)
+    whole = uncrop(stream, packets, video) if on_gpu and video.codec in FILTERS else None
+    data = _write(stream, packets if whole is None else whole.packets, order, delay, video, whole)
+    size, box = (None, None) if whole is None else ((whole.width, whole.height), whole.box)
+    return Remuxed(data, np.asarray(positions, np.int32), time.thread_time() - started, size, box)
 
 
 def _order_packets(cuts, frames):
@@ -127,7 +134,9 @@ def _nvdec_problem(stream, cuts, packets, delay, video):
     return None
 
 
-def _write(stream: Any, packets: list, order: list[int], delay: int, video: Video) -> np.ndarray:
+def _write(
+    stream: Any, packets: list, order: list[int], delay: int, video: Video, whole: Uncropped | None
+) -> np.ndarray:
     """Write packets to a file in memory. Time stamps are the ranks in presentation order, ``order``."""
     buffer = io.BytesIO()
     if video.codec == "vp8":
@@ -136,6 +145,10 @@ def _write(stream: Any, packets: list, order: list[int], delay: int, video: Vide
         container, options = "mp4", {"movflags": "negative_cts_offsets", "use_editlist": "0"}
     with av.open(buffer, "w", format=container, options=options) as output:
         track = _add_track(output, stream, video)
+        if whole is not None:
+            context = track.codec_context
+            context.width, context.height = whole.width, whole.height
+            context.extradata = context.extradata if whole.extradata is None else whole.extradata or None
         track.time_base = _TICK
         for i, (packet, rank) in enumerate(zip(packets, order, strict=True)):
             packet.stream, packet.time_base = track, _TICK
@@ -149,21 +162,6 @@ def _add_track(output, stream, video):
         return output.add_mux_stream("av1", rate=30, width=video.width, height=video.height)
     if not isinstance(stream, IndexedStream):
         return output.add_stream_from_template(stream)
-    track = output.add_stream_from_template(_template(stream.codec_context.name)[1])
+    track = output.add_stream_from_template(template(stream.codec_context.name)[1])
     copy_facts(stream.codec_context, track.codec_context)
     return track
-
-
-@lru_cache(maxsize=64)
-def _template(codec):
-    """(container, stream) of a file in memory with a stream of a codec: PyAV copies streams, and makes none without."""
-    buffer = io.BytesIO()
-    with av.open(buffer, "w", format="nut") as output:
-        track = output.add_mux_stream(codec, rate=30, width=16, height=16)
-        packet = av.Packet(len(_ANY_UNIT))
-        packet.update(_ANY_UNIT)
-        packet.pts = packet.dts = 0
-        packet.stream, packet.time_base, packet.is_keyframe = track, _TICK, True
-        output.mux(packet)
-    container = av.open(io.BytesIO(buffer.getvalue()), "r")
-    return container, container.streams.video[0]

@@ -22,7 +22,7 @@ from av.sidedata.sidedata import SideDataContainer
 from dali_vidaug import geometry
 from dali_vidaug.kernels import library
 from dali_vidaug.media.bitstream import is_reference, sets_in
-from dali_vidaug.media.headers import read_sequence
+from dali_vidaug.media.h264 import read_sequence
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
 

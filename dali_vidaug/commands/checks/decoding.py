@@ -92,6 +92,13 @@ def check_decoding(encoding: str, decoder: str, context: Context, size: tuple[in
     return f"{frames.size} frames, all as wanted; compared with PyAV: {difference} ({loader.settings.decoder})"
 
 
+def check_sizes(encoding: str, context: Context) -> str:
+    """Files of three heights and one coded size in turn: they share decoders of NVDEC, and none has wrong colours."""
+    sizes = CROPPED, (192, 320), (184, 320), CROPPED
+    found = [check_decoding(encoding, "dali", context, size=size) for size in sizes]
+    return f"{len(found)} times, in sizes with the same coded size: {found[-1]}"
+
+
 def check_both_decoders(context: Context) -> str:
     """Clips of both decoders in a batch, in all orientations: each is what its own decoder gives."""
     need_nvdec(context)

@@ -51,6 +51,7 @@ CHECKS: dict[str, Callable[[Context], str]] = {
         for encoding in ENCODINGS
     },
     "decode h264, cropped": partial(decoding.check_decoding, "h264", "dali", size=decoding.CROPPED),
+    **{f"decode {codec}, sizes": partial(decoding.check_sizes, codec) for codec in ("h264", "hevc")},
     "decode, both decoders": decoding.check_both_decoders,
     "decode, fallback": decoding.check_fallback,
     **{f"kernel randaugment, {n} op{'s' * (n > 1)}": partial(pixels.check_randaugment, n) for n in (1, 2, 3)},
@@ -72,7 +73,7 @@ CHECKS: dict[str, Callable[[Context], str]] = {
         for case in (*CASES, *MIXES, *FILTERS, *WARPS, INTERPOLATION)
     },
     **{f"speed of the loader, {decoder}": partial(loading.check_throughput, decoder) for decoder in ("auto", "pyav")},
-    # a size for which DALI makes a new decoder for each clip
+    # a size whose cropping is taken out, so that decoders are used again
     "speed of the loader, cropped": partial(loading.check_throughput, "auto", size=decoding.CROPPED),
 }
 
