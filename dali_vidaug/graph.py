@@ -56,6 +56,10 @@ class Graph:
         batch_size: the largest number of clips in a batch.
         oriented: whether some of the encoded files are shown otherwise than as stored.
         several: whether clips of the same frames may have an encoded file in common, which is then decoded once.
+
+    Attributes:
+        decoded: of the latest batch, by position: clips as DALI decoded them, (F, H, W, 3) uint8, before any op; those
+            for which ``run`` was asked for that.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Graph:
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
         self._measured: dict[str | None, Any] = {}  # after an op: the sizes of the clips, which a later op would hide
+        self._checked: list[Any] = []  # the node of decoded frames that are to be looked at
+        self.decoded: dict[int, np.ndarray] = {}
         self._columns = {
             name: Columns(name, None if rows is None else rows.dtype, settings) for name, rows in _rows(plan).items()
         }
@@ -89,7 +95,7 @@ class Graph:
             built = self._build(clips, steps)
             self._idle = settings.decoder == "pyav" and built is clips and self._direct is not None
             self._idle &= not any(columns.is_read for columns in self._columns.values())
-            self.pipeline.set_outputs(built, *self._measured.values())
+            self.pipeline.set_outputs(built, *self._measured.values(), *self._checked)
 
     def _steps(self, plan):
         """What is left to do to the clips, by name: ops, and the blending of frames before those that come after."""
@@ -144,6 +150,8 @@ class Graph:
                 interp_type=types.INTERP_NN,
                 inverse_map=True,  # the matrix maps output to input
             )
+        if self._settings.verify:
+            self._checked = [split(clips, source("checked?", types.BOOL, 0))[0].cpu()]
         return clips
 
     def _build(self, clips, steps):
@@ -162,7 +170,7 @@ class Graph:
         done = bool(steps) and getattr(steps[-1][1], "channels_first", False)
         return clips if done or self._direct else fn.transpose(clips, perm=[3, 0, 1, 2])
 
-    def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None) -> Any:
+    def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None, checked: Sequence[int] = ()) -> Any:
         """Run one batch.
 
         Args:
@@ -170,6 +178,7 @@ class Graph:
             inputs: for each clip its frames (or ``decoded_frames``), (F, H, W, 3) uint8, or an ``Encoded`` where DALI
                 decodes.
             stream: on a GPU, the torch stream on which the result will be ready; None: wait for it.
+            checked: positions of encoded clips that ``decoded`` shall have. They are waited for, also on a GPU.
 
         Returns:
             A DALI tensor list with one dense (3, F, H, W) tensor for each clip, or on the CPU a tensor (B, 3, F, H, W).
@@ -186,7 +195,7 @@ class Graph:
         args = _rows(plan)
         for name, columns in self._columns.items():
             columns.check(args[name])
-        made: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream)
+        made: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream, checked)
         if not self._direct:
             self._check(made.shape(), plan, inputs)
             return made
@@ -209,10 +218,12 @@ class Graph:
         check_sizes(shapes, given, plan.frames.shape[1] if self._blends else None, plan.args,
                     names[: names.index(last) + 1] if last else names)  # fmt: skip
 
-    def _run(self, plan, inputs, args, stream):
+    def _run(self, plan, inputs, args, stream, checked):
         """What DALI does: a tensor list."""
         if self._settings.decoder != "pyav":
             self._feed_encoded(inputs)
+        if self._checked:
+            self.pipeline.feed_input("checked?", np.isin(np.arange(len(inputs)), checked))
         if self._settings.decoder != "dali":
             self.pipeline.feed_input("clips", [_NO_CLIP if isinstance(clip, Encoded) else clip for clip in inputs])
         for name, columns in self._columns.items():
@@ -221,17 +232,25 @@ class Graph:
         # inputs are not copied (no_copy): DALI holds a reference to each array until it has read it. On a GPU the batch
         # before must be finished, not only started: DALI 2.4 sends small inputs, such as rows, from one pinned buffer
         # that the next batch overwrites (MakeContiguousMixed). Whoever takes batches does not wait for this.
-        if self._done is not None:
-            self._done.synchronize()
+        self._wait()
         with op_failures(plan, self._columns.values()):
             self.pipeline.schedule_run()
             clips, *measured = self.pipeline.share_outputs(stream)
+        taken = measured.pop() if self._checked else ()
         measured = [np.array(sizes.as_array()) for sizes in measured]
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()
+        if checked:
+            self._wait()
+        self.decoded = {i: np.array(frames) for i, frames in zip(sorted(checked), taken, strict=True)}
         for name, sizes in zip(self._measured, measured, strict=True):
             self._check([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, name)
         return clips
+
+    def _wait(self):
+        """On a GPU: until the latest batch is done."""
+        if self._done is not None:
+            self._done.synchronize()
 
     def _feed_encoded(self, inputs):
         files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]

@@ -2,7 +2,7 @@
 
 Clips are loaded in a pool of threads or processes, by PyAV or as a small file for DALI; those of a video that have the
 same frames, or for PyAV share GOPs, are loaded together. The DALI graph makes the batch. A clip that cannot be loaded,
-or that DALI cannot decode, goes to the other decoder, is replaced, or ends with a ``ClipError``.
+or that DALI does not decode right, goes to the other decoder, is replaced, or ends with a ``ClipError``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dali_vidaug.graph import Graph, dali_problem
 from dali_vidaug.leading import num_in_decoder
 from dali_vidaug.mapping import clip_geometry
 from dali_vidaug.media.cut import READ_ERRORS
-from dali_vidaug.media.load import Encoded, load_clips
+from dali_vidaug.media.load import Doubt, Encoded, load_clips
 from dali_vidaug.media.sharing import same_frames, share_decoding
 from dali_vidaug.media.vectors import CELL
 from dali_vidaug.moved_boxes import boxes_of
@@ -35,6 +35,7 @@ from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
 from dali_vidaug.settings import Settings
+from dali_vidaug.trust import Trust
 
 REPLACEMENTS_MAX = 20  # for one sample of a batch; after that something is wrong with the data set, not with one file
 
@@ -49,12 +50,14 @@ class Maker:
         batch_size: the largest number of clips in a batch.
         report: what was done is counted there.
         pool: where clips are loaded.
+        trust: what is known of DALI's decoder; which of its clips are compared.
     """
 
     def __init__(
-        self, manifest: Manifest, recipe: Recipe, settings: Settings, batch_size: int, report: RunningReport, pool: Any
-    ):
-        self.manifest, self.recipe, self.report = manifest, recipe, report
+        self, manifest: Manifest, recipe: Recipe, settings: Settings, batch_size: int, report: RunningReport, pool: Any,
+        trust: Trust,
+    ):  # fmt: skip
+        self.manifest, self.recipe, self.report, self.trust = manifest, recipe, report, trust
         self._settings, self._batch_size, self._pool = settings, batch_size, pool
         self._crops = [name for name, _ in recipe.pixel_ops[: num_in_decoder(recipe, settings)]]
         self._graphs: dict[tuple, Graph] = {}  # by what differs between plans of a recipe
@@ -136,16 +139,42 @@ class Maker:
         self._graphs, self._retry_graphs = {}, {}
 
     def _run(self, pending, stream):
-        pending.leave_out(self.manifest)
-        if not len(pending.plan):
-            return None
-        graph = self._graph(self._graphs, pending.plan)
-        try:
-            clips = graph.run(pending.plan, pending.inputs, stream)
-        except RuntimeError as error:
-            return self._run_again(pending, stream, error)
-        self._retry_graphs = {}  # frees their memory
-        return clips
+        """The clips of a batch; None if none is left. Where DALI fails, or gets some wrong, it is made again."""
+        mended = False
+        while (checked := self._to_check(pending)) is not None:
+            graph = self._graph(self._graphs, pending.plan)
+            try:
+                clips = graph.run(pending.plan, pending.inputs, stream, checked)
+            except RuntimeError as error:
+                if mended:
+                    raise
+                mended = True
+                self._mend(pending, error)
+                continue
+            if self.trust.accept(self.manifest, pending.plan, pending.inputs, graph.decoded):
+                self._retry_graphs = self._retry_graphs if mended else {}  # frees their memory
+                return clips
+        return None
+
+    def _to_check(self, pending):
+        """Which clips are compared with PyAV's; None where no clip is left. Those known to be wrong are loaded anew."""
+        while True:
+            pending.leave_out(self.manifest)
+            if not len(pending.plan):
+                return None
+            chosen = self.trust.choose(self._settings.verify, pending.plan, pending.inputs)
+            wrong = self.trust.find_wrong(pending.inputs)
+            again = wrong or [i for i in chosen if pending.inputs[i].expected is None]
+            if again:
+                for group in {tuple(pending.together(i)) for i in again}:
+                    pending.jobs |= self._load(pending.plan, group, check=not wrong)
+                self._collect(pending, again)
+                continue
+            bad = next((i for i in chosen if pending.inputs[i].expected.problem), None)
+            if bad is None:
+                return chosen
+            why = pending.inputs[bad].expected.problem
+            self._collect(pending, self._replace(pending, bad, why, ValueError(why)))
 
     def _graph(self, graphs, plan):
         frames = plan.frames
@@ -155,16 +184,22 @@ class Maker:
             graphs[key] = Graph(plan, self._settings, self._batch_size, self.manifest.any_oriented(), several)
         return graphs[key]
 
-    def _load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None) -> dict[int, Job]:
-        """Have clips of one sample loaded, by the decoder that suits its video or by the one that is given."""
+    def _load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None, check=False) -> dict[int, Job]:
+        """Have clips of one sample loaded, by the decoder that suits its video or by the one that is given.
+
+        With ``check``, or where they are likely to be compared, clips for DALI come with PyAV's frames.
+        """
         video = self._settings.trusted(self.manifest.video(int(plan.samples[clips[0]])))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
         frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
         views = self._views(plan, clips, video) if self._motion else None
+        if chosen != "pyav":
+            check = self.trust.will_check(self._settings.verify, plan, clips, video.format) or check
+        doubt = Doubt(self.trust.wrong, check)
         # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
         for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
             crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
-            call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color)
+            call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color, doubt=doubt)
             more = [] if views is None else [[views[k] for k in together]]
             future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why, *more)
             jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
@@ -235,8 +270,8 @@ class Maker:
         pending.jobs |= self._load(pending.plan, group)
         return group
 
-    def _run_again(self, pending: Pending, stream: Any, error: RuntimeError) -> Any:
-        """DALI fails a whole batch for one clip: find the bad ones, each alone, and run once more without them.
+    def _mend(self, pending: Pending, error: RuntimeError) -> None:
+        """DALI fails a whole batch for one clip: find the bad ones, each alone, and put others in their places.
 
         Clips that DALI cannot decode go to PyAV if the settings allow it; otherwise they are replaced.
         """
@@ -261,5 +296,3 @@ class Maker:
             self._collect(pending, group)
             others = [k for k in waiting if k not in pending.group(i) and k not in pending.dropped]
             waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
-        pending.leave_out(self.manifest)
-        return graph.run(pending.plan, pending.inputs, stream) if len(pending.plan) else None

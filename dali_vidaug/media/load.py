@@ -6,7 +6,7 @@ This is all that a decoding thread or process does. It needs neither torch nor D
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from dali_vidaug.errors import NotForDaliError
 from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.decode import decode_clips
+from dali_vidaug.media.expected import Expected, coding_of, expect
 from dali_vidaug.media.remux import remux
 from dali_vidaug.media.vectors import View
 from dali_vidaug.media.video import Video
@@ -27,12 +28,28 @@ class Encoded(NamedTuple):
         positions: (F,) int32, where the clip's frames are in it.
         video: its row of the manifest.
         colors: (3, 3) float32, applied to the RGB values that DALI makes; used only with ``color="file"``.
+        coding: how it is coded, as ``coding_of`` says it.
+        expected: what DALI should make of it; None where nobody asked for that.
     """
 
     data: np.ndarray
     positions: np.ndarray
     video: Video
     colors: np.ndarray
+    coding: str = ""
+    expected: Expected | None = None
+
+
+class Doubt(NamedTuple):
+    """How far DALI is trusted when clips are loaded.
+
+    Attributes:
+        wrong: codings that DALI decodes wrongly, and what is wrong.
+        check: whether what DALI should make of the clips is wanted.
+    """
+
+    wrong: Mapping[str, str]
+    check: bool = False
 
 
 class Loaded(NamedTuple):
@@ -55,9 +72,13 @@ class Loaded(NamedTuple):
     motion: list[np.ndarray] | None = None
 
 
+_NO_DOUBT = Doubt({})
+
+
 def load_clips(
     decoder: str, on_gpu: bool, color: str, video: Video, frames: Sequence[np.ndarray],
-    crops: Sequence[Sequence[np.void]], why: str | None, views: Sequence[View] | None = None,
+    crops: Sequence[Sequence[np.void]], why: str | None, views: Sequence[View] | None = None, *,
+    doubt: Doubt = _NO_DOUBT,
 ) -> Loaded:  # fmt: skip
     """Load clips of a video together; runs in a decoding thread or process.
 
@@ -70,6 +91,7 @@ def load_clips(
         crops: for each clip rows of ``ops.CROP``, which PyAV applies.
         why: why PyAV decodes them although DALI was asked to, or None.
         views: of each clip, where PyAV decodes them: for a map of what moves in it.
+        doubt: how far DALI is trusted.
 
     Raises:
         EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, or only DALI may decode it
@@ -82,9 +104,10 @@ def load_clips(
             row = video._replace(source=None)  # not the bytes that were fetched for it, which need not stay
             different = {f.tobytes(): f for f in frames}
             files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
-            clips = [Encoded(files[f.tobytes()].data, files[f.tobytes()].positions, row, colors) for f in frames]
+            made = {key: _encoded(video, row, f, files[key], colors, doubt) for key, f in different.items()}
             num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
             seconds = {"read": sum(file.seconds for file in files.values())}
+            clips = [made[f.tobytes()] for f in frames]
             return Loaded(clips, num_decoded, seconds, time.perf_counter() - started)
         except NotForDaliError as error:
             if decoder == "dali":
@@ -93,3 +116,12 @@ def load_clips(
     decoded = decode_clips(video, frames, crops, color, views)
     elapsed = time.perf_counter() - started
     return Loaded(decoded.pixels, decoded.num_decoded, decoded.seconds, elapsed, why, decoded.motion)
+
+
+def _encoded(video, row, frames, file, colors, doubt):
+    """A small file as the graph takes it, and what DALI should make of it, if that is wanted."""
+    coding = coding_of(video, file)
+    if coding in doubt.wrong:
+        raise NotForDaliError(f"DALI decodes {coding} wrongly: {doubt.wrong[coding]}")
+    expected = expect(video, frames, colors) if doubt.check else None
+    return Encoded(file.data, file.positions, row, colors, coding, expected)

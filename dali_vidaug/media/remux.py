@@ -35,11 +35,13 @@ class Remuxed(NamedTuple):
         data: (N,) uint8, an MP4 file (VP8: Matroska), valid on its own, time stamps from 0, without an edit list.
         positions: (F,) int32, for each wanted frame its index among the frames that decoding the file gives.
         seconds: processor time of this thread.
+        delay: packets, by which frames are shown later than they are decoded, at most.
     """
 
     data: np.ndarray
     positions: np.ndarray
     seconds: float
+    delay: int
 
 
 def remux(video: Video, frames: np.ndarray, on_gpu: bool = False) -> Remuxed:
@@ -78,7 +80,7 @@ def _pack(stream, cuts, video, frames, on_gpu, started):
     if on_gpu and (why := _nvdec_problem(stream, cuts, packets, delay, video)):
         raise NotForDaliError(f"not for DALI's decoder on a GPU: {why}")
     data = _write(stream, packets, order, delay, video)
-    return Remuxed(data, np.asarray(positions, np.int32), time.thread_time() - started)
+    return Remuxed(data, np.asarray(positions, np.int32), time.thread_time() - started, delay)
 
 
 def _order_packets(cuts, frames):
