@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_PIXELS = 20_000  # of a frame; of larger ones some rows are compared
+_PIXELS = 10_000  # of a frame; of larger ones some rows are compared
 _BAND = 8  # rows
 _TILES = 8  # a frame is compared in so many parts along each side, too
 _LUMA_MAX = 1.5  # levels of 255, of a frame on average; rounding makes less than 0.6

@@ -236,13 +236,13 @@ class Graph:
         with op_failures(plan, self._columns.values()):
             self.pipeline.schedule_run()
             clips, *measured = self.pipeline.share_outputs(stream)
-        taken = measured.pop() if self._checked else ()
+        self._taken = taken = measured.pop() if self._checked else ()  # it owns the memory of ``decoded``
         measured = [np.array(sizes.as_array()) for sizes in measured]
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()
         if checked:
             self._wait()
-        self.decoded = {i: np.array(frames) for i, frames in zip(sorted(checked), taken, strict=True)}
+        self.decoded = {i: np.asarray(frames) for i, frames in zip(sorted(checked), taken, strict=True)}
         for name, sizes in zip(self._measured, measured, strict=True):
             self._check([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, name)
         return clips

@@ -193,11 +193,12 @@ class Maker:
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
         frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
         views = self._views(plan, clips, video) if self._motion else None
-        if chosen != "pyav":
-            check = self.trust.will_check(self._settings.verify, plan, clips, video.format) or check
-        doubt = Doubt(self.trust.wrong, check)
         # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
         for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
+            part = float(check)
+            if chosen != "pyav" and not check:
+                part = self.trust.part_to_check(self._settings.verify, plan, [clips[k] for k in together], video.format)
+            doubt = Doubt(self.trust.wrong, part)
             crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
             call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color, doubt=doubt)
             more = [] if views is None else [[views[k] for k in together]]

@@ -20,6 +20,8 @@ from dali_vidaug.ops.interpolate import decoded_frames
 from dali_vidaug.plan import Plan
 from dali_vidaug.rng import Draws
 
+_WHOLE = 0.4  # share of the clips that are compared by chance of which all frames are compared
+_PART = 0.25  # of the frames of the others, the first ones
 _STILL_MAX = 8  # times as many clips as are asked for are compared at first, where nothing moves in them
 
 log = logging.getLogger("dali_vidaug")
@@ -60,16 +62,21 @@ class Trust:
             log.warning("by the loaded state, DALI decodes %s wrongly: %s. It decodes no such clips", *what)
         self.wrong = {**wrong, **self.wrong}
 
-    def will_check(self, verify: tuple[int, int] | None, plan: Plan, clips: Sequence[int], asked: Format) -> bool:
-        """Whether clips of a video will be compared: then PyAV's frames are made along with the cut, ahead of time.
+    def part_to_check(
+        self, verify: tuple[int, int] | None, plan: Plan, clips: Sequence[int], asked: Format
+    ) -> float:  # fmt: skip
+        """The part of clips of the same frames that will be compared: of it, PyAV's frames are made ahead of time.
 
-        Where this is wrong, they are made later, or in vain.
+        It is the first part of many clips that are compared by chance, because to decode all of each would cost more;
+        all of the others. Where 0.0 is returned for a clip that is compared after all, the frames are made later.
         """
         if verify is None:
-            return False
+            return 0.0
         is_first = self._expected[asked] < verify[0]
         self._expected[asked] += is_first
-        return is_first or bool(_are_drawn(verify[1], plan, list(clips)).any())
+        if not _are_drawn(verify[1], plan, clips).any():
+            return float(is_first)
+        return _PART if (_draws(plan, clips).uniform("whole") >= _WHOLE).all() else 1.0
 
     def choose(self, verify: tuple[int, int] | None, plan: Plan, inputs: Sequence[Any]) -> list[int]:
         """Which clips of a batch to compare: the first ones of each coding, and one in so many."""
@@ -139,10 +146,13 @@ class Trust:
         )
 
 
+def _draws(plan, at=slice(None)):
+    return Draws(plan.seed, plan.epoch, plan.samples[at], plan.views[at], "verify")
+
+
 def _are_drawn(one_in, plan, at=slice(None)):
     """Which clips, at some positions, are compared whatever was found before: (N,) bool, by their addresses."""
-    draws = Draws(plan.seed, plan.epoch, plan.samples[at], plan.views[at], "verify")
-    return draws.integers("clip", one_in) == 0
+    return _draws(plan, at).integers("clip", one_in) == 0
 
 
 def _compare(pixels, frames, expected):
@@ -151,4 +161,6 @@ def _compare(pixels, frames, expected):
     size, number = (*expected.size, 3), len(frames)
     if pixels.shape != (number, *size):
         return Finding(f"{number} frames of {size[1]}x{size[0]} were asked for, the array is {pixels.shape}")
-    return find_difference(pixels[:, expected.rows], frames, expected.pixels, expected.indices, expected.rows)
+    known = np.flatnonzero(np.isin(frames, expected.indices))
+    seen = pixels[known][:, expected.rows] if len(known) < number else pixels[:, expected.rows]
+    return find_difference(seen, frames[known], expected.pixels, expected.indices, expected.rows)

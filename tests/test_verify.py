@@ -206,6 +206,16 @@ def test_ways_to_convert_colours_are_no_faults():
             assert finding.problem, (how, moved)
 
 
+def test_a_small_part_that_was_never_written():
+    """One part in 40 of a frame, whose difference is small on average."""
+    frames = np.stack(scene(6, seed=4, height=128, width=128))
+    spoilt = frames[1:5].copy()
+    spoilt[2, 112:, 104:] = 0
+    arguments = np.arange(1, 5), frames, np.arange(6), np.arange(128)
+    assert find_difference(frames[1:5], *arguments) == (None, True)
+    assert "frame 3 differs by" in find_difference(spoilt, *arguments).problem
+
+
 def test_rows_that_are_compared():
     assert compared_rows(64, 96, 5).tolist() == list(range(64))
     covered = set()
@@ -384,6 +394,26 @@ def test_the_clips_are_the_same_with_and_without(manifest):
     with dv.VideoLoader(manifest, fractional, 3, decoder="hybrid", device="cpu", repeats=2, verify=(4, 1)) as loader:
         take_batches(loader, 4)
         assert loader.report().compared >= 6 and not loader.report().wrong
+
+
+def test_the_part_that_is_compared(manifest, monkeypatch):
+    """Of clips that are drawn: all frames of 40 %, else the first quarter, two at least; of new codings all."""
+    real, seen = trust._compare, []
+
+    def compare(pixels, frames, expected):
+        seen.append(np.isin(frames, expected.indices).sum())
+        assert np.isin(frames, expected.indices)[: seen[-1]].all() and len(set(frames.tolist())) == 8
+        return real(pixels, frames, expected)
+
+    monkeypatch.setattr(trust, "_compare", compare)
+    recipe = dv.Recipe(dv.ClipSampling(num_frames=8), RECIPE.ops)
+    for verify, share in (((0, 1), 0.4), ((8, 1 << 30), 1.0)):
+        seen.clear()
+        with dv.VideoLoader(manifest, recipe, 6, decoder="hybrid", device="cpu", verify=verify) as loader:
+            while len(seen) < (150 if share < 1 else 8):
+                list(loader)
+        assert set(seen) == ({2, 8} if share < 1 else {8})
+        assert abs(np.mean([n == 8 for n in seen]) - share) < 5 * (share * (1 - share) / len(seen)) ** 0.5 + 1e-9
 
 
 @pytest.mark.parametrize("verify", [(4,), [4, 50], (-1, 50), (4, 0), (4, 2.0), True, (True, 2)], ids=str)

@@ -45,11 +45,11 @@ class Doubt(NamedTuple):
 
     Attributes:
         wrong: codings that DALI decodes wrongly, and what is wrong.
-        check: whether what DALI should make of the clips is wanted.
+        part: of the frames of the clips, the first ones, for which what DALI should make of them is wanted; 0.0: none.
     """
 
     wrong: Mapping[str, str]
-    check: bool = False
+    part: float = 0.0
 
 
 class Loaded(NamedTuple):
@@ -123,5 +123,5 @@ def _encoded(video, row, frames, file, colors, doubt):
     coding = coding_of(video, file)
     if coding in doubt.wrong:
         raise NotForDaliError(f"DALI decodes {coding} wrongly: {doubt.wrong[coding]}")
-    expected = expect(video, frames, colors) if doubt.check else None
+    expected = expect(video, frames, colors, doubt.part) if doubt.part else None
     return Encoded(file.data, file.positions, row, colors, coding, expected)
