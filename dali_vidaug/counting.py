@@ -157,6 +157,17 @@ class RunningReport:
         if count == 0:
             log.info("decoded by PyAV: %s: %s", path, why)
 
+    def add_compared(self, clips: int, still: int) -> None:
+        """Count clips of DALI that were compared with PyAV's, and those in which too little moves to show the order."""
+        with self._lock:
+            self._report.compared += clips
+            self._report.compared_still += still
+
+    def add_wrong(self, coding: str, problem: str) -> None:
+        """Count a coding that DALI decodes wrongly, and what is wrong."""
+        with self._lock:
+            self._report.wrong[coding] = problem
+
     def snapshot(self) -> Report:
         """A copy of what has been counted so far."""
         with self._lock:

@@ -28,6 +28,7 @@ class Course:
     Attributes:
         order: as given, with the groups of a state that was loaded.
         position: the batch that comes next.
+        wrong: what DALI was found to decode wrongly before that batch: ``Trust.wrong``.
 
     Raises:
         ValueError: there is no such shard.
@@ -37,6 +38,7 @@ class Course:
         if even not in (None, True, False):
             raise ValueError(f"VideoLoader: even must be True, False or None, got {even!r}")
         self.order, self.position = order, Position()
+        self.wrong: Mapping[str, str] = {}
         self._given, self._even, self._given_group = (num_shards, shard_index), even, order.mix_group
         self._shard: Shard | None = None
         self._schedule: Schedule | None = None
@@ -94,7 +96,9 @@ class Course:
         epoch, batch = self.position.reached(self.schedule)
         offset = self.schedule.given_before(epoch)
         steps = {"steps": self.schedule.steps.before(epoch)} if isinstance(recipe, Stages) else {}
-        return {"epoch": epoch, "batch": batch, "offset": offset, **steps, **identity(self.schedule, recipe, manifest)}
+        found = {"wrong": dict(self.wrong)} if self.wrong else {}
+        mine = identity(self.schedule, recipe, manifest)
+        return {"epoch": epoch, "batch": batch, "offset": offset, **steps, **mine, **found}
 
     def go_on(
         self, state: Mapping[str, Any], recipe: Recipe | Stages, manifest: Mapping[str, str], shared: bool
@@ -109,6 +113,7 @@ class Course:
         """
         mine = identity(self.schedule, recipe, manifest)
         schedule, epoch, index = go_on(state, mine, self.schedule, self._given_group, shared)
+        self.wrong = {**self.wrong, **state.get("wrong", {})}
         groups: Any = dict(mix_group=schedule.mix_group, group_scales=schedule.group_scales)
         self._schedule, self.order = schedule, replace(self.order, **groups)
         self.position.resume(epoch, index, index > 0 or schedule.given_before(epoch) > 0)

@@ -13,11 +13,10 @@ from nvidia.dali.pipeline import Pipeline
 
 from dali_vidaug.columns import Columns, EncodedColumns, split
 from dali_vidaug.direct import BLENDING, Direct, num_direct
+from dali_vidaug.encoded_files import NO_CLIP, EncodedFiles
 from dali_vidaug.errors import naming
 from dali_vidaug.leading import frame_module, num_in_decoder, num_leading
 from dali_vidaug.media.load import Encoded
-from dali_vidaug.media.orientation import to_stored
-from dali_vidaug.media.uncrop import Box
 from dali_vidaug.ops.interpolate import Interpolation, between_frames, interpolate_rows
 from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.ops.sizes import SIZE_FIELDS
@@ -28,11 +27,6 @@ from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
 fn: Any = nvidia.dali.fn  # the stubs do not have the conditional operators
-
-
-# Placeholders, in a batch with clips of both decoders, for the clips of the other decoder; nothing reads them.
-_NO_FILE = (np.zeros(1, np.uint8), np.zeros(1, np.int32), None, np.eye(3, dtype=np.float32), None, None)
-_NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
 
 
 def _built(name, op, clips, args):
@@ -58,17 +52,22 @@ class Graph:
         oriented: whether some of the encoded files are shown otherwise than as stored.
         several: whether clips of the same frames may have an encoded file in common, which is then decoded once.
         boxed: whether of some of the encoded files only a part of each frame is shown (their ``box``).
+
+    Attributes:
+        decoded: of the latest batch, by position: clips as DALI decoded them, (F, H, W, 3) uint8, before any op; those
+            for which ``run`` was asked for that.
     """
 
     def __init__(
         self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False, several: bool = False,
         boxed: bool = False,
     ):  # fmt: skip
-        self._recipe, self._settings, self._oriented = plan.recipe, settings, oriented and settings.decoder != "pyav"
-        self._several, self._boxed, self._blends = several, boxed, between_frames(plan.frames)
+        self._recipe, self._settings, self._blends = plan.recipe, settings, between_frames(plan.frames)
+        self._files = EncodedFiles(settings, oriented, several, boxed)
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
         self._measured: dict[str | None, Any] = {}  # after an op: the sizes of the clips, which a later op would hide
+        self.decoded: dict[int, np.ndarray] = {}
         self._columns = {
             name: Columns(name, None if rows is None else rows.dtype, settings) for name, rows in _rows(plan).items()
         }
@@ -86,13 +85,13 @@ class Graph:
             if settings.decoder == "pyav":
                 clips = self._frames()
             elif settings.decoder == "dali":
-                clips = self._decoded()
+                clips = self._files.decoded()
             else:
                 clips = self._merged()
             built = self._build(clips, steps)
             self._idle = settings.decoder == "pyav" and built is clips and self._direct is not None
             self._idle &= not any(columns.is_read for columns in self._columns.values())
-            self.pipeline.set_outputs(built, *self._measured.values())
+            self.pipeline.set_outputs(built, *self._measured.values(), *self._files.checked)
 
     def _steps(self, plan):
         """What is left to do to the clips, by name: ops, and the blending of frames before those that come after."""
@@ -106,7 +105,7 @@ class Graph:
     def _merged(self):
         """All clips in their order. Those that DALI decodes first get the ops that PyAV has done for the others."""
         encoded = fn.external_source(name="encoded?", dtype=types.BOOL, ndim=0)
-        clips = self._decoded(encoded)
+        clips = self._files.decoded(encoded)
         for name, op in self._recipe.pixel_ops[: self._num_in_decoder]:
             clips = _built(name, op, clips, EncodedColumns(self._columns[name], encoded))
         return fn._conditional.merge(clips, self._frames(encoded), predicate=encoded)
@@ -116,41 +115,6 @@ class Graph:
         if encoded is not None:
             clips = split(clips, encoded)[1]
         return clips.gpu() if self._settings.device == "gpu" else clips
-
-    def _decoded(self, encoded=None):
-        def source(name, dtype, ndim, **options):
-            node = fn.external_source(name=name, dtype=dtype, ndim=ndim, **options)
-            return node if encoded is None else split(node, encoded)[0]
-
-        data = source("encoded", types.UINT8, 1, no_copy=True)
-        # Each index once, rising: otherwise DALI starts to read the file again. No padding: an index past the end is an
-        # error, not a black frame.
-        where = "mixed" if self._settings.device == "gpu" else "cpu"
-        frames = source("frames", types.INT32, 1)
-        if self._several:
-            is_first, indices = source("first?", types.BOOL, 0), source("index", types.INT32, 0)
-            data, frames = split(data, is_first)[0], split(frames, is_first)[0]
-        clips = fn.decoders.video(data, device=where, frames=frames, pad_mode="none", affine=False)
-        if self._several:  # each file is decoded for the first of its clips, and handed to the others
-            others = split(source("no clip", types.UINT8, 4, layout="FHWC"), is_first)[1]
-            others = others.gpu() if self._settings.device == "gpu" else others
-            clips = fn.permute_batch(fn._conditional.merge(clips, others, predicate=is_first), indices=indices)
-        if self._boxed:
-            start, shape = source("box start", types.INT32, 1), source("box shape", types.INT32, 1)
-            clips = fn.slice(clips, start=start, shape=shape, axis_names="HW")  # past an edge: an error
-        clips = fn.sequence_rearrange(clips, new_order=source("order", types.INT32, 1))
-        if self._settings.color == "file":
-            clips = fn.coord_transform(clips, M=source("colors", types.FLOAT, 2), dtype=types.UINT8)
-            clips = fn.reshape(clips, layout="FHWC")
-        if self._oriented:
-            clips = fn.warp_affine(
-                clips,
-                matrix=source("orientation", types.FLOAT, 2),
-                size=source("shown_size", types.FLOAT, 1),
-                interp_type=types.INTERP_NN,
-                inverse_map=True,  # the matrix maps output to input
-            )
-        return clips
 
     def _build(self, clips, steps):
         """The first steps, and channels first, unless ``Direct`` does the rest."""
@@ -168,7 +132,7 @@ class Graph:
         done = bool(steps) and getattr(steps[-1][1], "channels_first", False)
         return clips if done or self._direct else fn.transpose(clips, perm=[3, 0, 1, 2])
 
-    def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None) -> Any:
+    def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None, checked: Sequence[int] = ()) -> Any:
         """Run one batch.
 
         Args:
@@ -176,6 +140,7 @@ class Graph:
             inputs: for each clip its frames (or ``decoded_frames``), (F, H, W, 3) uint8, or an ``Encoded`` where DALI
                 decodes.
             stream: on a GPU, the torch stream on which the result will be ready; None: wait for it.
+            checked: positions of encoded clips that ``decoded`` shall have. They are waited for, also on a GPU.
 
         Returns:
             A DALI tensor list with one dense (3, F, H, W) tensor for each clip, or on the CPU a tensor (B, 3, F, H, W).
@@ -192,7 +157,7 @@ class Graph:
         args = _rows(plan)
         for name, columns in self._columns.items():
             columns.check(args[name])
-        made: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream)
+        made: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream, checked)
         if not self._direct:
             self._check(made.shape(), plan, inputs)
             return made
@@ -215,12 +180,12 @@ class Graph:
         check_sizes(shapes, given, plan.frames.shape[1] if self._blends else None, plan.args,
                     names[: names.index(last) + 1] if last else names)  # fmt: skip
 
-    def _run(self, plan, inputs, args, stream):
+    def _run(self, plan, inputs, args, stream, checked):
         """What DALI does: a tensor list."""
         if self._settings.decoder != "pyav":
-            self._feed_encoded(inputs)
+            self._files.feed(self.pipeline, inputs, checked)
         if self._settings.decoder != "dali":
-            self.pipeline.feed_input("clips", [_NO_CLIP if isinstance(clip, Encoded) else clip for clip in inputs])
+            self.pipeline.feed_input("clips", [NO_CLIP if isinstance(clip, Encoded) else clip for clip in inputs])
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, args[name])
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
@@ -230,9 +195,13 @@ class Graph:
         with op_failures(plan, self._columns.values()):
             self.pipeline.schedule_run()
             clips, *measured = self.pipeline.share_outputs(stream)
+        self._taken = taken = measured.pop() if self._files.checked else ()  # it owns the memory of ``decoded``
         measured = [np.array(sizes.as_array()) for sizes in measured]
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()
+        if checked:
+            self.wait()
+        self.decoded = {i: np.asarray(frames) for i, frames in zip(sorted(checked), taken, strict=True)}
         for name, sizes in zip(self._measured, measured, strict=True):
             self._check([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, name)
         return clips
@@ -241,43 +210,6 @@ class Graph:
         """Wait until the batch before is finished on a GPU, not only started. Whoever takes batches does not wait."""
         if self._done is not None:
             self._done.synchronize()
-
-    def _feed_encoded(self, inputs):
-        files = [clip if isinstance(clip, Encoded) else _NO_FILE for clip in inputs]
-        encoded = np.array([file is not _NO_FILE for file in files])
-        if self._settings.decoder == "hybrid":
-            self.pipeline.feed_input("encoded?", encoded)
-        unique = [np.unique(file[1], return_inverse=True) for file in files]
-        self.pipeline.feed_input("encoded", [file[0] for file in files])
-        self.pipeline.feed_input("frames", [frames.astype(np.int32) for frames, _ in unique])
-        self.pipeline.feed_input("order", [order.astype(np.int32) for _, order in unique])
-        if self._several:
-            firsts: dict[int, int] = {}  # of each file, by its data: its first clip among those that DALI decodes
-            index = np.zeros(len(files), np.int32)
-            index[encoded] = [firsts.setdefault(id(files[i][0]), n) for n, i in enumerate(np.flatnonzero(encoded))]
-            self.pipeline.feed_input("index", index)
-            self.pipeline.feed_input("first?", index == np.maximum(np.cumsum(encoded) - 1, 0))
-            self.pipeline.feed_input("no clip", [_NO_CLIP] * len(files))
-        if self._boxed:
-            boxes = [_box(file) for file in files]
-            self.pipeline.feed_input("box start", [np.array([box.top, box.left], np.int32) for box in boxes])
-            self.pipeline.feed_input("box shape", [np.array([box.height, box.width], np.int32) for box in boxes])
-        elif any(file[5] for file in files):
-            raise ValueError("a clip shows only a part of its decoded frames, and the graph is for whole ones")
-        if self._settings.color == "file":
-            self.pipeline.feed_input("colors", [file[3] for file in files])
-        if self._oriented:
-            shown = [file[2] for file in files]
-            videos = [(video.orientation, video.width, video.height) if video else (1, 1, 1) for video in shown]
-            sizes = [np.array(video.shown_size if video else (1, 1), np.float32) for video in shown]
-            self.pipeline.feed_input("orientation", [to_stored(*video) for video in videos])
-            self.pipeline.feed_input("shown_size", sizes)
-
-
-def _box(file):
-    """What is shown of the frames of an encoded file."""
-    video = file[2]
-    return file[5] or (Box(0, 0, video.width, video.height) if video else Box(0, 0, 1, 1))
 
 
 def _rows(plan):

@@ -78,6 +78,8 @@ class VideoLoader:
         storage: how objects in buckets are read, ``dv.Storage(...)``: docs/storage.md.
         motion: ``batch.motion`` says what moves in the clips, by the motion vectors of their videos. PyAV decodes them
             all then, also with a GPU: docs/motion.md. So it is where the recipe has a ``MotionMask``, too.
+        verify: of each format how many of DALI's clips are compared with PyAV's at first, and one in how many later;
+            DALI decodes no more of a format that differs; None: no comparison. See docs/decoding.md.
 
     Attributes:
         manifest, recipe: as given.
@@ -95,7 +97,7 @@ class VideoLoader:
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
         repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
         targets: str = "soft", storage: Storage | None = None, shards_at_a_time: int | None = None,
-        motion: bool = False,
+        motion: bool = False, verify: tuple[int, int] | None = (4, 50),
     ):  # fmt: skip
         if not isinstance(recipe, Recipe | Stages):
             raise ValueError(f"VideoLoader: recipe must be a Recipe or Stages, got {recipe!r}")
@@ -107,7 +109,7 @@ class VideoLoader:
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, targets=targets,
-            storage=storage, motion=motion or any(map(needs_motion, self._stages.recipes)),
+            storage=storage, motion=motion or any(map(needs_motion, self._stages.recipes)), verify=verify,
         )  # fmt: skip
         order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
         order["mix_group"] = mix_group
@@ -198,7 +200,7 @@ class VideoLoader:
     def _next(self):
         order = self.schedule, self._course.position.next
         made = self._background.next(self.manifest, self._stages, self.settings, *order)
-        at = made.epoch, made.batch_index
+        at, self._course.wrong = (made.epoch, made.batch_index), made.wrong
         self._course.position.take(self.schedule.following(*at))
         batch = self._batch(made)
         batch.lr_scale = self._stages.stages[self.schedule.steps.at(*at).stage].scales[-1]
@@ -208,7 +210,7 @@ class VideoLoader:
         dtype = self.settings.dtype
         clips = self._no_clips(made.plan.recipe) if made.clips is None else as_tensor(made.clips, dtype)
         targets = targets_of(self.manifest, made.plan.samples, self.settings.targets)
-        return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, *made[4:])  # repeated and so on
+        return make_batch(clips, targets, made.plan, made.batch_index, self.manifest, *made[4:8])  # repeated and so on
 
     def _no_clips(self, recipe):
         shape = next(shape for one, shape in zip(self._recipes, self._shapes, strict=True) if one is recipe)
@@ -228,7 +230,8 @@ class VideoLoader:
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is: what ``load_state_dict`` needs to continue with the next batch, exactly.
 
-        The state is the same for all shards. It contains a fingerprint of the manifest's paths, labels and ranges.
+        The state is the same for all shards, except for what DALI was found to decode wrongly (``verify``). It contains
+        a fingerprint of the manifest's paths, labels and ranges.
         """
         return self._course.state(self.recipe, self._find_fingerprint())
 
@@ -246,6 +249,7 @@ class VideoLoader:
             ValueError: the state is of a loader with other options or another manifest, which would give other batches.
         """
         self._course.go_on(state, self.recipe, self._find_fingerprint(), self._shared)
+        self._background.trust.know(self._course.wrong)
 
     def report(self) -> Report:
         """What was done so far: counts, time by stage, and every clip that was replaced."""
@@ -286,4 +290,5 @@ def _copy(manifest, recipe, arguments, settings, course):
     """A loader as another one was made, at the same place."""
     loader = VideoLoader(manifest, recipe, **arguments)
     loader.settings, loader._course = settings or loader.settings, course
+    loader._background.trust.know(course.wrong)
     return loader

@@ -2,7 +2,7 @@
 
 Clips are loaded in a pool of threads or processes, by PyAV or as a small file for DALI; those of a video that have the
 same frames, or for PyAV share GOPs, are loaded together. The DALI graph makes the batch. A clip that cannot be loaded,
-or that DALI cannot decode, goes to the other decoder, is replaced, or ends with a ``ClipError``.
+or that DALI does not decode right, goes to the other decoder, is replaced, or ends with a ``ClipError``.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.boxes import Boxes
-from dali_vidaug.clip_motion import motion_views, needs_motion, with_motion_masks
+from dali_vidaug.clip_loading import Loading
+from dali_vidaug.clip_motion import with_motion_masks
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
 from dali_vidaug.errors import ClipError, one_line
 from dali_vidaug.graph import Graph, dali_problem
-from dali_vidaug.leading import num_in_decoder
 from dali_vidaug.mapping import clip_geometry
-from dali_vidaug.media.claims import if_measured, keep_measured
+from dali_vidaug.media.claims import keep_measured
 from dali_vidaug.media.cut import READ_ERRORS
-from dali_vidaug.media.load import Encoded, load_clips
-from dali_vidaug.media.sharing import same_frames, share_decoding
+from dali_vidaug.media.load import Encoded
 from dali_vidaug.media.vectors import CELL
 from dali_vidaug.moved_boxes import boxes_of
-from dali_vidaug.ops.interpolate import between_frames, decoded_frames
-from dali_vidaug.pending import Job, Pending
+from dali_vidaug.ops.interpolate import between_frames
+from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
 from dali_vidaug.settings import Settings
+from dali_vidaug.trust import Trust
 
 REPLACEMENTS_MAX = 20  # for one sample of a batch; after that something is wrong with the data set, not with one file
 
@@ -50,21 +50,20 @@ class Maker:
         batch_size: the largest number of clips in a batch.
         report: what was done is counted there.
         pool: where clips are loaded.
+        trust: what is known of DALI's decoder; which of its clips are compared.
     """
 
     def __init__(
-        self, manifest: Manifest, recipe: Recipe, settings: Settings, batch_size: int, report: RunningReport, pool: Any
-    ):
-        self.manifest, self.recipe, self.report = manifest, recipe, report
+        self, manifest: Manifest, recipe: Recipe, settings: Settings, batch_size: int, report: RunningReport, pool: Any,
+        trust: Trust,
+    ):  # fmt: skip
+        self.manifest, self.recipe, self.report, self.trust = manifest, recipe, report, trust
         self._settings, self._batch_size, self._pool = settings, batch_size, pool
-        self._crops = [name for name, _ in recipe.pixel_ops[: num_in_decoder(recipe, settings)]]
+        self._loading = Loading(manifest, recipe, settings, pool, trust)
         self._graphs: dict[tuple, Graph] = {}  # by what differs between plans of a recipe
         self._retry_graphs: dict[tuple, Graph] = {}
         self._num_skipped, self._any_good = 0, False
         self._boxed = False  # whether a clip came of which DALI must show a part only; those graphs do it for all
-        self._motion = settings.motion or needs_motion(recipe)
-        if self._motion and settings.decoder != "pyav":  # of a plan of another recipe
-            raise ValueError(f"a mask of the plan needs motion, which decoder {settings.decoder!r} does not give")
 
     def start(self, plan: Plan) -> Pending:
         """Begin to load the clips of a plan.
@@ -81,7 +80,7 @@ class Maker:
         plan.check(*self.manifest.frame_sizes(plan.samples))
         pending = Pending(plan)
         for group in pending.groups():
-            pending.jobs |= self._load(plan, group)
+            pending.jobs |= self._loading.load(plan, group)
         return pending
 
     def finish(self, pending: Pending, stream: Any = None) -> tuple[Plan, Any]:
@@ -122,7 +121,7 @@ class Maker:
             Their plan, with the masks that are drawn by it; and it, None where nobody needs it.
         """
         plan = pending.plan
-        if not self._motion:
+        if not self._loading.motion:
             return plan, None
         one = pending.drawn.part(slice(1))  # all are of one size
         _, sizes = clip_geometry("VideoLoader", one, *self.manifest.frame_sizes(one.samples))
@@ -138,16 +137,42 @@ class Maker:
         self._graphs, self._retry_graphs = {}, {}
 
     def _run(self, pending, stream):
-        pending.leave_out(self.manifest)
-        if not len(pending.plan):
-            return None
-        graph = self._graph(self._graphs, pending.plan)
-        try:
-            clips = graph.run(pending.plan, pending.inputs, stream)
-        except RuntimeError as error:
-            return self._run_again(pending, stream, error)
-        self._retry_graphs = {}  # frees their memory
-        return clips
+        """The clips of a batch; None if none is left. Where DALI fails, or gets some wrong, it is made again."""
+        mended = False
+        while (checked := self._to_check(pending)) is not None:
+            graph = self._graph(self._graphs, pending.plan)
+            try:
+                clips = graph.run(pending.plan, pending.inputs, stream, checked)
+            except RuntimeError as error:
+                if mended:
+                    raise
+                mended = True
+                self._mend(pending, error)
+                continue
+            if self.trust.accept(self.manifest, pending.plan, pending.inputs, graph.decoded):
+                self._retry_graphs = self._retry_graphs if mended else {}  # frees their memory
+                return clips
+        return None
+
+    def _to_check(self, pending):
+        """Which clips are compared with PyAV's; None where no clip is left. Those known to be wrong are loaded anew."""
+        while True:
+            pending.leave_out(self.manifest)
+            if not len(pending.plan):
+                return None
+            chosen = self.trust.choose(self._settings.verify, pending.plan, pending.inputs)
+            wrong = self.trust.find_wrong(pending.inputs)
+            again = wrong or [i for i in chosen if pending.inputs[i].expected is None]
+            if again:
+                for group in {tuple(pending.together(i)) for i in again}:
+                    pending.jobs |= self._loading.load(pending.plan, group, check=not wrong)
+                self._collect(pending, again)
+                continue
+            bad = next((i for i in chosen if pending.inputs[i].expected.problem), None)
+            if bad is None:
+                return chosen
+            why = pending.inputs[bad].expected.problem
+            self._collect(pending, self._replace(pending, bad, why, ValueError(why)))
 
     def _graph(self, graphs, plan):
         frames = plan.frames
@@ -159,27 +184,6 @@ class Maker:
             oriented = self.manifest.any_oriented()
             graphs[key] = Graph(plan, self._settings, self._batch_size, oriented, several, self._boxed)
         return graphs[key]
-
-    def _load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None) -> dict[int, Job]:
-        """Have clips of one sample loaded, by the decoder that suits its video or by the one that is given."""
-        video = if_measured(self._settings.trusted(self.manifest.video(int(plan.samples[clips[0]]))))
-        chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
-        frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
-        views = self._views(plan, clips, video) if self._motion else None
-        # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
-        for together in share_decoding(video, frames) if chosen == "pyav" else same_frames(frames):
-            crops = [[plan.args[name][clips[k]] for name in self._crops] for k in together]
-            call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color)
-            more = [] if views is None else [[views[k] for k in together]]
-            future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why, *more)
-            jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
-        return jobs
-
-    def _views(self, plan, clips, video):
-        """Where clips of one sample lie in the frames of its video."""
-        part = slice(min(clips), max(clips) + 1)
-        views = motion_views("VideoLoader", plan.part(part), *video.shown_size)
-        return [views[i - part.start] for i in clips]
 
     def _collect(self, pending: Pending, clips: Sequence[int]) -> None:
         """Put clips into ``pending.inputs``, or others in place of bad ones."""
@@ -247,7 +251,7 @@ class Maker:
         for k in group:
             pending.attempts[k] += 1
             pending.jobs[k].future.cancel()
-        pending.jobs |= self._load(pending.plan, group)
+        pending.jobs |= self._loading.load(pending.plan, group)
         return group
 
     def _avoid_dali(self, pending: Pending, i: int, why: str, error: BaseException | None = None) -> Sequence[int]:
@@ -260,12 +264,12 @@ class Maker:
             group = pending.together(i)
             for _ in group:
                 self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), why)
-            pending.jobs |= self._load(pending.plan, group, "pyav")
+            pending.jobs |= self._loading.load(pending.plan, group, "pyav")
             return group
         return self._replace(pending, i, why, error or ValueError(why))
 
-    def _run_again(self, pending: Pending, stream: Any, error: RuntimeError) -> Any:
-        """DALI fails a whole batch for one clip: find the bad ones, each alone, and run once more without them.
+    def _mend(self, pending: Pending, error: RuntimeError) -> None:
+        """DALI fails a whole batch for one clip: find the bad ones, each alone, and put others in their places.
 
         Clips that DALI cannot decode go to PyAV if the settings allow it; otherwise they are replaced.
         """
@@ -283,7 +287,3 @@ class Maker:
             self._collect(pending, group)
             others = [k for k in waiting if k not in pending.group(i) and k not in pending.dropped]
             waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
-        pending.leave_out(self.manifest)
-        if not len(pending.plan):
-            return None
-        return self._graph(self._retry_graphs, pending.plan).run(pending.plan, pending.inputs, stream)

@@ -7,8 +7,10 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +31,7 @@ from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
 from dali_vidaug.stages import Stages
 from dali_vidaug.threads import name_pool_errors, open_pool
+from dali_vidaug.trust import Trust
 
 _NAMED_MAX = 5  # videos in a warning
 
@@ -43,6 +46,7 @@ class Produced(NamedTuple):
         plan: of its clips.
         clips: DALI's tensor list; None where all clips were left out.
         repeated, skipped, boxes, motion: as for ``make_batch``.
+        wrong: codings that DALI decodes wrongly, as was known when it was made: ``Trust.wrong``.
     """
 
     epoch: int
@@ -53,6 +57,7 @@ class Produced(NamedTuple):
     skipped: np.ndarray | None = None
     boxes: Boxes | None = None
     motion: np.ndarray | None = None
+    wrong: Mapping[str, str] = MappingProxyType({})
 
 
 class _Started(NamedTuple):
@@ -189,7 +194,8 @@ class Producer:
         repeated = self._schedule.repeated(epoch, index)[pending.kept]
         self._report.add_repeated(int(repeated.sum()))
         plan, motion = maker.motion(pending)
-        return Produced(epoch, index, plan, clips, repeated, pending.skipped, maker.boxes(plan), motion)
+        boxes, wrong = maker.boxes(plan), maker.trust.wrong
+        return Produced(epoch, index, plan, clips, repeated, pending.skipped, boxes, motion, wrong)
 
 
 class Background:
@@ -197,10 +203,13 @@ class Background:
 
     Args:
         report: what is done is counted there.
+
+    Attributes:
+        trust: what is known of DALI's decoder.
     """
 
     def __init__(self, report: RunningReport):
-        self._report, self._lock = report, threading.Lock()
+        self._report, self._lock, self.trust = report, threading.Lock(), Trust(report)
         self._pool: FetchingPool | None = None
         self._producer: Producer | None = None
 
@@ -244,7 +253,7 @@ class Background:
                 pool = open_pool(settings.num_threads, settings.workers, settings.timeout, self._report.add_died)
                 self._pool = FetchingPool(pool, settings.storage)
             self._report.start(self._pool.num_threads)
-            return Maker(manifest, recipe, settings, size, self._report, self._pool)
+            return Maker(manifest, recipe, settings, size, self._report, self._pool, self.trust)
 
     def _stop_producer(self):
         producer, self._producer = self._producer, None

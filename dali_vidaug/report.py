@@ -48,6 +48,9 @@ class Report:
         motion_unknown: those of which nothing is known, such as key frames.
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
+        compared: clips of DALI that were compared with PyAV's, and were right (``verify``).
+        compared_still: those in which too little moves to show that no frame is in another's place.
+        wrong: codings that DALI was found to decode wrongly, and so decodes no longer, with what was wrong.
         requests, bytes_fetched, bytes_cached: reads of objects, their bytes, and bytes that were in the cache.
         frames_with_short_gops: about how many would have been decoded if every 16th were a key frame.
         loads: how often clips of a video were loaded; those that are decoded together count once.
@@ -75,6 +78,9 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    compared: int = 0
+    compared_still: int = 0
+    wrong: dict[str, str] = field(default_factory=dict)
     requests: int = 0
     bytes_fetched: int = 0
     bytes_cached: int = 0
@@ -167,6 +173,12 @@ class Report:
         if self.motion_frames:
             share = self.motion_unknown / self.motion_frames
             lines.append(f"motion: {self.motion_frames} frames; of {share:.0%} nothing is known (docs/motion.md)")
+        if self.compared or self.wrong:
+            lines.append(
+                f"clips of DALI that were compared with PyAV's and are right: {self.compared}; of these, "
+                f"{self.compared_still} are too still to show the order of their frames"
+            )
+            lines += [f"  not decoded by DALI: {coding}: {why}" for coding, why in self.wrong.items()]
         if self.requests or self.bytes_cached:
             lines.append(
                 f"objects: {self.requests} requests, {self.bytes_fetched / 1e6:.1f} MB, {self.bytes_cached / 1e6:.1f} "

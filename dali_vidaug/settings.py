@@ -38,6 +38,7 @@ class Settings:
             motion: as in ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
+        verify: of each coding how many clips are compared with PyAV at first, and one in how many later; None: none.
     """
 
     device: str
@@ -57,6 +58,7 @@ class Settings:
     storage: Storage = field(default_factory=Storage)
     motion: bool = False
     refused: Mapping[Format, str] = field(default_factory=dict)
+    verify: tuple[int, int] | None = None
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
         """The decoder of a video, "dali", "pyav" or "hybrid"; and why it is pyav although dali was asked for."""
@@ -97,6 +99,7 @@ def make_settings(
     targets: str = "soft",
     storage: Storage | None = None,
     motion: bool = False,
+    verify: tuple[int, int] | None = None,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -119,6 +122,11 @@ def make_settings(
     ):
         if value not in known:
             raise ValueError(f"{caller}: {name} must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
+    if not (verify is None or _is_verify(verify)):
+        raise ValueError(
+            f"{caller}: verify must be (clips of each format, one in how many later), ints >= 0 and >= 1, or None, got "
+            f"{verify!r}"
+        )
     if not isinstance(motion, bool):
         raise ValueError(f"{caller}: motion must be True or False, got {motion!r}")
     if not isinstance(box_rules, BoxRules | None):
@@ -139,8 +147,13 @@ def make_settings(
         device=where, device_id=device_id, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch,
         dtype=_read_dtype(dtype, caller), on_error=on_error, check_files=check_files, color=color, refused=refused,
         resize_in_decoder=resize_in_decoder, box_rules=box_rules or BoxRules(), storage=given_storage(storage, caller),
-        timeout=timeout, targets=targets, motion=motion,
+        timeout=timeout, targets=targets, motion=motion, verify=None if decoder == "pyav" else verify,
     )  # fmt: skip
+
+
+def _is_verify(verify: Any) -> bool:
+    pair = isinstance(verify, tuple) and len(verify) == 2 and all(type(n) is int for n in verify)
+    return pair and verify[0] >= 0 and 1 <= verify[1] <= 1 << 32
 
 
 def _vectors_decoder(decoder: str, caller: str) -> str:

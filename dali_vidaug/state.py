@@ -231,6 +231,9 @@ def _check_state(state, mine):
         other.append(f"the manifest has {differs}")
     if other:
         raise ValueError(f"VideoLoader: the state is of another loader: {'; '.join(other)}")
+    wrong = state.get("wrong", {})
+    if not (isinstance(wrong, Mapping) and all(isinstance(x, str) for pair in wrong.items() for x in pair)):
+        raise ValueError(f"VideoLoader: wrong of the state must be texts by texts, got {wrong!r}")
     for name, low, limit in (
         ("epoch", 0, MAX_EPOCH), ("batch", 0, MAX_SAMPLE), ("offset", 0, MAX_SAMPLE), ("step", 1, MAX_SAMPLE),
         ("mix_group", 1, MAX_SAMPLE), *([("steps", 0, 2**63)] if staged else []),

@@ -39,17 +39,17 @@ def test_threads_replay_while_the_loader_iterates_and_begins_again(numbered_mani
 
 
 def test_closing_meanwhile_is_said(numbered_manifest, monkeypatch):
-    from dali_vidaug import make
+    from dali_vidaug import clip_loading
 
     begun, go_on = threading.Event(), threading.Event()
-    real = make.load_clips
+    real = clip_loading.load_clips
 
-    def slow(*arguments):
+    def slow(*arguments, **options):
         begun.set()
         go_on.wait(10)
-        return real(*arguments)
+        return real(*arguments, **options)
 
-    monkeypatch.setattr(make, "load_clips", slow)
+    monkeypatch.setattr(clip_loading, "load_clips", slow)
     loader = dv.VideoLoader(numbered_manifest, RECIPE, 3, device="cpu", num_threads=1)
     errors: list = []
 

@@ -14,16 +14,16 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "ground": "errors rng geometry boxes sampling.options sampling.videos sampling.grid sampling.clip "
     "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling.dmvr sampling order "
     "steps schedule "
-    "recycled kernels pixel_order resample report counting urls blocks wire workers threads",
+    "recycled kernels pixel_order resample differences report counting urls blocks wire workers threads",
     "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
     "media": "media media.headers media.h264 media.hevc media.single media.bitstream media.orientation media.index "
     "media.place media.object_options media.object_errors media.objects media.fetch_loop media.block_cache "
     "media.object_reader media.object_source media.storage "
     "media.video media.unchanged media.container media.indexed_file media.references media.needed media.cut "
     "media.colors media.convert media.image_names media.images media.frame_folder media.sharing "
-    "media.vectors media.decode media.uncrop media.remux media.serve media.oddities media.numbers media.packets "
-    "media.prove media.places media.first_bytes media.measure media.claims media.load media.encode media.encoding "
-    "media.shrink media.quality media.proven_encoder media.transcode",
+    "media.vectors media.decode media.uncrop media.remux media.expected media.serve media.oddities media.numbers "
+    "media.packets media.prove media.places media.first_bytes media.measure media.claims media.load media.encode "
+    "media.encoding media.shrink media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "
     "ops.shift ops.crop ops.resized_crop ops.random_crop ops.view_crops ops.sizes ops.label_map ops.flip "
     "ops.normalize ops.smoothing "
@@ -48,8 +48,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "recipes.mixing recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
     "recipes.vivit recipes.vjepa2 recipes.hiera recipes.program recipes stages multigrid "
     "repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes clip_motion settings "
-    "leading columns results planes direct graph",
-    "make": "pending fetching make makers",
+    "leading columns results planes direct encoded_files graph",
+    "make": "pending trust fetching clip_loading make makers",
     "producer": "batch producer",
     "loader": "scores localisation.segments localisation.proposals localisation.precision localisation "
     "ranks fingerprint state course suitability loader in_memory op_contract",

@@ -12,7 +12,7 @@ import torch
 from conftest import read_number, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import kernels, make
+from dali_vidaug import clip_loading, kernels, make
 from dali_vidaug.rng import Draws
 
 SIZE = (96, 160)
@@ -104,19 +104,23 @@ def test_a_clip_is_loaded_in_one_place():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Name) and node.id in ("load_clips", "remux") and isinstance(node.ctx, ast.Load):
                 calls.append((path.name, node.id))
-    assert sorted(calls) == [("load.py", "remux"), ("make.py", "load_clips"), ("prove.py", "remux")]  # a deep scan's
+    assert sorted(calls) == [
+        ("clip_loading.py", "load_clips"),
+        ("load.py", "remux"),
+        ("prove.py", "remux"),
+    ]  # a deep scan's
 
 
 def test_apply_loads_clips_in_the_threads_of_the_loader(numbered_manifest, monkeypatch):
-    names, load_clips = set(), make.load_clips
+    names, load_clips = set(), clip_loading.load_clips
 
-    def record(*arguments):
+    def record(*arguments, **options):
         import threading
 
         names.add(threading.current_thread().name)
-        return load_clips(*arguments)
+        return load_clips(*arguments, **options)
 
-    monkeypatch.setattr(make, "load_clips", record)
+    monkeypatch.setattr(clip_loading, "load_clips", record)
     with dv.VideoLoader(numbered_manifest, PLAIN, 4, device="cpu", num_threads=3) as loader:
         next(iter(loader))
         before = set(names)
@@ -172,15 +176,15 @@ def test_several_clips_of_a_video_stand_next_to_each_other(numbered_manifest):
 def test_clips_of_a_bad_video_are_replaced_together(vp9, decoder, tmp_path, monkeypatch):
     """Only the second clip of a video is bad: both are replaced, by clips of one other video."""
     manifest = dv.scan(vp9, progress=False)
-    real = make.load_clips
+    real = clip_loading.load_clips
 
-    def fail(decoder, on_gpu, color, video, frames, crops, why):
+    def fail(decoder, on_gpu, color, video, frames, crops, why, **options):
         if video.path == manifest.path(3) and any((f == bad).all() for f in frames):
             raise ValueError("damaged")
-        return real(decoder, on_gpu, color, video, frames, crops, why)
+        return real(decoder, on_gpu, color, video, frames, crops, why, **options)
 
     bad = dv.draw_plan(manifest, PAIRS, [3], seed=7, views=1).frames[0]
-    monkeypatch.setattr(make, "load_clips", fail)
+    monkeypatch.setattr(clip_loading, "load_clips", fail)
     with load(manifest, decoder, PAIRS, shuffle=False) as loader:
         first, second = loader
         assert loader.report().bad[3][2] == loader.report().replaced == 2

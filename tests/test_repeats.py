@@ -10,7 +10,7 @@ import torch
 from conftest import NUM_FRAMES, shown_numbers, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import make
+from dali_vidaug import clip_loading, make
 from dali_vidaug.counting import frames_with_gops
 from dali_vidaug.media import load
 from dali_vidaug.media.decode import decode, decode_clips
@@ -318,14 +318,14 @@ def test_shards_share_samples_not_repeats(mixed):
 @pytest.mark.parametrize("on_error", ["replace", "skip"])
 def test_a_bad_video_is_replaced_with_all_its_repeats(mixed, monkeypatch, caplog, on_error):
     """By the same clip that would take its place without repeats."""
-    real, recipe = make.load_clips, dv.Recipe(VIEWS, AUGMENTED)
+    real, recipe = clip_loading.load_clips, dv.Recipe(VIEWS, AUGMENTED)
 
-    def fail(decoder, on_gpu, color, video, frames, crops, why):
+    def fail(decoder, on_gpu, color, video, frames, crops, why, **options):
         if video.path == mixed.path(2):
             raise ValueError("damaged")
-        return real(decoder, on_gpu, color, video, frames, crops, why)
+        return real(decoder, on_gpu, color, video, frames, crops, why, **options)
 
-    monkeypatch.setattr(make, "load_clips", fail)
+    monkeypatch.setattr(clip_loading, "load_clips", fail)
     batches = {}
     for repeats in (1, 3):
         with loader_of(mixed, recipe, 4, shuffle=False, on_error=on_error, repeats=repeats) as loader:

@@ -55,7 +55,7 @@ def cropped(whole, monkeypatch, boxes, turned=()):
 
 
 def loader_of(manifest, recipe=RECIPE, **options):
-    options = {"decoder": "hybrid", "shuffle": False, "resize_in_decoder": False, **options}
+    options = {"decoder": "hybrid", "shuffle": False, "resize_in_decoder": False, "verify": None, **options}
     return dv.VideoLoader(manifest, recipe, 6, device="cpu", drop_last=False, **options)
 
 

@@ -27,7 +27,7 @@ def test_unfinished_batches_never_share_a_stream(prefetch, numbered_manifest, mo
         self._streams = deque(range(len(self._streams)))
         produce(self)
 
-    def record(self, plan, inputs, stream=None):
+    def record(self, plan, inputs, stream=None, checked=()):
         used.append(stream)
         return run(self, plan, inputs)
 

@@ -16,7 +16,7 @@ import torch
 from conftest import take_batches
 
 import dali_vidaug as dv
-from dali_vidaug import make, threads
+from dali_vidaug import clip_loading, threads
 from dali_vidaug.media import load
 from dali_vidaug.threads import ThreadPool
 
@@ -134,14 +134,14 @@ def test_going_on_elsewhere_waits_for_no_file(stalled):
 
 def test_clips_behind_a_slow_one_are_loaded_meanwhile(stalled, numbered_manifest, monkeypatch):
     """Those of twice as many batches as are made ahead, and no more."""
-    loaded, real = [], make.load_clips
+    loaded, real = [], clip_loading.load_clips
 
-    def spy(decoder, on_gpu, color, video, *rest):
-        result = real(decoder, on_gpu, color, video, *rest)
+    def spy(decoder, on_gpu, color, video, *rest, **options):
+        result = real(decoder, on_gpu, color, video, *rest, **options)
         loaded.append(video.path)
         return result
 
-    monkeypatch.setattr(make, "load_clips", spy)
+    monkeypatch.setattr(clip_loading, "load_clips", spy)
     rows = stalled.select([0, 3, *range(5, 12)])  # without the second pipe
     options = {"shuffle": False, "device": "cpu", "num_threads": 2, "check_files": "off"}
     for prefetch, most in ((1, 2), (2, 4)):

@@ -10,7 +10,7 @@ import torch
 from conftest import REALTIME_VP9, read_number, take_batches, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import make
+from dali_vidaug import clip_loading, make
 from dali_vidaug.counting import num_distinct
 from dali_vidaug.media import load
 from dali_vidaug.report import warn_once
@@ -132,14 +132,14 @@ class Ends:
 
 def test_all_clips_of_a_video_are_left_out_together(spoilt, monkeypatch):
     manifest, _ = spoilt
-    real = make.load_clips
+    real = clip_loading.load_clips
 
-    def fail(decoder, on_gpu, color, video, frames, crops, why):
+    def fail(decoder, on_gpu, color, video, frames, crops, why, **options):
         if video.path == manifest.path(9) and any(f[0] for f in frames):
             raise ValueError("damaged at its end")
-        return real(decoder, on_gpu, color, video, frames, crops, why)
+        return real(decoder, on_gpu, color, video, frames, crops, why, **options)
 
-    monkeypatch.setattr(make, "load_clips", fail)
+    monkeypatch.setattr(clip_loading, "load_clips", fail)
     with make_loader(manifest, dv.Recipe(Ends(), PLAIN.ops)) as loader:
         first, empty, last = loader
     assert first.samples.tolist() == [0, 0, 2, 2, 3, 3] and first.views.tolist() == [0, 1] * 3

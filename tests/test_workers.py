@@ -20,7 +20,7 @@ import pytest
 from conftest import same_batch, take_batches, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import make
+from dali_vidaug import clip_loading
 from dali_vidaug.media.load import load_clips
 from dali_vidaug.threads import ThreadPool
 from dali_vidaug.workers import Workers
@@ -165,7 +165,7 @@ def test_a_clip_that_ends_processes_is_a_bad_clip(eight, on_error, monkeypatch):
     """Another, of which only one process ended, is decoded."""
     for path in Path(eight.root).rglob("*.seen"):
         path.unlink()
-    monkeypatch.setattr(make, "load_clips", deadly.load)
+    monkeypatch.setattr(clip_loading, "load_clips", deadly.load)
     with make_loader(eight, on_error=on_error, shuffle=False, workers=2, num_threads=2, prefetch=1) as loader:
         first, second = take_batches(loader, 2)
         report = loader.report()

@@ -6,7 +6,7 @@ This is all that a decoding thread or process does. It needs neither torch nor D
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,7 @@ from dali_vidaug.errors import NotForDaliError
 from dali_vidaug.media.claims import is_claim, prove
 from dali_vidaug.media.colors import colors_of
 from dali_vidaug.media.decode import decode_clips
+from dali_vidaug.media.expected import Expected, coding_of, expect
 from dali_vidaug.media.remux import remux
 from dali_vidaug.media.uncrop import Box
 from dali_vidaug.media.vectors import View
@@ -30,6 +31,8 @@ class Encoded(NamedTuple):
         video: its row of the manifest.
         colors: (3, 3) float32, applied to the RGB values that DALI makes; used only with ``color="file"``.
         size, box: as of ``Remuxed``.
+        coding: how it is coded, as ``coding_of`` says it.
+        expected: what DALI should make of it; None where nobody asked for that.
     """
 
     data: np.ndarray
@@ -38,6 +41,20 @@ class Encoded(NamedTuple):
     colors: np.ndarray
     size: tuple[int, int] | None = None
     box: Box | None = None
+    coding: str = ""
+    expected: Expected | None = None
+
+
+class Doubt(NamedTuple):
+    """How far DALI is trusted when clips are loaded.
+
+    Attributes:
+        wrong: codings that DALI decodes wrongly, and what is wrong.
+        part: of the frames of the clips, the first ones, for which what DALI should make of them is wanted; 0.0: none.
+    """
+
+    wrong: Mapping[str, str]
+    part: float = 0.0
 
 
 class Loaded(NamedTuple):
@@ -62,9 +79,13 @@ class Loaded(NamedTuple):
     motion: list[np.ndarray] | None = None
 
 
+_NO_DOUBT = Doubt({})
+
+
 def load_clips(
     decoder: str, on_gpu: bool, color: str, video: Video, frames: Sequence[np.ndarray],
-    crops: Sequence[Sequence[np.void]], why: str | None, views: Sequence[View] | None = None,
+    crops: Sequence[Sequence[np.void]], why: str | None, views: Sequence[View] | None = None, *,
+    doubt: Doubt = _NO_DOUBT,
 ) -> Loaded:  # fmt: skip
     """Load clips of a video together; runs in a decoding thread or process.
 
@@ -77,6 +98,7 @@ def load_clips(
         crops: for each clip rows of ``ops.CROP``, which PyAV applies.
         why: why PyAV decodes them although DALI was asked to, or None.
         views: of each clip, where PyAV decodes them: for a map of what moves in it.
+        doubt: how far DALI is trusted.
 
     Raises:
         EOFError, OSError, ValueError, av.error.FFmpegError: the file is bad or was changed, it is not what its header
@@ -92,10 +114,10 @@ def load_clips(
             row = video._replace(source=None)  # not the bytes that were fetched for it, which need not stay
             different = {f.tobytes(): f for f in frames}
             files = {key: remux(video, f, on_gpu=on_gpu) for key, f in different.items()}
-            of_clips = [files[f.tobytes()] for f in frames]
-            clips = [Encoded(f.data, f.positions, row, colors, f.size, f.box) for f in of_clips]
+            made = {key: _encoded(video, row, f, files[key], colors, doubt) for key, f in different.items()}
             num_decoded = sum(int(file.positions.max()) + 1 for file in files.values())
             seconds = {"read": sum(file.seconds for file in files.values())}
+            clips = [made[f.tobytes()] for f in frames]
             return Loaded(clips, num_decoded, seconds, time.perf_counter() - started, measured=measured)
         except NotForDaliError as error:
             if decoder == "dali":
@@ -104,3 +126,12 @@ def load_clips(
     decoded = decode_clips(video, frames, crops, color, views)
     elapsed = time.perf_counter() - started
     return Loaded(decoded.pixels, decoded.num_decoded, decoded.seconds, elapsed, why, measured, decoded.motion)
+
+
+def _encoded(video, row, frames, file, colors, doubt):
+    """A small file as the graph takes it, and what DALI should make of it, if that is wanted."""
+    coding = coding_of(video, file)
+    if coding in doubt.wrong:
+        raise NotForDaliError(f"DALI decodes {coding} wrongly: {doubt.wrong[coding]}")
+    expected = expect(video, frames, colors, doubt.part) if doubt.part else None
+    return Encoded(file.data, file.positions, row, colors, file.size, file.box, coding, expected)

@@ -34,6 +34,7 @@ class Remuxed(NamedTuple):
         data: (N,) uint8, an MP4 file (VP8: Matroska), valid on its own, time stamps from 0, without an edit list.
         positions: (F,) int32, for each wanted frame its index among the frames that decoding the file gives.
         seconds: processor time of this thread.
+        delay: packets, by which frames are shown later than they are decoded, at most.
         size: (width, height) of the frames that decoding the file gives, where they are whole coded frames; else None.
         box: what is shown of them; None: all.
     """
@@ -41,6 +42,7 @@ class Remuxed(NamedTuple):
     data: np.ndarray
     positions: np.ndarray
     seconds: float
+    delay: int
     size: tuple[int, int] | None = None
     box: Box | None = None
 
@@ -85,7 +87,7 @@ def _pack(stream, cuts, video, frames, on_gpu, started):
     whole = uncrop(stream, packets, video) if on_gpu and video.codec in FILTERS else None
     data = _write(stream, packets if whole is None else whole.packets, order, delay, video, whole)
     size, box = (None, None) if whole is None else ((whole.width, whole.height), whole.box)
-    return Remuxed(data, np.asarray(positions, np.int32), time.thread_time() - started, size, box)
+    return Remuxed(data, np.asarray(positions, np.int32), time.thread_time() - started, delay, size, box)
 
 
 def _order_packets(cuts, frames):
