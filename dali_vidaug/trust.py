@@ -74,7 +74,7 @@ class Trust:
             return 0.0
         is_first = self._expected[asked] < verify[0]
         self._expected[asked] += is_first
-        if not _are_drawn(verify[1], plan, clips).any():
+        if is_first or not _are_drawn(verify[1], plan, clips).any():
             return float(is_first)
         return _PART if (_draws(plan, clips).uniform("whole") >= _WHOLE).all() else 1.0
 

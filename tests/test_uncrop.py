@@ -296,3 +296,31 @@ def test_sets_of_the_bitstream_agree_with_ffmpeg(case_file):
             assert window[:2] == (context.coded_width, context.coded_height)
             shown = window.width - window.left - window.right, window.height - window.top - window.bottom
             assert shown == (context.width, context.height)
+
+
+@pytest.mark.parametrize("codec, encoder", [("h264", "libx264"), ("hevc", "libx265")])
+def test_even_pictures_prove_nothing(codec, encoder, tmp_path):
+    """A black picture looks the same wherever it begins: its clip is refused, and other clips are still right."""
+    picture = np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8)
+    frames = [np.zeros_like(picture)] * 8 + [np.roll(picture, i, 1) for i in range(16)]
+    parameters = {"libx264": "x264-params", "libx265": "x265-params"}[encoder]
+    options = {parameters: "keyint=8:min-keyint=8:bframes=0:scenecut=0:log-level=none", "preset": "ultrafast"}
+    write_video(tmp_path / "whole.mp4", frames, codec=encoder, options=options)
+    video = measured_video(filtered(tmp_path / "whole.mp4", tmp_path / "v.mp4", crop_filter(codec, "2:4:0:0")))
+    uncrop_module._proven.clear()
+    with pytest.raises(NotForDaliError, match="its first frame is so even"):
+        remux(video, np.arange(6), on_gpu=True)
+    with av.open(str(tmp_path / "v.mp4")) as container:
+        truth = [frame.to_ndarray() for frame in container.decode(video=0)]
+    for wanted in (np.arange(16, 20), np.arange(4, 12)):
+        try:
+            made = remux(video, wanted, on_gpu=True)
+        except NotForDaliError:
+            assert wanted[0] == 4, "its first frame is even, and may be refused"
+            continue
+        with av.open(io.BytesIO(made.data.tobytes())) as container:
+            whole = [frame.to_ndarray() for frame in container.decode(video=0)]
+        box = made.box
+        for index, at in zip(wanted, made.positions, strict=True):
+            shown = whole[at][box.top : box.top + box.height, box.left : box.left + box.width]
+            assert np.array_equal(shown, truth[index][: video.height]), index

@@ -190,10 +190,13 @@ def _find_shown(stream, packet, whole, window, video):
         raise NotForDaliError(f"its frames are {sizes[0]} and {sizes[1]} in size where the headers say otherwise")
     if (frame.format.name, frame.color_range) != (coded.format.name, coded.color_range):
         raise NotForDaliError("its frames have another format without their cropping")
-    for left in (window.left, window.left & ~63):  # FFmpeg keeps rows aligned, and crops less on the left
-        if _is_part(frame, coded, left, window.top):
-            return left, window.top
-    raise NotForDaliError("its frames are not the part of the coded frames that its parameter sets say")
+    lefts = {window.left & ~below for below in (0, 15, 31, 63)}  # FFmpeg keeps rows aligned, and crops less on the left
+    found = [left for left in sorted(lefts) if _is_part(frame, coded, left, window.top)]
+    if len(found) > 1:  # such as black ones; another clip may prove it
+        raise NotForDaliError("its first frame is so even that it does not show where it lies in the coded one")
+    if not found:
+        raise NotForDaliError("its frames are not the part of the coded frames that its parameter sets say")
+    return found[0], window.top
 
 
 def _only_frame(codec, packet):
