@@ -138,8 +138,9 @@ def test_three_processes_with_one_cache(localbucket, files, tmp_path):
         for one in readers:
             assert one.communicate(timeout=60)[0].splitlines()[1:] == expected and one.returncode == 0
         asked = Counter(path for path, span in proxy.gets if span != "0-0")
-        assert len(asked) == count and sum(asked.values()) <= count + 1
-        assert proxy.body_bytes <= (count + 1) * size + 3 * count
+        # each object has three blocks; processes that begin at the same moment may share them, a request for each
+        assert len(asked) == count and sum(asked.values()) <= 3 * count
+        assert proxy.body_bytes <= count * size + 3 * count
 
 
 @pytest.mark.slow

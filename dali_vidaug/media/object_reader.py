@@ -124,15 +124,11 @@ class Reader:
         keys, missing = {n: cache.key(url, stat, n) for n in numbers}, list(numbers)
         claimed: list[int] = []
         while missing:
-            for n in list(missing):
-                data = await asyncio.to_thread(cache.get, keys[n], min(BLOCK, stat.size - n * BLOCK))
-                if data is not None:
-                    found[n] = data
-                    missing.remove(n)
-                    self._add(0, 0, len(data))
-            claimed = [n for n in missing if cache.claim(keys[n])]
+            found |= await self._kept(cache, keys, missing, stat)
+            claimed = [n for n in missing if n not in found and cache.claim(keys[n])]
             try:
-                for run in _runs(claimed):
+                found |= await self._kept(cache, keys, claimed, stat)  # put there by another process before the claim
+                for run in _runs([n for n in claimed if n not in found]):
                     last = min(run.stop * BLOCK, stat.size)
                     data = await self.get(url, (run.start * BLOCK, last), stat, gate)
                     for n in run:
@@ -145,6 +141,16 @@ class Reader:
             missing = [n for n in missing if n not in found]
             if missing:
                 await asyncio.sleep(_POLL)
+        return found
+
+    async def _kept(self, cache: BlockCache, keys, numbers, stat):
+        """Those of some blocks that the cache has, by number."""
+        found: dict[int, bytes] = {}
+        for n in numbers:
+            data = await asyncio.to_thread(cache.get, keys[n], min(BLOCK, stat.size - n * BLOCK))
+            if data is not None:
+                found[n] = data
+                self._add(0, 0, len(data))
         return found
 
 
