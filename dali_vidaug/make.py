@@ -138,19 +138,19 @@ class Maker:
 
     def _run(self, pending, stream):
         """The clips of a batch; None if none is left. Where DALI fails, or gets some wrong, it is made again."""
-        mended = False
+        retried = False
         while (checked := self._to_check(pending)) is not None:
             graph = self._graph(self._graphs, pending.plan)
             try:
                 clips = graph.run(pending.plan, pending.inputs, stream, checked)
             except RuntimeError as error:
-                if mended:
+                if retried:
                     raise
-                mended = True
-                self._mend(pending, error)
+                retried = True
+                self._replace_failed(pending, error)
                 continue
             if self.trust.accept(self.manifest, pending.plan, pending.inputs, graph.decoded):
-                self._retry_graphs = self._retry_graphs if mended else {}  # frees their memory
+                self._retry_graphs = self._retry_graphs if retried else {}  # frees their memory
                 return clips
         return None
 
@@ -268,7 +268,7 @@ class Maker:
             return group
         return self._replace(pending, i, why, error or ValueError(why))
 
-    def _mend(self, pending: Pending, error: RuntimeError) -> None:
+    def _replace_failed(self, pending: Pending, error: RuntimeError) -> None:
         """DALI fails a whole batch for one clip: find the bad ones, each alone, and put others in their places.
 
         Clips that DALI cannot decode go to PyAV if the settings allow it; otherwise they are replaced.
