@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import write_numbered
 
 import dali_vidaug as dv
+from dali_vidaug.commands import cli
+from dali_vidaug.data.known import Known
 
 SCAN = [sys.executable, "-m", "dali_vidaug.commands.cli", "scan", "videos", "-o", "m.parquet", "--num-threads", "1"]
 
@@ -54,6 +57,24 @@ def test_an_interrupted_scan_goes_on_with_the_same_command(many, deep, tmp_path)
         dv.Manifest.read(tmp_path / "m.parquet").table
         == dv.scan(many / "videos", progress=False, deep=bool(deep)).table
     )
+
+
+def test_what_is_said_of_an_interruption_comes_last(many, tmp_path, monkeypatch, capsys):
+    """Also of one that comes while a result is written down, not while one is waited for."""
+    added = []
+
+    def add(known, name, row):
+        added.append(name)
+        if len(added) == 5:
+            raise KeyboardInterrupt
+        return written_down(known, name, row)
+
+    written_down = Known.add
+    monkeypatch.setattr(Known, "add", add)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["scan", str(many / "videos"), "-o", "m.parquet"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1].startswith("dali-vidaug scan: interrupted; the same command")
+    assert len(Path("m.parquet.partial").read_text().splitlines()) == 4
 
 
 def test_before_anything_is_measured_nothing_is_promised(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import closing
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,8 +46,9 @@ def measure_files(files: ListedFiles, names: Sequence[str], known: Known, option
         partial(_measure, options), ((name, files.place(name)) for name in missing), engine=how.engine,
         total=len(missing), num_workers=how.num_threads, timeout=how.timeout, progress=how.progress,
     )  # fmt: skip
-    for (name, _), row in found:
-        known.add(name, {"error": row.reason} if isinstance(row, Failed) else row)
+    with closing(found):  # an interruption ends workers and bar before anything is said of it
+        for (name, _), row in found:
+            known.add(name, {"error": row.reason} if isinstance(row, Failed) else row)
 
 
 def _compare(known: Known, count: int, how: How) -> Iterator[tuple[int, bool | None]]:

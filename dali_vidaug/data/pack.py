@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,7 +108,8 @@ def pack(
             write_shard, tasks, engine=engine, num_workers=num_workers, total=len(paths), what="pack", unit="shards",
             progress=progress,
         )  # fmt: skip
-        written = _collect(results, journal, len(paths))
+        with closing(results):
+            written = _collect(results, journal, len(paths))
         packed = _manifest(manifest, layout, written, folder, name)
         if output is not None:
             packed.write(output)

@@ -147,21 +147,23 @@ def _make(
     partial = folder / _PARTIAL
     partial.mkdir(exist_ok=True)
     jobs = _jobs(manifest, encoding, [(number, first_rows[number]) for number in todo], partial)
-    for job, made in run(
+    results = run(
         transcode_video, jobs, engine=engine, num_workers=num_workers, total=len(todo), what="transcode",
         progress=progress,
-    ):  # fmt: skip
-        number = job.number
-        if isinstance(made, Failed):
-            reasons[number] = made.reason
-        elif "error" in made.row:
-            reasons[number] = made.row["error"]
-        else:
-            target = folder / names[number]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Path(job.output).replace(target)
-            finished[number] = Finished(keys[number], names[number], made.row, made.quality)
-            journal.add(finished[number])
+    )  # fmt: skip
+    with closing(results):
+        for job, made in results:
+            number = job.number
+            if isinstance(made, Failed):
+                reasons[number] = made.reason
+            elif "error" in made.row:
+                reasons[number] = made.row["error"]
+            else:
+                target = folder / names[number]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                Path(job.output).replace(target)
+                finished[number] = Finished(keys[number], names[number], made.row, made.quality)
+                journal.add(finished[number])
     broken = [Broken(manifest.path(first_rows[number]), reasons[number]) for number in sorted(reasons)]
     for one in broken:
         log.warning("transcode: %s: %s", printable(one.path), one.reason)
