@@ -32,6 +32,7 @@ from gpu_ceiling import DecodingAlone, check, cuts_of
 from gpu_figures import docs_lines, summarise, table, with_rates
 from gpu_peers import OTHERS, PEERS, check_peer, name_of, time_peer, why_not, write_spec
 from gpu_recipes import NAMES, setting_of
+from nvidia.dali.backend import ReleaseUnusedMemory
 from peers import MADE, SIZES, made_folders
 from torch import distributed
 from usage import Gpu, machine, measure
@@ -89,7 +90,7 @@ class Comparison:
         self._manifest = chosen_rows(manifest, count)
         with self._loader(args.decoder[0]) as loader:
             self._settings = loader.settings
-        self._gpu = Gpu(self._settings.device)
+        self._gpu, self._begun = Gpu(self._settings.device), False
         self._where, self._cores, self.rows = f"CPU, rank {distributed.get_rank()}", own_cores(), []
         if self._settings.device == "gpu":
             device = torch.cuda.get_device_name(self._settings.device_id)
@@ -130,9 +131,11 @@ class Comparison:
         for number in range(self._args.rounds):
             plan = self._plan(number)
             for measure_row, row, which in steps:
-                distributed.barrier()  # all ranks work on the same row
+                self._begun = False
                 if number == 0 or row["rounds"]:
                     measure_row(row, which, plan, number)
+                self._begin()  # where it came to nothing
+                ReleaseUnusedMemory()  # of DALI, for the processes of peers
             self._print(number, [row for _, row, _ in steps])
         return self.rows
 
@@ -141,17 +144,25 @@ class Comparison:
         print(f"{self._videos}, {self._name}, {self._where}, round {number + 1} of {self._args.rounds}, clips/s: "
               f"{'; '.join(told)}", flush=True)  # fmt: skip
 
+    def _begin(self):
+        """Wait for the other ranks, once for each row: the timed parts begin together."""
+        if not self._begun:
+            self._begun = True
+            distributed.barrier()
+
+    def _measure(self, steps, warm_up):
+        return measure(steps, self._args.seconds, self._gpu, warm_up, self._begin)
+
     def _time_alone(self, row, _, plan, number):
         decoder = next((one for one in self._args.decoder if one != "pyav"), "pyav")
         with self._loader(decoder) as loader:
             cuts, others = cuts_of(loader, plan)
             if number == 0 and cuts:
-                compared, left = check(loader, plan, cuts, self._args.device)
-                row["left"] = left
+                compared, row["left"] = check(loader, plan, cuts, self._args.device)
                 row["note"] = f"checked: the frames of {compared} clips are the loader's, bit for bit"
             left = row.get("left", {})
             cuts = [cut for cut in cuts if cut.clip.coding not in left]
-            reasons = [*dict.fromkeys(f"{why} ({count} clips)" for why, count in others.items()), *left.values()]
+            reasons = [*(f"{why} ({count} clips)" for why, count in others.items()), *left.values()]
             if number == 0 and reasons:
                 some = f"DALI decodes {len(cuts)} of {len(plan)} clips, PyAV the others: {'; '.join(reasons[:3])}"
                 row["note"] = f"{row['note']}; {some}" if row["note"] else some
@@ -159,8 +170,8 @@ class Comparison:
                 return
             try:
                 alone = DecodingAlone(loader.settings, max(ALONE_MIN, self._batch_size))
-                measured = measure(alone.steps(cuts), self._args.seconds, self._gpu, warm_up=2)
-            except RuntimeError as error:
+                measured = self._measure(alone.steps(cuts), warm_up=2)
+            except RuntimeError as error:  # of DALI
                 row["note"], row["rounds"] = f"failed: {str(error).strip().splitlines()[-1]}", []
                 return
         self._add(row, measured, float(np.mean([cut.num_decoded for cut in cuts])))
@@ -169,9 +180,9 @@ class Comparison:
         with self._loader(decoder) as loader:
             loader.set_epoch(number)
             steps = (len(batch) for batch in endless(loader))
-            measured = measure(steps, self._args.seconds, self._gpu, warm_up=loader.settings.prefetch + 2)
+            measured = self._measure(steps, warm_up=loader.settings.prefetch + 2)
             report = loader.report()
-        said = [f"PyAV decoded {n} of {report.clips} clips: {why}" for why, (_, n) in report.fallbacks.items()]
+        said = [f"PyAV decoded {n} of {report.loads} clips: {why}" for why, (_, n) in report.fallbacks.items()]
         said += [f"DALI decodes {coding} wrongly: {why}" for coding, why in report.wrong.items()]
         said += [f"{report.replaced} clips were replaced"] if report.replaced else []
         row["note"] = "; ".join(said) or None
@@ -195,6 +206,7 @@ class Comparison:
                 checked = row["note"]
             with tempfile.TemporaryDirectory() as folder:
                 spec = write_spec(folder, self._manifest, plan, self._setting, self._batch_size, self._settings)
+                self._begin()
                 measured, why = time_peer(peer, python, spec, self._args.seconds, self._settings)
             row["note"] = why or checked
         except Exception as error:

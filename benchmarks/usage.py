@@ -125,7 +125,7 @@ def machine():
     return {"cpu": cpu[0] if cpu else platform.machine(), "cores": len(os.sched_getaffinity(0)), **packages}
 
 
-def measure(steps, seconds, gpu, warm_up=1):
+def measure(steps, seconds, gpu, warm_up=1, begin=None):
     """Take steps for at least so many seconds, each until the GPU is done with it.
 
     Args:
@@ -133,6 +133,7 @@ def measure(steps, seconds, gpu, warm_up=1):
         seconds: that the timed part takes at least.
         gpu: a ``Gpu``, which is looked at meanwhile.
         warm_up: steps before it, which do not count.
+        begin: called before the timed part, to wait for other ranks.
 
     Returns:
         "clips", "seconds" that passed, "cpu_seconds" of this process and its children, "gpu".
@@ -140,6 +141,8 @@ def measure(steps, seconds, gpu, warm_up=1):
     for _ in range(warm_up):
         next(steps)
     wait_for_gpu()
+    if begin:
+        begin()
     clips, elapsed, spent, started = 0, 0.0, processor_seconds(), time.perf_counter()
     with gpu.watched():
         while elapsed < seconds or not clips:
