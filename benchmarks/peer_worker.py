@@ -233,7 +233,7 @@ def batches(peer, spec, recipe):
             .build(num_threads=workers)
         )
         with pipeline.auto_stop():
-            yield from pipeline
+            yield from map(clips.on_device, pipeline)
     else:
         import torch
 
