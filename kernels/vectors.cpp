@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <vector>
 #ifdef __SSE2__
@@ -129,49 +130,106 @@ extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture*
   }
 }
 
+// c = a b, of 3 x 3.
+static void multiply(const double* a, const double* b, double* c) {
+  for (int i = 0; i < 3; i++)
+    for (int j = 0; j < 3; j++) c[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
+}
+
+// The inverse of a matrix of 3 x 3; infinite or NaN where there is none.
+static void invert(const double* m, double* out) {
+  const double a = m[0], b = m[1], c = m[2], d = m[3], e = m[4], f = m[5], g = m[6], h = m[7], i = m[8];
+  const double adjugate[9] = {e * i - f * h, c * h - b * i, b * f - c * e, f * g - d * i, a * i - c * g,
+                              c * d - a * f, d * h - e * g, b * g - a * h, a * e - b * d};
+  const double determinant = a * adjugate[0] + b * adjugate[3] + c * adjugate[6];
+  for (int k = 0; k < 9; k++) out[k] = adjugate[k] / determinant;
+}
+
+// Widen a region of decoded frames, as of `find_motion`, to what a clip shows of them; for the rest as `map_motion`.
+extern "C" void widen_region(const double* matrices, int64_t frames, const double* stored, int64_t out_height,
+                             int64_t out_width, int64_t height, int64_t width, int64_t* region) {
+  double m[9], least[2] = {INFINITY, INFINITY}, most[2] = {-INFINITY, -INFINITY};
+  const double size[2] = {(double)width, (double)height};
+  for (int64_t f = 0; f < frames; f++) {
+    if (f > 0 && !std::memcmp(matrices + 9 * f, matrices + 9 * (f - 1), sizeof(m))) continue;
+    multiply(stored, matrices + 9 * f, m);
+    for (int corner = 0; corner < 4; corner++) {
+      const double x = corner & 1 ? (double)out_width : 0, y = corner & 2 ? (double)out_height : 0;
+      const double w = m[6] * x + m[7] * y + m[8];
+      for (int k = 0; k < 2; k++) {
+        const double at = (m[3 * k] * x + m[3 * k + 1] * y + m[3 * k + 2]) / w;
+        // Where a corner is behind the camera, what is seen is no quadrilateral, and may be anything.
+        least[k] = w > 0 ? std::min(least[k], at) : -INFINITY, most[k] = w > 0 ? std::max(most[k], at) : INFINITY;
+      }
+    }
+  }
+  for (int k = 0; k < 2; k++) {
+    region[k] = std::min(region[k], (int64_t)std::max(std::floor(std::min(least[k] - 1, size[k])), 0.0));
+    region[k + 2] = std::max(region[k + 2], (int64_t)std::min(std::ceil(std::max(most[k] + 1, 0.0)), size[k]));
+  }
+}
+
 // What moves in a clip of out_height x out_width, in pixels of the clip: for each cell the mean of what its points show.
 //
-// motion: for each frame what `find_motion` made, or null. height, width: of the decoded frames. matrices, inverses:
-// (frames, 3, 3), from points of the clip to those of the decoded frame, and back. out: (2, frames, rows, columns) of
-// cells x cells pixels, to the right and down; NaN where no point shows anything.
+// motion: for each frame what `find_motion` made, or null. height, width: of the decoded frames. matrices: (frames, 3,
+// 3), from points of the clip to those of the frame as shown; stored: from these to the decoded frame. out: (2, frames,
+// rows, columns) of cells x cells pixels, to the right and down; NaN where no point shows anything.
 extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t height, int64_t width,
-                           const double* matrices, const double* inverses, int64_t out_height, int64_t out_width,
+                           const double* matrices, const double* stored, int64_t out_height, int64_t out_width,
                            int64_t cell, float* out) {
+  struct Point {
+    double x, y, u, v;  // in the clip and in the decoded frame
+  };
   const int64_t rows = (out_height + cell - 1) / cell, columns = (out_width + cell - 1) / cell;
   const int64_t across = (width + BLOCK - 1) / BLOCK, plane = frames * rows * columns;
+  std::vector<Point> points;       // those that are in the frame, cell by cell
+  std::vector<int64_t> ends, at;   // of each cell, in `points`; of each point, in what was found
+  double m[9], n[9];               // and the inverse
+  bool affine = true;              // then all vectors are mapped alike
+  std::fill(out, out + 2 * plane, std::numeric_limits<float>::quiet_NaN());
   for (int64_t f = 0; f < frames; f++) {
-    const double *m = matrices + 9 * f, *n = inverses + 9 * f;
-    const bool affine = m[6] == 0 && m[7] == 0 && m[8] == 1;  // then all vectors are mapped alike
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t c = 0; c < columns; c++) {
-        float* at = out + (f * rows + r) * columns + c;
-        at[0] = at[plane] = std::numeric_limits<float>::quiet_NaN();
-        double sum_x = 0, sum_y = 0;
-        int64_t number = 0;
-        for (int64_t i = r * cell; motion[f] && i < std::min((r + 1) * cell, out_height); i += STEP)
-          for (int64_t j = c * cell; j < std::min((c + 1) * cell, out_width); j += STEP) {
-            const double x = (double)(j + std::min(j + STEP, out_width)) / 2;
-            const double y = (double)(i + std::min(i + STEP, out_height)) / 2;
-            double u = m[0] * x + m[1] * y + m[2], v = m[3] * x + m[4] * y + m[5];
-            if (!affine) {
-              const double w = m[6] * x + m[7] * y + m[8];
-              if (!(w > 0)) continue;
-              u /= w, v /= w;
+    if (f == 0 || std::memcmp(matrices + 9 * f, matrices + 9 * (f - 1), sizeof(m))) {
+      multiply(stored, matrices + 9 * f, m), invert(m, n);
+      affine = m[6] == 0 && m[7] == 0 && m[8] == 1;
+      points.clear(), ends.clear(), at.clear();
+      for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) {
+          for (int64_t i = r * cell; i < std::min((r + 1) * cell, out_height); i += STEP)
+            for (int64_t j = c * cell; j < std::min((c + 1) * cell, out_width); j += STEP) {
+              const double x = (double)(j + std::min(j + STEP, out_width)) / 2;
+              const double y = (double)(i + std::min(i + STEP, out_height)) / 2;
+              double u = m[0] * x + m[1] * y + m[2], v = m[3] * x + m[4] * y + m[5];
+              if (!affine) {
+                const double w = m[6] * x + m[7] * y + m[8];
+                if (!(w > 0)) continue;
+                u /= w, v /= w;
+              }
+              if (!(u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
+              if (!affine) points.push_back({x, y, u, v});
+              at.push_back(2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK));
             }
-            if (!(u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
-            const float* found = motion[f] + 2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK);
-            double dx = found[0], dy = found[1];
-            if (!affine) {
-              const double s = u + dx, t = v + dy, z = n[6] * s + n[7] * t + n[8];
-              dx = (n[0] * s + n[1] * t + n[2]) / z - x, dy = (n[3] * s + n[4] * t + n[5]) / z - y;
-            }
-            if (!(std::abs(dx) < INFINITY && std::abs(dy) < INFINITY)) continue;  // NaN is not, either
-            sum_x += dx, sum_y += dy, number++;
-          }
-        if (!number) continue;
-        const double mean_x = sum_x / (double)number, mean_y = sum_y / (double)number;
-        at[0] = (float)(affine ? n[0] * mean_x + n[1] * mean_y : mean_x);
-        at[plane] = (float)(affine ? n[3] * mean_x + n[4] * mean_y : mean_y);
+          ends.push_back((int64_t)at.size());
+        }
+    }
+    if (!motion[f]) continue;
+    float* to = out + f * rows * columns;
+    for (int64_t k = 0, place = 0; k < rows * columns; k++) {
+      double sum_x = 0, sum_y = 0;
+      int64_t known = 0;
+      for (; place < ends[k]; place++) {
+        double dx = motion[f][at[place]], dy = motion[f][at[place] + 1];
+        if (!affine) {
+          const Point& p = points[place];
+          const double s = p.u + dx, t = p.v + dy, z = n[6] * s + n[7] * t + n[8];
+          dx = (n[0] * s + n[1] * t + n[2]) / z - p.x, dy = (n[3] * s + n[4] * t + n[5]) / z - p.y;
+        }
+        const bool is_known = (std::abs(dx) < INFINITY) & (std::abs(dy) < INFINITY);  // NaN is not, either
+        sum_x += is_known ? dx : 0, sum_y += is_known ? dy : 0, known += is_known;
       }
+      if (!known) continue;
+      const double mean_x = sum_x / (double)known, mean_y = sum_y / (double)known;
+      to[k] = (float)(affine ? n[0] * mean_x + n[1] * mean_y : mean_x);
+      to[plane + k] = (float)(affine ? n[3] * mean_x + n[4] * mean_y : mean_y);
+    }
   }
 }
