@@ -55,6 +55,25 @@ static int64_t difference(const uint16_t* a, const uint16_t* b, int64_t count) {
   return sum;
 }
 
+// How much `lines` rows of `count` pixels, 8 or 16, differ from others; steps: bytes from row to row.
+static inline int64_t difference(const uint8_t* a, int64_t step_a, const uint8_t* b, int64_t step_b, int64_t count,
+                                 int64_t lines) {
+#ifdef __SSE2__
+  __m128i sums = _mm_setzero_si128();
+  if (count == 16)
+    for (int64_t i = 0; i < lines; i++, a += step_a, b += step_b)
+      sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_loadu_si128((const __m128i*)a), _mm_loadu_si128((const __m128i*)b)));
+  else
+    for (int64_t i = 0; i < lines; i++, a += step_a, b += step_b)
+      sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_loadl_epi64((const __m128i*)a), _mm_loadl_epi64((const __m128i*)b)));
+  return _mm_cvtsi128_si32(sums) + _mm_cvtsi128_si32(_mm_srli_si128(sums, 8));
+#else
+  int64_t sum = 0;
+  for (int64_t i = 0; i < lines; i++) sum += difference(a + i * step_a, b + i * step_b, count);
+  return sum;
+#endif
+}
+
 // How much a block, `lines` of its rows, differs from one at (dx, dy) from it in another picture, which goes on beyond its
 // edges. What is at least `most` is not counted to its end.
 template <typename Pixel>
@@ -66,6 +85,11 @@ static int64_t difference(const Picture& now, const Picture& other, int64_t left
   };
   const int64_t count = right - left;
   const bool within = left + dx >= 0 && right + dx <= width;
+  if (within && top + dy >= 0 && top + dy + (lines - 1) * step < height && (count == 16 || count == 8) &&
+      sizeof(Pixel) == 1)
+    return difference((const uint8_t*)now.luma + top * now.stride + left, step * now.stride,
+                      (const uint8_t*)other.luma + (top + dy) * other.stride + left + dx, step * other.stride, count,
+                      lines);
   Pixel moved[16];
   int64_t sum = 0;
   for (int64_t i = 0, y = top; i < lines && sum < most; i++, y += step) {
@@ -88,9 +112,9 @@ static int64_t difference(const Picture& now, const Picture& other, int64_t left
 // pictures: the frame; `earlier` ones, and the others, `later` ones: those that the frame may refer to, the nearest
 // first. region: left, top, right, bottom in pixels; of blocks that are outside it nothing need be known. out: (rows,
 // columns, 2), as many as there are blocks, in part or whole.
-extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier,
-                            int64_t later, int64_t pixel_bytes, int64_t height, int64_t width, const int64_t* region,
-                            float* out) {
+template <typename Pixel>
+static void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier, int64_t later,
+                        int64_t height, int64_t width, const int64_t* region, float* out) {
   const int64_t rows = (height + BLOCK - 1) / BLOCK, columns = (width + BLOCK - 1) / BLOCK;
   std::fill(out, out + rows * columns * 2, std::numeric_limits<float>::quiet_NaN());
   std::vector<float> best(rows * columns, std::numeric_limits<float>::infinity());
@@ -110,24 +134,36 @@ extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture*
     // for each direction that one does not use.
     const bool rests = std::abs(x) < 1 && std::abs(y) < 1, quarter = v.width == BLOCK && v.height == BLOCK;
     const int64_t tried = rests ? 1 : number;
-    // More than four rows would be no better, and take as much longer.
-    const int64_t step = std::max((bottom - top) / 4, (int64_t)1), lines = (bottom - top + step - 1) / step;
     double ahead = some[0].ahead;
-    int64_t least = tried > 1 || (both && (quarter || !rests)) ? INT64_MAX : 0;
-    for (int64_t k = 0; k < tried && least > 0; k++) {
-      const int64_t error = (pixel_bytes == 1 ? difference<uint8_t> : difference<uint16_t>)(
-          pictures[0], some[k], left, top, right, lines, step, dx, dy, height, width, least);
-      if (error < least) least = error, ahead = some[k].ahead;
+    float mean = 0;
+    if (tried > 1 || (both && (quarter || !rests))) {
+      // More than four rows would be no better, and take as much longer.
+      const int32_t rows_of_block = (int32_t)(bottom - top), step = std::max(rows_of_block / 4, 1);
+      const int32_t lines = (rows_of_block + step - 1) / step;
+      int64_t least = INT64_MAX;
+      for (int64_t k = 0; k < tried && least > 0; k++) {
+        const int64_t error = difference<Pixel>(pictures[0], some[k], left, top, right, lines, step, dx, dy, height,
+                                                width, least);
+        if (error < least) least = error, ahead = some[k].ahead;
+      }
+      mean = (float)((double)least / (double)(lines * (right - left)));
     }
-    const float mean = (float)((double)least / (double)(lines * (right - left)));
+    const float right_by = (float)(x / ahead), down_by = (float)(y / ahead);
     for (int64_t r = top / BLOCK; r * BLOCK < bottom; r++)
       for (int64_t c = left / BLOCK; c * BLOCK < right; c++)
         if (mean < best[r * columns + c]) {
           best[r * columns + c] = mean;
-          out[2 * (r * columns + c)] = (float)(x / ahead);
-          out[2 * (r * columns + c) + 1] = (float)(y / ahead);
+          out[2 * (r * columns + c)] = right_by;
+          out[2 * (r * columns + c) + 1] = down_by;
         }
   }
+}
+
+extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier,
+                            int64_t later, int64_t pixel_bytes, int64_t height, int64_t width, const int64_t* region,
+                            float* out) {
+  (pixel_bytes == 1 ? find_motion<uint8_t> : find_motion<uint16_t>)(vectors, count, pictures, earlier, later, height,
+                                                                    width, region, out);
 }
 
 // c = a b, of 3 x 3.
@@ -178,22 +214,24 @@ extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t h
                            const double* matrices, const double* stored, int64_t out_height, int64_t out_width,
                            int64_t cell, float* out) {
   struct Point {
-    double x, y, u, v;  // in the clip and in the decoded frame
+    int32_t at, times;  // in what was found; how many points of the cell are there, where all vectors are mapped alike
+    double x, y, u, v;  // otherwise: in the clip and in the decoded frame
   };
   const int64_t rows = (out_height + cell - 1) / cell, columns = (out_width + cell - 1) / cell;
   const int64_t across = (width + BLOCK - 1) / BLOCK, plane = frames * rows * columns;
-  std::vector<Point> points;       // those that are in the frame, cell by cell
-  std::vector<int64_t> ends, at;   // of each cell, in `points`; of each point, in what was found
-  double m[9], n[9];               // and the inverse
-  bool affine = true;              // then all vectors are mapped alike
+  std::vector<Point> points;  // those that are in the frame, cell by cell
+  std::vector<size_t> ends;   // of each cell, in `points`
+  double m[9], n[9];          // and the inverse
+  bool affine = true;         // then all vectors are mapped alike
   std::fill(out, out + 2 * plane, std::numeric_limits<float>::quiet_NaN());
   for (int64_t f = 0; f < frames; f++) {
     if (f == 0 || std::memcmp(matrices + 9 * f, matrices + 9 * (f - 1), sizeof(m))) {
       multiply(stored, matrices + 9 * f, m), invert(m, n);
       affine = m[6] == 0 && m[7] == 0 && m[8] == 1;
-      points.clear(), ends.clear(), at.clear();
+      points.clear(), ends.clear();
       for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++) {
+          const size_t first = points.size();
           for (int64_t i = r * cell; i < std::min((r + 1) * cell, out_height); i += STEP)
             for (int64_t j = c * cell; j < std::min((c + 1) * cell, out_width); j += STEP) {
               const double x = (double)(j + std::min(j + STEP, out_width)) / 2;
@@ -205,26 +243,32 @@ extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t h
                 u /= w, v /= w;
               }
               if (!(u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
-              if (!affine) points.push_back({x, y, u, v});
-              at.push_back(2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK));
+              const int32_t at = (int32_t)(2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK));
+              size_t same = affine ? first : points.size();
+              while (same < points.size() && points[same].at != at) same++;
+              if (same < points.size())
+                points[same].times++;
+              else
+                points.push_back({at, 1, x, y, u, v});
             }
-          ends.push_back((int64_t)at.size());
+          ends.push_back(points.size());
         }
     }
     if (!motion[f]) continue;
     float* to = out + f * rows * columns;
-    for (int64_t k = 0, place = 0; k < rows * columns; k++) {
-      double sum_x = 0, sum_y = 0;
+    size_t place = 0;
+    for (int64_t k = 0; k < rows * columns; k++) {
+      double sum_x = 0, sum_y = 0;  // of floats, so that nothing is rounded
       int64_t known = 0;
       for (; place < ends[k]; place++) {
-        double dx = motion[f][at[place]], dy = motion[f][at[place] + 1];
+        const Point& p = points[place];
+        double dx = motion[f][p.at], dy = motion[f][p.at + 1];
         if (!affine) {
-          const Point& p = points[place];
           const double s = p.u + dx, t = p.v + dy, z = n[6] * s + n[7] * t + n[8];
           dx = (n[0] * s + n[1] * t + n[2]) / z - p.x, dy = (n[3] * s + n[4] * t + n[5]) / z - p.y;
         }
-        const bool is_known = (std::abs(dx) < INFINITY) & (std::abs(dy) < INFINITY);  // NaN is not, either
-        sum_x += is_known ? dx : 0, sum_y += is_known ? dy : 0, known += is_known;
+        if (!(std::abs(dx) < INFINITY && std::abs(dy) < INFINITY)) continue;  // NaN is not, either
+        sum_x += p.times * dx, sum_y += p.times * dy, known += p.times;
       }
       if (!known) continue;
       const double mean_x = sum_x / (double)known, mean_y = sum_y / (double)known;

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.sidedata.motionvectors import MotionVectors
 from av.sidedata.sidedata import SideDataContainer
 from av.video.plane import VideoPlane
 
@@ -41,7 +42,7 @@ _NUM_LATER = 2  # of H.264: so many pictures that are decoded before a frame and
 _PICTURE = "Qqd"  # Picture of kernels/vectors.cpp
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
 _SPS = 7  # ITU-T H.264, table 7-1
-_known: set[type] = set()  # classes of side data whose form was compared
+_known: list[np.dtype] = []  # the form of vectors, when it was compared
 
 
 class View(NamedTuple):
@@ -108,7 +109,7 @@ class Vectors:
         self._region = self._seen(views)
         blocks = -(-video.height // _BLOCK), -(-video.width // _BLOCK)
         self._room = np.empty((len(frames), *blocks, 2), np.float32)  # for what is found
-        self._address = _address(self._room)
+        self._address, self._find_motion = _address(self._room), _kernel("find_motion")
         self._forget()
 
     def _seen(self, views):
@@ -197,15 +198,14 @@ class Vectors:
         number, rank, form, *_, frame = shown
         self.found.pop(number, None)  # of a cut before that could not be decoded to its end
         # frame.side_data would refer to the frame and the frame to it, so that only the cyclic collector frees both
-        side_data = SideDataContainer(frame).get("MOTION_VECTORS")  # type: ignore[call-arg]
-        if side_data is None or frame.interlaced_frame:  # vectors of fields refer to fields, which have other times
+        side_data = [one for one in SideDataContainer(frame) if type(one) is MotionVectors]  # type: ignore[call-arg]
+        if not side_data or frame.interlaced_frame:  # vectors of fields refer to fields, which have other times
             return
         if frame.pict_type == _B_PICTURE and self._video.codec not in _B_CODECS:
             return
-        if type(side_data) not in _known:
-            _check_form(side_data)
+        _check_form(side_data[0])
         if rank >= 0:  # what is decoded before it
-            earlier, later = ([one for one in some if one.rank < rank] for some in (earlier, later))
+            earlier, later = [one for one in earlier if one.rank < rank], [one for one in later if one.rank < rank]
         earlier = earlier[: self._num_earlier]
         pictures = [shown.luma, shown.stride, 0.0]
         for other in (*earlier, *later):
@@ -216,10 +216,11 @@ class Vectors:
         size = self._video.height, self._video.width
         if form[:2] != size:
             return
-        count, numbers = side_data.buffer_size // _VECTOR_BYTES, (len(earlier), len(later), _pixel_bytes(form[2]))
+        vectors, count = side_data[0].buffer_ptr, side_data[0].buffer_size // _VECTOR_BYTES
+        numbers = len(earlier), len(later), _pixel_bytes(form[2])
         packed = struct.pack(_PICTURE * (len(pictures) // 3), *pictures)
         out = self._region, self._place(number)
-        _kernel("find_motion")(side_data.buffer_ptr, count, packed, *numbers, *size, *out)
+        self._find_motion(vectors, count, packed, *numbers, *size, *out)
         self.found[number] = self._room[self._frames[number]]
 
     def _place(self, index):
@@ -267,10 +268,12 @@ def _pixel_bytes(name):
 
 def _check_form(side_data):
     """PyAV knows vectors as kernels/vectors.cpp has them. Making an array takes as long as reading it: done once."""
+    if _known:
+        return
     dtype = side_data.to_ndarray().dtype
     if dtype.itemsize != _VECTOR_BYTES or any(dtype.fields[name][1] != at for name, at in _VECTOR.items()):
         raise RuntimeError(f"PyAV's motion vectors have another form than is known: {dtype}")
-    _known.add(type(side_data))
+    _known.append(dtype)
 
 
 @cache
