@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 #include <vector>
 #ifdef __SSE2__
@@ -54,6 +55,25 @@ static int64_t difference(const uint16_t* a, const uint16_t* b, int64_t count) {
   return sum;
 }
 
+// How much `lines` rows of `count` pixels, 8 or 16, differ from others; steps: bytes from row to row.
+static inline int64_t difference(const uint8_t* a, int64_t step_a, const uint8_t* b, int64_t step_b, int64_t count,
+                                 int64_t lines) {
+#ifdef __SSE2__
+  __m128i sums = _mm_setzero_si128();
+  if (count == 16)
+    for (int64_t i = 0; i < lines; i++, a += step_a, b += step_b)
+      sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_loadu_si128((const __m128i*)a), _mm_loadu_si128((const __m128i*)b)));
+  else
+    for (int64_t i = 0; i < lines; i++, a += step_a, b += step_b)
+      sums = _mm_add_epi64(sums, _mm_sad_epu8(_mm_loadl_epi64((const __m128i*)a), _mm_loadl_epi64((const __m128i*)b)));
+  return _mm_cvtsi128_si32(sums) + _mm_cvtsi128_si32(_mm_srli_si128(sums, 8));
+#else
+  int64_t sum = 0;
+  for (int64_t i = 0; i < lines; i++) sum += difference(a + i * step_a, b + i * step_b, count);
+  return sum;
+#endif
+}
+
 // How much a block, `lines` of its rows, differs from one at (dx, dy) from it in another picture, which goes on beyond its
 // edges. What is at least `most` is not counted to its end.
 template <typename Pixel>
@@ -65,6 +85,11 @@ static int64_t difference(const Picture& now, const Picture& other, int64_t left
   };
   const int64_t count = right - left;
   const bool within = left + dx >= 0 && right + dx <= width;
+  if (within && top + dy >= 0 && top + dy + (lines - 1) * step < height && (count == 16 || count == 8) &&
+      sizeof(Pixel) == 1)
+    return difference((const uint8_t*)now.luma + top * now.stride + left, step * now.stride,
+                      (const uint8_t*)other.luma + (top + dy) * other.stride + left + dx, step * other.stride, count,
+                      lines);
   Pixel moved[16];
   int64_t sum = 0;
   for (int64_t i = 0, y = top; i < lines && sum < most; i++, y += step) {
@@ -87,9 +112,9 @@ static int64_t difference(const Picture& now, const Picture& other, int64_t left
 // pictures: the frame; `earlier` ones, and the others, `later` ones: those that the frame may refer to, the nearest
 // first. region: left, top, right, bottom in pixels; of blocks that are outside it nothing need be known. out: (rows,
 // columns, 2), as many as there are blocks, in part or whole.
-extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier,
-                            int64_t later, int64_t pixel_bytes, int64_t height, int64_t width, const int64_t* region,
-                            float* out) {
+template <typename Pixel>
+static void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier, int64_t later,
+                        int64_t height, int64_t width, const int64_t* region, float* out) {
   const int64_t rows = (height + BLOCK - 1) / BLOCK, columns = (width + BLOCK - 1) / BLOCK;
   std::fill(out, out + rows * columns * 2, std::numeric_limits<float>::quiet_NaN());
   std::vector<float> best(rows * columns, std::numeric_limits<float>::infinity());
@@ -109,69 +134,146 @@ extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture*
     // for each direction that one does not use.
     const bool rests = std::abs(x) < 1 && std::abs(y) < 1, quarter = v.width == BLOCK && v.height == BLOCK;
     const int64_t tried = rests ? 1 : number;
-    // More than four rows would be no better, and take as much longer.
-    const int64_t step = std::max((bottom - top) / 4, (int64_t)1), lines = (bottom - top + step - 1) / step;
     double ahead = some[0].ahead;
-    int64_t least = tried > 1 || (both && (quarter || !rests)) ? INT64_MAX : 0;
-    for (int64_t k = 0; k < tried && least > 0; k++) {
-      const int64_t error = (pixel_bytes == 1 ? difference<uint8_t> : difference<uint16_t>)(
-          pictures[0], some[k], left, top, right, lines, step, dx, dy, height, width, least);
-      if (error < least) least = error, ahead = some[k].ahead;
+    float mean = 0;
+    if (tried > 1 || (both && (quarter || !rests))) {
+      // More than four rows would be no better, and take as much longer.
+      const int32_t rows_of_block = (int32_t)(bottom - top), step = std::max(rows_of_block / 4, 1);
+      const int32_t lines = (rows_of_block + step - 1) / step;
+      int64_t least = INT64_MAX;
+      for (int64_t k = 0; k < tried && least > 0; k++) {
+        const int64_t error = difference<Pixel>(pictures[0], some[k], left, top, right, lines, step, dx, dy, height,
+                                                width, least);
+        if (error < least) least = error, ahead = some[k].ahead;
+      }
+      mean = (float)((double)least / (double)(lines * (right - left)));
     }
-    const float mean = (float)((double)least / (double)(lines * (right - left)));
+    const float right_by = (float)(x / ahead), down_by = (float)(y / ahead);
     for (int64_t r = top / BLOCK; r * BLOCK < bottom; r++)
       for (int64_t c = left / BLOCK; c * BLOCK < right; c++)
         if (mean < best[r * columns + c]) {
           best[r * columns + c] = mean;
-          out[2 * (r * columns + c)] = (float)(x / ahead);
-          out[2 * (r * columns + c) + 1] = (float)(y / ahead);
+          out[2 * (r * columns + c)] = right_by;
+          out[2 * (r * columns + c) + 1] = down_by;
         }
+  }
+}
+
+extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier,
+                            int64_t later, int64_t pixel_bytes, int64_t height, int64_t width, const int64_t* region,
+                            float* out) {
+  (pixel_bytes == 1 ? find_motion<uint8_t> : find_motion<uint16_t>)(vectors, count, pictures, earlier, later, height,
+                                                                    width, region, out);
+}
+
+// c = a b, of 3 x 3.
+static void multiply(const double* a, const double* b, double* c) {
+  for (int i = 0; i < 3; i++)
+    for (int j = 0; j < 3; j++) c[3 * i + j] = a[3 * i] * b[j] + a[3 * i + 1] * b[3 + j] + a[3 * i + 2] * b[6 + j];
+}
+
+// The inverse of a matrix of 3 x 3; infinite or NaN where there is none.
+static void invert(const double* m, double* out) {
+  const double a = m[0], b = m[1], c = m[2], d = m[3], e = m[4], f = m[5], g = m[6], h = m[7], i = m[8];
+  const double adjugate[9] = {e * i - f * h, c * h - b * i, b * f - c * e, f * g - d * i, a * i - c * g,
+                              c * d - a * f, d * h - e * g, b * g - a * h, a * e - b * d};
+  const double determinant = a * adjugate[0] + b * adjugate[3] + c * adjugate[6];
+  for (int k = 0; k < 9; k++) out[k] = adjugate[k] / determinant;
+}
+
+// Widen a region of decoded frames, as of `find_motion`, to what a clip shows of them; for the rest as `map_motion`.
+extern "C" void widen_region(const double* matrices, int64_t frames, const double* stored, int64_t out_height,
+                             int64_t out_width, int64_t height, int64_t width, int64_t* region) {
+  double m[9], least[2] = {INFINITY, INFINITY}, most[2] = {-INFINITY, -INFINITY};
+  const double size[2] = {(double)width, (double)height};
+  for (int64_t f = 0; f < frames; f++) {
+    if (f > 0 && !std::memcmp(matrices + 9 * f, matrices + 9 * (f - 1), sizeof(m))) continue;
+    multiply(stored, matrices + 9 * f, m);
+    for (int corner = 0; corner < 4; corner++) {
+      const double x = corner & 1 ? (double)out_width : 0, y = corner & 2 ? (double)out_height : 0;
+      const double w = m[6] * x + m[7] * y + m[8];
+      for (int k = 0; k < 2; k++) {
+        const double at = (m[3 * k] * x + m[3 * k + 1] * y + m[3 * k + 2]) / w;
+        // Where a corner is behind the camera, what is seen is no quadrilateral, and may be anything.
+        least[k] = w > 0 ? std::min(least[k], at) : -INFINITY, most[k] = w > 0 ? std::max(most[k], at) : INFINITY;
+      }
+    }
+  }
+  for (int k = 0; k < 2; k++) {
+    region[k] = std::min(region[k], (int64_t)std::max(std::floor(std::min(least[k] - 1, size[k])), 0.0));
+    region[k + 2] = std::max(region[k + 2], (int64_t)std::min(std::ceil(std::max(most[k] + 1, 0.0)), size[k]));
   }
 }
 
 // What moves in a clip of out_height x out_width, in pixels of the clip: for each cell the mean of what its points show.
 //
-// motion: for each frame what `find_motion` made, or null. height, width: of the decoded frames. matrices, inverses:
-// (frames, 3, 3), from points of the clip to those of the decoded frame, and back. out: (2, frames, rows, columns) of
-// cells x cells pixels, to the right and down; NaN where no point shows anything.
+// motion: for each frame what `find_motion` made, or null. height, width: of the decoded frames. matrices: (frames, 3,
+// 3), from points of the clip to those of the frame as shown; stored: from these to the decoded frame. out: (2, frames,
+// rows, columns) of cells x cells pixels, to the right and down; NaN where no point shows anything.
 extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t height, int64_t width,
-                           const double* matrices, const double* inverses, int64_t out_height, int64_t out_width,
+                           const double* matrices, const double* stored, int64_t out_height, int64_t out_width,
                            int64_t cell, float* out) {
+  struct Point {
+    int32_t at, times;  // in what was found; how many points of the cell are there, where all vectors are mapped alike
+    double x, y, u, v;  // otherwise: in the clip and in the decoded frame
+  };
   const int64_t rows = (out_height + cell - 1) / cell, columns = (out_width + cell - 1) / cell;
   const int64_t across = (width + BLOCK - 1) / BLOCK, plane = frames * rows * columns;
+  std::vector<Point> points;  // those that are in the frame, cell by cell
+  std::vector<size_t> ends;   // of each cell, in `points`
+  double m[9], n[9];          // and the inverse
+  bool affine = true;         // then all vectors are mapped alike
+  std::fill(out, out + 2 * plane, std::numeric_limits<float>::quiet_NaN());
   for (int64_t f = 0; f < frames; f++) {
-    const double *m = matrices + 9 * f, *n = inverses + 9 * f;
-    const bool affine = m[6] == 0 && m[7] == 0 && m[8] == 1;  // then all vectors are mapped alike
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t c = 0; c < columns; c++) {
-        float* at = out + (f * rows + r) * columns + c;
-        at[0] = at[plane] = std::numeric_limits<float>::quiet_NaN();
-        double sum_x = 0, sum_y = 0;
-        int64_t number = 0;
-        for (int64_t i = r * cell; motion[f] && i < std::min((r + 1) * cell, out_height); i += STEP)
-          for (int64_t j = c * cell; j < std::min((c + 1) * cell, out_width); j += STEP) {
-            const double x = (double)(j + std::min(j + STEP, out_width)) / 2;
-            const double y = (double)(i + std::min(i + STEP, out_height)) / 2;
-            double u = m[0] * x + m[1] * y + m[2], v = m[3] * x + m[4] * y + m[5];
-            if (!affine) {
-              const double w = m[6] * x + m[7] * y + m[8];
-              if (!(w > 0)) continue;
-              u /= w, v /= w;
+    if (f == 0 || std::memcmp(matrices + 9 * f, matrices + 9 * (f - 1), sizeof(m))) {
+      multiply(stored, matrices + 9 * f, m), invert(m, n);
+      affine = m[6] == 0 && m[7] == 0 && m[8] == 1;
+      points.clear(), ends.clear();
+      for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) {
+          const size_t first = points.size();
+          for (int64_t i = r * cell; i < std::min((r + 1) * cell, out_height); i += STEP)
+            for (int64_t j = c * cell; j < std::min((c + 1) * cell, out_width); j += STEP) {
+              const double x = (double)(j + std::min(j + STEP, out_width)) / 2;
+              const double y = (double)(i + std::min(i + STEP, out_height)) / 2;
+              double u = m[0] * x + m[1] * y + m[2], v = m[3] * x + m[4] * y + m[5];
+              if (!affine) {
+                const double w = m[6] * x + m[7] * y + m[8];
+                if (!(w > 0)) continue;
+                u /= w, v /= w;
+              }
+              if (!(u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
+              const int32_t at = (int32_t)(2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK));
+              size_t same = affine ? first : points.size();
+              while (same < points.size() && points[same].at != at) same++;
+              if (same < points.size())
+                points[same].times++;
+              else
+                points.push_back({at, 1, x, y, u, v});
             }
-            if (!(u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
-            const float* found = motion[f] + 2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK);
-            double dx = found[0], dy = found[1];
-            if (!affine) {
-              const double s = u + dx, t = v + dy, z = n[6] * s + n[7] * t + n[8];
-              dx = (n[0] * s + n[1] * t + n[2]) / z - x, dy = (n[3] * s + n[4] * t + n[5]) / z - y;
-            }
-            if (!(std::abs(dx) < INFINITY && std::abs(dy) < INFINITY)) continue;  // NaN is not, either
-            sum_x += dx, sum_y += dy, number++;
-          }
-        if (!number) continue;
-        const double mean_x = sum_x / (double)number, mean_y = sum_y / (double)number;
-        at[0] = (float)(affine ? n[0] * mean_x + n[1] * mean_y : mean_x);
-        at[plane] = (float)(affine ? n[3] * mean_x + n[4] * mean_y : mean_y);
+          ends.push_back(points.size());
+        }
+    }
+    if (!motion[f]) continue;
+    float* to = out + f * rows * columns;
+    size_t place = 0;
+    for (int64_t k = 0; k < rows * columns; k++) {
+      double sum_x = 0, sum_y = 0;  // of floats, so that nothing is rounded
+      int64_t known = 0;
+      for (; place < ends[k]; place++) {
+        const Point& p = points[place];
+        double dx = motion[f][p.at], dy = motion[f][p.at + 1];
+        if (!affine) {
+          const double s = p.u + dx, t = p.v + dy, z = n[6] * s + n[7] * t + n[8];
+          dx = (n[0] * s + n[1] * t + n[2]) / z - p.x, dy = (n[3] * s + n[4] * t + n[5]) / z - p.y;
+        }
+        if (!(std::abs(dx) < INFINITY && std::abs(dy) < INFINITY)) continue;  // NaN is not, either
+        sum_x += p.times * dx, sum_y += p.times * dy, known += p.times;
       }
+      if (!known) continue;
+      const double mean_x = sum_x / (double)known, mean_y = sum_y / (double)known;
+      to[k] = (float)(affine ? n[0] * mean_x + n[1] * mean_y : mean_x);
+      to[plane + k] = (float)(affine ? n[3] * mean_x + n[4] * mean_y : mean_y);
+    }
   }
 }

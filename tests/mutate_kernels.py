@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = [
     "tests/test_kernels.py", "tests/test_blend.py", "tests/test_emulated_gpu.py", "tests/test_interpolate.py",
     "tests/test_color.py", "tests/test_blur.py", "tests/test_motion.py",
-    "tests/test_warp.py",
+    "tests/test_warp.py", "tests/test_codec_motion.py",
 ]  # fmt: skip
 TESTS_OF = {
     "blend.cu": "tests/test_blend.py",
@@ -28,6 +28,7 @@ TESTS_OF = {
     "motion.cu": "tests/test_motion.py",
     "background.cu": "tests/test_motion.py",
     "warp.cu": "tests/test_warp.py",
+    "vectors.cpp": "tests/test_codec_motion.py",
     "gather.h": "tests/test_warp.py",
     "gather_avx2.h": "tests/test_warp.py",
     "avx2.h": "tests/test_warp.py",
@@ -200,6 +201,14 @@ MUTANTS = [  # file, what is there, what it becomes
     ("blur.cu", "left < radius ? 0 : left - radius", "left < radius ? 0 : left"),
     ("blur.cu", "SYNC_ROW();\n    sum_columns", "sum_columns"),
     ("blur.cu", "SYNC();\n  double total", "double total"),
+    ("vectors.cpp", "if (f == 0 || std::memcmp(", "if (f == 0 && std::memcmp("),
+    ("vectors.cpp", "points[same].times++;", "{}"),
+    ("vectors.cpp", "size_t same = affine ? first : points.size();", "size_t same = first;"),
+    ("vectors.cpp", "multiply(stored, matrices + 9 * f, m), invert", "multiply(matrices + 9 * f, stored, m), invert"),
+    ("vectors.cpp", "if (error < least) least = error, ahead", "if (error > least) least = error, ahead"),
+    ("vectors.cpp", "(top + dy) * other.stride + left + dx", "top * other.stride + left"),
+    ("vectors.cpp", "w > 0 ? std::max(most[k], at) : INFINITY", "std::max(most[k], at)"),
+    ("vectors.cpp", "if (mean < best[r * columns + c])", "if (mean > best[r * columns + c])"),
 ]
 AS_IT_IS = ("common.h", "threadIdx.x % 32", "threadIdx.x % 32")  # no mutant
 

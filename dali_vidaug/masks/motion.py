@@ -79,18 +79,19 @@ class MotionMask:
 
     def _of_tokens(self, grid, motion):
         """By how many tokens each moves down and to the right per frame, (B, T, 2, H, W); times, (B, T)."""
-        batch, steps = len(motion.vectors), (grid.frames, self.tubelet)
-        down, across = (
-            _overlaps(number, side, motion.cell, cells)
-            for number, side, cells in zip(grid[1:], patch_sides(self), motion.vectors.shape[3:], strict=True)
-        )
-        known = ~np.isnan(motion.vectors[:, ::-1])
-        total = down @ np.where(known, motion.vectors[:, ::-1], 0.0) @ across.T
-        number = down @ known.astype(np.float64) @ across.T
-        total, number = (each.reshape(batch, 2, *steps, *grid[1:]).sum(3) for each in (total, number))
-        mean = np.where(number > 0, total / np.maximum(number, 1), np.nan)
-        mean /= np.array(patch_sides(self)).reshape(2, 1, 1, 1)
-        return mean.swapaxes(1, 2), motion.frames.reshape(batch, *steps).mean(2)
+        sides, shape = patch_sides(self), (len(motion.vectors), 2, grid.frames, self.tubelet)
+        vectors = motion.vectors.reshape(*shape, *motion.vectors.shape[3:])[:, ::-1]
+        known = ~np.isnan(vectors)
+        total = np.where(known, vectors, np.float64(0)).sum(3)
+        number = known.sum(3, dtype=np.float64)
+        if sides == (motion.cell, motion.cell):  # each token is a cell
+            total, number = (each[..., : grid.height, : grid.width] for each in (total, number))
+        else:
+            down, across = map(_overlaps, grid[1:], sides, (motion.cell,) * 2, vectors.shape[4:])
+            total, number = (down @ each @ across.T for each in (total, number))
+        with np.errstate(invalid="ignore"):  # 0 / 0: not known
+            mean = total / number / np.array(sides).reshape(2, 1, 1, 1)
+        return mean.swapaxes(1, 2), motion.frames.reshape(len(mean), grid.frames, self.tubelet).mean(2)
 
 
 def _overlaps(number: int, side: int, cell: int, cells: int) -> np.ndarray:
@@ -110,8 +111,9 @@ def _box_sizes(draws: Draws, count: int, grid: Grid) -> np.ndarray:
 def _follow(draws, grid, boxes, vectors, times):
     """The centre of each box in each frame of the grid, (B, T, 2)."""
     places = np.stack(np.meshgrid(np.arange(grid.height) + 0.5, np.arange(grid.width) + 0.5, indexing="ij"))
-    usual = _usual(vectors)
-    apart = np.where(np.isnan(vectors), 0, vectors - usual[..., None, None])
+    usual, known = _usual(vectors), ~np.isnan(vectors)
+    apart = np.where(known, vectors - usual[..., None, None], 0)
+    vectors = np.where(known, vectors, 0)
     weights = np.sqrt((apart**2).sum(2))  # (B, T, H, W)
     moves = weights.any((2, 3))
     first = moves.argmax(1)
@@ -121,17 +123,13 @@ def _follow(draws, grid, boxes, vectors, times):
     for t in range(grid.frames):
         begun = (t >= first)[:, None]  # before anything moves, the box is where it will begin
         for _ in range(_ROUNDS):
-            inside = _inside(boxes, centre, places, weights[:, t])
-            total = inside.sum((1, 2))[:, None]
-            middle = (inside[:, None] * places).sum((2, 3)) / np.maximum(total, 1e-12)
+            middle, total = _mean_inside(boxes, centre, weights[:, t], places)
             centre = np.where(begun & (total > 0), middle, centre)
-        centre = np.clip(centre, boxes / 2, np.array(grid[1:]) - boxes / 2)
+        centre = np.minimum(np.maximum(centre, boxes / 2), np.array(grid[1:]) - boxes / 2)
         centres[:, t] = centre
-        inside = _inside(boxes, centre, places, weights[:, t])
-        total = inside.sum((1, 2))[:, None]
-        mean = (inside[:, None] * np.nan_to_num(vectors[:, t])).sum((2, 3)) / np.maximum(total, 1e-12)
-        known = ~np.isnan(usual[:, t])
-        speed = np.where(total > 0, mean, np.where(known, usual[:, t], speed))  # of a key frame: as before
+        mean, total = _mean_inside(boxes, centre, weights[:, t], vectors[:, t])
+        usually = np.where(np.isnan(usual[:, t]), speed, usual[:, t])  # of a key frame: as before
+        speed = np.where(total > 0, mean, usually)
         if t + 1 < grid.frames:
             centre = np.where(begun, centre + speed * (times[:, t + 1] - times[:, t])[:, None], centre)
     return centres
@@ -154,10 +152,14 @@ def _start(draws, boxes, places, weights):
     return places.reshape(2, -1)[:, chosen].T
 
 
-def _inside(boxes, centre, places, weights):
-    """Weights within the boxes, (B, H, W)."""
-    far = np.abs(places - centre[:, :, None, None]) > boxes[:, :, None, None] / 2
-    return np.where(far.any(1), 0, weights)
+def _mean_inside(boxes, centre, weights, values):
+    """The weighted mean of values (B, 2, H, W), or (2, H, W), within the boxes, (B, 2); the weights' sum, (B, 1)."""
+    height, width = weights.shape[1:]
+    places = np.arange(max(height, width)) + 0.5
+    near = np.abs(places - centre[..., None]) <= boxes[..., None] / 2  # (B, 2, rows or columns)
+    inside = weights * (near[:, 0, :height, None] & near[:, 1, None, :width])
+    total = inside.sum((1, 2))[:, None]
+    return (inside[:, None] * values).sum((2, 3)) / np.maximum(total, 1e-12), total
 
 
 def _nearest(grid, boxes, centres, count):
@@ -166,7 +168,7 @@ def _nearest(grid, boxes, centres, count):
     down = np.abs(rows - centres[..., :1]) / boxes[:, None, :1]
     across = np.abs(columns - centres[..., 1:]) / boxes[:, None, 1:]
     far = np.maximum(down[..., :, None], across[..., None, :]).reshape(*centres.shape[:2], -1)
-    order = np.argsort(far, axis=-1, kind="stable")[..., :count]
-    masked = np.zeros(far.shape, bool)
-    np.put_along_axis(masked, order, True, -1)
-    return masked.reshape(-1, *grid)
+    least = np.partition(far, count - 1, -1)[..., count - 1 : count]  # how far the last one is that is masked
+    nearer, alike = far < least, far == least
+    wanted = count - nearer.sum(-1, keepdims=True)  # of those as far as the last one: the first
+    return (nearer | (alike & (alike.cumsum(-1) <= wanted))).reshape(-1, *grid)

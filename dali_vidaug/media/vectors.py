@@ -8,18 +8,19 @@ looks most like it (kernels/vectors.cpp). The other codecs refer to the nearest 
 from __future__ import annotations
 
 import ctypes
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, lru_cache
 from itertools import repeat
 from typing import Any, NamedTuple
 
 import av
 import numpy as np
+from av.sidedata.motionvectors import MotionVectors
 from av.sidedata.sidedata import SideDataContainer
+from av.video.plane import VideoPlane
 
-from dali_vidaug import geometry
 from dali_vidaug.kernels import library
 from dali_vidaug.media.bitstream import is_reference, sets_in
 from dali_vidaug.media.h264 import read_sequence
@@ -38,9 +39,10 @@ _VECTOR = {"source": 0, "w": 4, "h": 5, "dst_x": 10, "dst_y": 12, "motion_x": 24
 _VECTOR_BYTES = 40
 _NUM_REFERENCES = 4  # of H.264, where the file does not say how many; x264's presets have 1 to 16, mostly 3
 _NUM_LATER = 2  # of H.264: so many pictures that are decoded before a frame and shown after it are looked at
+_PICTURE = "Qqd"  # Picture of kernels/vectors.cpp
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
 _SPS = 7  # ITU-T H.264, table 7-1
-_known: set[type] = set()  # classes of side data whose form was compared
+_known: list[np.dtype] = []  # the form of vectors, when it was compared
 
 
 class View(NamedTuple):
@@ -56,36 +58,23 @@ class View(NamedTuple):
     width: int
 
 
-class _Picture(ctypes.Structure):
-    """As in kernels/vectors.cpp."""
-
-    _fields_ = (("luma", ctypes.c_void_p), ("stride", ctypes.c_int64), ("ahead", ctypes.c_double))
-
-
-@dataclass(eq=False)
-class _Shown:
+class _Shown(NamedTuple):
     """A decoded frame.
 
     Attributes:
         number: index of it; -1 if it is hidden.
-        rank: in decoding order; None where it is not known.
+        rank: in decoding order; -1 where it is not known.
+        form: height, width, pixel format.
+        luma, stride: where its luma is, and how many bytes from row to row.
         frame: an ``av.VideoFrame``.
     """
 
     number: int
-    rank: int | None
+    rank: int
+    form: tuple[int, int, str]
+    luma: int
+    stride: int
     frame: Any
-
-    @cached_property
-    def form(self) -> tuple[int, int, str]:
-        """Height, width, pixel format."""
-        return self.frame.height, self.frame.width, self.frame.format.name
-
-    @cached_property
-    def luma(self) -> tuple[int, int]:
-        """Where its luma is, and how many bytes from row to row."""
-        plane = self.frame.planes[0]
-        return plane.buffer_ptr, plane.line_size
 
 
 class _Waiting(NamedTuple):
@@ -112,17 +101,31 @@ class Vectors:
 
     def __init__(self, video: Video, frames: AbstractSet[int], views: Sequence[View] | None = None):
         self.found: dict[int, np.ndarray] = {}
-        self._video, self._frames = video, frames
+        self._video = video
+        self._frames = {index: i for i, index in enumerate(frames)}  # and the place of each in _room
         self._is_h264 = video.codec == "h264"
         self._num_earlier, self._num_later = 1, 1
-        self._region = _region(video, views)
+        self._to_stored = _to_stored(video.orientation, video.width, video.height)
+        self._region = self._seen(views)
+        blocks = -(-video.height // _BLOCK), -(-video.width // _BLOCK)
+        self._room = np.empty((len(frames), *blocks, 2), np.float32)  # for what is found
+        self._address, self._find_motion = _address(self._room), _kernel("find_motion")
         self._forget()
+
+    def _seen(self, views):
+        """What views show of the stored frames: left, top, right, bottom in pixels."""
+        height, width = self._video.height, self._video.width
+        region = (ctypes.c_int64 * 4)(*((width, height, 0, 0) if views else (0, 0, width, height)))
+        for view in views or ():
+            matrices = np.ascontiguousarray(view.matrices, np.float64)
+            clip = len(matrices), self._to_stored, view.height, view.width
+            _kernel("widen_region")(_address(matrices), *clip, height, width, region)
+        return region
 
     def _forget(self):
         self._waiting: list[_Waiting] = []
         self._earlier: list[_Shown] = []  # reference pictures, the latest first
-        self._ranks: dict[int, int] = {}  # in decoding order, by time stamp
-        self._referred: set[int] = set()  # time stamps of pictures that others may refer to
+        self._coded: dict[int, tuple[int, bool]] = {}  # by time stamp: rank, and whether others may refer to it
 
     def needed(self) -> np.ndarray:
         """The frames, and others that are to be decoded so that these have vectors: (F,) int64, rising."""
@@ -138,8 +141,7 @@ class Vectors:
         self._forget()
         if not self._is_h264:
             return cut
-        sets = [unit for unit in sets_in(cut.stream.codec_context.extradata or b"") if unit[0] & 31 == _SPS]
-        said = max((read_sequence(unit).num_references for unit in sets), default=_NUM_REFERENCES)
+        said = _num_references(cut.stream.codec_context.extradata or b"")
         self._num_earlier, self._num_later = max(said, 1), _NUM_LATER
         if not isinstance(cut.packets, list):
             return cut._replace(packets=self._watched(cut.packets, cut.stream))
@@ -154,10 +156,9 @@ class Vectors:
             yield packet
 
     def _look(self, packet, rank, unsure, stream):
-        if packet.pts is not None:
-            self._ranks[packet.pts] = rank
-            if not unsure or is_reference(packet, stream):
-                self._referred.add(packet.pts)
+        if (pts := packet.pts) is not None:
+            before = self._coded.get(pts, (rank, False))  # two fields may be in two packets of one time stamp
+            self._coded[pts] = rank, before[1] or not unsure or is_reference(packet, stream)
 
     def add(self, frame: Any, index: int) -> None:
         """Look at the next frame, in presentation order.
@@ -166,55 +167,65 @@ class Vectors:
             frame: as it is decoded.
             index: of it; -1 if it is hidden.
         """
-        rank = self._ranks.get(frame.pts)
         is_b = frame.pict_type == _B_PICTURE
-        is_referred = not is_b if rank is None else frame.pts in self._referred
-        shown = _Shown(index, rank, frame)
-        if is_referred:
+        rank, is_referred = self._coded.get(frame.pts) or (-1, not is_b)
+        is_wanted = index in self._frames
+        if not (is_wanted or is_referred):
+            return
+        plane = VideoPlane(frame, 0)  # frame.planes would make three
+        form = frame.height, frame.width, frame.format.name
+        shown = _Shown(index, rank, form, plane.buffer_ptr, plane.line_size, frame)
+        if is_referred and self._waiting:
             for one in self._waiting:
                 one.later.append(shown)
             while self._waiting and len(self._waiting[0].later) >= self._num_later:
-                self._find(self._waiting.pop(0))
-        if index in self._frames:
-            one = _Waiting(shown, list(self._earlier), [])
-            if is_b:
-                self._waiting.append(one)
-            else:
-                self._find(one)
+                self._find(*self._waiting.pop(0))
+        if is_wanted and is_b:
+            self._waiting.append(_Waiting(shown, self._earlier.copy(), []))
+        elif is_wanted:
+            self._find(shown, self._earlier, [])
         if is_referred:
-            self._earlier = [shown, *self._earlier][: self._num_earlier + self._num_later]
+            self._earlier.insert(0, shown)
+            del self._earlier[self._num_earlier + self._num_later :]
 
     def end(self) -> None:
         """No more frames of the cut come."""
         for one in self._waiting:
-            self._find(one)
+            self._find(*one)
         self._forget()  # frees the frames
 
-    def _find(self, one):
-        shown, frame = one.shown, one.shown.frame
-        self.found.pop(shown.number, None)  # of a cut before that could not be decoded to its end
+    def _find(self, shown, earlier, later):
+        number, rank, form, *_, frame = shown
+        self.found.pop(number, None)  # of a cut before that could not be decoded to its end
         # frame.side_data would refer to the frame and the frame to it, so that only the cyclic collector frees both
-        side_data = SideDataContainer(frame).get("MOTION_VECTORS")  # type: ignore[call-arg]
-        if side_data is None or frame.interlaced_frame:  # vectors of fields refer to fields, which have other times
+        side_data = [one for one in SideDataContainer(frame) if type(one) is MotionVectors]  # type: ignore[call-arg]
+        if not side_data or frame.interlaced_frame:  # vectors of fields refer to fields, which have other times
             return
         if frame.pict_type == _B_PICTURE and self._video.codec not in _B_CODECS:
             return
-        if type(side_data) not in _known:
-            _check_form(side_data)
-        earlier = [other for other in one.earlier if _is_before(other, shown)][: self._num_earlier]
-        later = [other for other in one.later if _is_before(other, shown)]
-        pictures = (_Picture * (1 + len(earlier) + len(later)))()
-        for place, other in enumerate((shown, *earlier, *later)):
-            if other.form != shown.form:
+        _check_form(side_data[0])
+        if rank >= 0:  # what is decoded before it
+            earlier, later = [one for one in earlier if one.rank < rank], [one for one in later if one.rank < rank]
+        earlier = earlier[: self._num_earlier]
+        pictures = [shown.luma, shown.stride, 0.0]
+        for other in (*earlier, *later):
+            if other.form != form:
                 return  # it changes within the file
-            ahead = other.number - shown.number if other.number >= 0 else np.nan  # of a hidden frame it is not known
-            pictures[place] = _Picture(*other.luma, ahead)
-        height, width, name = shown.form
-        found = np.empty((-(-height // _BLOCK), -(-width // _BLOCK), 2), np.float32)
-        count, numbers = side_data.buffer_size // _VECTOR_BYTES, (len(earlier), len(later), _pixel_bytes(name))
-        out = self._region, _address(found)
-        _kernel("find_motion")(side_data.buffer_ptr, count, pictures, *numbers, height, width, *out)
-        self.found[shown.number] = found
+            # Of a hidden frame it is not known how far away it is.
+            pictures += other.luma, other.stride, other.number - number if other.number >= 0 else np.nan
+        size = self._video.height, self._video.width
+        if form[:2] != size:
+            return
+        vectors, count = side_data[0].buffer_ptr, side_data[0].buffer_size // _VECTOR_BYTES
+        numbers = len(earlier), len(later), _pixel_bytes(form[2])
+        packed = struct.pack(_PICTURE * (len(pictures) // 3), *pictures)
+        out = self._region, self._place(number)
+        self._find_motion(vectors, count, packed, *numbers, *size, *out)
+        self.found[number] = self._room[self._frames[number]]
+
+    def _place(self, index):
+        """Where in memory the motion of a frame is."""
+        return self._address + self._frames[index] * self._room.strides[0]
 
     def map(self, frames: np.ndarray, view: View) -> np.ndarray:
         """What moves in a clip, (2, F, h, w) float32: pixels of the clip to the right and down per frame.
@@ -227,39 +238,26 @@ class Vectors:
             For each cell of 16 x 16 pixels of the clip (the last ones may be smaller) the mean of what is known of it,
             else NaN.
         """
-        video, matrices = self._video, _matrices(self._video, view)
-        alike = (view.matrices == view.matrices[:1]).all()  # mostly: then one inverse serves all frames
-        inverses = np.repeat(geometry.inverse(matrices[:1]), len(matrices), 0) if alike else geometry.inverse(matrices)
-        places = [self.found[i].ctypes.data if i in self.found else None for i in frames.tolist()]
-        shape = 2, len(places), -(-view.height // CELL), -(-view.width // CELL)
-        out = np.empty(shape, np.float32)
-        pointers, sizes = (ctypes.c_void_p * len(places))(*places), (len(places), video.height, video.width)
-        clip = view.height, view.width, CELL
-        _kernel("map_motion")(pointers, *sizes, _address(matrices), _address(inverses), *clip, _address(out))
+        matrices = np.ascontiguousarray(view.matrices, np.float64)
+        places = [self._place(i) if i in self.found else 0 for i in frames.tolist()]
+        out = np.empty((2, len(places), -(-view.height // CELL), -(-view.width // CELL)), np.float32)
+        sizes, clip = (self._video.height, self._video.width), (view.height, view.width, CELL)
+        found = struct.pack(f"{len(places)}P", *places), len(places)
+        _kernel("map_motion")(*found, *sizes, _address(matrices), self._to_stored, *clip, _address(out))
         return out
 
 
-def _matrices(video, view):
-    """(F, 3, 3): from points of a clip to those of the stored frames."""
-    shown = np.eye(3)
-    shown[:2] = to_stored(video.orientation, video.width, video.height)
-    return np.ascontiguousarray(shown @ view.matrices)
+@lru_cache
+def _to_stored(*of):
+    """(3, 3) float64 as bytes, else as ``to_stored``."""
+    return np.concatenate([to_stored(*of), [[0.0, 0.0, 1.0]]]).tobytes()
 
 
-def _region(video, views):
-    """What views show of the stored frames, as find_motion takes it: left, top, right, bottom in pixels."""
-    everything = 0, 0, video.width, video.height
-    boxes = []
-    for view in views or ():
-        corners = np.array([(0, 0, 1), (view.width, 0, 1), (0, view.height, 1), (view.width, view.height, 1)])
-        points = _matrices(video, view) @ corners.T  # (F, 3, 4)
-        if not (points[:, 2] > 0).all():
-            return (ctypes.c_int64 * 4)(*everything)  # partly behind the camera: what is seen is no quadrilateral
-        points = points[:, :2] / points[:, 2:]
-        boxes.append((*points.min((0, 2)), *points.max((0, 2))))
-    least, most = np.array(boxes or [everything])[:, :2].min(0) - 1, np.array(boxes or [everything])[:, 2:].max(0) + 1
-    box = np.clip([*np.floor(least), *np.ceil(most)], 0, [*everything[2:]] * 2)
-    return (ctypes.c_int64 * 4)(*box.astype(np.int64).tolist())
+@lru_cache
+def _num_references(extradata):
+    """The most pictures that one of an H.264 stream may refer to, as far as the file says."""
+    sets = [unit for unit in sets_in(extradata) if unit[0] & 31 == _SPS]
+    return max((read_sequence(unit).num_references for unit in sets), default=_NUM_REFERENCES)
 
 
 @cache
@@ -270,21 +268,18 @@ def _pixel_bytes(name):
 
 def _check_form(side_data):
     """PyAV knows vectors as kernels/vectors.cpp has them. Making an array takes as long as reading it: done once."""
+    if _known:
+        return
     dtype = side_data.to_ndarray().dtype
     if dtype.itemsize != _VECTOR_BYTES or any(dtype.fields[name][1] != at for name, at in _VECTOR.items()):
         raise RuntimeError(f"PyAV's motion vectors have another form than is known: {dtype}")
-    _known.add(type(side_data))
-
-
-def _is_before(other, shown):
-    """Whether a picture is decoded before another, as far as is known."""
-    return other.rank is None or shown.rank is None or other.rank < shown.rank
+    _known.append(dtype)
 
 
 @cache
 def _kernel(name):
     """A function of kernels/vectors.cpp: "a" is for an address, "n" for a number."""
-    kinds = {"find_motion": "anannnnnaa", "map_motion": "annnaannna"}[name]
+    kinds = {"find_motion": "anannnnnaa", "map_motion": "annnaannna", "widen_region": "anannnna"}[name]
     function = getattr(library(), name)
     function.argtypes = [ctypes.c_void_p if kind == "a" else ctypes.c_int64 for kind in kinds]
     return function
