@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -40,6 +41,10 @@ class Pending:
         dropped: the positions of clips that are to be left out.
         kept: the positions in ``drawn`` of the clips that are in the batch.
         cancelled: nobody waits for the batch any more.
+        gathered: all clips have come.
+        job: what DALI decodes of it.
+        error: went wrong when it was begun ahead of its turn.
+        wrong: codings that DALI decodes wrongly, as was known when it was decoded: ``Trust.wrong``.
     """
 
     drawn: Plan
@@ -51,6 +56,10 @@ class Pending:
     dropped: set[int] = field(default_factory=set)
     kept: np.ndarray = field(init=False)
     cancelled: bool = False
+    gathered: bool = False
+    job: Any = None
+    error: Exception | None = None
+    wrong: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self.plan, size = self.drawn, len(self.drawn)
@@ -62,6 +71,11 @@ class Pending:
     def skipped(self) -> np.ndarray:
         """The samples of the clips that were left out: (S,) int64."""
         return np.delete(self.drawn.samples, self.kept)
+
+    def is_loaded(self) -> bool:
+        """Whether all clips have come, and none is bad."""
+        futures = {job.future for job in list(self.jobs.values())}
+        return all(f.done() and not f.cancelled() and f.exception() is None for f in futures)
 
     def group(self, i: int) -> range:
         """The clips that are made of the same sample as clip ``i``, which are next to each other."""

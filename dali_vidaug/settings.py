@@ -38,6 +38,7 @@ class Settings:
             motion: as in ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
+        decode_batch: as in ``VideoLoader``.
         verify: of each coding how many clips are compared with PyAV at first, and one in how many later; None: none.
     """
 
@@ -59,6 +60,7 @@ class Settings:
     motion: bool = False
     refused: Mapping[Format, str] = field(default_factory=dict)
     verify: tuple[int, int] | None = None
+    decode_batch: int | None = None
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
         """The decoder of a video, "dali", "pyav" or "hybrid"; and why it is pyav although dali was asked for."""
@@ -100,6 +102,7 @@ def make_settings(
     storage: Storage | None = None,
     motion: bool = False,
     verify: tuple[int, int] | None = None,
+    decode_batch: int | None = None,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -132,6 +135,8 @@ def make_settings(
     if not isinstance(box_rules, BoxRules | None):
         raise ValueError(f"{caller}: box_rules must be dv.BoxRules(...), got {box_rules!r}")
     num_threads = own_cores() if num_threads is None else num_threads
+    if decode_batch is not None and not (type(decode_batch) is int and decode_batch >= 1):
+        raise ValueError(f"{caller}: decode_batch must be None or an int >= 1, got {decode_batch!r}")
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
@@ -148,6 +153,7 @@ def make_settings(
         dtype=_read_dtype(dtype, caller), on_error=on_error, check_files=check_files, color=color, refused=refused,
         resize_in_decoder=resize_in_decoder, box_rules=box_rules or BoxRules(), storage=given_storage(storage, caller),
         timeout=timeout, targets=targets, motion=motion, verify=None if decoder == "pyav" else verify,
+        decode_batch=decode_batch,
     )  # fmt: skip
 
 

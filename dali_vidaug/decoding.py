@@ -1,0 +1,193 @@
+"""DALI's decoder at work: clips of one batch after another, in parts that fit into memory, some side by side."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from nvidia.dali import backend
+
+from dali_vidaug.counting import RunningReport
+from dali_vidaug.decode_graph import DecodeGraph
+from dali_vidaug.device.decode_memory import bytes_while_decoding, is_out_of_memory
+from dali_vidaug.media.load import Encoded
+from dali_vidaug.plan import Plan
+from dali_vidaug.report import warn_once
+
+@dataclass
+class Job:
+    """Clips of a batch that DALI decodes.
+
+    Attributes:
+        plan: of the batch.
+        inputs: of all its clips; those that are ``Encoded`` are decoded.
+        checked: positions of those whose decoded frames are looked at.
+        decoded: the clips, by position, as far as they are done.
+        frames: those of ``checked`` as they were decoded, (F, H, W, 3) uint8, by position.
+        left: parts that are not done.
+        error: what went wrong; then the rest is not decoded.
+    """
+
+    plan: Plan
+    inputs: Sequence[Any]
+    checked: Sequence[int]
+    decoded: dict[int, Any] = field(default_factory=dict)
+    frames: dict[int, np.ndarray] = field(default_factory=dict)
+    left: int = 0
+    error: RuntimeError | None = None
+
+
+@dataclass
+class _Part:
+    """Files that are decoded at once: clips by position, those of one file together."""
+
+    job: Job
+    files: list[list[int]]
+
+
+class Decoding:
+    """DALI's decoder. All its methods are called in one thread.
+
+    Several graphs decode side by side, so that the first clips of a part are decoded while the last ones of the part
+    before are: otherwise engines would wait for the longest clip of each part, and for Python.
+
+    Args:
+        make_graph: makes one.
+        num_graphs: how many parts are decoded side by side.
+        files_max: in a part; None: as memory allows.
+        memory: bytes that all parts together may take while they are decoded.
+        num_copies, on_gpu: as of ``bytes_while_decoding``.
+        shares: the graphs do no ops: clips of the same file are the same, and decoded once.
+        report: what happens is counted there.
+    """
+
+    def __init__(
+        self, make_graph: Callable[[], DecodeGraph], num_graphs: int, files_max: int | None, memory: int,
+        num_copies: int, on_gpu: bool, shares: bool, report: RunningReport,
+    ):  # fmt: skip
+        self._make_graph, self._num_graphs, self._report = make_graph, num_graphs, report
+        self._files_max, self._memory, self._size = files_max, memory // num_graphs, (num_copies, on_gpu)
+        self._shares = shares
+        self._free: list[DecodeGraph] = []
+        self._waiting: deque[_Part] = deque()
+        self._running: deque[tuple[DecodeGraph, _Part]] = deque()
+        self._busy_since = 0.0
+
+    def submit(self, plan: Plan, inputs: Sequence[Any], checked: Sequence[int], first: bool = False) -> Job:
+        """Have the encoded clips of a batch decoded; begins if a graph is free.
+
+        Args:
+            plan, inputs, checked: as of ``Job``.
+            first: before all that waits.
+        """
+        job = Job(plan, inputs, checked)
+        parts = [_Part(job, files) for files in self._cut(inputs)]
+        job.left = len(parts)
+        if first:
+            self._waiting.extendleft(reversed(parts))
+        else:
+            self._waiting.extend(parts)
+        self._start()
+        return job
+
+    def result(self, job: Job, when_free: Callable[[], object] = lambda: None) -> None:
+        """Wait until a job is done.
+
+        Args:
+            job: of ``submit``.
+            when_free: called while a graph has nothing to do; may submit the next job.
+
+        Raises:
+            RuntimeError: DALI could not decode a clip.
+        """
+        while job.left:
+            self._start()
+            if not self._waiting and len(self._running) < self._num_graphs:
+                when_free()
+            self._take()
+        if job.error is not None:
+            raise job.error
+
+    def finish(self) -> None:
+        """Wait for all jobs. What goes wrong is told by ``result``."""
+        while self._running or self._waiting:
+            self._start()
+            self._take()
+
+    def _start(self):
+        while self._waiting and len(self._running) < self._num_graphs:
+            part = self._waiting.popleft()
+            if not self._running:
+                self._busy_since = time.perf_counter()
+            graph = self._free.pop() if self._free else self._make_graph()
+            clips = [file[0] for file in part.files]
+            checked = [i for i in clips if i in part.job.checked]
+            graph.start(part.job.plan, clips, [part.job.inputs[i] for i in clips], checked)
+            self._running.append((graph, part))
+
+    def _take(self):
+        """Wait for the part that was begun first."""
+        graph, part = self._running.popleft()
+        job = part.job
+        try:
+            clips, frames = graph.take()
+        except RuntimeError as error:
+            if job.error is None and not (is_out_of_memory(error) and self._use_less(part)):
+                job.error = error
+                self._waiting = deque(other for other in self._waiting if other.job is not job)
+                job.left = sum(other.job is job for _, other in self._running) + 1
+        else:
+            job.decoded |= {i: clip for clip, same in zip(clips, part.files, strict=True) for i in same}
+            job.frames |= frames
+        job.left -= 1
+        self._free.append(graph)
+        if not self._running:
+            self._report.add_seconds("dali", time.perf_counter() - self._busy_since)
+
+    def _use_less(self, part):
+        """After memory ran out: decode a part again, in two, or nothing beside it; False if it is one clip alone."""
+        if len(part.files) == 1 and self._num_graphs == 1:
+            return False
+        if len(part.files) == 1:
+            self._num_graphs, halves = 1, [part.files]
+        else:
+            self._files_max = len(part.files) // 2
+            halves = [part.files[: -self._files_max], part.files[-self._files_max :]]
+        self._waiting.extendleft(_Part(part.job, files) for files in reversed(halves))
+        part.job.left += len(halves)
+        backend.ReleaseUnusedMemory()
+        self._report.add_smaller_part(self._files_max or 1)
+        return True
+
+    def _cut(self, inputs) -> Iterator[list[list[int]]]:
+        """Parts of a batch: in each, for each file the positions of its clips."""
+        by_file: dict[int, list[int]] = {}
+        for i, clip in enumerate(inputs):
+            if isinstance(clip, Encoded):
+                by_file.setdefault(id(clip) if self._shares else i, []).append(i)
+        part, used = list[list[int]](), 0
+        for clips in by_file.values():
+            needs = self._bytes(inputs[clips[0]])
+            if part and (used + needs > self._memory or len(part) == self._files_max):
+                yield part
+                part, used = [], 0
+            part.append(clips)
+            used += needs
+        if part:
+            yield part
+
+    def _bytes(self, clip):
+        """What a clip takes while it is decoded."""
+        width, height = clip.size or (clip.video.width, clip.video.height)
+        needs = bytes_while_decoding(width, height, len(np.unique(clip.positions)), *self._size)
+        if needs > self._memory:
+            warn_once(
+                f"a clip of {width}x{height} may take {needs / 2**30:.1f} GiB while DALI decodes it, more than the "
+                f"{self._memory / 2**30:.1f} GiB meant for that: memory may run out. Fewer frames, or smaller videos "
+                "(dali-vidaug transcode), need less"
+            )
+        return needs
