@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Sized
 from typing import Any
 
 from tqdm import tqdm
@@ -52,7 +52,7 @@ def run(
     function: Callable[[Any], Any], items: Iterable[Any], *, engine: Any = "threads", num_workers: int | None = None,
     timeout: float | None = None, total: int | None = None, what: str = "scan", unit: str = "videos",
     progress: bool = True,
-) -> Iterator[tuple[Any, Any]]:  # fmt: skip
+) -> Generator[tuple[Any, Any], None, None]:  # fmt: skip
     """Call a function for each item. A bounded number of items is in flight: there may be any number of them.
 
     Args:
