@@ -105,7 +105,7 @@ class Columns:
         if dtype != self.fields:
             raise TypeError(f"{self.name}: arguments are {dtype}, but those of an earlier batch were {self.fields}")
 
-    def feed(self, pipeline: Pipeline, rows: np.ndarray) -> None:
+    def feed(self, pipeline: Pipeline, rows: Any) -> None:
         """Give the rows of a batch to the pipeline."""
         for name, extract in self._extract.items():
             try:

@@ -78,8 +78,9 @@ class DecodeGraph:
         self._plan, self._checked = plan, [i for i in clips if i in set(checked)]
         self._files.feed(self.pipeline, files, np.flatnonzero(np.isin(at, self._checked)).tolist())
         for name, columns in self._columns.items():
-            columns.check(plan.args[name])
-            columns.feed(self.pipeline, None if plan.args[name] is None else plan.args[name][at])
+            rows: Any = plan.args[name]
+            columns.check(rows)
+            columns.feed(self.pipeline, None if rows is None else rows[at])
         self.pipeline.schedule_run()
 
     def take(self) -> tuple[list[Decoded], dict[int, np.ndarray]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
@@ -36,7 +37,7 @@ class DecodeStage:
     ):  # fmt: skip
         self._manifest, self._settings, self._report, self._trust = manifest, settings, report, trust
         self._gathering, self._files_max, self._whole = gathering, files_max, whole
-        self._decoding: Decoding | None = None
+        self._decoding: Any = None  # of all clips
         self._retrying: Decoding | None = None  # decodes clips one by one
         self._boxed = False  # what the graphs of both are made for
 
@@ -57,7 +58,6 @@ class DecodeStage:
         self._gather(pending)
         retried = False
         while pending.job is not None or self._submit(pending):
-            assert pending.job is not None and self._decoding is not None
             try:
                 self._decoding.result(pending.job, partial(self._begin, following))
             except RuntimeError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from nvidia.dali import backend
+import nvidia.dali.backend
 
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.decode_graph import DecodeGraph
@@ -17,6 +17,9 @@ from dali_vidaug.device.decode_memory import bytes_while_decoding, is_out_of_mem
 from dali_vidaug.media.load import Encoded
 from dali_vidaug.plan import Plan
 from dali_vidaug.report import warn_once
+
+backend: Any = nvidia.dali.backend  # its stubs lack functions
+
 
 @dataclass
 class Job:

@@ -148,8 +148,9 @@ class Graph:
     def _check(self, shapes, plan, inputs, last=None):
         """The clips that leave an op, or all, are as large as their arguments say. Labels are mixed by that."""
         names = self._recipe.names[len(self._recipe.time_ops) :]
-        check_sizes(shapes, [clip.shape[:3] for clip in inputs], plan.frames.shape[1] if self._blends else None, plan.args,
-                    names[: names.index(last) + 1] if last else names)  # fmt: skip
+        blended = plan.frames.shape[1] if self._blends else None
+        names = names[: names.index(last) + 1] if last else names
+        check_sizes(shapes, [clip.shape[:3] for clip in inputs], blended, plan.args, names)
 
     def _run(self, plan, inputs, args, stream):
         """What DALI does: a tensor list."""

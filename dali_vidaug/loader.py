@@ -78,6 +78,8 @@ class VideoLoader:
         storage: how objects in buckets are read, ``dv.Storage(...)``: docs/storage.md.
         motion: ``batch.motion`` says what moves in the clips, by the motion vectors of their videos. PyAV decodes them
             all then, also with a GPU: docs/motion.md. So it is where the recipe has a ``MotionMask``, too.
+        decode_batch: clips that DALI decodes at once, at most; None: as many as a quarter of the GPU's memory is enough
+            for, or on the CPU 512 MiB for each thread. Fewer if memory runs out all the same: docs/gpu.md.
         verify: of each format how many of DALI's clips are compared with PyAV's at first, and one in how many later;
             DALI decodes no more of a format that differs; None: no comparison. See docs/decoding.md.
 
@@ -97,7 +99,7 @@ class VideoLoader:
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
         repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
         targets: str = "soft", storage: Storage | None = None, shards_at_a_time: int | None = None,
-        motion: bool = False, verify: tuple[int, int] | None = (4, 50),
+        motion: bool = False, verify: tuple[int, int] | None = (4, 50), decode_batch: int | None = None,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe | Stages):
             raise ValueError(f"VideoLoader: recipe must be a Recipe or Stages, got {recipe!r}")
@@ -110,6 +112,7 @@ class VideoLoader:
             on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, targets=targets,
             storage=storage, motion=motion or any(map(needs_motion, self._stages.recipes)), verify=verify,
+            decode_batch=decode_batch,
         )  # fmt: skip
         order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
         order["mix_group"] = mix_group

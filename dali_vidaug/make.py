@@ -55,7 +55,7 @@ class Maker:
         self._settings, self._batch_size, self._pool = settings, batch_size, pool
         self._loading = Loading(manifest, recipe, settings, pool, trust)
         self._gathering = Gathering(manifest, settings, report, pool, self._loading)
-        self._decoder: DecodeStage | None = None  # made for the first plan
+        self._decoder: Any = None  # made for the first plan
         self._graphs: dict[Any, Graph] = {}  # by what differs between plans of a recipe
 
     def start(self, plan: Plan) -> Pending:
@@ -80,7 +80,6 @@ class Maker:
 
     def decode(self, pending: Pending, following: Callable[[], Pending | None] = lambda: None) -> None:
         """Wait for the clips of a batch, replace bad ones or leave them out, decode; as ``DecodeStage.decode``."""
-        assert self._decoder is not None
         try:
             self._decoder.decode(pending, following)
         except BaseException:

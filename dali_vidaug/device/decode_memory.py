@@ -7,7 +7,9 @@ import re
 from dali_vidaug.device.driver import read_driver
 
 RGB_FRAMES = 8  # that DALI 2.4 holds for each clip while NVDEC decodes it (frames_decoder_gpu.h)
-SURFACES = 20  # frames of 12 bits a pixel that NVDEC holds for a clip: 16 reference pictures at most, and some to output
+SURFACES = (
+    20  # frames of 12 bits a pixel that NVDEC holds for a clip: 16 reference pictures at most, and some to output
+)
 GPU_SHARE = 0.25  # of the memory of a GPU, for all clips that are being decoded
 BYTES_A_THREAD = 512 << 20  # the same on the CPU, for each thread
 
