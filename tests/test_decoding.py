@@ -1,0 +1,431 @@
+"""DALI's decoder at work: in parts, ahead of the ops, with little memory. VP9 is decoded by DALI on the CPU, too."""
+
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from conftest import OWN_SIZE, RECIPE, same_batch, shown_numbers, take_batches, write_numbered
+
+import dali_vidaug as dv
+from dali_vidaug import decode_stage, decoding
+from dali_vidaug.counting import RunningReport
+from dali_vidaug.decode_graph import DecodeGraph
+from dali_vidaug.device import decode_memory
+from dali_vidaug.device.decode_memory import bytes_while_decoding, is_out_of_memory
+from dali_vidaug.media import load
+from dali_vidaug.media.encode import write_video
+from dali_vidaug.media.load import Encoded
+
+VP9 = dict(codec="libvpx-vp9", options={"g": "10", "deadline": "realtime", "cpu-used": "8"})
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Nine videos: six of VP9, and three of H.264, which PyAV decodes."""
+    folder = tmp_path_factory.mktemp("decoding")
+    for i in range(9):
+        name, options = (f"{i}.mp4", {}) if i % 3 == 2 else (f"{i}.webm", VP9)
+        write_numbered(folder / "ab"[i % 2] / name, 30 + i, **options)
+    return dv.scan(folder, progress=False)
+
+
+@pytest.fixture(params=[1, 2], ids=["one graph", "two graphs"])
+def num_graphs(request, monkeypatch):
+    """How many graphs decode side by side; on a GPU there are two."""
+    monkeypatch.setattr(decode_stage, "NUM_GRAPHS", {"cpu": request.param})
+    return request.param
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    """How many files DALI has decoded at once each time; how many parts at the same time at most."""
+    sizes, running, real = [], Counter(), (DecodeGraph.start, DecodeGraph.take)
+
+    def start(graph, plan, clips, files, checked):
+        sizes.append(len(files))
+        running["now"] += 1
+        running["most"] = max(running["most"], running["now"])
+        real[0](graph, plan, clips, files, checked)
+
+    def take(graph):
+        running["now"] -= 1
+        return real[1](graph)
+
+    monkeypatch.setattr(DecodeGraph, "start", start)
+    monkeypatch.setattr(DecodeGraph, "take", take)
+    return sizes, running
+
+
+def of_vp9(manifest):
+    return manifest.select(np.array([path.endswith(".webm") for path in manifest.rows("path", np.arange(9))]))
+
+
+def loader_of(manifest, recipe=RECIPE, batch_size=6, **options):
+    options = {"decoder": "hybrid", "seed": 4, "drop_last": False, **options}
+    return dv.VideoLoader(manifest, recipe, batch_size, device="cpu", **options)
+
+
+# ---- Parts
+
+
+@pytest.mark.parametrize("decode_batch", [1, 2, None])
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_parts_of_a_batch_give_the_same_clips(manifest, decode_batch, repeats, num_graphs, parts):
+    sizes, running = parts
+    wanted = take_batches(loader_of(manifest, repeats=repeats, verify=None), 5)
+    whole = max(sizes)
+    sizes.clear()
+    running.clear()
+    got = take_batches(loader_of(manifest, repeats=repeats, verify=None, decode_batch=decode_batch), 5)
+    assert all(same_batch(a, b) for a, b in zip(wanted, got, strict=True))
+    assert max(sizes) <= (decode_batch or 6) and whole >= 3
+    assert running["most"] <= num_graphs and (running["most"] == num_graphs or decode_batch != 1)
+
+
+def test_every_clip_is_at_its_position(manifest, num_graphs):
+    for options in (dict(decode_batch=2), dict(decode_batch=1, decoder="dali"), dict(decode_batch=2, repeats=2)):
+        chosen = manifest
+        if "decoder" in options:
+            chosen = of_vp9(manifest)
+        for batch in take_batches(loader_of(chosen, OWN_SIZE, **options), 6):
+            for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
+                assert shown_numbers(clip) == frames.tolist()
+
+
+def test_crops_are_those_of_each_clip_where_clips_share_a_file(manifest):
+    """Also where the first batch does not show that there are such: as plans of a sampler with replacement."""
+    recipe = dv.Recipe(dv.ClipSampling(4), (dv.RandomResizedCrop(40), dv.Normalize()))
+    webm = of_vp9(manifest)
+    views = np.array([0, 1, 2, 0])
+    plans = [dv.draw_plan(webm, recipe, np.array(s), 1, 0, views) for s in ([0, 1, 2, 3], [2, 2, 2, 3])]
+    plans = [replace(plan, frames=np.tile(np.arange(4, dtype=plan.frames.dtype), (4, 1))) for plan in plans]
+    with loader_of(webm, recipe, 4, decoder="dali") as loader:
+        for plan in plans:
+            whole = loader.apply(plan)
+            for i in range(4):
+                assert torch.equal(loader.apply(plan.row(i)).clips[0], whole.clips[i]), i
+    assert not torch.equal(whole.clips[0], whole.clips[1])
+
+
+def encoded(manifest, count=1, num_frames=8, size=(64, 48)):
+    """Clips of a small file that say to be of another size; files that differ."""
+    video = manifest.video(0)._replace(width=size[0], height=size[1])
+    data = [np.zeros(1, np.uint8) for _ in range(count)]
+    return [Encoded(one, np.arange(num_frames, dtype=np.int32), video, np.eye(3, dtype=np.float32)) for one in data]
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_parts_fit_into_memory_and_no_clip_is_lost(manifest, shares):
+    rng = np.random.default_rng(0)
+    sizes = [(1920, 1080), (340, 256), (640, 360)]
+    for _ in range(100):
+        inputs = [encoded(manifest, 1, int(rng.integers(1, 40)), sizes[rng.integers(3)])[0] for _ in range(20)]
+        if shares:
+            inputs = [inputs[i // 2] for i in range(20)]
+        inputs[3] = np.zeros((1, 1, 1, 3), np.uint8)  # one that PyAV has decoded
+        memory, most = int(rng.integers(1, 2000)) << 20, int(rng.integers(1, 9))
+        made = decoding.Decoding(None, 1, most, memory, 3, True, shares, RunningReport())
+        cut = list(made._cut(inputs))
+        clips = sorted(i for part in cut for same in part for i in same)
+        assert clips == [i for i in range(20) if i != 3]
+        for part in cut:
+            files = [inputs[same[0]] for same in part]
+            assert all(len(same) == 1 or (shares and len({id(inputs[i]) for i in same}) == 1) for same in part)
+            needs = [bytes_while_decoding(f.video.width, f.video.height, len(f.positions), 3, True) for f in files]
+            assert len(part) == 1 or (sum(needs) <= memory and len(part) <= most)
+        for before, after in pairwise(cut):  # none could have been longer
+            files = [inputs[same[0]] for same in (*before, after[0])]
+            needs = [bytes_while_decoding(f.video.width, f.video.height, len(f.positions), 3, True) for f in files]
+            assert sum(needs) > memory or len(files) > most
+
+
+def test_memory_of_a_clip_by_hand():
+    """Sixteen frames of 1080p, decoded and in their order, beside what DALI and NVDEC hold of it on a GPU."""
+    frame = 1920 * 1088 * 3
+    assert bytes_while_decoding(1920, 1088, 16, 2, True) == 2 * 16 * frame + 8 * frame + 20 * frame // 2
+    assert bytes_while_decoding(1920, 1088, 16, 2, False) == 2 * 16 * frame + 20 * frame // 2
+    assert decode_memory.memory_for_decoding(None, 4) == 2 << 30
+
+
+def test_a_quarter_of_the_memory_of_the_gpu(use_nvdec, monkeypatch):
+    use_nvdec()
+    total = decode_memory.read_driver().gpus[0].memory
+    assert decode_memory.memory_for_decoding(0, 4) == total // 4 > 0
+
+
+def test_a_clip_that_may_not_fit_is_told_before(manifest, caplog):
+    made = decoding.Decoding(None, 2, None, 1 << 30, 2, True, False, RunningReport())
+    list(made._cut(encoded(manifest, 2, 16, (3840, 2160)) + encoded(manifest, 1, 4, (64, 48))))
+    messages = [r.getMessage() for r in caplog.records]
+    (message,) = [m for m in messages if "3840x2160" in m]
+    assert re.search(r"may take 1\.\d GiB while DALI decodes it, more than the 0\.5 GiB", message)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, 2.0, "8"])
+def test_decode_batch_out_of_range(manifest, wrong):
+    with pytest.raises(ValueError, match=f"decode_batch must be None or an int >= 1, got {re.escape(repr(wrong))}"):
+        loader_of(manifest, decode_batch=wrong)
+
+
+# ---- When memory runs out
+
+
+SMALL_MEMORY = """
+    import logging, resource, sys
+    import numpy as np
+    import dali_vidaug as dv
+    from dali_vidaug.media.decode import decode
+
+    logging.basicConfig(format="%(message)s")
+    recipe = dv.Recipe(dv.ClipSampling(16), (dv.Resize((90, 160)),))
+    manifest = dv.scan(sys.argv[1], progress=False)
+    options = dict(device="cpu", decoder="dali", num_threads=2, verify=None, shuffle=False, decode_batch=8, prefetch=1)
+    with dv.VideoLoader(manifest, recipe, 1, **options) as loader:
+        alone = [next(batches).clips for batches in [iter(loader)] for _ in range(2)]  # libraries have their memory now
+    with open("/proc/self/status") as status:
+        used = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmSize"))
+    with dv.VideoLoader(manifest, recipe, 8, **options) as loader:
+        resource.setrlimit(resource.RLIMIT_AS, (used + (int(sys.argv[2]) << 20),) * 2)
+        (batch,) = loader
+        report = loader.report()
+    assert all((a == b).all() for a, b in zip(batch.clips, [c[0] for c in alone] * 4, strict=True))
+    print(report.decode_batch, report.replaced, len(report.fallbacks))
+    print(report)
+"""
+
+
+def test_where_memory_runs_out_fewer_clips_are_decoded_at_once(tmp_path):
+    """Memory really runs out: the process may have no more than a part of what the batch takes."""
+    frames = [np.full((720, 1280, 3), 8 * i, np.uint8) for i in range(16)]
+    (tmp_path / "v").mkdir()
+    for i in range(8):
+        path = tmp_path / "v" / f"{i}.webm"
+        if i < 2:
+            write_video(path, frames[i:] + frames[:i], **VP9)
+        else:
+            shutil.copyfile(tmp_path / "v" / f"{i % 2}.webm", path)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(SMALL_MEMORY), tmp_path / "v", "450"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    now, replaced, fallbacks = map(int, done.stdout.split()[:3])
+    assert 1 <= now < 8 and replaced == fallbacks == 0
+    assert f"since then it decodes {now} clips at once" in done.stdout
+    assert f"from now on DALI decodes {now}; decode_batch={now} avoids the attempt" in done.stderr
+
+
+class FailingGraph:
+    """Stands in for a graph that has no memory for more than some files at once, or for several graphs at once."""
+
+    running = 0
+
+    def __init__(self, limit, together):
+        self.limit, self.together = limit, together
+
+    def start(self, plan, clips, files, checked):
+        self.clips = list(clips)
+        type(self).running += 1
+
+    def take(self):
+        side_by_side, type(self).running = type(self).running, type(self).running - 1
+        if len(self.clips) > self.limit or side_by_side > self.together:
+            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+        return [f"clip {i}" for i in self.clips], {}
+
+
+@pytest.mark.parametrize("limit, together", [(8, 2), (3, 2), (1, 2), (1, 1)])
+def test_each_clip_is_decoded_once_where_memory_runs_out(manifest, limit, together):
+    FailingGraph.running = 0
+    report = RunningReport()
+    made = decoding.Decoding(lambda: FailingGraph(limit, together), 2, 8, 1 << 40, 2, True, False, report)
+    inputs = encoded(manifest, 20)
+    jobs = [made.submit(None, inputs, ()) for _ in range(2)]
+    for job in jobs:
+        made.result(job)
+        assert job.decoded == {i: f"clip {i}" for i in range(20)}
+    assert (report.snapshot().decode_batch or 8) <= limit
+
+
+def test_where_one_clip_is_too_much_it_is_an_error(manifest):
+    FailingGraph.running = 0
+    made = decoding.Decoding(lambda: FailingGraph(0, 2), 2, 8, 1 << 40, 2, True, False, RunningReport())
+    with pytest.raises(RuntimeError, match="OUT_OF_MEMORY"):
+        made.result(made.submit(None, encoded(manifest, 5), ()))
+    made.finish()
+    assert not FailingGraph.running
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("std::bad_alloc", True),
+    ("CUDA allocation failed: cudaErrorMemoryAllocation", True),
+    ("CUDA driver API error CUDA_ERROR_OUT_OF_MEMORY (2): out of memory", True),
+    ("Failed to send packet to decoder", False),
+])  # fmt: skip
+def test_texts_that_say_that_memory_ran_out(text, expected):
+    assert is_out_of_memory(RuntimeError(f"Critical error in pipeline:\n{text}\n")) == expected
+
+
+# ---- Nothing waits
+
+
+@dataclass(frozen=True)
+class WaitFor:
+    """An op that does nothing before an event has happened."""
+
+    event: threading.Event
+    seen: list
+
+    def draw(self, draws, frames, height, width):
+        return None
+
+    def run(self, clips, rows, num_threads):
+        if len(self.seen) == 1:  # the first batch: prefetch may make the second one too
+            self.seen.append(self.event.wait(20))
+        self.seen.append(True)
+        return clips
+
+
+def test_a_batch_is_decoded_while_the_ops_of_the_one_before_run(manifest, monkeypatch):
+    """The ops of the second batch wait until DALI has decoded the third one."""
+    taken, event, real = [], threading.Event(), DecodeGraph.take
+
+    def take(graph):
+        made = real(graph)
+        taken.append(len(made[0]))
+        if len(taken) == 3:
+            event.set()
+        return made
+
+    monkeypatch.setattr(DecodeGraph, "take", take)
+    op = WaitFor(event, [])
+    recipe = dv.Recipe(RECIPE.sampling, (dv.Resize((48, 64)), op))
+    webm = of_vp9(manifest)
+    with loader_of(webm, recipe, 2, decoder="dali", verify=None, prefetch=1) as loader:
+        batches = iter(loader)
+        next(batches), next(batches)
+    assert op.seen[1] is True
+
+
+def test_a_batch_is_begun_before_the_one_before_is_done(manifest, monkeypatch):
+    """With two graphs. The frames of the first batch are not taken before the second one is begun."""
+    monkeypatch.setattr(decode_stage, "NUM_GRAPHS", {"cpu": 2})
+    events, real = [], (DecodeGraph.start, DecodeGraph.take, decode_stage.DecodeStage._begin)
+
+    def start(graph, plan, clips, files, checked):
+        events.append(("start", tuple(plan.samples[np.asarray(clips)])))
+        real[0](graph, plan, clips, files, checked)
+
+    def take(graph):
+        events.append(("take", tuple(graph._plan.samples)))
+        return real[1](graph)
+
+    def begin(stage, following):
+        deadline = time.monotonic() + 20
+        while len(events) < 2 and ((pending := following()) is None or not pending.is_loaded()):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        real[2](stage, following)
+
+    for name, owner, function in (("start", DecodeGraph, start), ("take", DecodeGraph, take),
+                                  ("_begin", decode_stage.DecodeStage, begin)):  # fmt: skip
+        monkeypatch.setattr(owner, name, function)
+    webm = of_vp9(manifest)
+    with loader_of(webm, RECIPE, 2, decoder="dali", verify=None, prefetch=3) as loader:
+        taken = [tuple(batch.samples.tolist()) for batch, _ in zip(loader, range(3), strict=False)]
+    first, second = taken[:2]
+    assert events.index(("start", second)) < events.index(("take", first))
+    assert [samples for kind, samples in events if kind == "take"][:3] == taken
+
+
+def test_what_goes_wrong_ahead_is_told_in_its_turn(manifest, monkeypatch, num_graphs):
+    """A bad clip of the third batch: the first two are delivered, whatever was begun ahead."""
+    real = load.remux
+
+    def fail(video, frames, **options):
+        if video.path.endswith("4.webm"):
+            raise OSError("spoilt")
+        return real(video, frames, **options)
+
+    monkeypatch.setattr(load, "remux", fail)
+    webm = of_vp9(manifest)
+    names = [path[-6:] for path in webm.rows("path", np.arange(len(webm)))]
+    with loader_of(webm, batch_size=1, decoder="dali", on_error="raise", shuffle=False, prefetch=4) as loader:
+        got = 0
+        with pytest.raises(dv.ClipError, match="spoilt"):
+            for _ in loader:
+                got += 1
+    assert got == names.index("4.webm")
+
+
+def test_clips_found_wrong_are_not_delivered_from_batches_begun_ahead(manifest, num_graphs, monkeypatch):
+    """Once DALI decodes every frame but the first few clips' wrongly, PyAV makes all clips of that coding."""
+    webm = of_vp9(manifest)
+    made, real = [], load.remux
+
+    def shifted(video, frames, **options):
+        file = real(video, frames, **options)
+        made.append(0)
+        return file if len(made) <= 12 else file._replace(positions=np.maximum(file.positions - 1, 0))
+
+    monkeypatch.setattr(load, "remux", shifted)
+    with loader_of(webm, OWN_SIZE, 3, verify=(1, 3), prefetch=3) as loader:
+        found_at = None
+        for number, batch in enumerate(take_until(loader, 14)):
+            right = [
+                shown_numbers(clip) == frames.tolist()
+                for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True)
+            ]
+            if "wrong" in loader.state_dict() and found_at is None:
+                found_at = number
+            assert found_at is None or all(right), number
+    assert found_at is not None
+
+
+def take_until(loader, count):
+    """Batches of as many epochs as it takes."""
+    taken = 0
+    while taken < count:
+        for batch in loader:
+            yield batch
+            taken += 1
+
+
+def test_dali_fails_ahead(manifest, num_graphs):
+    """Batches with clips that DALI cannot decode, in parts of two: each is found, and none is lost or twice there."""
+    loader = loader_of(manifest, OWN_SIZE, 3, shuffle=False, decode_batch=2, prefetch=3)
+    loader.settings = replace(loader.settings, refused={})  # now H.264 is sent to DALI, too
+    seen = Counter()
+    with loader:
+        for batch in loader:
+            seen.update(batch.samples.tolist())
+            for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
+                assert shown_numbers(clip) == frames.tolist()
+        report = loader.report()
+    assert seen == Counter(range(9)) and report.replaced == 0
+    assert any("DALI could not decode it" in why for why in report.fallbacks)
+    assert report.seconds["dali"] > 0
+
+
+def test_resuming_is_exact(manifest, num_graphs):
+    options = dict(batch_size=2, decode_batch=1, prefetch=3)
+    whole = take_batches(loader_of(manifest, **options), 9)
+    with loader_of(manifest, **options) as loader:
+        batches = iter(loader)
+        for _ in range(3):
+            next(batches)
+        state = loader.state_dict()
+    again = loader_of(manifest, **options)
+    again.load_state_dict(state)
+    rest = take_batches(again, 5)
+    assert all(same_batch(a, b) for a, b in zip(whole[3:8], rest, strict=True))
