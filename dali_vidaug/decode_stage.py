@@ -57,7 +57,7 @@ class DecodeStage:
             raise pending.error
         self._gather(pending)
         retried = False
-        while pending.job is not None or self._submit(pending):
+        while pending.job is not None or self._submit(pending, first=True):
             try:
                 self._decoding.result(pending.job, partial(self._begin, following))
             except RuntimeError as error:
@@ -95,12 +95,12 @@ class DecodeStage:
         try:
             self._gather(pending)
             if self._trust.has_seen(self._settings.verify, pending.inputs):
-                self._submit(pending)
+                self._submit(pending, first=False)
         except Exception as error:
             pending.error = error  # for its own turn
 
-    def _submit(self, pending) -> bool:
-        """Give the clips of a batch to DALI; False if none is left in the batch."""
+    def _submit(self, pending, first) -> bool:
+        """Give the clips of a batch to DALI, before or after all that waits; False if none is left in the batch."""
         checked = self._to_check(pending)
         if checked is None:
             return False
@@ -109,7 +109,7 @@ class DecodeStage:
                 self._decoding.finish()
             self._boxed, self._retrying = self._gathering.boxed, None
             self._decoding = self._new(pending.plan, NUM_GRAPHS[self._settings.device])
-        pending.job = self._decoding.submit(pending.plan, pending.inputs, checked)
+        pending.job = self._decoding.submit(pending.plan, pending.inputs, checked, first)
         return True
 
     def _new(self, plan: Plan, num_graphs: int) -> Decoding:

@@ -14,17 +14,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import OWN_SIZE, RECIPE, same_batch, shown_numbers, take_batches, write_numbered
+from conftest import HEIGHT, OWN_SIZE, RECIPE, WIDTH, same_batch, shown_numbers, take_batches, write_numbered
 
 import dali_vidaug as dv
 from dali_vidaug import decode_stage, decoding
 from dali_vidaug.counting import RunningReport
-from dali_vidaug.decode_graph import DecodeGraph
+from dali_vidaug.decode_graph import Decoded, DecodeGraph
 from dali_vidaug.device import decode_memory
 from dali_vidaug.device.decode_memory import bytes_while_decoding, is_out_of_memory
+from dali_vidaug.graph import Graph
 from dali_vidaug.media import load
 from dali_vidaug.media.encode import write_video
 from dali_vidaug.media.load import Encoded
+from dali_vidaug.trust import Trust
 
 VP9 = dict(codec="libvpx-vp9", options={"g": "10", "deadline": "realtime", "cpu-used": "8"})
 
@@ -115,6 +117,24 @@ def test_crops_are_those_of_each_clip_where_clips_share_a_file(manifest):
             for i in range(4):
                 assert torch.equal(loader.apply(plan.row(i)).clips[0], whole.clips[i]), i
     assert not torch.equal(whole.clips[0], whole.clips[1])
+
+
+@pytest.mark.parametrize("decoder, whole", [("dali", True), ("hybrid", True), ("hybrid", False)])
+def test_ops_that_dalis_decoder_does(manifest, decoder, whole, monkeypatch):
+    """Leading crops: whole frames of a batch would take much memory."""
+    sizes, real = [], Graph.run
+
+    def run(graph, plan, inputs, stream=None):
+        sizes.extend(clip.shape for clip in inputs if isinstance(clip, Decoded))
+        return real(graph, plan, inputs, stream)
+
+    monkeypatch.setattr(Graph, "run", run)
+    recipe = dv.Recipe(RECIPE.sampling, (dv.RandomResizedCrop(40), dv.RandomHorizontalFlip(), dv.Normalize()))
+    wanted = take_batches(loader_of(of_vp9(manifest), recipe, 3, decoder="hybrid"), 1)
+    sizes.clear()
+    got = take_batches(loader_of(of_vp9(manifest), recipe, 3, decoder=decoder, resize_in_decoder=whole), 1)
+    assert same_batch(*wanted, *got)
+    assert {shape[1:3] for shape in sizes} == {(40, 40) if whole else (HEIGHT, WIDTH)}
 
 
 def encoded(manifest, count=1, num_frames=8, size=(64, 48)):
@@ -257,6 +277,22 @@ def test_each_clip_is_decoded_once_where_memory_runs_out(manifest, limit, togeth
     assert (report.snapshot().decode_batch or 8) <= limit
 
 
+def test_a_batch_that_is_decoded_again_goes_first(manifest, monkeypatch):
+    """In its order, before what waits, after what runs."""
+    started = []
+    monkeypatch.setattr(FailingGraph, "running", 0)
+    monkeypatch.setattr(
+        FailingGraph, "start",
+        lambda graph, plan, clips, files, checked: (setattr(graph, "clips", clips), started.append((plan, *clips))),
+    )  # fmt: skip
+    made = decoding.Decoding(lambda: FailingGraph(9, 9), 2, 1, 1 << 40, 2, True, False, RunningReport())
+    jobs = [made.submit("ahead", encoded(manifest, 4), ()), made.submit("again", encoded(manifest, 3), (), first=True)]
+    made.finish()
+    again = [("again", 0), ("again", 1), ("again", 2)]
+    assert started == [("ahead", 0), ("ahead", 1), *again, ("ahead", 2), ("ahead", 3)]
+    assert [sorted(job.decoded) for job in jobs] == [[0, 1, 2, 3], [0, 1, 2]]
+
+
 def test_where_one_clip_is_too_much_it_is_an_error(manifest):
     FailingGraph.running = 0
     made = decoding.Decoding(lambda: FailingGraph(0, 2), 2, 8, 1 << 40, 2, True, False, RunningReport())
@@ -317,8 +353,38 @@ def test_a_batch_is_decoded_while_the_ops_of_the_one_before_run(manifest, monkey
     assert op.seen[1] is True
 
 
-def test_a_batch_is_begun_before_the_one_before_is_done(manifest, monkeypatch):
-    """With two graphs. The frames of the first batch are not taken before the second one is begun."""
+def test_one_decoded_batch_waits_for_its_ops_no_more(manifest, monkeypatch):
+    """Two batches' clips take memory, the one that is in the ops included, however many may be under way."""
+    done, real, blocked, go = [], decode_stage.DecodeStage.decode, threading.Event(), threading.Event()
+
+    class Block(WaitFor):
+        def run(self, clips, rows, num_threads):
+            blocked.set()
+            go.wait(20)
+            return clips
+
+    def decode(stage, *args):
+        real(stage, *args)
+        done.append(None)
+
+    monkeypatch.setattr(decode_stage.DecodeStage, "decode", decode)
+    recipe = dv.Recipe(RECIPE.sampling, (dv.Resize((48, 64)), Block(go, [])))
+    with loader_of(of_vp9(manifest), recipe, 1, decoder="dali", verify=None, prefetch=5) as loader:
+        first = threading.Thread(target=lambda: next(iter(loader)))
+        first.start()
+        blocked.wait(20)
+        deadline = time.monotonic() + 20
+        while len(done) < 2 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(0.3)  # for more, which must not come
+        assert len(done) == 2
+        go.set()
+        first.join()
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    """Two graphs, and the second batch is surely begun before the first is done: by what DALI has started and taken."""
     monkeypatch.setattr(decode_stage, "NUM_GRAPHS", {"cpu": 2})
     events, real = [], (DecodeGraph.start, DecodeGraph.take, decode_stage.DecodeStage._begin)
 
@@ -337,15 +403,39 @@ def test_a_batch_is_begun_before_the_one_before_is_done(manifest, monkeypatch):
             time.sleep(0.001)
         real[2](stage, following)
 
-    for name, owner, function in (("start", DecodeGraph, start), ("take", DecodeGraph, take),
-                                  ("_begin", decode_stage.DecodeStage, begin)):  # fmt: skip
-        monkeypatch.setattr(owner, name, function)
-    webm = of_vp9(manifest)
-    with loader_of(webm, RECIPE, 2, decoder="dali", verify=None, prefetch=3) as loader:
+    monkeypatch.setattr(DecodeGraph, "start", start)
+    monkeypatch.setattr(DecodeGraph, "take", take)
+    monkeypatch.setattr(decode_stage.DecodeStage, "_begin", begin)
+    return events
+
+
+def test_a_batch_is_begun_before_the_one_before_is_done(manifest, ahead):
+    with loader_of(of_vp9(manifest), RECIPE, 2, decoder="dali", verify=None, prefetch=3) as loader:
         taken = [tuple(batch.samples.tolist()) for batch, _ in zip(loader, range(3), strict=False)]
     first, second = taken[:2]
-    assert events.index(("start", second)) < events.index(("take", first))
-    assert [samples for kind, samples in events if kind == "take"][:3] == taken
+    assert ahead.index(("start", second)) < ahead.index(("take", first))
+    assert [samples for kind, samples in ahead if kind == "take"][:3] == taken
+
+
+def test_what_the_batch_before_shows_holds_for_one_begun_ahead(manifest, ahead, monkeypatch):
+    """DALI decodes other frames than those asked for. One clip of the first batch is compared, and none later."""
+    real, chosen = load.remux, []
+
+    def shifted(video, frames, **options):
+        file = real(video, frames, **options)
+        return file._replace(positions=np.maximum(file.positions - 1, 0))
+
+    def choose(trust, verify, plan, inputs):
+        chosen.append(None)
+        return [0] if len(chosen) == 1 else []
+
+    monkeypatch.setattr(load, "remux", shifted)
+    monkeypatch.setattr(Trust, "choose", choose)
+    monkeypatch.setattr(Trust, "has_seen", lambda trust, verify, inputs: True)
+    for batch in take_batches(loader_of(of_vp9(manifest), OWN_SIZE, 2, prefetch=3), 4):
+        for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
+            assert shown_numbers(clip) == frames.tolist()
+    assert [kind for kind, _ in ahead[:2]] == ["start", "start"]
 
 
 def test_what_goes_wrong_ahead_is_told_in_its_turn(manifest, monkeypatch, num_graphs):

@@ -251,10 +251,10 @@ def test_frames_are_decoded_once_for_all_repeats(mixed, decoder, workers):
     recipe, seen, num_decoded = dv.Recipe(CLIP, (dv.Resize((96, 160)),)), [], []
     real = DecodeStage._submit
 
-    def look(stage, pending):
+    def look(stage, pending, first):
         seen.extend(pending.inputs)
         num_decoded.append(stage._report.snapshot().frames_decoded)  # later it counts those of the next batch, too
-        return real(stage, pending)
+        return real(stage, pending, first)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DecodeStage, "_submit", look)
