@@ -34,7 +34,7 @@ from torch import distributed
 import dali_vidaug as dv
 from dali_vidaug.data.schema import is_manifest
 
-WORK = ("read", "decode", "convert", "load", "graph")
+WORK = ("read", "decode", "convert", "load", "dali", "graph")
 
 
 def recipe_of(args):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -12,12 +13,13 @@ import numpy as np
 import nvidia.dali.backend
 
 from dali_vidaug.counting import RunningReport
+from dali_vidaug.data.entry import plural
 from dali_vidaug.decode_graph import DecodeGraph
 from dali_vidaug.device.decode_memory import bytes_while_decoding, is_out_of_memory
 from dali_vidaug.media.load import Encoded
 from dali_vidaug.plan import Plan
-from dali_vidaug.report import warn_once
 
+log = logging.getLogger("dali_vidaug")
 backend: Any = nvidia.dali.backend  # its stubs lack functions
 
 
@@ -61,8 +63,8 @@ class Decoding:
     Args:
         make_graph: makes one.
         num_graphs: how many parts are decoded side by side.
-        files_max: in a part; None: as memory allows.
-        memory: bytes that all parts together may take while they are decoded.
+        files_max: in a part, whatever memory that takes; None: as memory allows.
+        memory: bytes that all parts together should take while they are decoded.
         num_copies, on_gpu: as of ``bytes_while_decoding``.
         shares: the graphs do no ops: clips of the same file are the same, and decoded once.
         report: what happens is counted there.
@@ -74,7 +76,8 @@ class Decoding:
     ):  # fmt: skip
         self._make_graph, self._num_graphs, self._report = make_graph, num_graphs, report
         self._files_max, self._memory, self._size = files_max, memory // num_graphs, (num_copies, on_gpu)
-        self._shares = shares
+        self._shares, self._warned = shares, False
+        self._fitted: int | None = None  # files in a part, after memory ran out
         self._free: list[DecodeGraph] = []
         self._waiting: deque[_Part] = deque()
         self._running: deque[tuple[DecodeGraph, _Part]] = deque()
@@ -158,12 +161,12 @@ class Decoding:
         if len(part.files) == 1:
             self._num_graphs, halves = 1, [part.files]
         else:
-            self._files_max = len(part.files) // 2
-            halves = [part.files[: -self._files_max], part.files[-self._files_max :]]
+            self._fitted = len(part.files) // 2
+            halves = [part.files[: -self._fitted], part.files[-self._fitted :]]
         self._waiting.extendleft(_Part(part.job, files) for files in reversed(halves))
         part.job.left += len(halves)
         backend.ReleaseUnusedMemory()
-        self._report.add_smaller_part(self._files_max or 1)
+        self._report.add_smaller_part(self._fitted or 1)
         return True
 
     def _cut(self, inputs) -> Iterator[list[list[int]]]:
@@ -175,22 +178,28 @@ class Decoding:
         part, used = list[list[int]](), 0
         for clips in by_file.values():
             needs = self._bytes(inputs[clips[0]])
-            if part and (used + needs > self._memory or len(part) == self._files_max):
-                yield part
+            is_full = used + needs > self._memory if self._files_max is None else len(part) >= self._files_max
+            if part and (is_full or len(part) == self._fitted):
+                yield self._told(part, used, inputs)
                 part, used = [], 0
             part.append(clips)
             used += needs
         if part:
-            yield part
+            yield self._told(part, used, inputs)
 
     def _bytes(self, clip):
         """What a clip takes while it is decoded."""
         width, height = clip.size or (clip.video.width, clip.video.height)
-        needs = bytes_while_decoding(width, height, len(np.unique(clip.positions)), *self._size)
-        if needs > self._memory:
-            warn_once(
-                f"a clip of {width}x{height} may take {needs / 2**30:.1f} GiB while DALI decodes it, more than the "
-                f"{self._memory / 2**30:.1f} GiB meant for that: memory may run out. Fewer frames, or smaller videos "
-                "(dali-vidaug transcode), need less"
-            )
-        return needs
+        return bytes_while_decoding(width, height, len(np.unique(clip.positions)), *self._size)
+
+    def _told(self, part, needs, inputs):
+        """A part, told of if it may be too large: before memory runs out, not only after."""
+        if needs > self._memory and not self._warned:
+            self._warned, video = True, inputs[part[0][0]].video
+            what = plural(len(part), "clip"), f"{video.width}x{video.height}", needs / 2**30, self._memory / 2**30
+            log.warning(
+                "%s of sizes such as %s may take %.1f GiB while DALI decodes them at once, more than the %.1f GiB "
+                "meant for that: memory may run out. A smaller decode_batch, fewer frames, or smaller videos (dali-vidaug "
+                "transcode) need less", *what,
+            )  # fmt: skip
+        return part

@@ -153,20 +153,21 @@ def test_parts_fit_into_memory_and_no_clip_is_lost(manifest, shares):
         if shares:
             inputs = [inputs[i // 2] for i in range(20)]
         inputs[3] = np.zeros((1, 1, 1, 3), np.uint8)  # one that PyAV has decoded
-        memory, most = int(rng.integers(1, 2000)) << 20, int(rng.integers(1, 9))
+        memory, most = int(rng.integers(1, 2000)) << 20, int(rng.integers(1, 9)) if rng.integers(2) else None
         made = decoding.Decoding(None, 1, most, memory, 3, True, shares, RunningReport())
         cut = list(made._cut(inputs))
         clips = sorted(i for part in cut for same in part for i in same)
         assert clips == [i for i in range(20) if i != 3]
+
+        def fits(files, memory=memory, most=most):
+            needs = [bytes_while_decoding(f.video.width, f.video.height, len(f.positions), 3, True) for f in files]
+            return len(files) <= most if most else sum(needs) <= memory
+
         for part in cut:
-            files = [inputs[same[0]] for same in part]
             assert all(len(same) == 1 or (shares and len({id(inputs[i]) for i in same}) == 1) for same in part)
-            needs = [bytes_while_decoding(f.video.width, f.video.height, len(f.positions), 3, True) for f in files]
-            assert len(part) == 1 or (sum(needs) <= memory and len(part) <= most)
+            assert len(part) == 1 or fits([inputs[same[0]] for same in part])
         for before, after in pairwise(cut):  # none could have been longer
-            files = [inputs[same[0]] for same in (*before, after[0])]
-            needs = [bytes_while_decoding(f.video.width, f.video.height, len(f.positions), 3, True) for f in files]
-            assert sum(needs) > memory or len(files) > most
+            assert not fits([inputs[same[0]] for same in (*before, after[0])])
 
 
 def test_memory_of_a_clip_by_hand():
@@ -183,12 +184,14 @@ def test_a_quarter_of_the_memory_of_the_gpu(use_nvdec, monkeypatch):
     assert decode_memory.memory_for_decoding(0, 4) == total // 4 > 0
 
 
-def test_a_clip_that_may_not_fit_is_told_before(manifest, caplog):
-    made = decoding.Decoding(None, 2, None, 1 << 30, 2, True, False, RunningReport())
-    list(made._cut(encoded(manifest, 2, 16, (3840, 2160)) + encoded(manifest, 1, 4, (64, 48))))
-    messages = [r.getMessage() for r in caplog.records]
-    (message,) = [m for m in messages if "3840x2160" in m]
-    assert re.search(r"may take 1\.\d GiB while DALI decodes it, more than the 0\.5 GiB", message)
+@pytest.mark.parametrize("decode_batch, number, needs", [(None, 1, "1.2"), (2, 2, "2.3")])
+def test_clips_that_may_not_fit_are_told_before(manifest, caplog, decode_batch, number, needs):
+    made = decoding.Decoding(None, 2, decode_batch, 1 << 30, 2, True, False, RunningReport())
+    for _ in range(2):
+        list(made._cut(encoded(manifest, 2, 16, (3840, 2160)) + encoded(manifest, 1, 4, (64, 48))))
+    (message,) = [r.getMessage() for r in caplog.records if "3840x2160" in r.getMessage()]
+    assert f"{number} clip" in message and f"may take {needs} GiB while DALI decodes them at once" in message
+    assert "more than the 0.5 GiB meant for that" in message
 
 
 @pytest.mark.parametrize("wrong", [0, -1, True, 2.0, "8"])
