@@ -199,7 +199,7 @@ class Decoding:
             what = plural(len(part), "clip"), f"{video.width}x{video.height}", needs / 2**30, self._memory / 2**30
             log.warning(
                 "%s of sizes such as %s may take %.1f GiB while DALI decodes them at once, more than the %.1f GiB "
-                "meant for that: memory may run out. A smaller decode_batch, fewer frames, or smaller videos (dali-vidaug "
-                "transcode) need less", *what,
+                "meant for that: memory may run out. A smaller decode_batch, fewer frames, or smaller videos "
+                "(dali-vidaug transcode) need less", *what,
             )  # fmt: skip
         return part

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dali_vidaug.background import Background
 from dali_vidaug.batch import Batch, as_tensor, make_batch, no_clips
 from dali_vidaug.boxes import BoxRules
 from dali_vidaug.clip_motion import needs_motion
@@ -21,7 +22,6 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.fingerprint import fingerprint
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.plan import Plan
-from dali_vidaug.producer import Background
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report
 from dali_vidaug.schedule import Schedule

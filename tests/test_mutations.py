@@ -660,7 +660,7 @@ MUTATIONS = [
     ("make.py", "plan.check(*self.manifest.frame_sizes(plan.samples))", "pass", "test_edited_plans.py"),
     ("batch.py", '"manifest": None}', "}", "test_apply.py::test_a_pickled_batch_does_not_carry_the_manifest"),
     ("targets.py", "targets.shape != shape or ", "", "test_own_ops.py"),
-    ("producer.py", "            self._stop_producer()\n            makers", "            self.close()\n            makers", "test_apply.py"),
+    ("background.py", "            self._stop_producer()\n            makers", "            self.close()\n            makers", "test_apply.py"),
     ("device/decoders.py", "_confused(f, sizes.add(f))", "None", "test_decoders.py"),
     ("device/decoders.py", "if not reasons[f] and f.codec not in WHOLE_CODECS:", "if not reasons[f]:", "test_decoders.py::test_sizes_of_codecs_whose_cropping_is_taken_out_go_together"),
     ("settings.py", "return None if size is None else add_coded(self.device_id, codec, size)", "return None", "test_shown_part.py::test_coded_sizes_that_dali_may_confuse"),
