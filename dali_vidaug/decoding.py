@@ -81,7 +81,6 @@ class Decoding:
         self._free: list[DecodeGraph] = []
         self._waiting: deque[_Part] = deque()
         self._running: deque[tuple[DecodeGraph, _Part]] = deque()
-        self._busy_since = 0.0
 
     def submit(self, plan: Plan, inputs: Sequence[Any], checked: Sequence[int], first: bool = False) -> Job:
         """Have the encoded clips of a batch decoded; begins if a graph is free.
@@ -127,8 +126,6 @@ class Decoding:
     def _start(self):
         while self._waiting and len(self._running) < self._num_graphs:
             part = self._waiting.popleft()
-            if not self._running:
-                self._busy_since = time.perf_counter()
             graph = self._free.pop() if self._free else self._make_graph()
             clips = [file[0] for file in part.files]
             checked = [i for i in clips if i in part.job.checked]
@@ -138,7 +135,7 @@ class Decoding:
     def _take(self):
         """Wait for the part that was begun first."""
         graph, part = self._running.popleft()
-        job = part.job
+        job, before = part.job, time.perf_counter()
         try:
             clips, frames = graph.take()
         except RuntimeError as error:
@@ -151,8 +148,7 @@ class Decoding:
             job.frames |= frames
         job.left -= 1
         self._free.append(graph)
-        if not self._running:
-            self._report.add_seconds("dali", time.perf_counter() - self._busy_since)
+        self._report.add_seconds("dali", time.perf_counter() - before)
 
     def _use_less(self, part):
         """After memory ran out: decode a part again, in two, or nothing beside it; False if it is one clip alone."""

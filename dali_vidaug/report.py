@@ -32,10 +32,10 @@ class Report:
         batches, clips, frames_decoded: made so far, including batches that wait to be taken.
         seconds: "read" (open, demux, cut), "decode", "convert" (crop, scale, RGB): processor time, summed over the
             decoding threads; "load": time that passed for these three, summed alike, with waiting for storage and for
-            cores; "dali": time in which DALI decoded; "graph": time in the ops that are not done while decoding;
-            "wait": time that the training loop waited for batches; "first": the part of it before a first batch, when
-            none is made ahead yet; "loop": time of the training loop between a batch and the next; "ahead": time that
-            the loader waited for the loop, with ``prefetch`` batches ready.
+            cores; "dali": time in which DALI's decoder was waited for; "graph": time in the ops that are not done while
+            decoding; "wait": time that the training loop waited for batches; "first": the part of it before a first
+            batch, when none is made ahead yet; "loop": time of the training loop between a batch and the next;
+            "ahead": time that the loader waited for the loop, with ``prefetch`` batches ready.
         frames: of all clips.
         padded: clips that have a frame more than once, because their video is too short for the sampling, or an op
             repeats frames.
@@ -124,7 +124,8 @@ class Report:
         if graph >= _GRAPH_BUSY:
             return f"{text}the ops ran {graph:.0%} of the time: fewer or cheaper ops, smaller clips (docs/tuning.md)"
         if dali >= _GRAPH_BUSY:
-            return f"{text}DALI's decoder ran {dali:.0%} of the time: smaller videos, shorter GOPs (docs/tuning.md)"
+            text += f"DALI's decoder was waited for {dali:.0%} of the time"
+            return f"{text}: smaller videos, shorter GOPs (docs/tuning.md)"
         most = max(_LOADING, key=lambda name: seconds[name])
         text += f"{seconds[most] / (loading or 1.0):.0%} of the work of its threads is {_LOADING[most]}"
         if most == "decode" and self.frames_decoded >= _GOP_WASTE * self.frames_with_short_gops:

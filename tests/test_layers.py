@@ -58,7 +58,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
-    "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
+    "commands.checks.pixels commands.checks.loading commands.checks.decoder commands.checks.run "
+    "commands.options commands.ops_picture "
     "commands.mask_picture commands.preview commands.scan commands.merge commands.pack commands.transcode "
     "commands.recipes commands.cli",
 }
