@@ -30,6 +30,7 @@ import torch
 from cluster_figures import summarise, tables
 from cluster_picture import draw
 from torch import distributed
+from usage import Gpu, wait_for_gpu
 
 import dali_vidaug as dv
 from dali_vidaug.data.schema import is_manifest
@@ -119,37 +120,6 @@ def network_bytes():
     return sum(int(line.split(":")[1].split()[0]) for line in lines if line.split(":")[0].strip() != "lo")
 
 
-class Gpu:
-    """How busy this rank's GPU and its decoder are, as NVML says: percent, whenever ``look`` is called."""
-
-    def __init__(self, device):
-        self.seen, self._handle = [], None
-        if device != "gpu":
-            self.missing = "no GPU"
-            return
-        try:
-            import pynvml
-
-            pynvml.nvmlInit()
-            uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
-            self._nvml, self._handle = pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-            self.missing = None
-        except Exception as error:
-            self.missing = f"NVML says nothing ({type(error).__name__}: {error}); pip install nvidia-ml-py"
-
-    def look(self):
-        """Once a step is enough: NVML itself averages over a sixth of a second or more."""
-        if self._handle is not None:
-            busy = self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu
-            self.seen.append((busy, self._nvml.nvmlDeviceGetDecoderUtilization(self._handle)[0]))
-
-    def figures(self):
-        """Means, or why there are none."""
-        if not self.seen:
-            return {"missing": self.missing or "never asked"}
-        return dict(zip(("busy", "decoder"), np.mean(self.seen, axis=0).tolist(), strict=True))
-
-
 def endless(loader):
     """All batches, epoch after epoch."""
     while True:
@@ -175,17 +145,16 @@ def work(loader, epoch, args, group, gpu, together):
         if number == 0:
             waits, meets, clips, stepping = [], [], 0, 0.0
             before, read, started = loader.report(), file_bytes(), time.perf_counter()
-            gpu.seen.clear()
+            gpu.forget()
         asked = time.perf_counter()
         batch = next(batches)
-        if torch.cuda.is_available():
-            torch.cuda.current_stream().synchronize()  # a batch is there when its last kernel has run
+        wait_for_gpu()  # a batch is there when its last kernel has run
         waited = time.perf_counter() - asked
         taken.append((batch.epoch, batch.index, batch.samples.cpu().numpy()))
         asked = time.perf_counter()
         time.sleep(args.step_ms / 1000)
         slept = time.perf_counter() - asked  # more than asked for where cores are busy
-        gpu.look()
+        gpu.look(bus=False)
         over = number >= 0 and (
             time.perf_counter() - started >= args.seconds if args.seconds else number + 1 >= args.batches
         )

@@ -140,7 +140,7 @@ def tables(summary):
     missing = {rank["gpu"]["missing"] for rank in ranks if "missing" in rank["gpu"]}
     lines += [f"GPU: not measured: {why}" for why in sorted(missing)]
     lines += [f"rank {r['rank']}: GPU busy {r['gpu']['busy']:.0f} %, its decoder {r['gpu']['decoder']:.0f} %"
-              for r in shown if "busy" in r["gpu"]]  # fmt: skip
+              for r in shown if {"busy", "decoder"} <= r["gpu"].keys()]  # fmt: skip
     if every["replaced"]:
         lines.append(f"replaced clips: {every['replaced']}")
     lines += ["slowest files, with waiting:", *(f"  {f['seconds']:.3f} s, rank {f['rank']}: {f['path']}" for f in

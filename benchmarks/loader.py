@@ -11,17 +11,16 @@ many workers. Prints medians and ratios.
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import av
 import numpy as np
 import torch
+from usage import machine
 
 import dali_vidaug as dv
 from dali_vidaug.media.container import open_video
@@ -153,20 +152,6 @@ def time_batches(iterator, count, batch_size):
     for _ in range(count - 1):
         next(iterator)
     return (count - 1) * batch_size / (time.perf_counter() - started)
-
-
-def machine():
-    """What the figures were measured with."""
-    packages = {}
-    for name in ("torch", "torchvision", "torchcodec", "av", "nvidia-dali-cuda130", "nvidia-dali-cuda120", "numpy"):
-        try:
-            packages[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    cpu = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    return {"cpu": cpu[0] if cpu else platform.machine(), "cores": len(os.sched_getaffinity(0)), **packages}
 
 
 def main():

@@ -1,29 +1,36 @@
 """One peer in its own environment; ``peers.py`` starts it. Nothing of the package is imported here.
 
     PYTHON peer_worker.py exactness PEER JOBS OUT       small grey pictures of the frames that the peer returns
+    PYTHON peer_worker.py frames PEER JOBS OUT          the frames themselves
     PYTHON peer_worker.py speed PEER JOBS SECONDS RECIPE    clips per second on the last line
     PYTHON peer_worker.py rates PEER JOBS SECONDS RECIPE    and clips per second of processor time
+    PYTHON peer_worker.py usage PEER JOBS SECONDS RECIPE    clips, seconds, processor time, load of the GPU
 
-JOBS is a JSON file: {"batch_size", "workers", "classes", "jobs": [{"path", "frames", "label", "height", "width"}]}.
+JOBS is a JSON file: {"batch_size", "workers", "classes", "jobs": [{"path", "frames", "label", "height", "width"}]}, and
+where they are not as usual: "size" of the clips (224); "cropped": false scales whole frames, and flips none; "device"
+where normalised clips are wanted ("cpu"; else "cuda").
 """
 
 import json
 import math
-import os
 import random
 import sys
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from usage import Gpu, measure, processor_seconds
 
 SIDE = 64  # of the grey pictures
 PACKAGES = {"torchcodec": "torchcodec", "spdl": "spdl-io", "decord": "decord2", "pyav": "av"}
 
 
 def torchcodec(peer, job, crop=None):
-    """(F, 3, H, W); with "transforms" in its name it crops and scales in the decoder."""
+    """(F, 3, H, W); with "transforms" in its name it crops and scales in the decoder, with "CUDA" NVDEC decodes."""
     from torchcodec import transforms
     from torchcodec.decoders import VideoDecoder
 
@@ -31,8 +38,8 @@ def torchcodec(peer, job, crop=None):
     if crop and "transforms" in peer:
         # its RandomCrop draws the place; with a drawn size and a Resize that is RandomResizedCrop
         steps = [transforms.RandomCrop((crop[3], crop[2])), transforms.Resize((224, 224))]
-    mode = "approximate" if "approximate" in peer else "exact"
-    decoder = VideoDecoder(job["path"], num_ffmpeg_threads=1, seek_mode=mode, transforms=steps)
+    mode, where = "approximate" if "approximate" in peer else "exact", "cuda" if "CUDA" in peer else "cpu"
+    decoder = VideoDecoder(job["path"], num_ffmpeg_threads=1, seek_mode=mode, transforms=steps, device=where)
     return decoder.get_frames_at(job["frames"]).data
 
 
@@ -109,17 +116,20 @@ def signature(picture):
     return tile_means((planes @ [0.299, 0.587, 0.114]).T).T.astype(np.float32)
 
 
-def exactness(peer, jobs, out, begin=0):
-    """A file for each clip: its signatures, or the error as text. A crash leaves the clips after it without one."""
+def exactness(peer, jobs, out, begin=0, whole=False):
+    """A file for each clip: its signatures, or the frames themselves (``whole``), or the error as text.
+
+    A crash leaves the clips after it without one.
+    """
     for number, job in enumerate(jobs):
         if number < begin:
             continue
         (out / "at").write_text(str(number))
         try:
             clip = decode(peer, job)
-            clip = clip.numpy().transpose(0, 2, 3, 1) if peer.startswith("torchcodec") else clip
+            clip = clip.cpu().numpy().transpose(0, 2, 3, 1) if peer.startswith("torchcodec") else clip
             assert len(clip) == len(job["frames"]), f"{len(clip)} frames"
-            np.save(out / f"{number}.npy", np.stack([signature(frame) for frame in clip]))
+            np.save(out / f"{number}.npy", clip if whole else np.stack([signature(frame) for frame in clip]))
         except Exception as error:  # whatever it raises is what its user sees
             (out / f"{number}.txt").write_text(f"{type(error).__name__}: {error}"[:300])
 
@@ -153,13 +163,18 @@ def import_v2():
 
 
 class Clips:
-    """Crop, flip, ("full": RandAugment,) normalise: as torch's DataLoader wants it, and SPDL's pipeline."""
+    """Crop, flip, ("full": RandAugment,) normalise: as torch's DataLoader wants it, and SPDL's pipeline.
+
+    For a GPU the clips of a CPU's decoder are normalised there: they are four times as small before.
+    """
 
     def __init__(self, peer, spec, recipe):
         import torch
 
         torch.set_num_threads(1)
         self.peer, self.spec, self.recipe, self.v2 = peer, spec, recipe, import_v2()
+        self.size, self.cropped = spec.get("size", 224), spec.get("cropped", True)
+        self.device = spec.get("device", "cpu")
 
     def __len__(self):
         return len(self.spec["jobs"])
@@ -168,19 +183,27 @@ class Clips:
         import torch
 
         job, v2 = self.spec["jobs"][i], self.v2
-        crop = draw_crop(job)
+        crop = draw_crop(job) if self.cropped else (0, 0, job["width"], job["height"])
         clip = decode(self.peer, job, crop)
         if not self.peer.startswith("torchcodec"):
             clip = torch.from_numpy(clip).permute(0, 3, 1, 2)
-        if tuple(clip.shape[-2:]) != (224, 224):
+        if tuple(clip.shape[-2:]) != (self.size, self.size):
             x, y, width, height = crop
-            clip = v2.functional.resized_crop(clip, y, x, height, width, (224, 224), antialias=True)
-        if random.random() < 0.5:
+            clip = v2.functional.resized_crop(clip, y, x, height, width, (self.size, self.size), antialias=True)
+        if self.cropped and random.random() < 0.5:
             clip = clip.flip(-1)
         if self.recipe == "full":
             clip = v2.RandAugment(num_ops=2, magnitude=9)(clip)
-        clip = v2.functional.normalize(clip.float() / 255, [0.45] * 3, [0.225] * 3)
+        if self.device == "cpu":
+            clip = v2.functional.normalize(clip.float() / 255, [0.45] * 3, [0.225] * 3)
         return clip.transpose(0, 1), job["label"]
+
+    def on_device(self, batch):
+        """A batch where it is wanted, normalised."""
+        clips, labels = batch
+        if self.device != "cpu":
+            clips = clips.to(self.device, non_blocking=True).float().div_(255).sub_(0.45).div_(0.225)
+        return clips, labels
 
     def collate(self, items):
         import torch
@@ -194,7 +217,7 @@ class Clips:
 
 
 def batches(peer, spec, recipe):
-    """Endless batches: SPDL's thread pipeline, or torch's DataLoader."""
+    """Endless batches: SPDL's thread pipeline, or torch's DataLoader, on a GPU with threads, else with processes."""
     clips, size, workers = Clips(peer, spec, recipe), spec["batch_size"], spec["workers"]
     if peer.startswith("spdl"):
         from spdl.pipeline import PipelineBuilder
@@ -210,15 +233,38 @@ def batches(peer, spec, recipe):
             .build(num_threads=workers)
         )
         with pipeline.auto_stop():
-            yield from pipeline
+            yield from map(clips.on_device, pipeline)
     else:
         import torch
 
-        loader = torch.utils.data.DataLoader(
-            clips, size, num_workers=workers, prefetch_factor=2, collate_fn=clips.collate, persistent_workers=True
-        )
+        if "CUDA" in peer:
+            loader = torch.utils.data.DataLoader(in_threads(clips, size, workers), batch_size=None)
+        else:
+            loader = torch.utils.data.DataLoader(
+                clips, size, num_workers=workers, prefetch_factor=2, collate_fn=clips.collate, persistent_workers=True,
+                pin_memory=clips.device != "cpu",
+            )  # fmt: skip
         while True:
-            yield from loader
+            yield from map(clips.on_device, loader)
+
+
+def in_threads(clips, size, workers):
+    """A dataset of endless batches that threads of this process make, two ahead.
+
+    On a GPU, each process would have a context of its own, which takes memory and time.
+    """
+    import torch
+
+    class Batches(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            order, ahead = cycle(range(len(clips))), deque()
+            with ThreadPoolExecutor(workers) as pool:
+                while True:
+                    while len(ahead) < 3:
+                        ahead.append([pool.submit(clips.__getitem__, next(order)) for _ in range(size)])
+                    yield clips.collate([job.result() for job in ahead.popleft()])
+
+    return Batches()
 
 
 def clips_per_second(iterator, seconds):
@@ -236,17 +282,6 @@ def rates(iterator, seconds):
     return count / elapsed, count / (processor_seconds() - spent)
 
 
-def processor_seconds():
-    """Of this process and the children that it has now."""
-    tasks = Path("/proc/self/task").iterdir()
-    children = " ".join((task / "children").read_text() for task in tasks).split()
-    ticks = 0
-    for pid in ("self", *children):
-        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        ticks += int(user) + int(system)
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def main():
     what, peer, path, *rest = sys.argv[1:]
     if what == "version":
@@ -255,6 +290,13 @@ def main():
     spec = json.loads(Path(path).read_text())
     if what == "exactness":
         exactness(peer, spec["jobs"], Path(rest[0]), int(rest[1]))
+    elif what == "frames":
+        exactness(peer, spec["jobs"], Path(rest[0]), whole=True)
+    elif what == "usage":
+        random.seed(0)
+        steps = (len(clips) for clips, _ in batches(peer, spec, rest[1]))
+        gpu = Gpu("cpu" if spec.get("device", "cpu") == "cpu" else "gpu")
+        print(json.dumps(measure(steps, float(rest[0]), gpu, warm_up=3)), flush=True)
     else:
         random.seed(0)
         found = rates(batches(peer, spec, rest[1]), float(rest[0]))

@@ -99,17 +99,17 @@ def make_video(path, codec, options, width, height, num_frames=300):
         container.mux(stream.encode(None))
 
 
-def made_folders(folder):
+def made_folders(folder, made=None, sizes=SIZES, num_frames=300):
     """{name: folder of a class folder with a video}; without encodings that this PyAV cannot write."""
     found = {}
-    for width, height in SIZES:
-        for name, (codec, options) in MADE.items():
+    for width, height in sizes:
+        for name, (codec, options) in (MADE if made is None else made).items():
             path = folder / f"{name}_{height}p" / "made" / f"{name}_{height}p.mp4"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial = path.with_name("partial.mp4")
                 try:
-                    make_video(partial, codec, options, width, height)
+                    make_video(partial, codec, options, width, height, num_frames)
                 except (av.error.FFmpegError, ValueError) as error:
                     print(f"{name}: this PyAV cannot write it ({error})")
                     partial.unlink(missing_ok=True)
@@ -328,33 +328,49 @@ def speed(name, folder, pythons, rounds, options):
     return rates
 
 
+def jobs_of(manifest, plan):
+    """The clips of a plan, for a worker."""
+    jobs = []
+    for sample, frames in zip(plan.samples.tolist(), plan.frames.tolist(), strict=True):
+        video = manifest.video(sample)
+        jobs.append({"path": str(video.path), "frames": frames, "label": int(manifest.labels[sample]),
+                     "height": video.height, "width": video.width})  # fmt: skip
+    return jobs
+
+
 def write_jobs(spec, manifest, recipe, number, options):
     """Write the clips of an epoch in the order of our loader, for a worker; returns the file."""
     loader = dv.VideoLoader(manifest, recipe, options.batch_size, drop_last=False)
     batches = range(max(1, len(manifest) // options.batch_size))
     order = np.concatenate([loader.schedule.batch(number, i)[0] for i in batches])
-    plan, jobs = dv.draw_plan(manifest, recipe, order, 0, number), []
-    for sample, frames in zip(order.tolist(), plan.frames.tolist(), strict=True):
-        video = manifest.video(sample)
-        jobs.append({"path": str(video.path), "frames": frames, "label": int(manifest.labels[sample]),
-                     "height": video.height, "width": video.width})  # fmt: skip
+    jobs = jobs_of(manifest, dv.draw_plan(manifest, recipe, order, 0, number))
     spec.write_text(json.dumps({"batch_size": options.batch_size, "workers": options.workers,
                                 "classes": max(2, len(manifest.classes)), "jobs": jobs}))  # fmt: skip
     return spec
 
 
+def run_worker(python, arguments, limit, **options):
+    """What a worker printed last, and why there is nothing: one of the two is None."""
+    command = [python, HERE / "peer_worker.py", *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False, **options)
+    except subprocess.TimeoutExpired:
+        return None, "hangs"
+    except OSError as error:  # no such Python
+        return None, str(error)
+    lines = done.stdout.splitlines()
+    if done.returncode:
+        return None, (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1][:200]
+    return (lines or [""])[-1], None
+
+
 def peer_speed(python, peer, spec, options, what="speed"):
     """What a worker counts; None, with the last line of what it said, if it fails."""
-    command = [python, HERE / "peer_worker.py", what, peer, spec, str(options.seconds), options.recipe]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300 + 3 * options.seconds, check=False)
-    except subprocess.TimeoutExpired:
-        print(f"  {peer}: hangs")
+    found, why = run_worker(python, [what, peer, spec, str(options.seconds), options.recipe], 300 + 3 * options.seconds)
+    if why:
+        print(f"  {peer}: {why}")
         return None
-    if done.returncode:
-        print(f"  {peer}: {(done.stderr.strip().splitlines() or [f'exit {done.returncode}'])[-1][:200]}")
-        return None
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(found)
 
 
 def print_speed(results):

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from loader import machine, make_recipe
+from loader import make_recipe
+from usage import machine
 
 import dali_vidaug as dv
 

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from loader import machine
+from usage import machine
 
 import dali_vidaug as dv
 
