@@ -68,14 +68,14 @@ class DecodeGraph:
             plan: of a batch.
             clips: positions in it.
             files: of these clips.
-            checked: those of the positions of which ``take`` returns the frames before any op.
+            checked: those of the positions, in their order, of which ``take`` returns the frames before any op.
 
         Raises:
             TypeError: the arguments of an op are of another dtype than before.
             ValueError: a part of its frames is to be shown of a clip, and the graph is for whole ones.
         """
         at = np.asarray(clips)
-        self._plan, self._checked = plan, [i for i in clips if i in set(checked)]
+        self._plan, self._checked = plan, list(checked)
         self._files.feed(self.pipeline, files, np.flatnonzero(np.isin(at, self._checked)).tolist())
         for name, columns in self._columns.items():
             rows: Any = plan.args[name]

@@ -140,13 +140,12 @@ class Decoding:
             clips, frames = graph.take()
         except RuntimeError as error:
             if job.error is None and not (is_out_of_memory(error) and self._use_less(part)):
-                job.error = error
                 self._waiting = deque(other for other in self._waiting if other.job is not job)
-                job.left = sum(other.job is job for _, other in self._running) + 1
+                job.error, job.left = error, 1
         else:
             job.decoded |= {i: clip for clip, same in zip(clips, part.files, strict=True) for i in same}
             job.frames |= frames
-        job.left -= 1
+        job.left = max(job.left - 1, 0)  # others of its parts may still run when it has failed
         self._free.append(graph)
         self._report.add_seconds("dali", time.perf_counter() - before)
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
@@ -199,7 +200,7 @@ class Producer:
             before = time.perf_counter()
             self._shelf.acquire()
             if self._stop.is_set():
-                return
+                raise CancelledError  # for whoever waits for a batch
             self._report.add_seconds("ahead", time.perf_counter() - before)
             produced = self._finish(*decoded)
             with self._lock:

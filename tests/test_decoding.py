@@ -17,7 +17,7 @@ import torch
 from conftest import HEIGHT, OWN_SIZE, RECIPE, WIDTH, same_batch, shown_numbers, take_batches, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import decode_stage, decoding
+from dali_vidaug import decode_stage, decoding, trust
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.decode_graph import Decoded, DecodeGraph
 from dali_vidaug.device import decode_memory
@@ -119,8 +119,10 @@ def test_crops_are_those_of_each_clip_where_clips_share_a_file(manifest):
     assert not torch.equal(whole.clips[0], whole.clips[1])
 
 
-@pytest.mark.parametrize("decoder, whole", [("dali", True), ("hybrid", True), ("hybrid", False)])
-def test_ops_that_dalis_decoder_does(manifest, decoder, whole, monkeypatch):
+@pytest.mark.parametrize("decoder, asked, done", [
+    ("dali", True, True), ("dali", False, True), ("hybrid", True, True), ("hybrid", False, False),
+])  # fmt: skip
+def test_ops_that_dalis_decoder_does(manifest, decoder, asked, done, monkeypatch):
     """Leading crops: whole frames of a batch would take much memory."""
     sizes, real = [], Graph.run
 
@@ -132,9 +134,9 @@ def test_ops_that_dalis_decoder_does(manifest, decoder, whole, monkeypatch):
     recipe = dv.Recipe(RECIPE.sampling, (dv.RandomResizedCrop(40), dv.RandomHorizontalFlip(), dv.Normalize()))
     wanted = take_batches(loader_of(of_vp9(manifest), recipe, 3, decoder="hybrid"), 1)
     sizes.clear()
-    got = take_batches(loader_of(of_vp9(manifest), recipe, 3, decoder=decoder, resize_in_decoder=whole), 1)
+    got = take_batches(loader_of(of_vp9(manifest), recipe, 3, decoder=decoder, resize_in_decoder=asked), 1)
     assert same_batch(*wanted, *got)
-    assert {shape[1:3] for shape in sizes} == {(40, 40) if whole else (HEIGHT, WIDTH)}
+    assert {shape[1:3] for shape in sizes} == {(40, 40) if done else (HEIGHT, WIDTH)}
 
 
 def encoded(manifest, count=1, num_frames=8, size=(64, 48)):
@@ -150,8 +152,7 @@ def test_parts_fit_into_memory_and_no_clip_is_lost(manifest, shares):
     sizes = [(1920, 1080), (340, 256), (640, 360)]
     for _ in range(100):
         inputs = [encoded(manifest, 1, int(rng.integers(1, 40)), sizes[rng.integers(3)])[0] for _ in range(20)]
-        if shares:
-            inputs = [inputs[i // 2] for i in range(20)]
+        inputs = [inputs[i // 2] for i in range(20)]  # two clips each of the same file
         inputs[3] = np.zeros((1, 1, 1, 3), np.uint8)  # one that PyAV has decoded
         memory, most = int(rng.integers(1, 2000)) << 20, int(rng.integers(1, 9)) if rng.integers(2) else None
         made = decoding.Decoding(None, 1, most, memory, 3, True, shares, RunningReport())
@@ -251,7 +252,8 @@ def test_where_memory_runs_out_fewer_clips_are_decoded_at_once(tmp_path):
 class FailingGraph:
     """Stands in for a graph that has no memory for more than some files at once, or for several graphs at once."""
 
-    running = 0
+    running = failures = 0
+    text = "CUDA_ERROR_OUT_OF_MEMORY"
 
     def __init__(self, limit, together):
         self.limit, self.together = limit, together
@@ -263,7 +265,8 @@ class FailingGraph:
     def take(self):
         side_by_side, type(self).running = type(self).running, type(self).running - 1
         if len(self.clips) > self.limit or side_by_side > self.together:
-            raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY")
+            type(self).failures += 1
+            raise RuntimeError(self.text)
         return [f"clip {i}" for i in self.clips], {}
 
 
@@ -273,11 +276,14 @@ def test_each_clip_is_decoded_once_where_memory_runs_out(manifest, limit, togeth
     report = RunningReport()
     made = decoding.Decoding(lambda: FailingGraph(limit, together), 2, 8, 1 << 40, 2, True, False, report)
     inputs = encoded(manifest, 20)
-    jobs = [made.submit(None, inputs, ()) for _ in range(2)]
-    for job in jobs:
-        made.result(job)
-        assert job.decoded == {i: f"clip {i}" for i in range(20)}
+    for _ in range(2):
+        FailingGraph.failures = 0
+        jobs = [made.submit(None, inputs, ()) for _ in range(2)]
+        for job in jobs:
+            made.result(job)
+            assert job.decoded == {i: f"clip {i}" for i in range(20)}
     assert (report.snapshot().decode_batch or 8) <= limit
+    assert not FailingGraph.failures  # what fits is known now
 
 
 def test_a_batch_that_is_decoded_again_goes_first(manifest, monkeypatch):
@@ -294,6 +300,21 @@ def test_a_batch_that_is_decoded_again_goes_first(manifest, monkeypatch):
     again = [("again", 0), ("again", 1), ("again", 2)]
     assert started == [("ahead", 0), ("ahead", 1), *again, ("ahead", 2), ("ahead", 3)]
     assert [sorted(job.decoded) for job in jobs] == [[0, 1, 2, 3], [0, 1, 2]]
+
+
+def test_of_a_job_that_fails_no_more_is_decoded(manifest, monkeypatch):
+    """But what runs is waited for, and other jobs are done."""
+    monkeypatch.setattr(FailingGraph, "running", 0)
+    monkeypatch.setattr(FailingGraph, "failures", 0)
+    monkeypatch.setattr(FailingGraph, "text", "Failed to send packet to decoder")
+    made = decoding.Decoding(lambda: FailingGraph(1, 9), 2, 2, 1 << 40, 2, True, False, RunningReport())
+    bad, good = made.submit(None, encoded(manifest, 9), ()), made.submit(None, encoded(manifest, 1), ())
+    with pytest.raises(RuntimeError, match="Failed to send"):
+        made.result(bad)
+    made.result(good)
+    made.finish()
+    assert good.decoded == {0: "clip 0"} and not bad.decoded and bad.left == 0
+    assert FailingGraph.failures == 2 and not FailingGraph.running
 
 
 def test_where_one_clip_is_too_much_it_is_an_error(manifest):
@@ -418,6 +439,40 @@ def test_a_batch_is_begun_before_the_one_before_is_done(manifest, ahead):
     first, second = taken[:2]
     assert ahead.index(("start", second)) < ahead.index(("take", first))
     assert [samples for kind, samples in ahead if kind == "take"][:3] == taken
+
+
+def test_an_error_of_what_was_begun_ahead_waits_for_its_turn(manifest, ahead, monkeypatch):
+    def fail(trust, verify, inputs):
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr(Trust, "has_seen", fail)
+    with loader_of(of_vp9(manifest), RECIPE, 2, decoder="dali", verify=None, prefetch=3) as loader:
+        batches = iter(loader)
+        assert len(next(batches)) == 2
+        with pytest.raises(RuntimeError, match="planted"):
+            for _ in batches:
+                pass
+
+
+def test_which_clips_are_compared_does_not_depend_on_looking_ahead(manifest, request, monkeypatch):
+    real, seen = trust._compare, []
+
+    def compare(pixels, frames, expected):
+        seen.append((frames.tolist(), int(pixels.astype(int).sum())))
+        return real(pixels, frames, expected)
+
+    monkeypatch.setattr(trust, "_compare", compare)
+    lists = []
+    for looks_ahead in (False, True):
+        if looks_ahead:
+            request.getfixturevalue("ahead")
+        seen.clear()
+        with loader_of(of_vp9(manifest), RECIPE, 1, decoder="dali", verify=(1, 2), prefetch=3) as loader:
+            for _ in take_until(loader, 15):
+                pass
+        lists.append(list(seen))
+    least = min(map(len, lists))
+    assert least > 4 and lists[0][:least] == lists[1][:least]
 
 
 def test_what_the_batch_before_shows_holds_for_one_begun_ahead(manifest, ahead, monkeypatch):
