@@ -647,7 +647,7 @@ MUTATIONS = [
     ("decode_stage.py", "if not self._trust.find_wrong(pending.inputs) and self._trust.accept(", "if self._trust.accept(",
      "test_decoding.py::test_what_the_batch_before_shows_holds_for_one_begun_ahead"),
     ("decode_stage.py", "if self._trust.has_seen(self._settings.verify, pending.inputs):", "if True:", "test_decoding.py::test_which_clips_are_compared_does_not_depend_on_looking_ahead"),
-    ("decode_stage.py", "or self._boxed != self._gathering.boxed:", "or False:", "test_shown_part.py::test_the_graph_is_made_anew_for_the_first_clip_that_needs_it"),
+    ("decode_stage.py", "or self._boxed != self._gathering.boxed:", "or False:", "test_shown_part.py::test_batches_before_and_after_the_first_clip_that_needs_it"),
     ("producer.py", "self._hatch.acquire()", "self._hatch.release()", "test_decoding.py::test_one_decoded_batch_waits_for_its_ops_no_more"),
     ("producer.py", "            self._hatch.release()\n            if isinstance(decoded",
      "            self._ready.empty() or self._hatch.release()\n            if isinstance(decoded", "test_decoding.py::test_a_batch_is_decoded_while_the_ops_of_the_one_before_run"),

@@ -54,9 +54,9 @@ def cropped(whole, monkeypatch, boxes, turned=()):
     return dv.Manifest(table, whole.classes, whole.root)
 
 
-def loader_of(manifest, recipe=RECIPE, **options):
+def loader_of(manifest, recipe=RECIPE, batch_size=6, **options):
     options = {"decoder": "hybrid", "shuffle": False, "resize_in_decoder": False, "verify": None, **options}
-    return dv.VideoLoader(manifest, recipe, 6, device="cpu", drop_last=False, **options)
+    return dv.VideoLoader(manifest, recipe, batch_size, device="cpu", drop_last=False, **options)
 
 
 def expected(whole, manifest, plan, crop=(48, 56)):
@@ -102,6 +102,15 @@ def test_the_graph_is_made_anew_for_the_first_clip_that_needs_it(whole, manifest
     first = loader.apply(plain).clips
     assert_shown(loader.apply(mixed), whole, manifest)
     assert torch.equal(loader.apply(plain).clips, first)
+
+
+def test_batches_before_and_after_the_first_clip_that_needs_it(whole, manifest):
+    seen = 0
+    with loader_of(manifest, batch_size=1) as loader:
+        for batch in loader:
+            assert_shown(batch, whole, manifest)
+            seen += 1
+    assert seen == len(manifest)
 
 
 def test_batches_of_an_epoch_and_their_colours(whole, manifest):
