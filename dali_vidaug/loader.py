@@ -80,6 +80,8 @@ class VideoLoader:
             all then, also with a GPU: docs/motion.md. So it is where the recipe has a ``MotionMask``, too.
         verify: of each format how many of DALI's clips are compared with PyAV's at first, and one in how many later;
             DALI decodes no more of a format that differs; None: no comparison. See docs/decoding.md.
+        cpu_share: with decoder hybrid: the share, [0, 1], of the clips that DALI could decode which PyAV decodes on the
+            CPU at the same time; "auto": measured in the first seconds, logged, kept in states: docs/decoding.md.
 
     Attributes:
         manifest, recipe: as given.
@@ -97,7 +99,7 @@ class VideoLoader:
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
         repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
         targets: str = "soft", storage: Storage | None = None, shards_at_a_time: int | None = None,
-        motion: bool = False, verify: tuple[int, int] | None = (4, 50),
+        motion: bool = False, verify: tuple[int, int] | None = (4, 50), cpu_share: float | str = 0.0,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe | Stages):
             raise ValueError(f"VideoLoader: recipe must be a Recipe or Stages, got {recipe!r}")
@@ -107,7 +109,7 @@ class VideoLoader:
             raise ValueError("VideoLoader: the manifest has no videos")
         options: Any = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
-            on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
+            on_error=on_error, check_files=choose_file_check(manifest, check_files, storage), cpu_share=cpu_share,
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, targets=targets,
             storage=storage, motion=motion or any(map(needs_motion, self._stages.recipes)), verify=verify,
         )  # fmt: skip
@@ -230,10 +232,10 @@ class VideoLoader:
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is: what ``load_state_dict`` needs to continue with the next batch, exactly.
 
-        The state is the same for all shards, except for what DALI was found to decode wrongly (``verify``). It contains
-        a fingerprint of the manifest's paths, labels and ranges.
+        The state is the same for all shards, except for what DALI was found to decode wrongly (``verify``) and the
+        share that was chosen (``cpu_share``). It has a fingerprint of the manifest's paths, labels and ranges.
         """
-        return self._course.state(self.recipe, self._find_fingerprint())
+        return self._course.state(self.recipe, self._find_fingerprint(), self._background.share.choice)
 
     def _find_fingerprint(self):
         self._fingerprint = self._fingerprint or fingerprint(self.manifest)
@@ -250,6 +252,7 @@ class VideoLoader:
         """
         self._course.go_on(state, self.recipe, self._find_fingerprint(), self._shared)
         self._background.trust.know(self._course.wrong)
+        self._background.share.go_on(state)
 
     def report(self) -> Report:
         """What was done so far: counts, time by stage, and every clip that was replaced."""
@@ -277,7 +280,8 @@ class VideoLoader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         replaced = None if self.settings is self._made_settings else self.settings
-        return _copy, (self.manifest, self.recipe, self._arguments, replaced, copy.copy(self._course))
+        at = copy.copy(self._course), self._background.share.choice
+        return _copy, (self.manifest, self.recipe, self._arguments, replaced, *at)
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -286,9 +290,10 @@ class VideoLoader:
         self.close()
 
 
-def _copy(manifest, recipe, arguments, settings, course):
+def _copy(manifest, recipe, arguments, settings, course, choice):
     """A loader as another one was made, at the same place."""
     loader = VideoLoader(manifest, recipe, **arguments)
     loader.settings, loader._course = settings or loader.settings, course
     loader._background.trust.know(course.wrong)
+    loader._background.share.know(choice)
     return loader

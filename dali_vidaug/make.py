@@ -35,6 +35,7 @@ from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.rng import Draws
 from dali_vidaug.settings import Settings
+from dali_vidaug.share import Share
 from dali_vidaug.trust import Trust
 
 REPLACEMENTS_MAX = 20  # for one sample of a batch; after that something is wrong with the data set, not with one file
@@ -51,15 +52,16 @@ class Maker:
         report: what was done is counted there.
         pool: where clips are loaded.
         trust: what is known of DALI's decoder; which of its clips are compared.
+        share: which of its clips PyAV decodes.
     """
 
     def __init__(
         self, manifest: Manifest, recipe: Recipe, settings: Settings, batch_size: int, report: RunningReport, pool: Any,
-        trust: Trust,
+        trust: Trust, share: Share,
     ):  # fmt: skip
         self.manifest, self.recipe, self.report, self.trust = manifest, recipe, report, trust
-        self._settings, self._batch_size, self._pool = settings, batch_size, pool
-        self._loading = Loading(manifest, recipe, settings, pool, trust)
+        self._settings, self._batch_size, self._pool, self._share = settings, batch_size, pool, share
+        self._loading = Loading(manifest, recipe, settings, pool, trust, share)
         self._graphs: dict[tuple, Graph] = {}  # by what differs between plans of a recipe
         self._retry_graphs: dict[tuple, Graph] = {}
         self._num_skipped, self._any_good = 0, False
@@ -78,6 +80,7 @@ class Maker:
             if not 0 <= sample < len(self.manifest):
                 raise ValueError(f"clip {i} is of sample {sample}, but the manifest has {len(self.manifest)} rows")
         plan.check(*self.manifest.frame_sizes(plan.samples))
+        self._share.begin(self._settings.cpu_share, plan, self._pool.num_threads)
         pending = Pending(plan)
         for group in pending.groups():
             pending.jobs |= self._loading.load(plan, group)
@@ -140,7 +143,7 @@ class Maker:
         """The clips of a batch; None if none is left. Where DALI fails, or gets some wrong, it is made again."""
         retried = False
         while (checked := self._to_check(pending)) is not None:
-            graph = self._graph(self._graphs, pending.plan)
+            graph, before = self._graph(self._graphs, pending.plan), time.perf_counter()
             try:
                 clips = graph.run(pending.plan, pending.inputs, stream, checked)
             except RuntimeError as error:
@@ -149,7 +152,9 @@ class Maker:
                 retried = True
                 self._replace_failed(pending, error)
                 continue
+            seconds = time.perf_counter() - before
             if self.trust.accept(self.manifest, pending.plan, pending.inputs, graph.decoded):
+                self._share.saw_batch(pending.inputs, pending.jobs.values(), seconds)
                 self._retry_graphs = self._retry_graphs if retried else {}  # frees their memory
                 return clips
         return None
@@ -216,6 +221,7 @@ class Maker:
             if pending.jobs[i].place == 0:
                 path = partial(self.manifest.path, int(pending.plan.samples[i]))
                 self.report.add_loaded(loaded.num_decoded, loaded.seconds, loaded.elapsed, path)
+                self._share.saw_loaded(loaded, pending.jobs[i])
             if loaded.fallback:
                 self.report.add_fallback(self.manifest.path(int(pending.plan.samples[i])), loaded.fallback)
 
