@@ -81,7 +81,6 @@ class Share:
         """Let a share be chosen that was chosen before, by this process or another; nothing is measured any more."""
         if choice is not None:
             self.choice, self._measured = choice, None
-            self._report.add_share(choice.share)
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """As ``know``, by what the state of a loader says, if it does.
@@ -111,8 +110,14 @@ class Share:
             plan: of the batch; the share holds from it on.
             num_threads: of the pool that loads clips.
         """
-        if share is not None or self.choice is not None:
+        if share is not None:
             return
+        if self.choice is None:
+            self._choose(plan, num_threads)
+        if self.choice is not None:
+            self._report.add_share(self.choice.share)
+
+    def _choose(self, plan, num_threads):
         with self._lock:
             self._measured = measured = self._measured or _Measured()
             chosen = measured.choose(num_threads)
