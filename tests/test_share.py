@@ -5,8 +5,11 @@ import itertools
 import json
 import pickle
 import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -555,3 +558,15 @@ def test_what_dali_decodes_wrongly_goes_to_pyav_besides_the_share(manifest, monk
     monkeypatch.undo()
     for batch in batches:
         assert decoders(manifest, batch) == ["pyav"] * len(batch)
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs():
+    """It checks plans and clips before it times."""
+    program = Path(__file__).parent.parent / "benchmarks" / "cpu_share.py"
+    small = "--device cpu --rounds 2 --batches 2 --frames 4 --size 48".split()
+    done = subprocess.run([sys.executable, program, *small], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines()[2:]]
+    assert [row[0].split(":")[0].strip() for row in rows] == ["0", "1", "auto"]
+    assert all(float(row[-1].split()[0]) > 0 for row in rows)
