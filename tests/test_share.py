@@ -268,7 +268,7 @@ def share_at(choice, batch):
 def test_auto_measures_half_and_half_and_then_takes_what_it_chose(auto_run, manifest):
     states, batches, _, report = auto_run
     choice = states[-1]["cpu_share"]
-    assert "cpu_share" not in states[0] and 0 < choice["share"] < 1 and report.cpu_share == choice["share"]
+    assert "cpu_share" not in states[0] and 0 <= choice["share"] <= 1 and report.cpu_share == choice["share"]
     assert f"'auto' chose {choice['share']:g}\n" in str(report)
     for batch in (*batches[:3], *batches[-8:]):
         assert decoders(manifest, batch) == drawn(batch, share_at(choice, batch))
@@ -357,37 +357,42 @@ def slow_down(monkeypatch, pyav=0.0, dali=0.0):
     monkeypatch.setattr(make.Graph, "run", run_slowly)
 
 
-@pytest.mark.parametrize("pyav, dali, low, high", [(0.04, 0.0, 0.0, 0.4), (0.0, 0.03, 0.6, 1.0)])
-def test_auto_gives_more_to_the_faster_one(pyav, dali, low, high, manifest, monkeypatch, caplog):
+def test_auto_gives_more_to_the_faster_one(manifest, monkeypatch, caplog):
     monkeypatch.setattr(share, "WARM_UP", 4)
     monkeypatch.setattr(share, "MEASURED", 16)
-    slow_down(monkeypatch, pyav, dali)
-    with loader_of(manifest, 6, cpu_share="auto", num_threads=2, verify=None) as loader:
-        _, batches = run_until_chosen(loader, 1)
-        choice = loader.state_dict()["cpu_share"]
-        assert low <= choice["share"] < high or low < choice["share"] <= high
+    chosen = []
+    for slow in ({"pyav": 0.04}, {"dali": 0.03}):
+        with monkeypatch.context() as patch:
+            slow_down(patch, **slow)
+            with loader_of(manifest, 6, cpu_share="auto", num_threads=2, verify=None) as loader:
+                _, batches = run_until_chosen(loader, 1)
+                choice = loader.state_dict()["cpu_share"]
         assert decoders(manifest, batches[-1]) == drawn(batches[-1], choice["share"])
-    (text,) = said(caplog)
-    assert re.fullmatch(
-        rf"cpu_share 'auto' is {choice['share']:.2f} from sample {choice['place']} of epoch {choice['epoch']} on: PyAV "
-        r"decodes [\d.]+ clips/s in 2 threads, DALI [\d.]+ \(measured with \d+ and \d+ clips\)\. "
-        rf"cpu_share={choice['share']:.2f} takes this share without measuring",
-        text,
-    )
+        assert re.fullmatch(
+            rf"cpu_share 'auto' is {choice['share']:.2f} from sample {choice['place']} of epoch {choice['epoch']} on: "
+            r"PyAV decodes [\d.]+ clips/s in 2 threads, DALI [\d.]+ \(measured with \d+ and \d+ clips\)\. "
+            rf"cpu_share={choice['share']:.2f} takes this share without measuring",
+            said(caplog)[-1],
+        )
+        chosen.append(choice["share"])
+    assert len(said(caplog)) == 2 and chosen[0] + 0.1 < chosen[1]
 
 
 def test_both_decoders_work_at_the_same_time(manifest, monkeypatch):
     """Neither waits for the other: with a thread for PyAV and as slow a DALI, half of the clips take half the time."""
     slow_down(monkeypatch, 0.02, 0.02)
-    rates = {}
-    for part in (0.0, 0.5, 1.0):
-        with loader_of(manifest, 6, cpu_share=part, num_threads=1, verify=None) as loader:
-            batches = itertools.chain.from_iterable(itertools.repeat(loader))
-            list(itertools.islice(batches, 4))
-            started = time.perf_counter()
-            list(itertools.islice(batches, 6))
-            rates[part] = 6 / (time.perf_counter() - started)
-    assert rates[0.5] > 1.25 * max(rates[0.0], rates[1.0]), rates
+    for _ in range(4):  # where others use the cores, what is left of the work does take its time
+        rates = {}
+        for part in (0.0, 0.5, 1.0):
+            with loader_of(manifest, 6, cpu_share=part, num_threads=1, verify=None) as loader:
+                batches = itertools.chain.from_iterable(itertools.repeat(loader))
+                list(itertools.islice(batches, 4))
+                started = time.perf_counter()
+                list(itertools.islice(batches, 6))
+                rates[part] = 6 / (time.perf_counter() - started)
+        if rates[0.5] > 1.25 * max(rates[0.0], rates[1.0]):
+            return
+    pytest.fail(f"batches per second: {rates}")
 
 
 def spoil(monkeypatch):
@@ -422,9 +427,14 @@ def clips_of(count, seconds, encoded=False, refused=False):
 
 def chosen_for(pyav, dali, cut=0.0, threads=4, first=0, later=0, stall=0.0, clips=100):
     """What is chosen for decoders of so many seconds a clip, of which DALI refuses some, at first or later."""
-    found, number = Share(RunningReport()), 0
-    plan = plan_of([0, 1])
-    found.begin(None, plan, threads)
+    found = Share(RunningReport())
+    found.begin(None, plan_of([0, 1]), threads)
+    feed(found, pyav, dali, cut, first, later, stall, clips)
+    found.begin(None, plan_of([0, 1], epoch=2, step=7), threads)
+    return found
+
+
+def feed(found, pyav, dali, cut=0.0, first=0, later=0, stall=0.0, clips=100):
     for number in range(clips):
         if number < first:
             found.saw_loaded(clips_of(2, pyav, refused=True), Job(None, 0, None))
@@ -437,8 +447,6 @@ def chosen_for(pyav, dali, cut=0.0, threads=4, first=0, later=0, stall=0.0, clip
             batch = [clips_of(1, 0, encoded=True).clips[0]] * 2 + [None] * 2
             late = stall if number == 60 else 0.0
             found.saw_batch(batch, [Job(None, 0, False)] * 2 + [Job(None, 0, True)] * 2, 2 * dali + late)
-    found.begin(None, plan_of([0, 1], epoch=2, step=7), threads)
-    return found
 
 
 def best_share(pyav, dali, cut, threads, refused):
@@ -480,6 +488,8 @@ def test_it_is_chosen_once_and_not_too_early():
     found = chosen_for(0.04, 0.01)
     before = found.choice
     found.begin(None, plan_of([0], epoch=3), 400)
+    feed(found, 0.04, 0.2)
+    found.begin(None, plan_of([0], epoch=4), 400)
     assert found.choice is before
     assert found.at(None, plan_of([0], epoch=2, step=6)) == 0.5
     assert {found.at(None, plan_of([0], epoch=e, step=s)) for e, s in ((2, 7), (3, 0))} == {before.share}
