@@ -241,6 +241,7 @@ def run_until_chosen(loader, more=4):
     """States and batches, the state before each, until "auto" has chosen and all batches begun before are over."""
     states, batches = [loader.state_dict()], []
     for batch in itertools.chain.from_iterable(itertools.repeat(loader)):
+        assert len(batches) < 400, "nothing was chosen"
         batches.append(batch)
         states.append(loader.state_dict())
         choice = states[-1].get("cpu_share")
@@ -332,6 +333,12 @@ def test_a_plan_is_decoded_as_when_it_was_made(auto_run, manifest, tmp_path, mon
         for batch in made:
             batch.plan.save(tmp_path / "p.json")
             assert same_content(other.apply(dv.Plan.load(tmp_path / "p.json")), batch)
+    middle = loader_of(manifest, cpu_share="auto")
+    middle.load_state_dict({**middle.state_dict(), "epoch": 2, "cpu_share": {"epoch": 2, "place": 3, "share": 1.0}})
+    for batch, part in zip(take_batches(middle, 2), (0.5, 1.0), strict=True):
+        batch.plan.save(tmp_path / "p.json")
+        assert decoders(manifest, batch) == drawn(batch, part) and "dali" in drawn(batch, 0.5)
+        assert same_content(middle.apply(dv.Plan.load(tmp_path / "p.json")), batch)
     monkeypatch.setattr(share, "WARM_UP", 1)
     monkeypatch.setattr(share, "MEASURED", 3)
     fresh = loader_of(manifest, cpu_share="auto")
