@@ -120,12 +120,12 @@ class Share:
     def _choose(self, plan, num_threads):
         with self._lock:
             self._measured = measured = self._measured or _Measured()
-            chosen = measured.choose(num_threads)
+            chosen, what = measured.choose(num_threads), measured.text(num_threads)
         if chosen is not None:
             self.know(Choice(int(plan.epoch), int(plan.step), chosen))
             log.warning(
                 "cpu_share 'auto' is %.2f from sample %d of epoch %d on: %s. cpu_share=%.2f takes this share without "
-                "measuring", chosen, plan.step, plan.epoch, measured.text(num_threads), chosen,
+                "measuring", chosen, plan.step, plan.epoch, what, chosen,
             )  # fmt: skip
 
     def saw_loaded(self, loaded: Loaded, job: Job) -> None:
