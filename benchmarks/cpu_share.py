@@ -8,14 +8,13 @@ eight of VP9 are made. On a CPU, DALI's decoder takes NVDEC's place: it gets one
 Checks first that plans are the same for every share, and that each clip is, bit for bit, that of decoder="pyav" or that
 of cpu_share=0. Then times, in turn for several rounds, a loader with cpu_share 0, 1 and "auto", which has chosen
 before. The table has clips per second and how many times those of the faster one of 0 and 1 in the same round that is:
-median, smallest and largest. Two decoders at once gain nothing where others use the cores. So two columns do not depend
-on these: how many cores this program got; and the processor time, for a clip, of the thread that works most, which is
-what a clip takes where each thread has a core.
+median, smallest and largest. Two decoders at once gain nothing where other programs use the cores. So three columns say
+what to expect where they do not: how many cores this program got, and how many its threads could have used at the same
+time, those that waited for one included; and the processor time, for a clip, of the thread that worked most.
 """
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -91,11 +90,11 @@ def check(manifest, options):
 
 
 def thread_seconds():
-    """Processor time of each thread of this process, by its number."""
-    seconds, per_second = {}, os.sysconf("SC_CLK_TCK")
+    """For each thread of this process, by its number: seconds on a core, and with those of waiting for one."""
+    seconds = {}
     for task in Path("/proc/self/task").iterdir():
-        user, system = (task / "stat").read_text().rpartition(")")[2].split()[11:13]
-        seconds[task.name] = (int(user) + int(system)) / per_second
+        worked, waited = map(int, (task / "schedstat").read_text().split()[:2])
+        seconds[task.name] = np.array([worked, worked + waited]) / 1e9
     return seconds
 
 
@@ -103,16 +102,16 @@ def measure(batches, options):
     """The next batches of a loader that has made some ahead.
 
     Returns:
-        Clips per second, cores that worked, and seconds of the thread that worked most, for a clip.
+        Clips per second; cores that worked; cores that were wanted; seconds of the thread that worked most, for a clip.
     """
     for _ in islice(batches, 2 * options.prefetch + 1):
         pass
-    before, clips, threads = (time.perf_counter(), time.process_time()), 0, thread_seconds()
+    before, clips, threads = time.perf_counter(), 0, thread_seconds()
     for batch in islice(batches, options.batches):
         clips += len(batch)
-    seconds, worked = time.perf_counter() - before[0], time.process_time() - before[1]
-    busiest = max(value - threads.get(thread, 0.0) for thread, value in thread_seconds().items())
-    return clips / seconds, worked / seconds, busiest / clips
+    seconds = time.perf_counter() - before
+    spent = np.array([value - threads.get(thread, 0.0) for thread, value in thread_seconds().items()])
+    return clips / seconds, *(spent.sum(0) / seconds).tolist(), spent[:, 0].max() / clips
 
 
 def run(manifest, options):
@@ -132,15 +131,15 @@ def run(manifest, options):
 def table(rounds, chosen):
     """Lines of the table."""
     faster = [max(zero[0], one[0]) for zero, one in zip(rounds[0.0], rounds[1.0], strict=True)]
-    yield "| cpu_share | clips/s | compared with the faster of 0 and 1 | cores that worked | busiest thread |"
-    yield "|---|---|---|---|---|"
+    yield "| cpu_share | clips/s | compared with the faster of 0 and 1 | cores got | cores wanted | busiest thread |"
+    yield "|---|---|---|---|---|---|"
     for share, measured in rounds.items():
-        rates, cores, busiest = zip(*measured, strict=True)
+        rates, got, wanted, busiest = zip(*measured, strict=True)
         ratios = sorted(rate / most for rate, most in zip(rates, faster, strict=True))
         yield (
             f"| {f'auto: {chosen:g}' if share == 'auto' else f'{share:g}'} | {statistics.median(rates):.1f} | "
-            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) | {statistics.median(cores):.2f} | "
-            f"{1000 * statistics.median(busiest):.1f} ms a clip |"
+            f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) | {statistics.median(got):.2f} | "
+            f"{statistics.median(wanted):.2f} | {1000 * statistics.median(busiest):.1f} ms a clip |"
         )
 
 

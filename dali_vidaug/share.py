@@ -218,7 +218,8 @@ class _Measured:
                 f"which is too few to compare them (at least {MEASURED} each, after the first {WARM_UP})"
             )
         rates = num_threads / self._each("share"), 1 / self._each("dali")
+        threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
         return (
-            f"PyAV decodes {rates[0]:.1f} clips/s in {num_threads} threads, DALI {rates[1]:.1f} (measured with "
+            f"PyAV decodes {rates[0]:.1f} clips/s in {threads}, DALI {rates[1]:.1f} (measured with "
             f"{self._count('share')} and {self._count('dali')} clips)"
         )
