@@ -98,8 +98,16 @@ def thread_seconds():
     return seconds
 
 
+def settle():
+    """Wait until the loaders have made all the batches that they make ahead."""
+    before = -1.0
+    while time.process_time() - before > 0.01:
+        before = time.process_time()
+        time.sleep(0.5)
+
+
 def measure(batches, options):
-    """The next batches of a loader that has made some ahead.
+    """The next batches of a loader that has made some ahead; the others must have come to rest.
 
     Returns:
         Clips per second; cores that worked; cores that were wanted; seconds of the thread that worked most, for a clip.
@@ -111,6 +119,7 @@ def measure(batches, options):
         clips += len(batch)
     seconds = time.perf_counter() - before
     spent = np.array([value - threads.get(thread, 0.0) for thread, value in thread_seconds().items()])
+    settle()
     return clips / seconds, *(spent.sum(0) / seconds).tolist(), spent[:, 0].max() / clips
 
 
@@ -121,6 +130,7 @@ def run(manifest, options):
     endless = {share: batches_of(loader) for share, loader in loaders.items()}
     while loaders["auto"].report().cpu_share is None:
         next(endless["auto"])
+    settle()
     rounds = [{share: measure(batches, options) for share, batches in endless.items()} for _ in range(options.rounds)]
     chosen = loaders["auto"].report().cpu_share
     for loader in loaders.values():
