@@ -18,6 +18,7 @@ from dali_vidaug.plan import Plan
 from dali_vidaug.producer import Produced, Producer
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
+from dali_vidaug.share import Share
 from dali_vidaug.stages import Stages
 from dali_vidaug.threads import name_pool_errors, open_pool
 from dali_vidaug.trust import Trust
@@ -35,10 +36,11 @@ class Background:
 
     Attributes:
         trust: what is known of DALI's decoder.
+        share: which of its clips PyAV decodes.
     """
 
     def __init__(self, report: RunningReport):
-        self._report, self._lock, self.trust = report, threading.Lock(), Trust(report)
+        self._report, self._lock, self.trust, self.share = report, threading.Lock(), Trust(report), Share(report)
         self._pool: FetchingPool | None = None
         self._producer: Producer | None = None
 
@@ -68,7 +70,8 @@ class Background:
         Raises:
             ClipError, RuntimeError, TypeError, ValueError: as ``VideoLoader.apply``.
         """
-        maker = self._maker(manifest, replace(settings, on_error="raise"), plan.recipe, len(plan))
+        settings = replace(settings, on_error="raise", cpu_share=self.share.at(settings.cpu_share, plan))
+        maker = self._maker(manifest, settings, plan.recipe, len(plan))
         with name_pool_errors():
             pending = maker.start(plan)
             maker.decode(pending)
@@ -83,7 +86,7 @@ class Background:
                 pool = open_pool(settings.num_threads, settings.workers, settings.timeout, self._report.add_died)
                 self._pool = FetchingPool(pool, settings.storage)
             self._report.start(self._pool.num_threads)
-            return Maker(manifest, recipe, settings, size, self._report, self._pool, self.trust)
+            return Maker(manifest, recipe, settings, size, self._report, self._pool, self.trust, self.share)
 
     def _stop_producer(self):
         producer, self._producer = self._producer, None

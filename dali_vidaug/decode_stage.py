@@ -16,6 +16,7 @@ from dali_vidaug.media.load import Encoded
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.settings import Settings
+from dali_vidaug.share import Share
 from dali_vidaug.trust import Trust
 
 NUM_GRAPHS = {"cpu": 1, "gpu": 2}  # that decode side by side; each has threads of its own, which on a GPU only wait
@@ -25,17 +26,18 @@ class DecodeStage:
     """Makes decoded clips of the batches of a recipe, in order. ``decode`` and ``free`` are called in one thread.
 
     Args:
-        manifest, settings, report, trust: as of ``Maker``.
+        manifest, settings, report, trust, share: as of ``Maker``.
         gathering: where clips come from.
         files_max: clips of a batch that are decoded at once, at most.
         whole: no ops are done: clips of the same frames are decoded once, and differ in their ops.
     """
 
     def __init__(
-        self, manifest: Manifest, settings: Settings, report: RunningReport, trust: Trust, gathering: Gathering,
-        files_max: int, whole: bool,
+        self, manifest: Manifest, settings: Settings, report: RunningReport, trust: Trust, share: Share,
+        gathering: Gathering, files_max: int, whole: bool,
     ):  # fmt: skip
-        self._manifest, self._settings, self._report, self._trust = manifest, settings, report, trust
+        self._manifest, self._settings, self._report = manifest, settings, report
+        self._trust, self._share = trust, share
         self._gathering, self._files_max, self._whole = gathering, files_max, whole
         self._decoding: Any = None  # of all clips
         self._retrying: Decoding | None = None  # decodes clips one by one
@@ -70,6 +72,7 @@ class DecodeStage:
             if not self._trust.find_wrong(pending.inputs) and self._trust.accept(
                 self._manifest, pending.plan, pending.inputs, pending.job.frames
             ):
+                self._share.saw_decoded(len(pending.job.decoded), pending.job.seconds)
                 for i, clip in pending.job.decoded.items():
                     pending.inputs[i] = clip
                 break

@@ -33,6 +33,7 @@ class Job:
         checked: positions of those whose decoded frames are looked at.
         decoded: the clips, by position, as far as they are done.
         frames: those of ``checked`` as they were decoded, (F, H, W, 3) uint8, by position.
+        seconds: that its parts were waited for.
         left: parts that are not done.
         error: what went wrong; then the rest is not decoded.
     """
@@ -42,6 +43,7 @@ class Job:
     checked: Sequence[int]
     decoded: dict[int, Any] = field(default_factory=dict)
     frames: dict[int, np.ndarray] = field(default_factory=dict)
+    seconds: float = 0.0
     left: int = 0
     error: RuntimeError | None = None
 
@@ -147,6 +149,7 @@ class Decoding:
             job.frames |= frames
         job.left = max(job.left - 1, 0)  # others of its parts may still run when it has failed
         self._free.append(graph)
+        job.seconds += time.perf_counter() - before
         self._report.add_seconds("dali", time.perf_counter() - before)
 
     def _use_less(self, part):

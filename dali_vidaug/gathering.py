@@ -18,6 +18,7 @@ from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.rng import Draws
 from dali_vidaug.settings import Settings
+from dali_vidaug.share import Share
 
 REPLACEMENTS_MAX = 20  # for one sample of a batch; after that something is wrong with the data set, not with one file
 
@@ -26,16 +27,18 @@ class Gathering:
     """Clips as they come from the pool.
 
     Args:
-        manifest, settings, report, pool: as of ``Maker``.
+        manifest, settings, report, pool, share: as of ``Maker``.
         loading: gives clips to the pool.
 
     Attributes:
         boxed: whether a clip came of which DALI must show a part only.
     """
 
-    def __init__(self, manifest: Manifest, settings: Settings, report: RunningReport, pool: Any, loading: Loading):
+    def __init__(
+        self, manifest: Manifest, settings: Settings, report: RunningReport, pool: Any, loading: Loading, share: Share,
+    ):  # fmt: skip
         self._manifest, self._settings, self._report, self._pool = manifest, settings, report, pool
-        self._loading = loading
+        self._loading, self._share = loading, share
         self._num_skipped, self._any_good, self.boxed = 0, False, False
 
     def start(self, plan: Plan) -> Pending:
@@ -82,6 +85,7 @@ class Gathering:
             if pending.jobs[i].place == 0:
                 path = partial(self._manifest.path, int(pending.plan.samples[i]))
                 self._report.add_loaded(loaded.num_decoded, loaded.seconds, loaded.elapsed, path)
+                self._share.saw_loaded(loaded, pending.jobs[i])
             if loaded.fallback:
                 self._report.add_fallback(self._manifest.path(int(pending.plan.samples[i])), loaded.fallback)
 

@@ -20,6 +20,7 @@ from dali_vidaug.clip_motion import with_motion_masks
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.sampled import without_times
+from dali_vidaug.decode_graph import Decoded
 from dali_vidaug.decode_stage import DecodeStage
 from dali_vidaug.gathering import Gathering
 from dali_vidaug.graph import Graph
@@ -31,6 +32,7 @@ from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.settings import Settings
+from dali_vidaug.share import Share
 from dali_vidaug.trust import Trust
 
 
@@ -45,16 +47,17 @@ class Maker:
         report: what was done is counted there.
         pool: where clips are loaded.
         trust: what is known of DALI's decoder; which of its clips are compared.
+        share: which of its clips PyAV decodes.
     """
 
     def __init__(
         self, manifest: Manifest, recipe: Recipe, settings: Settings, batch_size: int, report: RunningReport, pool: Any,
-        trust: Trust,
+        trust: Trust, share: Share,
     ):  # fmt: skip
         self.manifest, self.recipe, self.report, self.trust = manifest, recipe, report, trust
-        self._settings, self._batch_size, self._pool = settings, batch_size, pool
-        self._loading = Loading(manifest, recipe, settings, pool, trust)
-        self._gathering = Gathering(manifest, settings, report, pool, self._loading)
+        self._settings, self._batch_size, self._pool, self._share = settings, batch_size, pool, share
+        self._loading = Loading(manifest, recipe, settings, pool, trust, share)
+        self._gathering = Gathering(manifest, settings, report, pool, self._loading, share)
         self._decoder: Any = None  # made for the first plan
         self._graphs: dict[Any, Graph] = {}  # by what differs between plans of a recipe
 
@@ -74,8 +77,10 @@ class Maker:
         if self._decoder is None:
             self._whole = bool((np.diff(plan.samples) == 0).any())
             self._decoder = DecodeStage(
-                self.manifest, self._settings, self.report, self.trust, self._gathering, self._batch_size, self._whole
-            )
+                self.manifest, self._settings, self.report, self.trust, self._share, self._gathering, self._batch_size,
+                self._whole,
+            )  # fmt: skip
+        self._share.begin(self._settings.cpu_share, plan, self._pool.num_threads)
         return self._gathering.start(plan)
 
     def decode(self, pending: Pending, following: Callable[[], Pending | None] = lambda: None) -> None:
@@ -102,6 +107,8 @@ class Maker:
         self.report.add_seconds("graph", time.perf_counter() - before)
         self.report.add_fetched(*self._pool.take_costs())
         self.report.add_batch(plan.frames, pending.decoded_together())
+        by_share = sum(bool(job.drawn) for job in pending.jobs.values())
+        self.report.add_decoders(sum(isinstance(clip, Decoded) for clip in pending.inputs), by_share)
         if getattr(self.recipe.sampling, "uses_times", False):
             self.report.add_untimed(without_times(self.manifest, plan.samples))
         return plan, clips

@@ -21,10 +21,12 @@ class Job(NamedTuple):
     Attributes:
         future: of the ``Loaded`` of all clips that are loaded together.
         place: of the clip among them.
+        drawn: whether PyAV decodes it although DALI could (``share.py``); None where that was no question.
     """
 
     future: Future
     place: int
+    drawn: bool | None = None
 
 
 @dataclass

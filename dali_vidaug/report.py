@@ -50,6 +50,9 @@ class Report:
         motion_unknown: those of which nothing is known, such as key frames.
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
+        by_dali: clips that DALI decoded.
+        by_share: clips that DALI could have decoded, as far as is known, but PyAV did on the CPU (``cpu_share``).
+        cpu_share: the share that "auto" chose, or a loaded state says; None before, and with a share that was given.
         compared: clips of DALI that were compared with PyAV's, and were right (``verify``).
         compared_still: those in which too little moves to show that no frame is in another's place.
         wrong: codings that DALI was found to decode wrongly, and so decodes no longer, with what was wrong.
@@ -81,6 +84,9 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    by_dali: int = 0
+    by_share: int = 0
+    cpu_share: float | None = None
     compared: int = 0
     compared_still: int = 0
     wrong: dict[str, str] = field(default_factory=dict)
@@ -178,12 +184,7 @@ class Report:
         if self.motion_frames:
             share = self.motion_unknown / self.motion_frames
             lines.append(f"motion: {self.motion_frames} frames; of {share:.0%} nothing is known (docs/motion.md)")
-        if self.compared or self.wrong:
-            lines.append(
-                f"clips of DALI that were compared with PyAV's and are right: {self.compared}; of these, "
-                f"{self.compared_still} are too still to show the order of their frames"
-            )
-            lines += [f"  not decoded by DALI: {coding}: {why}" for coding, why in self.wrong.items()]
+        lines += self._decoders()
         if self.decode_batch is not None:
             lines.append(f"memory ran out while DALI decoded: since then it decodes {self.decode_batch} clips at once")
         if self.requests or self.bytes_cached:
@@ -203,3 +204,18 @@ class Report:
             lines.append(f"slowest files ({mean:.3f} s on average, waiting included):")
             lines += [f"  {seconds:.3f} s: {path}" for path, seconds in self.slowest.items()]
         return "\n".join(lines)
+
+    def _decoders(self):
+        """Lines on what DALI has decoded, and PyAV in its place."""
+        lines = []
+        if self.by_share or self.cpu_share is not None:
+            chosen = "" if self.cpu_share is None else f"; 'auto' chose {self.cpu_share:g}"
+            of = self.by_dali + self.by_share
+            lines.append(f"clips that PyAV decoded because of cpu_share: {self.by_share} of {of}{chosen}")
+        if self.compared or self.wrong:
+            lines.append(
+                f"clips of DALI that were compared with PyAV's and are right: {self.compared}; of these, "
+                f"{self.compared_still} are too still to show the order of their frames"
+            )
+            lines += [f"  not decoded by DALI: {coding}: {why}" for coding, why in self.wrong.items()]
+        return lines

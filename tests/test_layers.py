@@ -49,7 +49,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "recipes.vivit recipes.vjepa2 recipes.hiera recipes.program recipes stages multigrid "
     "repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes clip_motion settings "
     "leading columns results planes direct encoded_files decode_graph graph",
-    "make": "pending trust fetching clip_loading gathering decoding decode_stage make makers",
+    "make": "pending trust share fetching clip_loading gathering decoding decode_stage make makers",
     "producer": "batch producer background",
     "loader": "scores localisation.segments localisation.proposals localisation.precision localisation "
     "ranks fingerprint state course suitability loader in_memory op_contract",
