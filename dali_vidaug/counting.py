@@ -180,12 +180,12 @@ class RunningReport:
             self._report.wrong[coding] = problem
 
     def add_smaller_part(self, num_clips: int) -> None:
-        """Count that memory ran out, and DALI decodes so many clips at once now."""
+        """Count that memory ran out, and DALI decodes so many clips at once now, and nothing beside them."""
         with self._lock:
             self._report.decode_batch = num_clips
         log.warning(
-            "there was no memory to decode so many clips at once: from now on DALI decodes %d; decode_batch=%d avoids "
-            "the attempt", num_clips, num_clips,
+            "memory ran out while DALI decoded: from now on it decodes %d clips at once, and nothing beside them; "
+            "decode_batch=%d avoids the attempt", num_clips, num_clips,
         )  # fmt: skip
 
     def snapshot(self) -> Report:

@@ -10,7 +10,7 @@ from dali_vidaug.counting import RunningReport
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.decode_graph import DecodeGraph
 from dali_vidaug.decoding import Decoding
-from dali_vidaug.device.decode_memory import memory_for_decoding
+from dali_vidaug.device.decode_memory import is_out_of_memory, memory_for_decoding
 from dali_vidaug.gathering import Gathering
 from dali_vidaug.media.load import Encoded
 from dali_vidaug.pending import Pending
@@ -40,7 +40,7 @@ class DecodeStage:
         self._trust, self._share = trust, share
         self._gathering, self._files_max, self._whole = gathering, files_max, whole
         self._decoding: Any = None  # of all clips
-        self._retrying: Decoding | None = None  # decodes clips one by one
+        self._retrying: Any = None  # decodes clips one by one
         self._boxed = False  # what the graphs of both are made for
 
     def decode(self, pending: Pending, following: Callable[[], Pending | None] = lambda: None) -> None:
@@ -53,20 +53,21 @@ class DecodeStage:
 
         Raises:
             ClipError: a clip is bad and must not be replaced, or too many replacements are bad too.
-            RuntimeError: DALI fails again after what it failed on was replaced.
+            RuntimeError: DALI fails, but on no clip alone; or there is no memory even for one.
         """
         if pending.error is not None:
             raise pending.error
         self._gather(pending)
-        retried = False
+        failed, alone = False, 0  # how often DALI failed on a batch, but on no clip of it
         while pending.job is not None or self._submit(pending, first=True):
             try:
                 self._decoding.result(pending.job, partial(self._begin, following))
             except RuntimeError as error:
-                if retried:
-                    raise
-                retried, pending.job = True, None
-                self._replace_failed(pending, error)
+                failed, pending.job = True, None
+                if not self._replace_failed(pending, error):
+                    alone += 1
+                    if alone > 1:
+                        raise
                 continue
             # The batch before may have shown that some of these are wrong.
             if not self._trust.find_wrong(pending.inputs) and self._trust.accept(
@@ -77,7 +78,7 @@ class DecodeStage:
                     pending.inputs[i] = clip
                 break
             pending.job = None
-        if retried:
+        if failed:
             self._retrying = None  # frees its memory
         pending.wrong = self._trust.wrong
 
@@ -93,11 +94,14 @@ class DecodeStage:
     def _begin(self, following):
         """Give a batch to DALI ahead of its turn, if nothing has to be waited for, and nothing depends on others."""
         pending = following()
-        if pending is None or pending.gathered or pending.error is not None or not pending.is_loaded():
+        if pending is None or pending.gathered or pending.error is not None:
+            return
+        if not self._gathering.is_loaded(pending):
             return
         try:
             self._gather(pending)
-            if self._trust.has_seen(self._settings.verify, pending.inputs):
+            seen = self._trust.has_seen(self._settings.verify, pending.inputs)
+            if seen and self._boxed == self._gathering.boxed and not self._trust.find_wrong(pending.inputs):
                 self._submit(pending, first=False)
         except Exception as error:
             pending.error = error  # for its own turn
@@ -107,13 +111,17 @@ class DecodeStage:
         checked = self._to_check(pending)
         if checked is None:
             return False
-        if self._decoding is None or self._boxed != self._gathering.boxed:
-            if self._decoding is not None:
-                self._decoding.finish()
-            self._boxed, self._retrying = self._gathering.boxed, None
-            self._decoding = self._new(pending.plan, NUM_GRAPHS[self._settings.device])
+        self._know_boxed()
+        self._decoding = self._decoding or self._new(pending.plan, NUM_GRAPHS[self._settings.device])
         pending.job = self._decoding.submit(pending.plan, pending.inputs, checked, first)
         return True
+
+    def _know_boxed(self):
+        """Let graphs that show whole frames go when the first clip has come of which they must show a part."""
+        if self._boxed != self._gathering.boxed:
+            if self._decoding is not None:
+                self._decoding.finish()
+            self._boxed, self._decoding, self._retrying = self._gathering.boxed, None, None
 
     def _new(self, plan: Plan, num_graphs: int) -> Decoding:
         """A decoding for the recipe of a plan."""
@@ -144,34 +152,42 @@ class DecodeStage:
             why = pending.inputs[bad].expected.problem
             self._gathering.collect(pending, self._gathering.replace(pending, bad, why, ValueError(why)))
 
-    def _replace_failed(self, pending: Pending, error: RuntimeError) -> None:
+    def _replace_failed(self, pending: Pending, error: RuntimeError) -> bool:
         """DALI fails a whole batch for one clip: find the bad ones, each alone, and put others in their places.
 
         Clips that DALI cannot decode go to PyAV if the settings allow it; otherwise they are replaced.
+
+        Returns:
+            Whether there are such clips.
         """
         if not any(isinstance(clip, Encoded) for clip in pending.inputs):
             raise error
-        waiting = list(range(len(pending.plan)))
+        waiting, found = list(range(len(pending.plan))), False
         while waiting:
             i = waiting.pop(0)
             why = self._problem(pending.plan.row(i), pending.inputs[i])
             if why is None:
                 continue
+            found = True
             group = self._gathering.avoid_dali(pending, i, why, error)
             # A new clip may be bad for PyAV, too, or for DALI. This ends: PyAV's clips are not DALI's to decode, and
             # attempts to replace a clip are counted on.
             self._gathering.collect(pending, group)
             others = [k for k in waiting if k not in pending.group(i) and k not in pending.dropped]
             waiting = [*(() if i in pending.dropped else pending.group(i)), *others]
+        return found
 
     def _problem(self, plan: Plan, clip: object) -> str | None:
         """Why DALI cannot decode the clip of a plan of one row; None if it can."""
         if not isinstance(clip, Encoded):
             return None
+        self._know_boxed()
         self._retrying = self._retrying or self._new(plan, 1)
         try:
             self._retrying.result(self._retrying.submit(plan, [clip], ()))
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise  # which is not the clip's fault
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             words = ("error", "failed", "assert", "supported")
             telling = [line for line in lines if any(word in line.lower() for word in words)]

@@ -50,10 +50,11 @@ class Job:
 
 @dataclass
 class _Part:
-    """Files that are decoded at once: clips by position, those of one file together."""
+    """Files that are decoded at once: clips by position, those of one file together; whether others ran beside."""
 
     job: Job
     files: list[list[int]]
+    beside: bool = False
 
 
 class Decoding:
@@ -109,7 +110,7 @@ class Decoding:
             when_free: called while a graph has nothing to do; may submit the next job.
 
         Raises:
-            RuntimeError: DALI could not decode a clip.
+            RuntimeError: DALI could not decode a clip, or there was no memory even for one.
         """
         while job.left:
             self._start()
@@ -128,43 +129,60 @@ class Decoding:
     def _start(self):
         while self._waiting and len(self._running) < self._num_graphs:
             part = self._waiting.popleft()
-            graph = self._free.pop() if self._free else self._make_graph()
             clips = [file[0] for file in part.files]
             checked = [i for i in clips if i in part.job.checked]
-            graph.start(part.job.plan, clips, [part.job.inputs[i] for i in clips], checked)
+            try:
+                graph = self._free.pop() if self._free else self._make_graph()
+                graph.start(part.job.plan, clips, [part.job.inputs[i] for i in clips], checked)
+            except (RuntimeError, MemoryError) as error:
+                part.beside = bool(self._running)
+                self._failed(part, error)
+                continue
             self._running.append((graph, part))
+            for _, other in self._running:
+                other.beside = len(self._running) > 1 or other.beside
 
     def _take(self):
-        """Wait for the part that was begun first."""
+        """Wait for the part that was begun first, if there is one."""
+        if not self._running:
+            return
         graph, part = self._running.popleft()
         job, before = part.job, time.perf_counter()
         try:
             clips, frames = graph.take()
-        except RuntimeError as error:
-            if job.error is None and not (is_out_of_memory(error) and self._use_less(part)):
-                self._waiting = deque(other for other in self._waiting if other.job is not job)
-                job.error, job.left = error, 1
+        except (RuntimeError, MemoryError) as error:
+            self._failed(part, error)
         else:
             job.decoded |= {i: clip for clip, same in zip(clips, part.files, strict=True) for i in same}
             job.frames |= frames
-        job.left = max(job.left - 1, 0)  # others of its parts may still run when it has failed
+            job.left = max(job.left - 1, 0)  # others of its parts may still run when it has failed
         self._free.append(graph)
         job.seconds += time.perf_counter() - before
         self._report.add_seconds("dali", time.perf_counter() - before)
 
+    def _failed(self, part, error):
+        """A part is decoded again with less memory, if that is what it lacked; else its job ends."""
+        job = part.job
+        if job.error is not None:
+            return
+        if not (is_out_of_memory(error) and self._use_less(part)):
+            self._waiting = deque(other for other in self._waiting if other.job is not job)
+            job.left = 0
+            job.error = error if isinstance(error, RuntimeError) else RuntimeError(f"out of memory: {error}")
+
     def _use_less(self, part):
-        """After memory ran out: decode a part again, in two, or nothing beside it; False if it is one clip alone."""
-        if len(part.files) == 1 and self._num_graphs == 1:
+        """After memory ran out: decode a part again, with none beside it, or else in two; False if it is one clip."""
+        if part.beside:
+            self._num_graphs, part.beside = 1, False
+        elif len(part.files) == 1:
             return False
-        if len(part.files) == 1:
-            self._num_graphs, halves = 1, [part.files]
         else:
-            self._fitted = len(part.files) // 2
-            halves = [part.files[: -self._fitted], part.files[-self._fitted :]]
-        self._waiting.extendleft(_Part(part.job, files) for files in reversed(halves))
-        part.job.left += len(halves)
+            self._fitted = min(-(-len(part.files) // 2), self._fitted or len(part.files))
+        self._waiting.appendleft(part)
+        if self._fitted is not None:
+            self._waiting = deque(piece for other in self._waiting for piece in _pieces(other, self._fitted))
         backend.ReleaseUnusedMemory()
-        self._report.add_smaller_part(self._fitted or 1)
+        self._report.add_smaller_part(self._fitted or len(part.files))
         return True
 
     def _cut(self, inputs) -> Iterator[list[list[int]]]:
@@ -201,3 +219,10 @@ class Decoding:
                 "(dali-vidaug transcode) need less", *what,
             )  # fmt: skip
         return part
+
+
+def _pieces(part, size):
+    """A part as smaller ones."""
+    pieces = [_Part(part.job, part.files[i : i + size]) for i in range(0, len(part.files), size)]
+    part.job.left += len(pieces) - 1
+    return pieces

@@ -48,6 +48,10 @@ class Gathering:
             pending.jobs |= self._loading.load(plan, group)
         return pending
 
+    def is_loaded(self, pending: Pending) -> bool:
+        """Whether all clips of a batch have come, and none is bad."""
+        return all(map(self._pool.has, {job.future for job in list(pending.jobs.values())}))
+
     def reload(self, pending: Pending, clips: Sequence[int], check: bool) -> None:
         """Load clips again, and those that were loaded with them; ``check`` as of ``Loading.load``."""
         for group in {tuple(pending.together(i)) for i in clips}:

@@ -157,7 +157,8 @@ class Graph:
         by_dali = [isinstance(clip, Decoded) for clip in inputs]
         if self._settings.decoder != "pyav":
             # Nothing reads what stands in the place of clips that PyAV has decoded.
-            other = next((clip.tensor for clip in inputs if isinstance(clip, Decoded)), _NO_CLIP)
+            decoded = [clip for clip in inputs if isinstance(clip, Decoded)]
+            other = min(decoded, key=lambda clip: np.prod(clip.shape)).tensor if decoded else _NO_CLIP
             tensors = [clip.tensor if isinstance(clip, Decoded) else other for clip in inputs]
             self.pipeline.feed_input("decoded", tensors, cuda_stream=_INTERNAL_STREAM)
         if self._settings.decoder == "hybrid":

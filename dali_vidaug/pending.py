@@ -74,11 +74,6 @@ class Pending:
         """The samples of the clips that were left out: (S,) int64."""
         return np.delete(self.drawn.samples, self.kept)
 
-    def is_loaded(self) -> bool:
-        """Whether all clips have come, and none is bad."""
-        futures = {job.future for job in list(self.jobs.values())}
-        return all(f.done() and not f.cancelled() and f.exception() is None for f in futures)
-
     def group(self, i: int) -> range:
         """The clips that are made of the same sample as clip ``i``, which are next to each other."""
         groups = self._group_of[self.kept]

@@ -8,8 +8,11 @@ import textwrap
 import threading
 import time
 from collections import Counter
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,10 +26,12 @@ from dali_vidaug.decode_graph import Decoded, DecodeGraph
 from dali_vidaug.device import decode_memory
 from dali_vidaug.device.decode_memory import bytes_while_decoding, is_out_of_memory
 from dali_vidaug.differences import Finding
+from dali_vidaug.fetching import FetchingPool, _Fetch
 from dali_vidaug.graph import Graph
 from dali_vidaug.media import load
 from dali_vidaug.media.encode import write_video
 from dali_vidaug.media.load import Encoded
+from dali_vidaug.schedule import Schedule
 from dali_vidaug.trust import Trust
 
 VP9 = dict(codec="libvpx-vp9", options={"g": "10", "deadline": "realtime", "cpu-used": "8"})
@@ -247,7 +252,7 @@ def test_where_memory_runs_out_fewer_clips_are_decoded_at_once(tmp_path):
     now, replaced, fallbacks = map(int, done.stdout.split()[:3])
     assert 1 <= now < 8 and replaced == fallbacks == 0
     assert f"since then it decodes {now} clips at once" in done.stdout
-    assert f"from now on DALI decodes {now}; decode_batch={now} avoids the attempt" in done.stderr
+    assert f"from now on it decodes {now} clips at once, and nothing beside them" in done.stderr
 
 
 class FailingGraph:
@@ -256,11 +261,16 @@ class FailingGraph:
     running = failures = 0
     text = "CUDA_ERROR_OUT_OF_MEMORY"
 
+    at_once = False  # whether it fails in ``start``
+
     def __init__(self, limit, together):
         self.limit, self.together = limit, together
 
     def start(self, plan, clips, files, checked):
         self.clips = list(clips)
+        if self.at_once and (len(clips) > self.limit or self.running >= self.together):
+            type(self).failures += 1
+            raise RuntimeError(self.text)
         type(self).running += 1
 
     def take(self):
@@ -271,8 +281,10 @@ class FailingGraph:
         return [f"clip {i}" for i in self.clips], {}
 
 
-@pytest.mark.parametrize("limit, together", [(8, 2), (3, 2), (1, 2), (1, 1)])
-def test_each_clip_is_decoded_once_where_memory_runs_out(manifest, limit, together):
+@pytest.mark.parametrize("at_once", [False, True], ids=["take", "start"])
+@pytest.mark.parametrize("limit, together", [(8, 2), (3, 2), (1, 2), (1, 1), (8, 1)])
+def test_each_clip_is_decoded_once_where_memory_runs_out(manifest, limit, together, at_once, monkeypatch):
+    monkeypatch.setattr(FailingGraph, "at_once", at_once)
     FailingGraph.running = 0
     report = RunningReport()
     made = decoding.Decoding(lambda: FailingGraph(limit, together), 2, 8, 1 << 40, 2, True, False, report)
@@ -283,8 +295,9 @@ def test_each_clip_is_decoded_once_where_memory_runs_out(manifest, limit, togeth
         for job in jobs:
             made.result(job)
             assert job.decoded == {i: f"clip {i}" for i in range(20)}
-    assert (report.snapshot().decode_batch or 8) <= limit
-    assert not FailingGraph.failures  # what fits is known now
+    found = report.snapshot().decode_batch or 8
+    assert found <= limit and not FailingGraph.failures  # what fits is known now
+    assert found == 8 or limit < 8  # parts that fit alone are not cut
 
 
 def test_a_batch_that_is_decoded_again_goes_first(manifest, monkeypatch):
@@ -316,6 +329,42 @@ def test_of_a_job_that_fails_no_more_is_decoded(manifest, monkeypatch):
     made.finish()
     assert good.decoded == {0: "clip 0"} and not bad.decoded and bad.left == 0
     assert FailingGraph.failures == 2 and not FailingGraph.running
+
+
+def test_parts_only_become_smaller(manifest, caplog):
+    """Whatever waits is cut anew, and no message takes another one back."""
+    FailingGraph.running = 0
+    made = decoding.Decoding(lambda: FailingGraph(2, 2), 2, 8, 1 << 40, 2, True, False, RunningReport())
+    jobs = [made.submit(None, encoded(manifest, count), ()) for count in (8, 3, 8)]
+    made.finish()
+    assert all(sorted(job.decoded) == list(range(len(job.inputs))) for job in jobs)
+    sizes = [int(r.args[0]) for r in caplog.records if "memory ran out" in r.getMessage()]
+    assert sizes and sizes == sorted(sizes, reverse=True) and sizes[-1] == 2
+
+
+def test_parts_that_failed_side_by_side_are_tried_alone(manifest):
+    """Of a single clip each: neither is called bad."""
+
+    class OneAtATime(FailingGraph):
+        def start(self, plan, clips, files, checked):
+            self.clips, self.crowded = list(clips), OneAtATime.running > 0
+            for other in OneAtATime.active:
+                other.crowded = True
+            OneAtATime.active.append(self)
+            OneAtATime.running += 1
+
+        def take(self):
+            OneAtATime.active.remove(self)
+            OneAtATime.running -= 1
+            if self.crowded:
+                raise RuntimeError(self.text)
+            return [f"clip {i}" for i in self.clips], {}
+
+    OneAtATime.active, OneAtATime.running = [], 0
+    made = decoding.Decoding(lambda: OneAtATime(9, 9), 2, 1, 1 << 40, 2, True, False, RunningReport())
+    job = made.submit(None, encoded(manifest, 5), ())
+    made.result(job)
+    assert job.decoded == {i: f"clip {i}" for i in range(5)}
 
 
 def test_where_one_clip_is_too_much_it_is_an_error(manifest):
@@ -423,7 +472,9 @@ def ahead(monkeypatch):
 
     def begin(stage, following):
         deadline = time.monotonic() + 20
-        while len(events) < begin.events and ((pending := following()) is None or not pending.is_loaded()):
+        while len(events) < begin.events and (
+            (pending := following()) is None or not stage._gathering.is_loaded(pending)
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.001)
         real[2](stage, following)
@@ -565,6 +616,95 @@ def test_dali_fails_ahead(manifest, num_graphs):
     assert seen == Counter(range(9)) and report.replaced == 0
     assert any("DALI could not decode it" in why for why in report.fallbacks)
     assert report.seconds["dali"] > 0
+
+
+def test_closing_between_two_moments(manifest, monkeypatch):
+    """The thread that decodes may see what ``close`` puts into its queue while it looks ahead."""
+    monkeypatch.setattr(decode_stage, "NUM_GRAPHS", {"cpu": 2})
+    inside, go, real, taken = threading.Event(), threading.Event(), (DecodeGraph.take, Schedule.following), []
+
+    def take(graph):
+        taken.append(None)
+        if len(taken) == 1:
+            inside.set()
+            go.wait(20)
+        return real[0](graph)
+
+    def following(schedule, *position):
+        if threading.current_thread().name == "dali_vidaug-plan":
+            time.sleep(1)  # as if it got no core
+        return real[1](schedule, *position)
+
+    monkeypatch.setattr(DecodeGraph, "take", take)
+    monkeypatch.setattr(Schedule, "following", following)
+    loader = loader_of(of_vp9(manifest), RECIPE, 2, decoder="dali", verify=None, prefetch=1, decode_batch=1)
+
+    def wait():
+        with suppress(RuntimeError):
+            next(iter(loader))
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    assert inside.wait(20)
+    threading.Timer(0.2, go.set).start()
+    closing = threading.Thread(target=loader.close, daemon=True)
+    closing.start()
+    closing.join(15)
+    waiting.join(15)
+    assert not closing.is_alive() and not waiting.is_alive()
+
+
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_batch_that_fails_once_for_no_clip_is_tried_again(manifest, times, monkeypatch):
+    real, failures = DecodeGraph.take, []
+
+    def take(graph):
+        made = real(graph)
+        if len(made[0]) == 3 and len(failures) < times:
+            failures.append(None)
+            raise RuntimeError("planted")
+        return made
+
+    monkeypatch.setattr(DecodeGraph, "take", take)
+    with loader_of(of_vp9(manifest), OWN_SIZE, 3, decoder="dali", verify=None) as loader:
+        if times > 1:
+            with pytest.raises(RuntimeError, match="planted"):
+                next(iter(loader))
+        else:
+            assert sum(len(batch) for batch in loader) == 6 and loader.report().replaced == 0
+
+
+def test_clips_are_there_when_they_are_decoded():
+    """Of an object in a bucket: not when its bytes are."""
+    pool, job, fetch = FetchingPool(SimpleNamespace(num_threads=1), None), Future(), _Fetch()
+    assert not pool.has(fetch) and not pool.has(job)
+    fetch.set_result(job)
+    assert not pool.has(fetch)
+    job.set_result("clips")
+    assert pool.has(fetch) and pool.has(job)
+    spoilt = Future()
+    spoilt.set_exception(OSError())
+    again = _Fetch()
+    again.set_result(spoilt)
+    assert not pool.has(spoilt) and not pool.has(again)
+
+
+def test_dali_may_fail_on_replacements_too(manifest, monkeypatch):
+    """As often as there are some: whatever is bad is found, and replaced in its turn."""
+    webm, real = of_vp9(manifest), load.remux
+    bad = {webm.path(i) for i in (0, 2, 3)}
+
+    def spoil(video, frames, **options):
+        made = real(video, frames, **options)
+        return made._replace(data=np.zeros(100, np.uint8)) if video.path in bad else made
+
+    monkeypatch.setattr(load, "remux", spoil)
+    for seed in range(6):
+        with loader_of(webm, OWN_SIZE, 2, decoder="dali", seed=seed, verify=(1, 2)) as loader:
+            for batch in loader:
+                for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
+                    assert shown_numbers(clip) == frames.tolist()
+                assert not {webm.path(int(i)) for i in batch.samples} & bad
 
 
 def test_resuming_is_exact(manifest, num_graphs):

@@ -13,7 +13,9 @@ SURFACES = (
 GPU_SHARE = 0.25  # of the memory of a GPU, for all clips that are being decoded
 BYTES_A_THREAD = 512 << 20  # the same on the CPU, for each thread
 
-_OUT_OF_MEMORY = re.compile(r"out[ _]of[ _]memory|bad_alloc|MemoryAllocation|failed to allocate", re.IGNORECASE)
+_OUT_OF_MEMORY = re.compile(
+    r"out[ _]of[ _]memory|bad_alloc|MemoryAllocation|(failed to|cannot) allocate", re.IGNORECASE
+)
 
 
 def bytes_while_decoding(width: int, height: int, num_frames: int, num_copies: int, on_gpu: bool) -> int:
@@ -39,4 +41,4 @@ def memory_for_decoding(device_id: int | None, num_threads: int) -> int:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of DALI says that there was no memory left."""
-    return _OUT_OF_MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) is not None
