@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,6 @@ import pytest
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug import producer
 from dali_vidaug.commands.checks import decoder, decoding, loading, pixels, run
 from dali_vidaug.commands.checks import device as device_module
 from dali_vidaug.commands.checks.cases import bytes_moved
@@ -177,26 +175,18 @@ def test_what_dalis_decoder_does_wrong_is_found(cpu, monkeypatch):
         row = run_check("decode, compared with PyAV", cpu)
     assert row.state == run.BAD
     with monkeypatch.context() as patch:
-        patch.setattr(producer.Producer, "_decode", in_turns)
+        change(patch, decoder, "to_host", 8, flip_a_byte)
+        row = run_check("decode, CPU besides", cpu)
+    assert row.state == run.BAD and "neither DALI's nor PyAV's" in row.finding
+    with monkeypatch.context() as patch:
+        times = iter([1.0, 1.9] * 4)
+        patch.setattr(decoder, "_seconds_a_batch", lambda *args: next(times))
         row = run_check("decode, ahead of the ops", cpu)
     assert row.state == run.BAD and "in turns it would be 2" in row.finding
     with monkeypatch.context() as patch:
         patch.setattr(decoder, "POOLS_MB", -1e6)
         row = run_check("decode, memory", cpu)
     assert row.state == run.BAD and "rose by" in row.finding
-
-
-def in_turns(self):
-    """Decode a batch when the ops of the one before are done."""
-    try:
-        while (started := self._begun.get()) is not None and not self._stop.is_set():
-            maker = self._makers.of(started.epoch, started.batch_index)
-            maker.decode(started.pending)
-            self._decoded.put(started)
-            while started.pending in self._unfinished and not self._stop.is_set():
-                time.sleep(0.001)
-    except BaseException as error:
-        self._decoded.put(error)
 
 
 @pytest.mark.parametrize("name", CHECKS)

@@ -37,9 +37,8 @@ def own_manifest(context: Context, size: tuple[int, int] | None = None) -> Manif
 def open_decoder(manifest: Manifest, context: Context, ops: tuple[Any, ...] = (), **options: Any) -> VideoLoader:
     """A loader whose clips DALI decodes, all of them or none."""
     recipe = Recipe(ClipSampling(8, 2), (RandomResizedCrop(64), *ops, RandomHorizontalFlip(), Normalize()))
-    return VideoLoader(
-        manifest, recipe, NUM_CLIPS, device=context.device, decoder="dali", on_error="raise", **options
-    )  # fmt: skip
+    options = {"decoder": "dali", **options}
+    return VideoLoader(manifest, recipe, NUM_CLIPS, device=context.device, on_error="raise", **options)
 
 
 def check_parts(context: Context) -> str:
@@ -53,6 +52,25 @@ def check_parts(context: Context) -> str:
             raise AssertionError(f"with decode_batch={size} clips are others than with decode_batch=None")
         expected = expected or clips
     return f"3 batches of {NUM_CLIPS} clips, decoded at once and by {', '.join(map(str, sizes[1:]))}: equal bit for bit"
+
+
+def check_share(context: Context) -> str:
+    """Both decoders at once: clips of the share are PyAV's, the others DALI's, bit for bit."""
+    manifest, clips = own_manifest(context), {}
+    for share in (0.0, 1.0, 0.5):
+        with open_decoder(manifest, context, decoder="hybrid", cpu_share=share) as loader:
+            clips[share] = [to_host(batch.clips).copy() for batch in take(loader, 3)]
+            report = loader.report()
+    found = [0, 0]
+    for by_dali, by_pyav, both in zip(*clips.values(), strict=True):
+        for one, other, clip in zip(by_dali, by_pyav, both, strict=True):
+            is_either = (clip == one).all(), (clip == other).all()
+            if not any(is_either):
+                raise AssertionError("with cpu_share=0.5 a clip is neither DALI's nor PyAV's")
+            found = [n + bool(yes) for n, yes in zip(found, is_either, strict=True)]
+    if not (report.by_dali and report.by_share and all(found)):
+        raise AssertionError(f"cpu_share=0.5: DALI decoded {report.by_dali} clips, PyAV {report.by_share}")
+    return f"cpu_share=0.5: DALI decoded {report.by_dali} clips, PyAV {report.by_share}, each as it does alone"
 
 
 def check_verify(context: Context) -> str:

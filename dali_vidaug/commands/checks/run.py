@@ -56,6 +56,7 @@ CHECKS: dict[str, Callable[[Context], str]] = {
     "decode, fallback": decoding.check_fallback,
     "decode, compared with PyAV": decoder.check_verify,
     "decode, in parts": decoder.check_parts,
+    "decode, CPU besides": decoder.check_share,
     "decode, ahead of the ops": decoder.check_ahead,
     "decode, memory": decoder.check_decode_memory,
     **{f"kernel randaugment, {n} op{'s' * (n > 1)}": partial(pixels.check_randaugment, n) for n in (1, 2, 3)},
