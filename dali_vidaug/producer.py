@@ -158,7 +158,7 @@ class Producer:
             with name_pool_errors():
                 while True:
                     self._hatch.acquire()  # one decoded batch waits for its ops, no more
-                    if self._stop.is_set():
+                    if self._stop.is_set():  # what tells so in the queue may have been taken while looking ahead
                         return
                     started, self._following = self._following or self._begun.get(), None
                     if self._stop.is_set():
@@ -179,8 +179,6 @@ class Producer:
         if self._following is None:
             with suppress(queue.Empty):
                 self._following = self._begun.get_nowait()
-                if self._following is None:
-                    self._begun.put(None)  # of ``close``, for whoever waits
         following = self._following
         if not isinstance(following, _Started) or self._makers.of(following.epoch, following.batch_index) is not maker:
             return None
