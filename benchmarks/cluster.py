@@ -35,7 +35,7 @@ from usage import Gpu, wait_for_gpu
 import dali_vidaug as dv
 from dali_vidaug.data.schema import is_manifest
 
-WORK = ("read", "decode", "convert", "load", "graph")
+WORK = ("read", "decode", "convert", "load", "dali", "graph")
 
 
 def recipe_of(args):

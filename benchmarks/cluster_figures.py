@@ -6,7 +6,7 @@ import numpy as np
 
 ROWS_MAX = 32  # of a table; of more ranks, those that others wait for most
 PERCENTILES = (50, 95, 99)
-STAGES = ("read", "decode", "convert", "graph")
+STAGES = ("read", "decode", "convert", "dali", "graph")
 SLOWEST = 10  # files
 
 

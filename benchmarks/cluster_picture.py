@@ -15,7 +15,8 @@ MARGIN, ROW, BAR, LABEL, LEFT, GAP, RIGHT = 16, 22, 14, 120, 360, 40, 300  # pix
 INK, PAPER, FAINT = (32, 32, 36), (255, 255, 255), (214, 214, 218)
 LOOP = (("share_waiting_for_batches", "waits for batches", (214, 84, 36)), ("share_in_steps", "steps", (120, 170, 120)),
         ("share_waiting_for_ranks", "waits for other ranks", (240, 190, 70)))  # fmt: skip
-WORK = dict(zip(STAGES, ((70, 110, 180), (90, 160, 210), (150, 200, 225), (150, 120, 190)), strict=True))
+COLORS = (70, 110, 180), (90, 160, 210), (150, 200, 225), (120, 170, 120), (150, 120, 190)
+WORK = dict(zip(STAGES, COLORS, strict=True))
 MARKS = dict(zip(PERCENTILES, (4, 7, 10), strict=True))  # half the height of a tick, pixels
 
 

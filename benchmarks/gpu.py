@@ -99,6 +99,7 @@ class Comparison:
 
     def _loader(self, decoder):
         options = {"device": self._args.device, "num_threads": self._args.num_threads, "seed": self._args.seed}
+        options["cpu_share"] = 0.0 if decoder in ("dali", "pyav") else self._args.cpu_share
         return dv.VideoLoader(self._manifest, self._setting.recipe, self._batch_size, decoder=decoder, **options)
 
     def _plan(self, epoch):
@@ -224,12 +225,17 @@ def size_of(text):
     return int(width), int(height)
 
 
+def share_of(text):
+    return text if text == "auto" else float(text)
+
+
 def parse(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", help="folder, list or manifest; default: videos that are made")
     parser.add_argument("--recipe", nargs="+", choices=NAMES, default=["basic"], dest="recipes")
     parser.add_argument("--device", default="auto", help="auto, cpu or gpu; with several ranks each takes its own GPU")
     parser.add_argument("--decoder", nargs="+", choices=("auto", "dali", "pyav", "hybrid"), default=["hybrid"])
+    parser.add_argument("--cpu-share", type=share_of, default=0.0, help="of NVDEC's clips, decoded on the CPU; or auto")
     parser.add_argument("--batch-size", type=int, help="of each GPU; default: 16, or what was published")
     parser.add_argument("--num-threads", type=int, help="of each rank, and workers of peers; default: its cores")
     parser.add_argument("--clips", type=int, default=512, help="of each rank in an epoch: all rows have the same (512)")

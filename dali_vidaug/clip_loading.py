@@ -17,6 +17,7 @@ from dali_vidaug.pending import Job
 from dali_vidaug.plan import Plan
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.settings import Settings
+from dali_vidaug.share import Share
 from dali_vidaug.trust import Trust
 
 
@@ -24,7 +25,7 @@ class Loading:
     """Loads clips.
 
     Args:
-        manifest, recipe, settings, pool, trust: as of ``Maker``.
+        manifest, recipe, settings, pool, trust, share: as of ``Maker``.
 
     Attributes:
         motion: whether clips come with what moves in them.
@@ -33,15 +34,15 @@ class Loading:
         ValueError: a mask needs motion, which the decoder does not give.
     """
 
-    def __init__(self, manifest: Manifest, recipe: Recipe, settings: Settings, pool: Any, trust: Trust):
-        self._manifest, self._settings, self._pool, self._trust = manifest, settings, pool, trust
+    def __init__(self, manifest: Manifest, recipe: Recipe, settings: Settings, pool: Any, trust: Trust, share: Share):
+        self._manifest, self._settings, self._pool, self._trust, self._share = manifest, settings, pool, trust, share
         self._crops = [name for name, _ in recipe.pixel_ops[: num_in_decoder(recipe, settings)]]
         self.motion = settings.motion or needs_motion(recipe)
         if self.motion and settings.decoder != "pyav":  # of a plan of another recipe
             raise ValueError(f"a mask of the plan needs motion, which decoder {settings.decoder!r} does not give")
 
     def load(self, plan: Plan, clips: Sequence[int], decoder: str | None = None, check: bool = False) -> dict[int, Job]:
-        """Have clips of one sample loaded, by the decoder that suits its video or by the one that is given.
+        """Have clips of one sample loaded, by the decoder that suits its video and share or by the one that is given.
 
         With ``check``, or where they are likely to be compared, clips for DALI come with PyAV's frames.
 
@@ -50,6 +51,8 @@ class Loading:
         """
         video = if_measured(self._settings.trusted(self._manifest.video(int(plan.samples[clips[0]]))))
         chosen, why = (decoder, None) if decoder else self._settings.decoder_of(video)
+        drawn = None if chosen != "hybrid" else self._share.takes(self._settings.cpu_share, plan, clips[0])
+        chosen = "pyav" if drawn else chosen
         frames, jobs = [decoded_frames(plan.frames[i]) for i in clips], dict[int, Job]()
         views = self._views(plan, clips, video) if self.motion else None
         # DALI's graph hands each clip a copy of its whole file: frames of other clips would only take memory there.
@@ -64,7 +67,7 @@ class Loading:
             call = partial(load_clips, chosen, self._settings.device == "gpu", self._settings.color, doubt=doubt)
             more = [] if views is None else [[views[k] for k in together]]
             future = self._pool.load(call, video, [frames[k] for k in together], chosen != "pyav", crops, why, *more)
-            jobs |= {clips[k]: Job(future, place) for place, k in enumerate(together)}
+            jobs |= {clips[k]: Job(future, place, drawn) for place, k in enumerate(together)}
         return jobs
 
     def _views(self, plan, clips, video):

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import nvidia.dali.fn
 import nvidia.dali.types
+from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
+from dali_vidaug.errors import naming
+from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.settings import Settings
 
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
@@ -102,7 +105,7 @@ class Columns:
         if dtype != self.fields:
             raise TypeError(f"{self.name}: arguments are {dtype}, but those of an earlier batch were {self.fields}")
 
-    def feed(self, pipeline: Pipeline, rows: np.ndarray) -> None:
+    def feed(self, pipeline: Pipeline, rows: Any) -> None:
         """Give the rows of a batch to the pipeline."""
         for name, extract in self._extract.items():
             try:
@@ -137,3 +140,17 @@ def split(node, predicate):
     DALI's own conditional statements are made of this and of merge.
     """
     return fn._conditional.split(node, predicate=predicate)
+
+
+def build_op(name: str, op: Any, clips: Any, args: Columns | EncodedColumns) -> Any:
+    """The node of an op's result, for the node of clips.
+
+    Raises:
+        OpError: the op's ``build`` failed.
+        TypeError: it returned something else than a node.
+    """
+    with naming(name, op, "build", f"for the arguments {args.names}"):
+        built = extend_graph(fn, op, clips, args)
+    if not isinstance(built, DataNode):
+        raise TypeError(f"{name}.build must return one node of DALI's graph, got {built!r}")
+    return built

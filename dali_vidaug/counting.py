@@ -163,10 +163,30 @@ class RunningReport:
             self._report.compared += clips
             self._report.compared_still += still
 
+    def add_decoders(self, by_dali: int, by_share: int) -> None:
+        """Count clips of a batch that DALI has decoded, and those that PyAV has because of ``cpu_share``."""
+        with self._lock:
+            self._report.by_dali += by_dali
+            self._report.by_share += by_share
+
+    def add_share(self, share: float) -> None:
+        """Note the share that "auto" chose."""
+        with self._lock:
+            self._report.cpu_share = share
+
     def add_wrong(self, coding: str, problem: str) -> None:
         """Count a coding that DALI decodes wrongly, and what is wrong."""
         with self._lock:
             self._report.wrong[coding] = problem
+
+    def add_smaller_part(self, num_clips: int) -> None:
+        """Count that memory ran out, and DALI decodes so many clips at once now, and nothing beside them."""
+        with self._lock:
+            self._report.decode_batch = num_clips
+        log.warning(
+            "memory ran out while DALI decoded: from now on it decodes %d clips at once, and nothing beside them; "
+            "decode_batch=%d avoids the attempt", num_clips, num_clips,
+        )  # fmt: skip
 
     def snapshot(self) -> Report:
         """A copy of what has been counted so far."""

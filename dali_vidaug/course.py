@@ -13,6 +13,7 @@ from dali_vidaug.state import Position, go_on, identity
 if TYPE_CHECKING:
     from dali_vidaug.recipe import Recipe
     from dali_vidaug.schedule import Schedule
+    from dali_vidaug.share import Choice
 
 
 class Course:
@@ -86,17 +87,21 @@ class Course:
         if self.position.set_epoch(epoch) and self._schedule:
             self._schedule = self._schedule.from_start(self.epoch)
 
-    def state(self, recipe: Recipe | Stages, manifest: Mapping[str, str]) -> dict[str, Any]:
+    def state(
+        self, recipe: Recipe | Stages, manifest: Mapping[str, str], choice: Choice | None = None
+    ) -> dict[str, Any]:  # fmt: skip
         """What ``VideoLoader.state_dict`` returns.
 
         Args:
             recipe: of the clips, or the stages.
             manifest: its ``fingerprint``.
+            choice: the share of clips that was chosen for the CPU.
         """
         epoch, batch = self.position.reached(self.schedule)
         offset = self.schedule.given_before(epoch)
         steps = {"steps": self.schedule.steps.before(epoch)} if isinstance(recipe, Stages) else {}
-        found = {"wrong": dict(self.wrong)} if self.wrong else {}
+        found: dict[str, Any] = {"wrong": dict(self.wrong)} if self.wrong else {}
+        found |= {"cpu_share": choice._asdict()} if choice else {}
         mine = identity(self.schedule, recipe, manifest)
         return {"epoch": epoch, "batch": batch, "offset": offset, **steps, **mine, **found}
 

@@ -131,14 +131,22 @@ class FetchingPool:
         if isinstance(future, _Fetch):
             before = time.perf_counter()
             future = future.result()
-            self._waited += time.perf_counter() - before
+            with self._lock:
+                self._waited += time.perf_counter() - before
         return self._pool.result(future)
+
+    def has(self, future: Any) -> bool:
+        """Whether ``result`` returns clips at once."""
+        if isinstance(future, _Fetch):
+            return _is_good(future) and _is_good(future.result())
+        return _is_good(future)
 
     def take_costs(self) -> tuple[Costs, float]:
         """What reading objects has cost since the last call, and seconds that ``result`` waited for them."""
         if self._reader is None:
             return Costs(0, 0, 0), 0.0
-        waited, self._waited = self._waited, 0.0
+        with self._lock:
+            waited, self._waited = self._waited, 0.0
         return self._reader.take_costs(), waited
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> list[tuple]:
@@ -151,3 +159,7 @@ class FetchingPool:
             self._loop.call_soon_threadsafe(lambda: [f.task.cancel() for f in fetches if f.task is not None])
             stack.close()
         return self._pool.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _is_good(future):
+    return future.done() and not future.cancelled() and future.exception() is None

@@ -1,4 +1,4 @@
-"""The DALI pipeline of a recipe: plan columns and frames (or small encoded files) in, a batch of clips out."""
+"""The DALI pipeline of a recipe: plan columns and decoded clips in, a batch of augmented clips out."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from typing import Any
 import numpy as np
 import nvidia.dali.fn
 import nvidia.dali.types
-from nvidia.dali.data_node import DataNode
 from nvidia.dali.pipeline import Pipeline
 
-from dali_vidaug.columns import Columns, EncodedColumns, split
+from dali_vidaug.columns import Columns, EncodedColumns, build_op, split
+from dali_vidaug.decode_graph import Decoded
 from dali_vidaug.direct import BLENDING, Direct, num_direct
-from dali_vidaug.encoded_files import NO_CLIP, EncodedFiles
-from dali_vidaug.errors import naming
 from dali_vidaug.leading import frame_module, num_in_decoder, num_leading
-from dali_vidaug.media.load import Encoded
 from dali_vidaug.ops.interpolate import Interpolation, between_frames, interpolate_rows
-from dali_vidaug.ops.operator import extend_graph
 from dali_vidaug.ops.sizes import SIZE_FIELDS
 from dali_vidaug.plan import Plan
 from dali_vidaug.planes import planes_of
@@ -28,46 +24,29 @@ from dali_vidaug.settings import Settings
 types: Any = nvidia.dali.types  # its enumerations come from a compiled module without stubs
 fn: Any = nvidia.dali.fn  # the stubs do not have the conditional operators
 
-
-def _built(name, op, clips, args):
-    with naming(name, op, "build", f"for the arguments {args.names}"):
-        built = extend_graph(fn, op, clips, args)
-    if not isinstance(built, DataNode):
-        raise TypeError(f"{name}.build must return one node of DALI's graph, got {built!r}")
-    return built
+_NO_CLIP = np.zeros((1, 1, 1, 3), np.uint8)
+_INTERNAL_STREAM = -1  # feed_input returns when the clips are copied
 
 
 class Graph:
     """The pipeline of a recipe on one device.
 
-    It is fed frames where PyAV decodes, with the ops done that ``num_in_decoder`` counts; and small encoded files where
-    DALI decodes, for which it does all ops. Where the positions of a plan may lie between two frames, it is fed each
-    clip's ``decoded_frames`` and blends them. On the CPU, ``Direct`` does the last steps; DALI has no part in a batch
-    that needs nothing else.
+    It is fed decoded clips, with the ops done that ``num_in_decoder`` counts: frames where PyAV decodes, ``Decoded``
+    where DALI does. Where the positions of a plan may lie between two frames, it is fed each clip's ``decoded_frames``
+    and blends them. On the CPU, ``Direct`` does the last steps; DALI has no part in a batch that needs nothing else.
 
     Args:
         plan: of any batch: the graph is for its recipe and for frames and arguments with its dtypes.
         settings: device, decoder, dtype, number of threads.
         batch_size: the largest number of clips in a batch.
-        oriented: whether some of the encoded files are shown otherwise than as stored.
-        several: whether clips of the same frames may have an encoded file in common, which is then decoded once.
-        boxed: whether of some of the encoded files only a part of each frame is shown (their ``box``).
-
-    Attributes:
-        decoded: of the latest batch, by position: clips as DALI decoded them, (F, H, W, 3) uint8, before any op; those
-            for which ``run`` was asked for that.
+        whole: DALI's decoder did no ops: several clips may be made of a file.
     """
 
-    def __init__(
-        self, plan: Plan, settings: Settings, batch_size: int, oriented: bool = False, several: bool = False,
-        boxed: bool = False,
-    ):  # fmt: skip
+    def __init__(self, plan: Plan, settings: Settings, batch_size: int, whole: bool = False):
         self._recipe, self._settings, self._blends = plan.recipe, settings, between_frames(plan.frames)
-        self._files = EncodedFiles(settings, oriented, several, boxed)
         self._num_in_decoder = num_in_decoder(plan.recipe, settings)
         self._done: Any = None  # an event after the latest batch, on a GPU
         self._measured: dict[str | None, Any] = {}  # after an op: the sizes of the clips, which a later op would hide
-        self.decoded: dict[int, np.ndarray] = {}
         self._columns = {
             name: Columns(name, None if rows is None else rows.dtype, settings) for name, rows in _rows(plan).items()
         }
@@ -82,16 +61,11 @@ class Graph:
         self._last = steps[-1][0] if steps and known and steps[-1][0] != BLENDING else None
         self.pipeline = Pipeline(batch_size, settings.num_threads, settings.device_id, prefetch_queue_depth=1)
         with self.pipeline:
-            if settings.decoder == "pyav":
-                clips = self._frames()
-            elif settings.decoder == "dali":
-                clips = self._files.decoded()
-            else:
-                clips = self._merged()
+            clips = self._frames() if settings.decoder == "pyav" else self._decoded(whole)
             built = self._build(clips, steps)
             self._idle = settings.decoder == "pyav" and built is clips and self._direct is not None
             self._idle &= not any(columns.is_read for columns in self._columns.values())
-            self.pipeline.set_outputs(built, *self._measured.values(), *self._files.checked)
+            self.pipeline.set_outputs(built, *self._measured.values())
 
     def _steps(self, plan):
         """What is left to do to the clips, by name: ops, and the blending of frames before those that come after."""
@@ -102,18 +76,21 @@ class Graph:
             steps.insert(max(num_leading(self._recipe) - self._num_in_decoder, 0), blending)
         return steps
 
-    def _merged(self):
-        """All clips in their order. Those that DALI decodes first get the ops that PyAV has done for the others."""
-        encoded = fn.external_source(name="encoded?", dtype=types.BOOL, ndim=0)
-        clips = self._files.decoded(encoded)
-        for name, op in self._recipe.pixel_ops[: self._num_in_decoder]:
-            clips = _built(name, op, clips, EncodedColumns(self._columns[name], encoded))
-        return fn._conditional.merge(clips, self._frames(encoded), predicate=encoded)
+    def _decoded(self, whole):
+        """All clips in their order; if DALI has decoded whole frames, then with the ops done as for the others."""
+        hybrid, where = self._settings.decoder == "hybrid", self._settings.device
+        by_dali = fn.external_source(name="by DALI?", dtype=types.BOOL, ndim=0) if hybrid else None
+        clips = fn.external_source(name="decoded", device=where, dtype=types.UINT8, ndim=4, layout="FHWC")
+        clips = clips if by_dali is None else split(clips, by_dali)[0]
+        for name, op in self._recipe.pixel_ops[: self._num_in_decoder if whole else 0]:
+            columns = self._columns[name]
+            clips = build_op(name, op, clips, columns if by_dali is None else EncodedColumns(columns, by_dali))
+        return clips if by_dali is None else fn._conditional.merge(clips, self._frames(by_dali), predicate=by_dali)
 
-    def _frames(self, encoded=None):
+    def _frames(self, by_dali=None):
         clips = fn.external_source(name="clips", dtype=types.UINT8, ndim=4, layout="FHWC", no_copy=True)
-        if encoded is not None:
-            clips = split(clips, encoded)[1]
+        if by_dali is not None:
+            clips = split(clips, by_dali)[1]
         return clips.gpu() if self._settings.device == "gpu" else clips
 
     def _build(self, clips, steps):
@@ -128,26 +105,24 @@ class Graph:
             if getattr(op, "mirrors", False) and getattr(following, "mirrors_first", False):
                 flip = self._columns[name]
             else:
-                clips, flip = _built(name, op, clips, flip or self._columns[name]), None
+                clips, flip = build_op(name, op, clips, flip or self._columns[name]), None
         done = bool(steps) and getattr(steps[-1][1], "channels_first", False)
         return clips if done or self._direct else fn.transpose(clips, perm=[3, 0, 1, 2])
 
-    def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None, checked: Sequence[int] = ()) -> Any:
+    def run(self, plan: Plan, inputs: Sequence[Any], stream: Any = None) -> Any:
         """Run one batch.
 
         Args:
             plan: of the batch.
-            inputs: for each clip its frames (or ``decoded_frames``), (F, H, W, 3) uint8, or an ``Encoded`` where DALI
-                decodes.
+            inputs: for each clip its frames (or ``decoded_frames``), (F, H, W, 3) uint8, or a ``Decoded``.
             stream: on a GPU, the torch stream on which the result will be ready; None: wait for it.
-            checked: positions of encoded clips that ``decoded`` shall have. They are waited for, also on a GPU.
 
         Returns:
             A DALI tensor list with one dense (3, F, H, W) tensor for each clip, or on the CPU a tensor (B, 3, F, H, W).
             It owns its memory.
 
         Raises:
-            RuntimeError: DALI could not decode or process a clip; later batches are not affected.
+            RuntimeError: DALI could not process a clip; later batches are not affected.
             TypeError: the arguments of an op are of another dtype than before.
             ValueError: an op has changed the size of a clip without saying so in its arguments; an ``OpError`` when the
                 function of an op failed.
@@ -157,7 +132,7 @@ class Graph:
         args = _rows(plan)
         for name, columns in self._columns.items():
             columns.check(args[name])
-        made: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream, checked)
+        made: Any = list(inputs) if self._idle else self._run(plan, inputs, args, stream)
         if not self._direct:
             self._check(made.shape(), plan, inputs)
             return made
@@ -173,19 +148,23 @@ class Graph:
     def _check(self, shapes, plan, inputs, last=None):
         """The clips that leave an op, or all, are as large as their arguments say. Labels are mixed by that."""
         names = self._recipe.names[len(self._recipe.time_ops) :]
-        given = [
-            (len(clip.positions), *clip.video.shown_size) if isinstance(clip, Encoded) else clip.shape[:3]
-            for clip in inputs
-        ]
-        check_sizes(shapes, given, plan.frames.shape[1] if self._blends else None, plan.args,
-                    names[: names.index(last) + 1] if last else names)  # fmt: skip
+        blended = plan.frames.shape[1] if self._blends else None
+        names = names[: names.index(last) + 1] if last else names
+        check_sizes(shapes, [clip.shape[:3] for clip in inputs], blended, plan.args, names)
 
-    def _run(self, plan, inputs, args, stream, checked):
+    def _run(self, plan, inputs, args, stream):
         """What DALI does: a tensor list."""
+        by_dali = [isinstance(clip, Decoded) for clip in inputs]
         if self._settings.decoder != "pyav":
-            self._files.feed(self.pipeline, inputs, checked)
+            # Nothing reads what stands in the place of clips that PyAV has decoded.
+            decoded = [clip for clip in inputs if isinstance(clip, Decoded)]
+            other = min(decoded, key=lambda clip: np.prod(clip.shape)).tensor if decoded else _NO_CLIP
+            tensors = [clip.tensor if isinstance(clip, Decoded) else other for clip in inputs]
+            self.pipeline.feed_input("decoded", tensors, cuda_stream=_INTERNAL_STREAM)
+        if self._settings.decoder == "hybrid":
+            self.pipeline.feed_input("by DALI?", np.array(by_dali))
         if self._settings.decoder != "dali":
-            self.pipeline.feed_input("clips", [NO_CLIP if isinstance(clip, Encoded) else clip for clip in inputs])
+            self.pipeline.feed_input("clips", [_NO_CLIP if isinstance(clip, Decoded) else clip for clip in inputs])
         for name, columns in self._columns.items():
             columns.feed(self.pipeline, args[name])
         # One batch at a time: decoding runs ahead in other threads, and the ops take a small part of its time. The
@@ -195,13 +174,9 @@ class Graph:
         with op_failures(plan, self._columns.values()):
             self.pipeline.schedule_run()
             clips, *measured = self.pipeline.share_outputs(stream)
-        self._taken = taken = measured.pop() if self._files.checked else ()  # it owns the memory of ``decoded``
         measured = [np.array(sizes.as_array()) for sizes in measured]
         self.pipeline.release_outputs()
         self._done = None if stream is None else stream.record_event()
-        if checked:
-            self.wait()
-        self.decoded = {i: np.asarray(frames) for i, frames in zip(sorted(checked), taken, strict=True)}
         for name, sizes in zip(self._measured, measured, strict=True):
             self._check([(size[3], *size[:3]) for size in sizes.tolist()], plan, inputs, name)
         return clips
@@ -216,17 +191,3 @@ def _rows(plan):
     """The arguments of each step of a graph, by its name."""
     rows = {name: plan.args[name] for name, _ in plan.recipe.pixel_ops}
     return rows | {BLENDING: interpolate_rows(plan.frames)} if between_frames(plan.frames) else rows
-
-
-def dali_problem(graph: Graph, plan: Plan, clip: Any) -> str | None:
-    """Why DALI cannot decode the clip of a plan of one row, whose input of the graph is given; None if it can."""
-    if not isinstance(clip, Encoded):
-        return None
-    try:
-        graph.run(plan, [clip])
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        words = ("error", "failed", "assert", "supported")
-        telling = [line for line in lines if any(word in line.lower() for word in words)]
-        return f"DALI could not decode it: {(telling or lines or ['no message'])[-1]}"
-    return None

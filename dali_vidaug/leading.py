@@ -7,10 +7,12 @@ from dali_vidaug.settings import Settings
 
 
 def num_in_decoder(recipe: Recipe, settings: Settings) -> int:
-    """How many of a recipe's first ops on pixels PyAV does in its conversion to RGB."""
-    if settings.decoder == "dali" or not settings.resize_in_decoder:
-        return 0
+    """How many of a recipe's first ops on pixels are done where clips are decoded: by PyAV in its conversion to RGB."""
     count = num_leading(recipe)
+    if settings.decoder == "dali":
+        return count
+    if not settings.resize_in_decoder:
+        return 0
     following = recipe.pixel_ops[count:]
     # A flip costs next to nothing there, and nothing at all where Planes or DALI's Normalize does it.
     flips = bool(following) and getattr(following[0][1], "mirrors", False) and settings.device == "cpu"

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dali_vidaug.background import Background
 from dali_vidaug.batch import Batch, as_tensor, make_batch, no_clips
 from dali_vidaug.boxes import BoxRules
 from dali_vidaug.clip_motion import needs_motion
@@ -21,7 +22,6 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.fingerprint import fingerprint
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.plan import Plan
-from dali_vidaug.producer import Background
 from dali_vidaug.recipe import Recipe
 from dali_vidaug.report import Report
 from dali_vidaug.schedule import Schedule
@@ -38,8 +38,7 @@ class VideoLoader:
 
     Iterating gives the batches of one epoch; the next ``for`` continues with the next epoch, also when the one before
     was left early, but not after its first batch, which counts as a peek. An older iterator raises. Batches are made
-    ahead in the background, through the end of an epoch too, and are the same, bit for bit, for any number of threads.
-    A copy (also by pickle) goes on where the loader is.
+    ahead in the background, and are the same, bit for bit, for any number of threads. A copy goes on where it is.
 
     Args:
         manifest: the videos, or the file of a manifest.
@@ -53,8 +52,7 @@ class VideoLoader:
         shuffle, shards_at_a_time: a new order in each epoch, or the manifest's; within so many tar shards at a time.
         drop_last: skip the last batches of an epoch that are not full.
         num_shards, shard_index: share the epoch with other ranks. Default: those of torch.distributed if initialised,
-            else of the program that started the process (torchrun, srun, mpirun, ...), else one shard. Found when the
-            first batch, the length or the state is asked for.
+            else of the program that started the process (torchrun, srun, mpirun, ...), else one shard.
         even: with ``drop_last=False``, all ranks have as many batches, of the same sizes, by repeating up to
             ``num_shards - 1`` samples of the beginning of the epoch (``batch.repeated``). Default: with several shards.
         num_threads: of decoding, DALI and the kernels on the CPU; default: the cores of this process: docs/tuning.md.
@@ -65,21 +63,24 @@ class VideoLoader:
             become empty ("skip", for validation), or raises ``ClipError`` ("raise"); logged, and named in ``report()``.
         timeout: seconds after which clips of a video, which are read and decoded together, count as such; None: never.
         check_files: what of a file is compared with the scanned one, besides its bytes at some places: "size_and_time"
-            (of change), "size", nothing ("off"), or "auto": size_and_time, but size where nearly all files have another
-            time, as after copying. A changed file is handled as ``on_error`` says.
+            (of change), "size", nothing ("off"), or "auto": size_and_time, but size where nearly all files were copied.
+            A changed file is handled as ``on_error`` says.
         resize_in_decoder: with pyav, do leading crops and scalings with the conversion to RGB, faster than DALI does.
         color: "bt601": YUV becomes RGB by BT.601 whatever a file says, as in DALI; "file": by the matrix that it says.
         repeats: clips of the same frames, decoded once, which the ops augment differently: ``batch.repeat_index``.
-        mix_group: ops mix clips within groups of so many samples, a divisor of ``batch_size``; default: all of a batch.
-            With the same groups, any number of ranks makes the same clips.
+        mix_group: ops mix clips within groups of so many samples, a divisor of ``batch_size``, so that any number of
+            ranks makes the same clips; default: all of a batch.
         box_rules: which boxes stay where only a part is in the frame; default: ``dv.BoxRules()``.
         targets: "soft", (B, K) floats, mixed as the clips are; or "index", (B,) labels and in ``batch.mix`` whom each
             clip is mixed with, for any number of classes: docs/mixing.md has the loss.
         storage: how objects in buckets are read, ``dv.Storage(...)``: docs/storage.md.
         motion: ``batch.motion`` says what moves in the clips, by the motion vectors of their videos. PyAV decodes them
-            all then, also with a GPU: docs/motion.md. So it is where the recipe has a ``MotionMask``, too.
+            all then, also with a GPU. So it is where the recipe has a ``MotionMask``: docs/motion.md.
+        decode_batch: clips that DALI decodes at once, at most; None: as many as fit into memory: docs/gpu.md.
         verify: of each format how many of DALI's clips are compared with PyAV's at first, and one in how many later;
             DALI decodes no more of a format that differs; None: no comparison. See docs/decoding.md.
+        cpu_share: of the clips that DALI could decode, the share, [0, 1], that PyAV decodes on the CPU meanwhile;
+            "auto": measured in the first seconds, logged, kept in states: docs/decoding.md.
 
     Attributes:
         manifest, recipe: as given.
@@ -97,7 +98,8 @@ class VideoLoader:
         on_error: str = "replace", check_files: str = "auto", resize_in_decoder: bool = True, color: str = "bt601",
         repeats: int = 1, mix_group: int | None = None, box_rules: BoxRules | None = None, timeout: float | None = 300,
         targets: str = "soft", storage: Storage | None = None, shards_at_a_time: int | None = None,
-        motion: bool = False, verify: tuple[int, int] | None = (4, 50),
+        motion: bool = False, verify: tuple[int, int] | None = (4, 50), decode_batch: int | None = None,
+        cpu_share: float | str = 0.0,
     ):  # fmt: skip
         if not isinstance(recipe, Recipe | Stages):
             raise ValueError(f"VideoLoader: recipe must be a Recipe or Stages, got {recipe!r}")
@@ -107,9 +109,10 @@ class VideoLoader:
             raise ValueError("VideoLoader: the manifest has no videos")
         options: Any = dict(
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
-            on_error=on_error, check_files=choose_file_check(manifest, check_files, storage),
+            on_error=on_error, check_files=choose_file_check(manifest, check_files, storage), verify=verify,
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, targets=targets,
-            storage=storage, motion=motion or any(map(needs_motion, self._stages.recipes)), verify=verify,
+            motion=motion or any(map(needs_motion, self._stages.recipes)), storage=storage, decode_batch=decode_batch,
+            cpu_share=cpu_share,
         )  # fmt: skip
         order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
         order["mix_group"] = mix_group
@@ -230,10 +233,10 @@ class VideoLoader:
     def state_dict(self) -> dict[str, Any]:
         """Where the loader is: what ``load_state_dict`` needs to continue with the next batch, exactly.
 
-        The state is the same for all shards, except for what DALI was found to decode wrongly (``verify``). It contains
-        a fingerprint of the manifest's paths, labels and ranges.
+        The state is the same for all shards, except for what DALI was found to decode wrongly (``verify``) and the
+        share that was chosen (``cpu_share``). It has a fingerprint of the manifest's paths, labels and ranges.
         """
-        return self._course.state(self.recipe, self._find_fingerprint())
+        return self._course.state(self.recipe, self._find_fingerprint(), self._background.share.choice)
 
     def _find_fingerprint(self):
         self._fingerprint = self._fingerprint or fingerprint(self.manifest)
@@ -250,6 +253,7 @@ class VideoLoader:
         """
         self._course.go_on(state, self.recipe, self._find_fingerprint(), self._shared)
         self._background.trust.know(self._course.wrong)
+        self._background.share.go_on(state)
 
     def report(self) -> Report:
         """What was done so far: counts, time by stage, and every clip that was replaced."""
@@ -277,7 +281,8 @@ class VideoLoader:
 
     def __reduce__(self) -> tuple[Any, ...]:
         replaced = None if self.settings is self._made_settings else self.settings
-        return _copy, (self.manifest, self.recipe, self._arguments, replaced, copy.copy(self._course))
+        at = copy.copy(self._course), self._background.share.choice
+        return _copy, (self.manifest, self.recipe, self._arguments, replaced, *at)
 
     def __enter__(self) -> VideoLoader:
         return self
@@ -286,9 +291,10 @@ class VideoLoader:
         self.close()
 
 
-def _copy(manifest, recipe, arguments, settings, course):
+def _copy(manifest, recipe, arguments, settings, course, choice):
     """A loader as another one was made, at the same place."""
     loader = VideoLoader(manifest, recipe, **arguments)
     loader.settings, loader._course = settings or loader.settings, course
     loader._background.trust.know(course.wrong)
+    loader._background.share.know(choice)
     return loader

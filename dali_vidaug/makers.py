@@ -24,7 +24,7 @@ class Makers:
     def __init__(self, make: Callable[[Recipe, int], Maker], stages: Stages, schedule: Schedule):
         self._make, self._stages, self._schedule = make, stages, schedule
         self._made: dict[tuple[int, int], Maker] = {}
-        self._stage = 0
+        self._stage_of_decoder = self._stage_of_graphs = 0
 
     def of(self, epoch: int, index: int) -> Maker:
         """The maker for a batch."""
@@ -34,16 +34,31 @@ class Makers:
             self._made[stage, turn] = self._make(self._stages.stages[stage].recipes[turn], size)
         return self._made[stage, turn]
 
-    def free_others(self, epoch: int, index: int) -> None:
+    def free_other_decoders(self, epoch: int, index: int) -> None:
+        """Before a batch is decoded: free what decodes for other stages. Called in the thread that decodes."""
+        stage = self._schedule.steps.at(epoch, index).stage
+        for maker in self._others(self._stage_of_decoder, stage):
+            maker.free_decoder()
+        self._stage_of_decoder = stage
+
+    def free_other_graphs(self, epoch: int, index: int) -> None:
         """Before a batch is finished: free the graphs of other stages. Called in the thread that runs graphs."""
         stage = self._schedule.steps.at(epoch, index).stage
-        if stage != self._stage:
-            for (other, _), maker in list(self._made.items()):  # plans of later stages are drawn meanwhile
-                if other != stage:
-                    maker.close()
-        self._stage = stage
+        for maker in self._others(self._stage_of_graphs, stage):
+            maker.free_graphs()
+        self._stage_of_graphs = stage
 
-    def close(self) -> None:
-        """Free all graphs."""
+    def _others(self, before, stage):
+        """The makers of other stages than this one, if it was another before."""
+        made = list(self._made.items()) if stage != before else []  # plans of later stages are drawn meanwhile
+        return [maker for (other, _), maker in made if other != stage]
+
+    def free_decoders(self) -> None:
+        """Free all that decodes, in the thread that does."""
         for maker in list(self._made.values()):
-            maker.close()
+            maker.free_decoder()
+
+    def free_graphs(self) -> None:
+        """Free all graphs of ops, in the thread that runs them."""
+        for maker in list(self._made.values()):
+            maker.free_graphs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,10 +21,12 @@ class Job(NamedTuple):
     Attributes:
         future: of the ``Loaded`` of all clips that are loaded together.
         place: of the clip among them.
+        drawn: whether PyAV decodes it although DALI could (``share.py``); None where that was no question.
     """
 
     future: Future
     place: int
+    drawn: bool | None = None
 
 
 @dataclass
@@ -40,6 +43,10 @@ class Pending:
         dropped: the positions of clips that are to be left out.
         kept: the positions in ``drawn`` of the clips that are in the batch.
         cancelled: nobody waits for the batch any more.
+        gathered: all clips have come.
+        job: what DALI decodes of it.
+        error: went wrong when it was begun ahead of its turn.
+        wrong: codings that DALI decodes wrongly, as was known when it was decoded: ``Trust.wrong``.
     """
 
     drawn: Plan
@@ -51,6 +58,10 @@ class Pending:
     dropped: set[int] = field(default_factory=set)
     kept: np.ndarray = field(init=False)
     cancelled: bool = False
+    gathered: bool = False
+    job: Any = None
+    error: Exception | None = None
+    wrong: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
         self.plan, size = self.drawn, len(self.drawn)

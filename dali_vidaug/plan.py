@@ -157,10 +157,10 @@ class Plan:
             "format": PLAN_FORMAT, "plan_version": PLAN_VERSION, "recipe": repr(self.recipe), "seed": self.seed,
             "epoch": self.epoch, "batch": _one_or_all(self.batch), "samples": self.samples.tolist(),
             "views": self.views.tolist(), "repeat_index": self.repeat_index.tolist(), "frames": self.frames.tolist(),
-            "args": ops,
+            "args": ops, "step": self.step,
         }  # fmt: skip
         if self.masks:
-            document |= {"step": self.step, "masks": masks_to_text(self.masks)}
+            document |= {"masks": masks_to_text(self.masks)}
         Path(path).write_text(json.dumps(document, indent=1))
 
     @classmethod

@@ -8,7 +8,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import replace
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -18,22 +19,13 @@ import torch
 
 from dali_vidaug.boxes import Boxes
 from dali_vidaug.counting import RunningReport
-from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.drawing import draw_plan
-from dali_vidaug.errors import printable
-from dali_vidaug.fetching import FetchingPool
-from dali_vidaug.make import Maker
 from dali_vidaug.makers import Makers
-from dali_vidaug.media.video import Video
 from dali_vidaug.pending import Pending
 from dali_vidaug.plan import Plan
 from dali_vidaug.schedule import Schedule
 from dali_vidaug.settings import Settings
-from dali_vidaug.stages import Stages
-from dali_vidaug.threads import name_pool_errors, open_pool
-from dali_vidaug.trust import Trust
-
-_NAMED_MAX = 5  # videos in a warning
+from dali_vidaug.threads import name_pool_errors
 
 log = logging.getLogger("dali_vidaug")
 
@@ -61,7 +53,7 @@ class Produced(NamedTuple):
 
 
 class _Started(NamedTuple):
-    """A batch whose clips are being loaded."""
+    """A batch whose clips are being loaded, or decoded."""
 
     epoch: int
     batch_index: int
@@ -71,10 +63,11 @@ class _Started(NamedTuple):
 class Producer:
     """The batches of a schedule from (epoch, index) on, without end.
 
-    One thread draws plans and has the pool of the makers load their clips; another waits for the clips of each batch,
-    in order, and runs the graph. Both go through the end of an epoch, or of a stage, into the next. Up to ``prefetch``
-    batches are ready, and 2 * prefetch + 1 under way, the ready ones included. So a clip that takes long holds up its
-    own batch; the pool loads those of the 2 * prefetch batches behind it meanwhile.
+    One thread draws plans and has the pool of the makers load their clips; a second waits for the clips of each batch,
+    in order, and has DALI decode its part of them; a third runs the ops. All go through the end of an epoch, or of a
+    stage, into the next. Up to ``prefetch`` batches are ready, and 2 * prefetch + 1 under way, the ready ones included;
+    where DALI decodes, one more. So a clip that takes long holds up its own batch; the pool loads those of the
+    2 * prefetch batches behind it meanwhile.
     """
 
     def __init__(
@@ -86,13 +79,18 @@ class Producer:
         # One for each batch that may be unfinished: whoever takes a batch waits for its stream, and so for no other.
         count, on_gpu = settings.prefetch + 2, settings.device == "gpu"
         self._streams = deque(torch.cuda.Stream(settings.device_id) if on_gpu else None for _ in range(count))
-        self._room, self._shelf = threading.Semaphore(2 * settings.prefetch + 1), threading.Semaphore(settings.prefetch)
+        more = settings.decoder != "pyav"  # a batch is decoded while another one waits for the ops
+        self._room = threading.Semaphore(2 * settings.prefetch + 1 + more)
+        self._hatch, self._shelf = threading.Semaphore(1), threading.Semaphore(settings.prefetch)
         self._begun: queue.SimpleQueue = queue.SimpleQueue()
+        self._decoded: queue.SimpleQueue = queue.SimpleQueue()
         self._ready: queue.SimpleQueue = queue.SimpleQueue()
+        self._following: Any = None  # was taken from ``_begun`` ahead of its turn
         self._unfinished: deque[Pending] = deque()  # the first may be in the making
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._threads = [
             threading.Thread(target=self._begin, name="dali_vidaug-plan", daemon=True),
+            threading.Thread(target=self._decode, name="dali_vidaug-decode", daemon=True),
             threading.Thread(target=self._run, name="dali_vidaug-graph", daemon=True),
         ]
         for thread in self._threads:
@@ -130,9 +128,10 @@ class Producer:
             self._stop.set()
             for pending in self._unfinished:
                 pending.cancel()
-        self._room.release()
-        self._shelf.release()
+        for semaphore in (self._room, self._hatch, self._shelf):
+            semaphore.release()
         self._begun.put(None)
+        self._decoded.put(None)
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -154,6 +153,37 @@ class Producer:
         except BaseException as error:  # is raised in the place of this batch
             self._begun.put(error)
 
+    def _decode(self):
+        try:
+            with name_pool_errors():
+                while True:
+                    self._hatch.acquire()  # one decoded batch waits for its ops, no more
+                    if self._stop.is_set():  # what tells so in the queue may have been taken while looking ahead
+                        return
+                    started, self._following = self._following or self._begun.get(), None
+                    if self._stop.is_set():
+                        return
+                    if isinstance(started, BaseException):
+                        raise started
+                    self._makers.free_other_decoders(started.epoch, started.batch_index)
+                    maker = self._makers.of(started.epoch, started.batch_index)
+                    maker.decode(started.pending, partial(self._look_ahead, maker))
+                    self._decoded.put(started)
+        except BaseException as error:  # is raised in the place of this batch
+            self._decoded.put(error)
+        finally:
+            self._makers.free_decoders()
+
+    def _look_ahead(self, maker):
+        """The batch after the one that is being decoded, if it is begun and the same maker's."""
+        if self._following is None:
+            with suppress(queue.Empty):
+                self._following = self._begun.get_nowait()
+        following = self._following
+        if not isinstance(following, _Started) or self._makers.of(following.epoch, following.batch_index) is not maker:
+            return None
+        return following.pending
+
     def _run(self):
         try:
             with name_pool_errors():
@@ -161,19 +191,20 @@ class Producer:
         except BaseException as error:  # goes to the thread that asks for the batch
             self._ready.put(error)
         finally:
-            self._makers.close()
+            self._makers.free_graphs()
 
     def _produce(self):
         while True:
-            started = self._begun.get()
-            if isinstance(started, BaseException):
-                raise started
+            decoded = self._decoded.get()
+            self._hatch.release()
+            if isinstance(decoded, BaseException):
+                raise decoded
             before = time.perf_counter()
             self._shelf.acquire()
             if self._stop.is_set():
-                return
+                raise CancelledError  # for whoever waits for a batch
             self._report.add_seconds("ahead", time.perf_counter() - before)
-            produced = self._finish(*started)
+            produced = self._finish(*decoded)
             with self._lock:
                 self._unfinished.popleft()
             self._ready.put(produced)
@@ -188,86 +219,11 @@ class Producer:
     def _finish(self, epoch, index, pending):
         """Make a batch; on a GPU without waiting for it: it will be ready on a stream that no other batch uses."""
         self._streams.rotate()
-        self._makers.free_others(epoch, index)
+        self._makers.free_other_graphs(epoch, index)
         maker = self._makers.of(epoch, index)
         plan, clips = maker.finish(pending, self._streams[0])
         repeated = self._schedule.repeated(epoch, index)[pending.kept]
         self._report.add_repeated(int(repeated.sum()))
         plan, motion = maker.motion(pending)
-        boxes, wrong = maker.boxes(plan), maker.trust.wrong
-        return Produced(epoch, index, plan, clips, repeated, pending.skipped, boxes, motion, wrong)
-
-
-class Background:
-    """What works for a loader in the background: the pool that loads clips, and the producer.
-
-    Args:
-        report: what is done is counted there.
-
-    Attributes:
-        trust: what is known of DALI's decoder.
-    """
-
-    def __init__(self, report: RunningReport):
-        self._report, self._lock, self.trust = report, threading.Lock(), Trust(report)
-        self._pool: FetchingPool | None = None
-        self._producer: Producer | None = None
-
-    def next(
-        self, manifest: Manifest, stages: Stages, settings: Settings, schedule: Schedule, position: tuple[int, int]
-    ) -> Produced:
-        """The batch at a position, epoch and index, of a schedule; those after it are made ahead.
-
-        Raises:
-            ClipError, RuntimeError: as ``Producer.next``.
-        """
-        producer = self._producer
-        if producer is None or not producer.is_at(schedule, position):
-            self._stop_producer()
-            makers = Makers(partial(self._maker, manifest, settings), stages, schedule)
-            makers.of(*position)  # a pool that cannot be opened raises here
-            self._producer = producer = Producer(makers, schedule, settings, self._report, *position)
-        try:
-            return producer.next()
-        except BaseException:
-            self.close()
-            raise
-
-    def make(self, manifest: Manifest, settings: Settings, plan: Plan) -> Produced:
-        """The batch of a plan, now.
-
-        Raises:
-            ClipError, RuntimeError, TypeError, ValueError: as ``VideoLoader.apply``.
-        """
-        maker = self._maker(manifest, replace(settings, on_error="raise"), plan.recipe, len(plan))
-        with name_pool_errors():
-            pending = maker.start(plan)
-            plan, clips = maker.finish(pending, settings.stream())
-            boxes = maker.boxes(plan)
-            plan, motion = maker.motion(pending)
-        return Produced(plan.epoch, -1, plan, clips, boxes=boxes, motion=motion)
-
-    def _maker(self, manifest, settings, recipe, size):
-        with self._lock:
-            if self._pool is None:
-                pool = open_pool(settings.num_threads, settings.workers, settings.timeout, self._report.add_died)
-                self._pool = FetchingPool(pool, settings.storage)
-            self._report.start(self._pool.num_threads)
-            return Maker(manifest, recipe, settings, size, self._report, self._pool, self.trust)
-
-    def _stop_producer(self):
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            producer.close()
-
-    def close(self) -> None:
-        """Stop everything. Videos that are being loaded are waited for, but a second at most."""
-        self._stop_producer()
-        with self._lock:
-            pool, self._pool = self._pool, None
-        left = pool.shutdown(cancel_futures=True) if pool is not None else ()
-        if left:
-            paths = sorted({printable(x.path) for arguments in left for x in arguments if isinstance(x, Video)})
-            more = f" and {len(paths) - _NAMED_MAX} more" if len(paths) > _NAMED_MAX else ""
-            named = ", ".join(paths[:_NAMED_MAX])
-            log.warning("closed; threads are left that wait for files since seconds: %s%s", named, more)
+        boxes = maker.boxes(plan)
+        return Produced(epoch, index, plan, clips, repeated, pending.skipped, boxes, motion, pending.wrong)

@@ -9,8 +9,9 @@ from html import escape
 
 _REASONS_SHOWN = 8  # in the text
 _LOADING = {"read": "reading", "decode": "decoding", "convert": "scaling and conversion to RGB"}  # in the pool
+_STAGES = ("wait", "first", "loop", "ahead", "dali", "graph", *_LOADING)
 _WAIT_MAX = 0.05  # share of its time that a loop may wait before the loader is called the limit
-_GRAPH_BUSY = 0.8  # from this share of the time on, the graph is the limit
+_GRAPH_BUSY = 0.8  # from this share of the time on, the ops, or DALI's decoder, are the limit
 _THREADS_IDLE = 0.4  # below this share of the time, something else than computing holds the threads up
 _GOP_WASTE = 1.3  # from this ratio on, decoded frames to those with such GOPs, shorter GOPs are worth the while
 
@@ -31,9 +32,10 @@ class Report:
         batches, clips, frames_decoded: made so far, including batches that wait to be taken.
         seconds: "read" (open, demux, cut), "decode", "convert" (crop, scale, RGB): processor time, summed over the
             decoding threads; "load": time that passed for these three, summed alike, with waiting for storage and for
-            cores; "graph": time in DALI; "wait": time that the training loop waited for batches; "first":
-            the part of it before a first batch, when none is made ahead yet; "loop": time of the training loop between
-            a batch and the next; "ahead": time that the loader waited for the loop, with ``prefetch`` batches ready.
+            cores; "dali": time in which DALI's decoder was waited for; "graph": time in the ops that are not done while
+            decoding; "wait": time that the training loop waited for batches; "first": the part of it before a first
+            batch, when none is made ahead yet; "loop": time of the training loop between a batch and the next;
+            "ahead": time that the loader waited for the loop, with ``prefetch`` batches ready.
         frames: of all clips.
         padded: clips that have a frame more than once, because their video is too short for the sampling, or an op
             repeats frames.
@@ -48,9 +50,13 @@ class Report:
         motion_unknown: those of which nothing is known, such as key frames.
         bad: for each bad sample (path, reason, how many of its clips were replaced or left out).
         fallbacks: for each reason why PyAV decoded clips that DALI was asked for: (one of the files, how many clips).
+        by_dali: clips that DALI decoded.
+        by_share: clips that DALI could have decoded, as far as is known, but PyAV did on the CPU (``cpu_share``).
+        cpu_share: the share that "auto" chose, or a loaded state says; None before, and with a share that was given.
         compared: clips of DALI that were compared with PyAV's, and were right (``verify``).
         compared_still: those in which too little moves to show that no frame is in another's place.
         wrong: codings that DALI was found to decode wrongly, and so decodes no longer, with what was wrong.
+        decode_batch: how many clips DALI decodes at once since memory ran out; None: it did not.
         requests, bytes_fetched, bytes_cached: reads of objects, their bytes, and bytes that were in the cache.
         frames_with_short_gops: about how many would have been decoded if every 16th were a key frame.
         loads: how often clips of a video were loaded; those that are decoded together count once.
@@ -78,9 +84,13 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)
     bad: dict[int, tuple[str, str, int]] = field(default_factory=dict)
     fallbacks: dict[str, tuple[str, int]] = field(default_factory=dict)
+    by_dali: int = 0
+    by_share: int = 0
+    cpu_share: float | None = None
     compared: int = 0
     compared_still: int = 0
     wrong: dict[str, str] = field(default_factory=dict)
+    decode_batch: int | None = None
     requests: int = 0
     bytes_fetched: int = 0
     bytes_cached: int = 0
@@ -102,7 +112,7 @@ class Report:
 
         The time before a first batch does not count, nor what is done between two loops.
         """
-        seconds = {name: self.seconds.get(name, 0.0) for name in ("wait", "first", "loop", "ahead", "graph", *_LOADING)}
+        seconds = {name: self.seconds.get(name, 0.0) for name in _STAGES}
         waited = max(0.0, seconds["wait"] - seconds["first"])
         total = waited + seconds["loop"]
         if not (seconds["loop"] and total):
@@ -114,13 +124,14 @@ class Report:
                 "change nothing"
             )
         loading, total = sum(seconds[name] for name in _LOADING), total + seconds["first"]
-        graph, busy = min(1.0, seconds["graph"] / total), loading / self.num_threads / total
+        graph, dali = (min(1.0, seconds[name] / total) for name in ("graph", "dali"))
+        busy = loading / self.num_threads / total
         text += ": the loader is the limit. "
         if graph >= _GRAPH_BUSY:
-            return (
-                f"{text}DALI's graph (the ops; on a GPU also the decoder) ran {graph:.0%} of the time: fewer or "
-                "cheaper ops, smaller clips, on a GPU smaller videos (docs/tuning.md)"
-            )
+            return f"{text}the ops ran {graph:.0%} of the time: fewer or cheaper ops, smaller clips (docs/tuning.md)"
+        if dali >= _GRAPH_BUSY:
+            text += f"DALI's decoder was waited for {dali:.0%} of the time"
+            return f"{text}: smaller videos, shorter GOPs (docs/tuning.md)"
         most = max(_LOADING, key=lambda name: seconds[name])
         text += f"{seconds[most] / (loading or 1.0):.0%} of the work of its threads is {_LOADING[most]}"
         if most == "decode" and self.frames_decoded >= _GOP_WASTE * self.frames_with_short_gops:
@@ -141,7 +152,7 @@ class Report:
     def __str__(self) -> str:
         rate = self.clips / self.elapsed_seconds if self.elapsed_seconds else 0.0
         frames = self.frames_decoded / self.elapsed_seconds if self.elapsed_seconds else 0.0
-        work = {name: s for name, s in self.seconds.items() if name in (*_LOADING, "graph")}
+        work = {name: s for name, s in self.seconds.items() if name in (*_LOADING, "dali", "graph")}
         total = sum(work.values()) or 1.0
         lines = [
             f"{self.batches} batch{'es' * (self.batches != 1)}, {self.clips} clips ({rate:.1f} per second), "
@@ -173,12 +184,9 @@ class Report:
         if self.motion_frames:
             share = self.motion_unknown / self.motion_frames
             lines.append(f"motion: {self.motion_frames} frames; of {share:.0%} nothing is known (docs/motion.md)")
-        if self.compared or self.wrong:
-            lines.append(
-                f"clips of DALI that were compared with PyAV's and are right: {self.compared}; of these, "
-                f"{self.compared_still} are too still to show the order of their frames"
-            )
-            lines += [f"  not decoded by DALI: {coding}: {why}" for coding, why in self.wrong.items()]
+        lines += self._decoders()
+        if self.decode_batch is not None:
+            lines.append(f"memory ran out while DALI decoded: since then it decodes {self.decode_batch} clips at once")
         if self.requests or self.bytes_cached:
             lines.append(
                 f"objects: {self.requests} requests, {self.bytes_fetched / 1e6:.1f} MB, {self.bytes_cached / 1e6:.1f} "
@@ -196,3 +204,18 @@ class Report:
             lines.append(f"slowest files ({mean:.3f} s on average, waiting included):")
             lines += [f"  {seconds:.3f} s: {path}" for path, seconds in self.slowest.items()]
         return "\n".join(lines)
+
+    def _decoders(self):
+        """Lines on what DALI has decoded, and PyAV in its place."""
+        lines = []
+        if self.by_share or self.cpu_share is not None:
+            chosen = "" if self.cpu_share is None else f"; 'auto' chose {self.cpu_share:g}"
+            of = self.by_dali + self.by_share
+            lines.append(f"clips that PyAV decoded because of cpu_share: {self.by_share} of {of}{chosen}")
+        if self.compared or self.wrong:
+            lines.append(
+                f"clips of DALI that were compared with PyAV's and are right: {self.compared}; of these, "
+                f"{self.compared_still} are too still to show the order of their frames"
+            )
+            lines += [f"  not decoded by DALI: {coding}: {why}" for coding, why in self.wrong.items()]
+        return lines

@@ -38,7 +38,9 @@ class Settings:
             motion: as in ``VideoLoader``.
         check_files: "size_and_time", "size" or "off"; the bytes of files are compared too, unless it is "off".
         refused: formats that are not sent to DALI, with the reason.
+        decode_batch: as in ``VideoLoader``.
         verify: of each coding how many clips are compared with PyAV at first, and one in how many later; None: none.
+        cpu_share: of the clips that DALI could decode, the share that PyAV decodes, [0, 1]; None: measured and chosen.
     """
 
     device: str
@@ -59,6 +61,8 @@ class Settings:
     motion: bool = False
     refused: Mapping[Format, str] = field(default_factory=dict)
     verify: tuple[int, int] | None = None
+    decode_batch: int | None = None
+    cpu_share: float | None = 0.0
 
     def decoder_of(self, video: Video) -> tuple[str, str | None]:
         """The decoder of a video, "dali", "pyav" or "hybrid"; and why it is pyav although dali was asked for."""
@@ -100,6 +104,8 @@ def make_settings(
     storage: Storage | None = None,
     motion: bool = False,
     verify: tuple[int, int] | None = None,
+    decode_batch: int | None = None,
+    cpu_share: float | str = 0.0,
     formats: Mapping[Format, Files] | None = None,
     caller: str = "VideoLoader",
 ) -> Settings:
@@ -127,11 +133,14 @@ def make_settings(
             f"{caller}: verify must be (clips of each format, one in how many later), ints >= 0 and >= 1, or None, got "
             f"{verify!r}"
         )
+    share = _read_share(cpu_share, decoder, caller)
     if not isinstance(motion, bool):
         raise ValueError(f"{caller}: motion must be True or False, got {motion!r}")
     if not isinstance(box_rules, BoxRules | None):
         raise ValueError(f"{caller}: box_rules must be dv.BoxRules(...), got {box_rules!r}")
     num_threads = own_cores() if num_threads is None else num_threads
+    if decode_batch is not None and not (type(decode_batch) is int and decode_batch >= 1):
+        raise ValueError(f"{caller}: decode_batch must be None or an int >= 1, got {decode_batch!r}")
     for name, number, least in (("num_threads", num_threads, 1), ("workers", workers, 0), ("prefetch", prefetch, 1)):
         if not (isinstance(number, int) and number >= least):
             raise ValueError(f"{caller}: {name} must be an int >= {least}, got {number!r}")
@@ -148,12 +157,28 @@ def make_settings(
         dtype=_read_dtype(dtype, caller), on_error=on_error, check_files=check_files, color=color, refused=refused,
         resize_in_decoder=resize_in_decoder, box_rules=box_rules or BoxRules(), storage=given_storage(storage, caller),
         timeout=timeout, targets=targets, motion=motion, verify=None if decoder == "pyav" else verify,
+        decode_batch=decode_batch,
+        cpu_share=share if decoder == "hybrid" else 0.0,
     )  # fmt: skip
 
 
 def _is_verify(verify: Any) -> bool:
     pair = isinstance(verify, tuple) and len(verify) == 2 and all(type(n) is int for n in verify)
     return pair and verify[0] >= 0 and 1 <= verify[1] <= 1 << 32
+
+
+def _read_share(share: Any, decoder: str, caller: str) -> float | None:
+    """The share of the clips that PyAV decodes although DALI could; None for "auto"."""
+    is_auto = isinstance(share, str) and share == "auto"
+    if not is_auto and (isinstance(share, bool) or not is_number(share, 0, 1)):
+        raise ValueError(f"{caller}: cpu_share must be a number in [0, 1] or 'auto', got {share!r}")
+    if decoder in ("pyav", "dali") and (is_auto or share):
+        alone = "PyAV" if decoder == "pyav" else "DALI"
+        raise ValueError(
+            f"{caller}: with decoder {decoder!r}, {alone} decodes all clips: cpu_share must be 0, got {share!r}; "
+            "decoder='hybrid' shares them"
+        )
+    return None if is_auto else float(share)
 
 
 def _vectors_decoder(decoder: str, caller: str) -> str:

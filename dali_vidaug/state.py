@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dali_vidaug.fingerprint import difference
 from dali_vidaug.plan import PLAN_VERSION
 from dali_vidaug.rng import MAX_EPOCH, MAX_SAMPLE
+from dali_vidaug.share import Choice
 from dali_vidaug.stages import Stages
 
 if TYPE_CHECKING:
@@ -234,6 +235,7 @@ def _check_state(state, mine):
     wrong = state.get("wrong", {})
     if not (isinstance(wrong, Mapping) and all(isinstance(x, str) for pair in wrong.items() for x in pair)):
         raise ValueError(f"VideoLoader: wrong of the state must be texts by texts, got {wrong!r}")
+    Choice.of(state)
     for name, low, limit in (
         ("epoch", 0, MAX_EPOCH), ("batch", 0, MAX_SAMPLE), ("offset", 0, MAX_SAMPLE), ("step", 1, MAX_SAMPLE),
         ("mix_group", 1, MAX_SAMPLE), *([("steps", 0, 2**63)] if staged else []),

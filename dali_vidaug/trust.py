@@ -87,12 +87,20 @@ class Trust:
             if not isinstance(clip, Encoded) or id(clip) in looked_at:  # clips of the same frames have one
                 continue
             looked_at.add(id(clip))
-            record = self._records.get(clip.coding, _Record())
-            is_new = record.showed_order < verify[0] and record.compared < _STILL_MAX * verify[0]
-            if drawn[i] or (is_new and first[clip.coding] < verify[0]):
+            if drawn[i] or (first[clip.coding] < verify[0] and self._is_new(clip.coding, verify)):
                 first[clip.coding] += 1
                 chosen.append(i)
         return chosen
+
+    def has_seen(self, verify: tuple[int, int] | None, inputs: Sequence[Any]) -> bool:
+        """Whether ``choose`` will choose the same of these clips, whatever is found in the batches before them."""
+        codings = {clip.coding for clip in inputs if isinstance(clip, Encoded)}
+        return verify is None or not any(self._is_new(coding, verify) for coding in codings)
+
+    def _is_new(self, coding, verify):
+        """Whether clips of a coding are compared because they are the first ones."""
+        record = self._records.get(coding, _Record())
+        return record.showed_order < verify[0] and record.compared < _STILL_MAX * verify[0]
 
     def find_wrong(self, inputs: Sequence[Any]) -> list[int]:
         """Which clips of a batch are coded as what DALI decodes wrongly."""

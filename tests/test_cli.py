@@ -132,7 +132,8 @@ def test_scan_prints_a_remark_once(numbered, tmp_path, capsys, caplog):
 
 @pytest.mark.parametrize(
     "name",
-    "frame_folders frames gpu interpolation kernels large_manifest loader masks peers repeats transcode verify".split(),
+    "cpu_share decoding frame_folders frames gpu interpolation kernels large_manifest loader masks peers repeats "
+    "transcode verify".split(),
 )
 def test_benchmarks_start(name):
     program = Path(__file__).parent.parent / "benchmarks" / f"{name}.py"

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 
 def raw_rank(rank, node, waits, meets, seconds, **changes):
     """What a rank has measured, in rounds of four clips a step."""
-    work = {"read": 1.0, "decode": 6.0, "convert": 2.0, "load": 18.0, "graph": 3.0}
+    work = {"read": 1.0, "decode": 6.0, "convert": 2.0, "load": 18.0, "dali": 0.0, "graph": 3.0}
     rounds = [
         {"clips": 4 * len(w), "seconds": s, "waits": w, "meets": m, "bytes": [1000, 400], "work": work, "stepping": 0.5}
         for w, m, s in zip(waits, meets, seconds, strict=True)
@@ -57,7 +57,7 @@ def test_figures_by_hand(raw):
     assert first["share_waiting_for_batches"] == pytest.approx(0.8 / 6)
     assert first["share_in_steps"] == pytest.approx(1 / 6)
     assert second["share_waiting_for_ranks"] == pytest.approx(0.37 / 6)
-    assert first["work"] == pytest.approx({"read": 1 / 12, "decode": 0.5, "convert": 1 / 6, "graph": 0.25})
+    assert first["work"] == pytest.approx({"read": 1 / 12, "decode": 0.5, "convert": 1 / 6, "dali": 0.0, "graph": 0.25})
     assert first["share_of_threads_computing"] == pytest.approx(18 / (3 * 6))
     assert first["share_of_loading_waiting"] == pytest.approx(0.5)
     assert first["file_bytes_per_second"] == pytest.approx(2000 / 6)

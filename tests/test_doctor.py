@@ -169,3 +169,12 @@ def test_this_machine():
     assert rows[-1][2] == ("gpu" if found is None else f"cpu: {found}")
     assert (found is None) <= torch.cuda.is_available()
     assert all("\n" not in finding for _, _, finding in rows)
+
+
+def test_how_many_clips_are_decoded_at_once():
+    """By hand: 20 GiB of 80; a frame of 1080p is 6.2 MB, of which a clip takes 8 + 10 + 3 * 16."""
+    ((state, subject, text),) = doctor.decode_memory_rows(20 << 30, 80 << 30)
+    number = (20 << 30) // (1920 * 1080 * 3 * (8 + 10 + 3 * 16))
+    assert (state, subject) == (doctor.OK, "memory") and f"{number} of 1920x1080" in text and "20.0 of 80.0 GiB" in text
+    ((_, _, text),) = doctor.decode_memory_rows(1 << 30, None)
+    assert "in 1.0 GiB" in text and "(decode_batch)" in text

@@ -18,16 +18,17 @@ import pytest
 import torch
 
 import dali_vidaug as dv
-from dali_vidaug.commands.checks import decoding, loading, pixels, run
+from dali_vidaug.commands.checks import decoder, decoding, loading, pixels, run
 from dali_vidaug.commands.checks import device as device_module
 from dali_vidaug.commands.checks.cases import bytes_moved
 from dali_vidaug.commands.checks.context import Context, Lacking, agree
-from dali_vidaug.commands.checks.device import GPU_VERSIONS
+from dali_vidaug.commands.checks.device import GPU_VERSIONS, VERSIONS
 from dali_vidaug.commands.checks.numbered import ENCODINGS
 from dali_vidaug.commands.checks.pixels import OPS
 from dali_vidaug.commands.checks.run import CHECKS, run_check, run_checks, summary
 from dali_vidaug.commands.cli import main
 from dali_vidaug.device import gpu, nvdec
+from dali_vidaug.media import load
 from dali_vidaug.media.decode import decode
 from dali_vidaug.ops.blend import new_rows
 
@@ -157,6 +158,46 @@ def test_a_lost_batch_and_a_different_order_are_found(name, wrong, message, cpu,
     change(monkeypatch, loading, "read_epochs", 1, wrong)
     row = run_check(name, cpu)
     assert row.state == run.BAD and message in row.finding
+
+
+def test_what_dalis_decoder_does_wrong_is_found(cpu, monkeypatch):
+    """A byte of a part; frames that are others; batches in turn; more memory than was estimated."""
+    with monkeypatch.context() as patch:
+        change(patch, decoder, "to_host", 5, flip_a_byte)
+        row = run_check("decode, in parts", cpu)
+    assert row.state == run.BAD and "with decode_batch=1 clips are others" in row.finding
+    with monkeypatch.context() as patch:
+        real = load.remux
+        patch.setattr(
+            load, "remux", lambda *args, **options: (made := real(*args, **options))._replace(
+                positions=np.maximum(made.positions - 1, 0)),
+        )  # fmt: skip
+        row = run_check("decode, compared with PyAV", cpu)
+    assert row.state == run.BAD
+    with monkeypatch.context() as patch:
+        change(patch, decoder, "to_host", 8, flip_a_byte)
+        row = run_check("decode, CPU besides", cpu)
+    assert row.state == run.BAD and "neither DALI's nor PyAV's" in row.finding
+    with monkeypatch.context() as patch:
+        times = iter([1.0, 1.9] * 4)
+        patch.setattr(decoder, "_seconds_a_batch", lambda *args: next(times))
+        row = run_check("decode, ahead of the ops", cpu)
+    assert row.state == run.BAD and "in turns it would be 2" in row.finding
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "POOLS_MB", -1e6)
+        row = run_check("decode, memory", cpu)
+    assert row.state == run.BAD and "rose by" in row.finding
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_that_fails_says_what_to_do(name, cpu, monkeypatch):
+    def fail(context):
+        raise AssertionError("it is wrong")
+
+    monkeypatch.setitem(CHECKS, name, fail)
+    row = run_check(name, cpu)
+    assert row.state == run.BAD and re.fullmatch(r"AssertionError: it is wrong\. What to do: .{10,}", row.finding)
+    assert ("install it" in row.finding) == (name in GPU_VERSIONS | VERSIONS)
 
 
 def test_memory_that_is_reused_too_early_is_found(cpu, monkeypatch):

@@ -7,6 +7,7 @@ from nvidia.dali.pipeline import Pipeline
 
 import dali_vidaug as dv
 from dali_vidaug import graph, ops
+from dali_vidaug.decode_graph import DecodeGraph
 from dali_vidaug.graph import Graph
 from dali_vidaug.in_memory import recipe_of
 from dali_vidaug.ops.mix import FAMILIES
@@ -28,23 +29,25 @@ RECIPES = {
 }
 
 
-def graph_of(name, decoder, device="gpu", several=False, color="bt601", boxed=True):
-    """The graph of one of ``RECIPES``, with its leading crops done in the decoder, for rotated videos.
+def pipelines_of(name, decoder, device="gpu", whole=False, color="bt601", boxed=True):
+    """The pipelines of one of ``RECIPES``, with its leading crops done in the decoder, for rotated videos.
 
-    With ``several``, clips may have an encoded file in common; with ``boxed``, only a part of frames may be shown.
+    With ``whole``, clips may have an encoded file in common; with ``boxed``, only a part of frames may be shown.
     """
     settings = Settings(
         device=device, device_id=None, decoder=decoder, num_threads=1, workers=0, prefetch=1, dtype="float16",
-        on_error="raise", resize_in_decoder=True, color=color,
+        on_error="raise", resize_in_decoder=True, color=color, verify=(4, 50),
     )  # fmt: skip
     plan = make_plan(recipe_of(RECIPES[name]), [(16, 256, 320)])
-    return Graph(plan, settings, batch_size=2, oriented=True, several=several, boxed=boxed)
+    graphs = [] if decoder == "pyav" else [DecodeGraph(plan, settings, 2, oriented=True, boxed=boxed, whole=whole)]
+    return [graph.pipeline for graph in (*graphs, Graph(plan, settings, batch_size=2, whole=whole))]
 
 
-def operators(pipeline):
+def operators(*pipelines):
     """(schema, device, its spec) of every operator, after DALI's own checks; these names are private to DALI 2.4."""
-    pipeline._build_graph()
-    return [(op._op.schema.Name(), op._op.device, op.spec) for op in pipeline._ops]
+    for pipeline in pipelines:
+        pipeline._build_graph()
+    return [(op._op.schema.Name(), op._op.device, op.spec) for pipeline in pipelines for op in pipeline._ops]
 
 
 def faults(found):
@@ -63,18 +66,21 @@ def faults(found):
 
 
 @pytest.mark.parametrize("decoder", ["pyav", "dali", "hybrid"])
-@pytest.mark.parametrize("name, several", [*((name, False) for name in RECIPES), ("basic", True), ("slow", True)])
-def test_the_gpu_graph_is_valid(name, several, decoder):
+@pytest.mark.parametrize("name, whole", [*((name, False) for name in RECIPES), ("basic", True), ("slow", True)])
+def test_the_gpu_graph_is_valid(name, whole, decoder):
     color = "file" if name == "basic" else "bt601"
     boxed = name != "none"
-    found = operators(graph_of(name, decoder, several=several, color=color, boxed=boxed).pipeline)
+    pipelines = pipelines_of(name, decoder, whole=whole, color=color, boxed=boxed)
+    found = operators(*pipelines)
     assert not list(faults(found))
     devices = {(schema, device) for schema, device, _ in found}
     assert (("decoders__Video", "mixed") in devices) == (decoder != "pyav")
     assert (("CoordTransform", "gpu") in devices) == (color == "file" and decoder != "pyav")
     assert decoder == "pyav" or (("Slice", "gpu") in devices) == boxed
-    assert (("PermuteBatch", "gpu") in devices) == (several and decoder != "pyav")
-    # Pixels never return to the CPU: what runs there provides numbers, or files and frames before they are sent.
+    sources = [(spec.OutputName(0), device) for schema, device, spec in found if schema == "ExternalSource"]
+    assert {name for name, device in sources if device == "gpu"} == ({"decoded"} if decoder != "pyav" else set())
+    # Of what is decoded, a copy of the clips that are compared returns to the CPU, and nothing else. What runs there
+    # provides numbers, or files and frames before they are sent.
     # RandomApply takes its flag and the op's own part out of the rows; JpegArtefacts its flag.
     numbers = {"_TensorSubscript", "_ArithmeticGenericOp"} if name in ("RandomApply", "JpegArtefacts") else set()
     assert {schema for schema, device in devices if device == "cpu"} <= {
@@ -94,7 +100,7 @@ def test_cpu_and_gpu_have_the_same_graph_except_for_the_device_and_the_last_step
     """Where DALI does all ops on the CPU, too, but a flip before Normalize."""
     monkeypatch.setattr(graph, "num_direct", lambda steps: int(hasattr(steps[-1][1], "mirrors")))
     for decoder in ("pyav", "dali", "hybrid"):
-        cpu, gpu = (operators(graph_of(name, decoder, device=device).pipeline) for device in ("cpu", "gpu"))
+        cpu, gpu = (operators(*pipelines_of(name, decoder, device=device)) for device in ("cpu", "gpu"))
         cpu, gpu = ([schema for schema, _, _ in found] for found in (cpu, gpu))
         assert gpu.pop() == "CropMirrorNormalize"  # and whether to mirror is an input of its own
         more = gpu.count("ExternalSource") - cpu.count("ExternalSource")

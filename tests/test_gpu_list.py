@@ -11,7 +11,7 @@ import dali_vidaug
 
 PACKAGE = Path(dali_vidaug.__file__).parent
 # What marks a line as one for the GPU. settings.py names the words "gpu" and "cpu" as options, too.
-MARKS = re.compile(r"cupy|torch\.cuda|\.gpu\(\)|pin_memory|\"mixed\"|cuda\.")
+MARKS = re.compile(r"cupy|torch\.cuda|\.gpu\(\)|pin_memory|\"mixed\"|cuda\.|external_source\(.*device=(?!\"cpu\")")
 ELSEWHERE = ("device", "commands")  # gpu_lines.md says how these are proven
 
 

@@ -15,7 +15,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "sampling.segments sampling.multi sampling.around sampling.snippets sampling.peers sampling.dmvr sampling order "
     "steps schedule "
     "recycled kernels pixel_order resample differences report counting urls blocks wire workers threads",
-    "device": "device device.cores device.driver device.gpu device.nvdec device.decoders",
+    "device": "device device.cores device.driver device.gpu device.nvdec device.decoders device.decode_memory",
     "media": "media media.headers media.h264 media.hevc media.single media.bitstream media.orientation media.index "
     "media.place media.object_options media.object_errors media.objects media.fetch_loop media.block_cache "
     "media.object_reader media.object_source media.storage "
@@ -48,9 +48,9 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "recipes.mixing recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "
     "recipes.vivit recipes.vjepa2 recipes.hiera recipes.program recipes stages multigrid "
     "repeats timing drawn_masks description plan tokens targets drawing mapping moved_boxes clip_motion settings "
-    "leading columns results planes direct encoded_files graph",
-    "make": "pending trust fetching clip_loading make makers",
-    "producer": "batch producer",
+    "leading columns results planes direct encoded_files decode_graph graph",
+    "make": "pending trust share fetching clip_loading gathering decoding decode_stage make makers",
+    "producer": "batch producer background",
     "loader": "scores localisation.segments localisation.proposals localisation.precision localisation "
     "ranks fingerprint state course suitability loader in_memory op_contract",
     "cam": "strips cam.head cam.activation cam.source cam.picture cam",
@@ -58,7 +58,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "commands": "commands commands.demo commands.summary commands.pictures commands.timeline commands.doctor "
     "commands.checks commands.checks.context "
     "commands.checks.device commands.checks.numbered commands.checks.cases commands.checks.decoding "
-    "commands.checks.pixels commands.checks.loading commands.checks.run commands.options commands.ops_picture "
+    "commands.checks.pixels commands.checks.loading commands.checks.decoder commands.checks.run "
+    "commands.options commands.ops_picture "
     "commands.mask_picture commands.preview commands.scan commands.merge commands.pack commands.transcode "
     "commands.recipes commands.cli",
 }

@@ -10,8 +10,9 @@ import torch
 from conftest import NUM_FRAMES, shown_numbers, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import clip_loading, make
+from dali_vidaug import clip_loading
 from dali_vidaug.counting import frames_with_gops
+from dali_vidaug.decode_stage import DecodeStage
 from dali_vidaug.media import load
 from dali_vidaug.media.decode import decode, decode_clips
 from dali_vidaug.media.sharing import share_decoding
@@ -248,15 +249,15 @@ def test_frames_are_decoded_once_for_all_repeats(mixed, decoder, workers):
     """And where the ops do nothing in the decoder, kept once in memory."""
     vp9 = mixed.select(np.array([path.endswith(".webm") for path in mixed.rows("path", np.arange(8))]))
     recipe, seen, num_decoded = dv.Recipe(CLIP, (dv.Resize((96, 160)),)), [], []
-    real = make.Maker._run
+    real = DecodeStage._submit
 
-    def look(maker, pending, stream):
+    def look(stage, pending, first):
         seen.extend(pending.inputs)
-        num_decoded.append(maker.report.snapshot().frames_decoded)  # later it counts those of the next batch, too
-        return real(maker, pending, stream)
+        num_decoded.append(stage._report.snapshot().frames_decoded)  # later it counts those of the next batch, too
+        return real(stage, pending, first)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(make.Maker, "_run", look)
+        patch.setattr(DecodeStage, "_submit", look)
         options = dict(decoder=decoder, workers=workers, shuffle=False, prefetch=1)
         with loader_of(vp9, recipe, 4, repeats=4, **options) as loader:
             (batch,) = loader

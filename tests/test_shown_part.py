@@ -1,5 +1,6 @@
 """The graph shows a part of the frames that DALI decodes: with DALI's CPU decoder, VP9 in the place of H.264."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from conftest import REALTIME_VP9, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import settings
+from dali_vidaug import decode_stage, settings
 from dali_vidaug.device import decoders
 from dali_vidaug.media import load
 from dali_vidaug.media.decode import decode
@@ -54,9 +55,9 @@ def cropped(whole, monkeypatch, boxes, turned=()):
     return dv.Manifest(table, whole.classes, whole.root)
 
 
-def loader_of(manifest, recipe=RECIPE, **options):
+def loader_of(manifest, recipe=RECIPE, batch_size=6, **options):
     options = {"decoder": "hybrid", "shuffle": False, "resize_in_decoder": False, "verify": None, **options}
-    return dv.VideoLoader(manifest, recipe, 6, device="cpu", drop_last=False, **options)
+    return dv.VideoLoader(manifest, recipe, batch_size, device="cpu", drop_last=False, **options)
 
 
 def expected(whole, manifest, plan, crop=(48, 56)):
@@ -102,6 +103,47 @@ def test_the_graph_is_made_anew_for_the_first_clip_that_needs_it(whole, manifest
     first = loader.apply(plain).clips
     assert_shown(loader.apply(mixed), whole, manifest)
     assert torch.equal(loader.apply(plain).clips, first)
+
+
+def test_batches_before_and_after_the_first_clip_that_needs_it(whole, manifest):
+    seen = 0
+    with loader_of(manifest, batch_size=1) as loader:
+        for batch in loader:
+            assert_shown(batch, whole, manifest)
+            seen += 1
+    assert seen == len(manifest)
+
+
+@pytest.mark.parametrize("num_graphs", [1, 2])
+def test_the_first_that_needs_it_may_be_begun_ahead_or_be_a_replacement(num_graphs, whole, monkeypatch):
+    monkeypatch.setattr(decode_stage, "NUM_GRAPHS", {"cpu": num_graphs})
+    begin, real = decode_stage.DecodeStage._begin, load.remux
+
+    def begin_late(stage, following):
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline and not ((one := following()) and stage._gathering.is_loaded(one)):
+            time.sleep(0.001)
+        begin(stage, following)
+
+    monkeypatch.setattr(decode_stage.DecodeStage, "_begin", begin_late)
+    six = dv.Manifest(whole.table.slice(0, 6), whole.classes, whole.root)
+    manifest = cropped(six, monkeypatch, {3: BOX, 5: BOX})
+    options = dict(batch_size=1, decoder="dali", prefetch=3)
+    with loader_of(manifest, **options) as loader:
+        for _ in range(2):
+            for batch in loader:
+                assert_shown(batch, whole, manifest)
+
+    by_size = load.remux
+    monkeypatch.setattr(load, "remux", lambda video, frames, **more: (made := by_size(video, frames, **more))._replace(
+        data=np.zeros(100, np.uint8) if video.path == whole.path(0) else made.data))  # fmt: skip
+    seen = set()
+    for seed in range(8):  # the first clip is replaced by one of the others, at random
+        with loader_of(manifest, seed=seed, on_error="replace", **options) as loader:
+            for batch in loader:
+                assert_shown(batch, whole, manifest)
+                seen.add((batch.index, int(batch.samples[0])))
+    assert {(0, 3), (0, 5)} & seen and real is not by_size
 
 
 def test_batches_of_an_epoch_and_their_colours(whole, manifest):

@@ -10,7 +10,7 @@ import torch
 from conftest import REALTIME_VP9, read_number, take_batches, write_numbered
 
 import dali_vidaug as dv
-from dali_vidaug import clip_loading, make
+from dali_vidaug import clip_loading, gathering
 from dali_vidaug.counting import num_distinct
 from dali_vidaug.media import load
 from dali_vidaug.report import warn_once
@@ -171,7 +171,7 @@ def test_clips_that_dali_cannot_decode_are_left_out(tmp_path, monkeypatch):
 @pytest.mark.parametrize("spoilt", [range(12)], indirect=True)
 def test_where_nothing_can_be_decoded_there_is_an_error(spoilt, monkeypatch):
     manifest, _ = spoilt
-    monkeypatch.setattr(make, "REPLACEMENTS_MAX", 10)
+    monkeypatch.setattr(gathering, "REPLACEMENTS_MAX", 10)
     with (
         pytest.raises(dv.ClipError, match="the last of 11 samples, all bad"),
         make_loader(manifest, check_files="off") as loader,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dali_vidaug.device import driver, gpu, nvdec
 from dali_vidaug.device.cores import own_cores, read_quota
+from dali_vidaug.device.decode_memory import bytes_while_decoding, memory_for_decoding
 from dali_vidaug.device.driver import Driver, Gpu, Host
 from dali_vidaug.device.nvdec import Decoder
 from dali_vidaug.errors import one_line
@@ -31,7 +32,7 @@ CODECS = {  # as FFmpeg calls them, and as people do
 
 def examine() -> list[Finding]:
     """Look at everything that the loader may use."""
-    checks = (_python, _torch, _dali, _pyav, _cupy, _wheels, _driver, _gpus, _nvdec, _cores, _device)
+    checks = (_python, _torch, _dali, _pyav, _cupy, _wheels, _driver, _gpus, _nvdec, _decode_memory, _cores, _device)
     rows: list[Finding] = []
     for check in checks:
         try:
@@ -194,6 +195,26 @@ def nvdec_rows(decoders: dict[str, Decoder], problem: str | None) -> list[Findin
     engines = max(decoder.engines for decoder in decoders.values())
     rest = f"; {', '.join(lacking)} on the CPU" if lacking else ""
     return [(OK, "NVDEC", f"{engines} engine{'s' if engines != 1 else ''}, decodes {found}{rest}")]
+
+
+def _decode_memory():
+    gpus = driver.read_driver().gpus
+    current = (gpu.read_torch().current or 0) if gpus else None
+    total = None if current is None else gpus[current].memory
+    return decode_memory_rows(memory_for_decoding(current, own_cores()), total)
+
+
+def decode_memory_rows(memory: int, total: int | None) -> list[Finding]:
+    """How many clips DALI decodes at once, of usual sizes; ``total``: bytes of the GPU, None without one."""
+    found = [
+        f"{max(1, int(memory / bytes_while_decoding(width, height, 16, 3, total is not None)))} of {width}x{height}"
+        for width, height in ((340, 256), (1280, 720), (1920, 1080))
+    ]
+    of = "" if total is None else f" of {total / 2**30:.1f}"
+    text = (
+        f"DALI decodes at once, in {memory / 2**30:.1f}{of} GiB: {', '.join(found)}, clips of 16 frames (decode_batch)"
+    )
+    return [(OK, "memory", text)]
 
 
 def _cores():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from dali_vidaug.commands.checks import decoding, loading, pixels
+from dali_vidaug.commands.checks import decoder, decoding, loading, pixels
 from dali_vidaug.commands.checks.cases import CASES, FILTERS, INTERPOLATION, MIXES, WARPS
 from dali_vidaug.commands.checks.context import Context, Lacking
 from dali_vidaug.commands.checks.device import GPU_VERSIONS, VERSIONS, wait
@@ -54,6 +54,11 @@ CHECKS: dict[str, Callable[[Context], str]] = {
     **{f"decode {codec}, sizes": partial(decoding.check_sizes, codec) for codec in ("h264", "hevc")},
     "decode, both decoders": decoding.check_both_decoders,
     "decode, fallback": decoding.check_fallback,
+    "decode, compared with PyAV": decoder.check_verify,
+    "decode, in parts": decoder.check_parts,
+    "decode, CPU besides": decoder.check_share,
+    "decode, ahead of the ops": decoder.check_ahead,
+    "decode, memory": decoder.check_decode_memory,
     **{f"kernel randaugment, {n} op{'s' * (n > 1)}": partial(pixels.check_randaugment, n) for n in (1, 2, 3)},
     "kernel blend": pixels.check_blend,
     "kernel interpolate": pixels.check_interpolate,
@@ -78,6 +83,31 @@ CHECKS: dict[str, Callable[[Context], str]] = {
 }
 
 
+# What to do where a check fails, by the beginning of its name.
+ADVICE = {
+    "decode, ahead": "more CPU threads (num_threads); the result is right, only slower",
+    "decode, memory": "a smaller decode_batch; please report this line, the estimate is too low for this GPU",
+    "decode, in parts": "decoder='pyav', and please report the whole table: DALI decodes a file differently each time",
+    "decode": "decoder='pyav' decodes on the CPU and is right; with decoder='auto' and verify=(4, 50), the default, "
+    "formats that are found wrong go there by themselves. A newer driver may help; please report the whole table",
+    "kernel": "device='cpu' gives the right numbers; pip install -U the CuPy wheel of your CUDA, see dali-vidaug "
+    "doctor; please report the whole table",
+    "op": "device='cpu' gives the right numbers, or leave this op out; please report the whole table",
+    "loader": "num_threads=1, prefetch=1, workers=0 may narrow it down; please report the whole table",
+    "streams": "torch.cuda.synchronize() after each batch avoids it; please report the whole table",
+    "no waiting": "results are right, the loop is held up; please report the whole table",
+    "memory": "smaller batches; make a new loader for each epoch until it is mended; please report the whole table",
+    "speed": "read the message: an error, not a slow result, is what fails here",
+}
+
+
+def advice(name: str) -> str:
+    """What to do where a check fails; of the versions: what is missing."""
+    return next(
+        (text for start, text in ADVICE.items() if name.startswith(start)), "install it; see dali-vidaug doctor"
+    )
+
+
 def run_check(name: str, context: Context) -> Row:
     """Run one of ``CHECKS``; whatever happens, there is a row."""
     started = time.perf_counter()
@@ -87,7 +117,7 @@ def run_check(name: str, context: Context) -> Row:
     except Lacking as error:
         state, finding = MISSING, str(error)
     except Exception as error:  # anything may be broken; the other checks are still useful
-        state, finding = BAD, f"{type(error).__name__}: {one_line(error)}"
+        state, finding = BAD, f"{type(error).__name__}: {one_line(error)}. What to do: {advice(name)}"
     return Row(state, name, finding, time.perf_counter() - started)
 
 
