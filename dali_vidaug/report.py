@@ -131,7 +131,7 @@ class Report:
             return f"{text}the ops ran {graph:.0%} of the time: fewer or cheaper ops, smaller clips (docs/tuning.md)"
         if dali >= _GRAPH_BUSY:
             text += f"DALI's decoder was waited for {dali:.0%} of the time"
-            return f"{text}: smaller videos, shorter GOPs (docs/tuning.md)"
+            return f"{text}: smaller videos, shorter GOPs, cpu_share='auto' (docs/tuning.md)"
         most = max(_LOADING, key=lambda name: seconds[name])
         text += f"{seconds[most] / (loading or 1.0):.0%} of the work of its threads is {_LOADING[most]}"
         if most == "decode" and self.frames_decoded >= _GOP_WASTE * self.frames_with_short_gops:
