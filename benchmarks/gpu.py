@@ -23,6 +23,7 @@ import json
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -220,13 +221,16 @@ class Comparison:
 
 def size_of(text):
     width, _, height = text.partition("x")
-    if not (width.isdigit() and height.isdigit()):
+    if not (width.isdigit() and height.isdigit() and int(width) >= 16 and int(height) >= 16):
         raise argparse.ArgumentTypeError(f"a size is WIDTHxHEIGHT, such as 340x256, got {text!r}")
     return int(width), int(height)
 
 
 def share_of(text):
-    return text if text == "auto" else float(text)
+    with suppress(ValueError):
+        if text == "auto" or 0 <= float(text) <= 1:
+            return text if text == "auto" else float(text)
+    raise argparse.ArgumentTypeError(f"a share is a number from 0 to 1, or auto, got {text!r}")
 
 
 def parse(arguments=None):
@@ -257,6 +261,12 @@ def parse(arguments=None):
     args = parser.parse_args(arguments)
     if args.seconds <= 0 or min(args.rounds, args.clips, args.made_frames, args.batch_size or 1) < 1:
         parser.error("--seconds, --rounds, --clips, --made-frames and --batch-size must be positive")
+    if args.json and not args.json.resolve().parent.is_dir():
+        parser.error(f"--json: there is no folder {args.json.resolve().parent}")
+    if args.videos and (args.made or args.sizes):
+        parser.error("--made and --sizes are of videos that are made, which --videos replaces")
+    if args.cpu_share != 0 and set(args.decoder) & {"dali", "pyav"}:
+        parser.error("--cpu-share is for decoder hybrid or auto")
     if ":" in args.device and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         parser.error(f"--device {args.device} would be the GPU of all ranks: leave the number out")
     on_cpu = args.device == "cpu" or not torch.cuda.is_available()
@@ -301,4 +311,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:  # of what was given
+        sys.exit(f"gpu.py: {error}")

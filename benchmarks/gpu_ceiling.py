@@ -128,11 +128,12 @@ def check(loader, plan, cuts, device):
     options = {"device": device, "decoder": settings.decoder, "num_threads": settings.num_threads, "on_error": "raise"}
     with dv.VideoLoader(loader.manifest, plain, 1, num_shards=1, shard_index=0, verify=None, **options) as other:
         for cut in chosen:
-            known = set(other.report().fallbacks)
+            known = other.report().fallbacks
             drawn = dv.draw_plan(loader.manifest, plain, [cut.sample], plan.seed, plan.epoch)
             given = other.apply(drawn).clips[0].permute(1, 2, 3, 0).cpu().numpy()
-            if why := set(other.report().fallbacks) - known:
-                left[cut.clip.coding] = why.pop()
+            found = [why for why, (_, count) in other.report().fallbacks.items() if count > known.get(why, ("", 0))[1]]
+            if found:
+                left[cut.clip.coding] = found[0]
                 continue
             decoded = alone.frames(cut)
             turned = [np.rot90(one, k, (1, 2)) for one in (decoded, decoded[:, :, ::-1]) for k in range(4)]

@@ -4,7 +4,7 @@ import os
 import platform
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -93,12 +93,14 @@ class Gpu:
 
 def processor_seconds():
     """Of this process and the children that it has now."""
-    tasks = Path("/proc/self/task").iterdir()
-    children = " ".join((task / "children").read_text() for task in tasks).split()
-    ticks = 0
+    children, ticks = [], 0
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            children += (task / "children").read_text().split()
     for pid in ("self", *children):
-        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        ticks += int(user) + int(system)
+        with suppress(FileNotFoundError, ProcessLookupError):
+            user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+            ticks += int(user) + int(system)
     return ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -73,7 +73,8 @@ class DecodeStage:
             if not self._trust.find_wrong(pending.inputs) and self._trust.accept(
                 self._manifest, pending.plan, pending.inputs, pending.job.frames
             ):
-                self._share.saw_decoded(len(pending.job.decoded), pending.job.seconds)
+                by_dali, clips = len(pending.job.decoded), len(pending.plan)
+                self._share.saw_decoded(self._settings.cpu_share, by_dali, clips, pending.job.seconds)
                 for i, clip in pending.job.decoded.items():
                     pending.inputs[i] = clip
                 break
@@ -96,7 +97,7 @@ class DecodeStage:
         pending = following()
         if pending is None or pending.gathered or pending.error is not None:
             return
-        if not self._gathering.is_loaded(pending):
+        if self._share.is_measuring(self._settings.cpu_share) or not self._gathering.is_loaded(pending):
             return
         try:
             self._gather(pending)

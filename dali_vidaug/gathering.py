@@ -89,7 +89,7 @@ class Gathering:
             if pending.jobs[i].place == 0:
                 path = partial(self._manifest.path, int(pending.plan.samples[i]))
                 self._report.add_loaded(loaded.num_decoded, loaded.seconds, loaded.elapsed, path)
-                self._share.saw_loaded(loaded, pending.jobs[i])
+                self._share.saw_loaded(self._settings.cpu_share, loaded, pending.jobs[i])
             if loaded.fallback:
                 self._report.add_fallback(self._manifest.path(int(pending.plan.samples[i])), loaded.fallback)
 

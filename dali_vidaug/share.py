@@ -20,7 +20,7 @@ WHILE_MEASURING = 0.5  # the share until "auto" has chosen
 WARM_UP = 16  # clips of each decoder that do not count
 MEASURED = 64  # clips of each decoder, after these
 TRIED_MAX = 1024  # clips; if one of the decoders had too few of them by then, it is not waited for
-_PARTS = 5  # of the clips that are measured; the median of their means is not moved by a single stall
+_PARTS = 5  # of what is measured, at least as many times; the median of their means is not moved by a single stall
 
 log = logging.getLogger("dali_vidaug")
 
@@ -80,7 +80,8 @@ class Share:
     def know(self, choice: Choice | None) -> None:
         """Let a share be chosen that was chosen before, by this process or another; nothing is measured any more."""
         if choice is not None:
-            self.choice, self._measured = choice, None
+            with self._lock:
+                self.choice, self._measured = choice, None
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """As ``know``, by what the state of a loader says, if it does.
@@ -117,28 +118,44 @@ class Share:
         if self.choice is not None:
             self._report.add_share(self.choice.share)
 
+    def is_measuring(self, share: float | None) -> bool:
+        """Whether, with the share of the settings, DALI is measured: then it must be given one batch after another."""
+        return share is None and self.choice is None
+
     def _choose(self, plan, num_threads):
         with self._lock:
+            if self.choice is not None:  # of a state that was loaded just now
+                return
             self._measured = measured = self._measured or _Measured()
             chosen, what = measured.choose(num_threads), measured.text(num_threads)
+            if chosen is not None:
+                self.choice, self._measured = Choice(int(plan.epoch), int(plan.step), chosen), None
         if chosen is not None:
-            self.know(Choice(int(plan.epoch), int(plan.step), chosen))
             log.warning(
                 "cpu_share 'auto' is %.2f from sample %d of epoch %d on: %s. cpu_share=%.2f takes this share without "
                 "measuring", chosen, plan.step, plan.epoch, what, chosen,
             )  # fmt: skip
 
-    def saw_loaded(self, loaded: Loaded, job: Job) -> None:
-        """Measure clips that were loaded together."""
-        if measured := self._measured:
+    def saw_loaded(self, share: float | None, loaded: Loaded, job: Job) -> None:
+        """Measure clips that were loaded together, if the share of the settings is None."""
+        measured = self._measured
+        if share is None and measured:
             with self._lock:
                 measured.add_loaded(loaded, job.drawn)
 
-    def saw_decoded(self, num_clips: int, seconds: float) -> None:
-        """Measure clips of a batch that DALI has decoded, which was waited for so many seconds."""
-        if measured := self._measured:
+    def saw_decoded(self, share: float | None, by_dali: int, clips: int, seconds: float) -> None:
+        """Measure a batch that is decoded, if the share of the settings is None.
+
+        Args:
+            share: of the settings.
+            by_dali: clips that DALI decoded.
+            clips: of the batch.
+            seconds: that DALI was waited for, from its beginning on.
+        """
+        measured = self._measured
+        if share is None and measured:
             with self._lock:
-                measured.add("dali", num_clips, seconds)
+                measured.add_batch(by_dali, clips, seconds)
 
 
 def _draws(plan, i):
@@ -157,6 +174,7 @@ class _Measured:
         self._entries: dict[str, list[tuple[int, float]]] = {}
         self._warm: Counter[str] = Counter()
         self._drawn: Counter[bool | None] = Counter()  # clips, by ``Job.drawn``
+        self._batches, self._clips = 0, 0  # that are decoded
         self._refused_later = 0  # clips that were found not to be for DALI when they were loaded
 
     def add(self, kind, clips, seconds):
@@ -166,6 +184,10 @@ class _Measured:
             self._warm[kind] += clips
         else:
             self._entries.setdefault(kind, []).append((clips, seconds))
+
+    def add_batch(self, by_dali, clips, seconds):
+        self.add("dali", by_dali, seconds)
+        self._batches, self._clips = self._batches + 1, self._clips + clips
 
     def add_loaded(self, loaded, drawn):
         clips = len(loaded.clips)
@@ -187,10 +209,12 @@ class _Measured:
         """The share with which the pool and DALI take the same time; None if it is too early to say."""
         if self._is_enough():
             return round(self._balance(num_threads), 2)
-        return 0.0 if self._drawn.total() >= TRIED_MAX else None
+        return 0.0 if self._clips >= TRIED_MAX and self._batches > 3 * _PARTS else None
 
     def _is_enough(self):
-        return min(self._count("share"), self._count("dali")) >= MEASURED
+        both = "share", "dali"
+        times = min(len(self._entries.get(kind, ())) for kind in both)
+        return times >= _PARTS and min(map(self._count, both)) >= MEASURED
 
     def _balance(self, num_threads):
         # For each clip that DALI decodes, the threads have so many seconds for other clips.
@@ -206,8 +230,9 @@ class _Measured:
         """What was measured, in words."""
         if not self._is_enough():
             return (
-                f"of {self._drawn.total()} clips PyAV decoded {self._count('share')} and DALI {self._count('dali')}, "
-                f"which is too few to compare them (at least {MEASURED} each, after the first {WARM_UP})"
+                f"after {self._clips} clips there were only {self._count('share')} of PyAV's and "
+                f"{self._count('dali')} of DALI's to compare, without the first ones and those that DALI cannot "
+                f"decode; at least {MEASURED} of each, {_PARTS} times, would be enough"
             )
         rates = num_threads / self._each("share"), 1 / self._each("dali")
         threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"

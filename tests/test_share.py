@@ -18,7 +18,7 @@ from conftest import SIGMAS, same_batch, same_content, take_batches, write_numbe
 from test_verify import VP9, scene
 
 import dali_vidaug as dv
-from dali_vidaug import share
+from dali_vidaug import decode_stage, share
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.decode_graph import DecodeGraph
 from dali_vidaug.media import load
@@ -422,7 +422,7 @@ def test_where_dali_decodes_nothing_auto_says_so(manifest, monkeypatch, caplog):
         report = loader.report()
     assert report.cpu_share == 0.0 and report.by_dali == 0 and report.fallbacks and len(report.wrong) == 1
     (text,) = said(caplog)
-    assert re.search(r"is 0\.00 .*: of \d\d clips PyAV decoded \d+ and DALI 0, which is too few to compare them", text)
+    assert re.search(r"is 0\.00 .*: after \d+ clips there were only \d+ of PyAV's and 0 of DALI's to compare", text)
 
 
 # ---- What is chosen, by numbers
@@ -445,15 +445,15 @@ def chosen_for(pyav, dali, cut=0.0, threads=4, first=0, later=0, stall=0.0, clip
 def feed(found, pyav, dali, cut=0.0, first=0, later=0, stall=0.0, clips=100):
     for number in range(clips):
         if number < first:
-            found.saw_loaded(clips_of(2, pyav, refused=True), Job(None, 0, None))
+            found.saw_loaded(None, clips_of(2, pyav, refused=True), Job(None, 0, None))
         elif number % 2:
-            found.saw_loaded(clips_of(2, pyav), Job(None, 0, True))
+            found.saw_loaded(None, clips_of(2, pyav), Job(None, 0, True))
         elif number // 2 % 50 < later:
-            found.saw_loaded(clips_of(2, pyav, refused=True), Job(None, 0, False))
+            found.saw_loaded(None, clips_of(2, pyav, refused=True), Job(None, 0, False))
         else:
-            found.saw_loaded(clips_of(2, cut, encoded=True), Job(None, 0, False))
+            found.saw_loaded(None, clips_of(2, cut, encoded=True), Job(None, 0, False))
             late = stall if number == 60 else 0.0
-            found.saw_decoded(2, 2 * dali + late)
+            found.saw_decoded(None, 2, 4, 2 * dali + late)
 
 
 def best_share(pyav, dali, cut, threads, refused):
@@ -504,9 +504,37 @@ def test_it_is_chosen_once_and_not_too_early():
     fixed = Share(RunningReport())
     for _ in range(3):
         fixed.begin(0.5, plan_of([0]), 4)
-        fixed.saw_loaded(clips_of(500, 0.1), Job(None, 0, True))
-        fixed.saw_decoded(500, 1.0)
+        fixed.saw_loaded(0.5, clips_of(500, 0.1), Job(None, 0, True))
+        fixed.saw_decoded(0.5, 500, 500, 1.0)
     assert fixed.choice is None
+
+
+def test_a_batch_alone_says_nothing():
+    """However large: DALI may be slow once. What is replayed in between does not count."""
+    found = Share(RunningReport())
+    for number in range(6):
+        found.begin(None, plan_of([0], epoch=number), 4)
+        assert found.choice is None and found.is_measuring(None) and not found.is_measuring(0.5)
+        found.saw_loaded(None, clips_of(500, 0.04), Job(None, 0, True))
+        found.saw_loaded(None, clips_of(500, 0.0, encoded=True), Job(None, 0, False))
+        found.saw_loaded(0.5, clips_of(500, 9.0), Job(None, 0, True))
+        found.saw_decoded(0.5, 500, 500, 99.0)
+        found.saw_decoded(None, 500, 1000, 500 / 100 if number != 2 else 50.0)
+    found.begin(None, plan_of([0], epoch=6), 4)
+    assert found.choice == (6, 0, 0.5) and not found.is_measuring(None)
+
+
+def test_dali_is_measured_one_batch_at_a_time(manifest, monkeypatch, caplog):
+    """With two graphs and a slow loop, where batches begun ahead would be done before anybody waits for them."""
+    monkeypatch.setattr(decode_stage, "NUM_GRAPHS", {"cpu": 2})
+    monkeypatch.setattr(share, "MEASURED", 10)
+    monkeypatch.setattr(share, "WARM_UP", 2)
+    slow_down(monkeypatch, pyav=0.02, dali=0.02)
+    with loader_of(manifest, 6, cpu_share="auto", num_threads=1, verify=None, prefetch=3) as loader:
+        while loader.report().cpu_share is None:
+            for _ in loader:
+                time.sleep(0.05)
+        assert 0.25 <= loader.report().cpu_share <= 0.75, caplog.messages
 
 
 # ---- Options and states

@@ -87,6 +87,7 @@ CHECKS: dict[str, Callable[[Context], str]] = {
 ADVICE = {
     "decode, ahead": "more CPU threads (num_threads); the result is right, only slower",
     "decode, memory": "a smaller decode_batch; please report this line, the estimate is too low for this GPU",
+    "decode, CPU": "cpu_share=0.0, the default, does without it; please report the whole table",
     "decode, in parts": "decoder='pyav', and please report the whole table: DALI decodes a file differently each time",
     "decode": "decoder='pyav' decodes on the CPU and is right; with decoder='auto' and verify=(4, 50), the default, "
     "formats that are found wrong go there by themselves. A newer driver may help; please report the whole table",
