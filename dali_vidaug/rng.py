@@ -171,13 +171,18 @@ class Draws:
         blocks = -(-n // 4)
         if blocks > _MAX_BLOCK:
             raise ValueError(f"{self.prefix}: n of draws for {purpose!r} must be at most {4 * _MAX_BLOCK}, got {n}")
-        counter = np.empty((len(self), blocks, 4), np.uint32)
+        return self._words((purpose,), blocks)[0, :, :n]
+
+    def _words(self, purposes, blocks):
+        """(P, B, 4 * blocks) uint32."""
+        hashes = [zlib.crc32(f"{self.prefix}.{purpose}".encode()) for purpose in purposes]
+        counter = np.empty((len(purposes), len(self), blocks, 4), np.uint32)
         counter[..., 0] = self.repeat << 24 | np.arange(blocks)
-        counter[..., 1] = zlib.crc32(f"{self.prefix}.{purpose}".encode())
+        counter[..., 1] = np.array(hashes)[:, None, None]
         counter[..., 2] = self.samples[:, None]
         counter[..., 3] = self.epoch << 8 | self.views[:, None]
         words = philox4x32(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32))
-        return words.reshape(len(self), 4 * blocks)[:, :n]
+        return words.reshape(len(purposes), len(self), 4 * blocks)
 
     def uniform(self, purpose: str, low: ArrayLike = 0.0, high: ArrayLike = 1.0, n: int | None = None) -> np.ndarray:
         """Uniform numbers in [low, high), each a number or (B,): (B,) float64, or (B, n) when n is given.
@@ -188,6 +193,10 @@ class Draws:
         first, last = self._limit(purpose, "low", low), self._limit(purpose, "high", high)
         values = first + (last - first) * (self.words(purpose, 1 if n is None else n) * 2.0**-32)
         return values[:, 0] if n is None else values
+
+    def uniforms(self, *purposes: str) -> np.ndarray:
+        """A number in [0, 1) for each clip and purpose, (P, B) float64: those of ``uniform``, in less time."""
+        return self._words(purposes, 1)[..., 0] * 2.0**-32
 
     def integers(self, purpose: str, high: ArrayLike, n: int | None = None) -> np.ndarray:
         """Uniform integers in [0, high), high an int in [1, 2**32] or (B,) of them: (B,) int64, or (B, n) with n.

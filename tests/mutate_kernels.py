@@ -29,6 +29,7 @@ TESTS_OF = {
     "background.cu": "tests/test_motion.py",
     "warp.cu": "tests/test_warp.py",
     "vectors.cpp": "tests/test_codec_motion.py",
+    "masks.cpp": "tests/test_codec_motion.py",
     "gather.h": "tests/test_warp.py",
     "gather_avx2.h": "tests/test_warp.py",
     "avx2.h": "tests/test_warp.py",
@@ -209,6 +210,15 @@ MUTANTS = [  # file, what is there, what it becomes
     ("vectors.cpp", "(top + dy) * other.stride + left + dx", "top * other.stride + left"),
     ("vectors.cpp", "w > 0 ? std::max(most[k], at) : INFINITY", "std::max(most[k], at)"),
     ("vectors.cpp", "if (mean < best[r * columns + c])", "if (mean > best[r * columns + c])"),
+    ("masks.cpp", "const int ROUNDS = 2;", "const int ROUNDS = 1;"),
+    ("masks.cpp", "- tokens.some.begin() - 1, 0) / 2", "- tokens.some.begin(), 0) / 2"),
+    ("masks.cpp", "any ? weights[i] : 1.0", "1.0"),
+    ("masks.cpp", "far[i] == least && wanted-- > 0", "far[i] == least && wanted > 0"),
+    ("masks.cpp", "const bool begun = t >= first", "const bool begun = t > first"),
+    ("masks.cpp", "usually == usually ? usually : speed[k]", "usually == usually ? usually : 0"),
+    ("masks.cpp", "speed[k] * (times[t + 1] - times[t])", "speed[k]"),
+    ("masks.cpp", "size[k] - box[k] / 2);", "size[k]);"),
+    ("masks.cpp", "motion[i] - usual[2 * t],", "motion[i],"),
 ]
 AS_IT_IS = ("common.h", "threadIdx.x % 32", "threadIdx.x % 32")  # no mutant
 

@@ -3,8 +3,10 @@
 import gc
 import re
 import shutil
+from fractions import Fraction
 
 import av
+import motion_mask_reference
 import numpy as np
 import pytest
 import torch
@@ -21,10 +23,12 @@ import dali_vidaug as dv
 from dali_vidaug import geometry
 from dali_vidaug.commands.checks.numbered import numbered_frame
 from dali_vidaug.masks import ClipMotion, Grid
+from dali_vidaug.media.coded_order import CodedOrder
 from dali_vidaug.media.container import open_video
 from dali_vidaug.media.cut import open_source, read_cuts
 from dali_vidaug.media.decode import decode_clips, decode_cut, decoder_of
 from dali_vidaug.media.encode import write_video
+from dali_vidaug.media.indexed_file import IndexedStream
 from dali_vidaug.media.vectors import VECTOR_CODECS, Vectors, View
 from dali_vidaug.rng import Draws
 
@@ -166,6 +170,36 @@ def test_the_file_says_how_many_references_there_are(folder):
         (cut,) = read_cuts(source, stream, video, np.arange(4))
         vectors.begin(cut)
         assert vectors._num_earlier == 8
+
+
+PYRAMID = {"crf": "18", "g": "100", "bf": "3", "x264-params": "b-adapt=0:b-pyramid=normal:ref=5:scenecut=0"}
+
+
+def test_frames_that_are_decoded_later_are_no_references(tmp_path):
+    """Of frames 0 to 4, I B B B P, 4 is decoded before 2, to which others refer: 4 refers to 0, whatever 2 shows.
+
+    A square jumps by 12 pixels in frame 4: frame 2 looks as frame 0 does, and would make that 6 pixels a frame.
+    In the second video, 3 refers to 4, in which the square is paler; in 6 and 8, decoded after 3, it looks as in 3.
+    """
+    rng = np.random.default_rng(0)
+    ground, *squares = texture(rng, HEIGHT, WIDTH), texture(rng, SIDE, SIDE), texture(rng, SIDE, SIDE)
+
+    def write(name, lefts, shown):
+        frames = np.tile(ground, (len(lefts), 1, 1, 1))
+        for frame, left, square in zip(frames, lefts, shown, strict=True):
+            frame[64:128, left : left + SIDE] = square
+        write_video(tmp_path / name, frames, options=PYRAMID)
+        with av.open(str(tmp_path / name)) as container:
+            assert [int(frame.pict_type) for frame in container.decode(video=0)][:9] == [1, 3, 3, 3, 2, 3, 3, 3, 2]
+        return motion_of(measured_video(tmp_path / name), np.arange(9))
+
+    found = write("past.mp4", [16] * 4 + [28] * 4 + [40] * 6, [squares[0]] * 14)
+    for index, left in ((4, 32), (8, 48)):
+        inside = found[index, 4:8, left // 16 : left // 16 + 3]
+        assert (np.abs(inside - (3, 0)).max(-1) < TOLERANCE).mean() > 0.8
+    pale = squares[1] // 2 + 64
+    found = write("future.mp4", [16] * 4 + [28] * 10, [squares[0]] * 3 + [squares[1], pale] + [squares[1]] * 9)
+    assert np.nanmedian(found[3, 4:8, 1:5, 0]) == pytest.approx(12, abs=1)
 
 
 OTHER_CODECS = {  # encoder, file name, options; those of one reference in each direction
@@ -565,7 +599,7 @@ def test_the_motion_of_a_token_is_that_of_all_its_pixels(patch):
         with np.errstate(invalid="ignore"):  # NaN where nothing of a token is known
             expected = np.nansum(blocks, (1, 3, 5)) / (~np.isnan(blocks)).sum((1, 3, 5))
         expected /= np.array([height, width]).reshape(2, 1, 1)
-        np.testing.assert_allclose(moves[0], expected, rtol=1e-12)
+        np.testing.assert_allclose(moves[:, 0], expected, rtol=1e-12)
 
 
 def test_masks_are_exact_whatever_moves():
@@ -582,7 +616,80 @@ def test_masks_are_exact_whatever_moves():
         dv.MotionMask(1.5)
 
 
+def random_motion(rng, kind, shape):
+    """(B, 2, F, h, w) float32 of several kinds: rests, moves as one, has ties, is known from some frame on."""
+    vectors = rng.normal(size=shape) * rng.choice([0.01, 1, 30])
+    if kind == 1:
+        vectors = np.round(vectors * 4) / 4
+    if kind == 2:
+        vectors[rng.random(shape) < 0.9] = 0
+    if kind == 3:
+        vectors[:, :, : shape[2] // 2 + 1] = np.nan
+    if kind == 4:
+        vectors[:] = vectors[..., :1, :1, :1]
+    unknown = rng.random((shape[0], 1, *shape[2:])) < rng.choice([0, 0.3, 1], p=[0.4, 0.5, 0.1])
+    unknown |= (rng.random((shape[0], 1, shape[2], 1, 1)) < 0.6) & (kind in (0, 4))  # key frames
+    return np.where(unknown, np.nan, vectors).astype(np.float32)
+
+
+def test_masks_match_the_reference():
+    """Exactly, on purpose: a sum that is rounded otherwise may move a box by a token."""
+    rng, masked = np.random.default_rng(0), 0
+    for i in range(300):
+        batch, frames, height, width = rng.integers(1, (4, 7, 24, 24)).tolist()
+        mask = dv.MotionMask(float(rng.uniform(0.05, 0.95)), patch=(16, 16, 32, 14)[i % 4], tubelet=1 + i % 3)
+        grid = Grid(frames, *(max(side * 16 // mask.patch, 2) for side in (height, width)))
+        if not 0 < (count := int(mask.ratio * grid.per_frame)):
+            continue
+        cells = [-(-side * mask.patch // 16) for side in grid[1:]]
+        shape = batch, 2, frames * mask.tubelet, *cells
+        motion = ClipMotion(
+            random_motion(rng, i % 5, shape), np.sort(rng.integers(0, 90, (batch, frames * mask.tubelet)), 1), 16
+        )
+        draws = Draws(i, 3, rng.integers(0, 99, batch), prefix="mask.MotionMask")
+        aspect = draws.uniform("aspect", 1, 2)
+        aspect = np.where(draws.integers("upright", 2) > 0, aspect, 1 / aspect)
+        high = np.clip(np.sqrt(count * aspect), count / grid.width, grid.height)
+        moved, times = mask._of_tokens(grid, motion)
+        boxes = np.stack([high, count / high], 1)
+        expected = motion_mask_reference.follow_motion(moved, times, boxes, draws.uniform("start"), count)
+        np.testing.assert_array_equal(mask.draw(draws, grid, motion), expected)
+        masked += expected.any()
+    assert masked > 250
+
+
 # ---- Vectors as they come
+
+
+def test_the_order_of_coded_pictures():
+    """How many pictures are decoded before and shown after one, and the other way round: by counting them all."""
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        order, stream = CodedOrder(), IndexedStream(av.CodecContext.create("mpeg4", "r"), {}, Fraction(1, 25))
+        shown = np.arange(12) + rng.normal(size=12) * rng.choice([0, 0.5, 3])
+        stamps, referred = shown.argsort().tolist(), (rng.random(12) < 0.6).tolist()
+        for rank, (pts, is_referred) in enumerate(zip(stamps, referred, strict=True)):
+            packet = av.Packet(b"\0\0\1\xb6" + (b"\x50" if is_referred else b"\x90"))  # P and B
+            packet.pts = pts
+            order.look(packet, rank, stream, unsure=True)
+        earlier = [sum(referred[k] and stamps[k] < stamps[i] for k in range(i + 1, 12)) for i in range(12)]
+        later = [sum(referred[k] and stamps[k] > stamps[i] for k in range(i)) for i in range(12)]
+        assert order.most_earlier() == max(earlier)
+        assert [order.num_later(pts, rank) for rank, pts in enumerate(stamps)] == later
+
+
+@pytest.mark.parametrize("name, more", [("one_reference", 0), ("p_frames", 0), ("b_frames", 1), ("b_pyramid", 1)])
+def test_no_more_pictures_are_kept_than_may_be_needed(folder, name, more):
+    """As many as the file says, and in pyramids one more, which is decoded after some frame that is shown after it."""
+    video, most = measured_video(folder / f"{name}.mp4"), 0
+    vectors = Vectors(video, set(range(20)))
+    with open_source(video) as (source, stream):
+        (cut,) = read_cuts(source, stream, video, np.arange(20))
+        for frame, index in decode_cut(decoder_of(stream, vectors=True), vectors.begin(cut), video):
+            vectors.add(frame, index)
+            most = max(most, len(vectors._earlier))
+            assert frame.pict_type == 3 or not vectors._waiting  # B-frames wait for the P-frame that they refer to
+    assert most == vectors._num_earlier + more
 
 
 @pytest.mark.parametrize("name", ["mpeg4_avi_bframes", "h264_avi", "h264_transport_stream"])

@@ -21,7 +21,8 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "media.object_reader media.object_source media.storage "
     "media.video media.unchanged media.container media.indexed_file media.references media.needed media.cut "
     "media.colors media.convert media.image_names media.images media.frame_folder media.sharing "
-    "media.vectors media.decode media.uncrop media.remux media.expected media.serve media.oddities media.numbers "
+    "media.coded_order media.vectors media.decode media.uncrop media.remux media.expected media.serve media.oddities "
+    "media.numbers "
     "media.packets media.prove media.places media.first_bytes media.measure media.claims media.load media.encode "
     "media.encoding media.shrink media.quality media.proven_encoder media.transcode",
     "ops": "ops.names ops.check ops.registry ops.operator ops.module_call ops.ramp ops.warp ops.affine ops.camera "

@@ -73,3 +73,10 @@ def test_the_clips_of_a_step_have_numbers_in_common():
     assert (one.part(np.array([1])).words("x", 4) == one.words("x", 4)[1:]).all()
     with pytest.raises(ValueError, match=r"^step must be in \[0, 4294967296\), got -1$"):
         Draws(0, 0, [0], step=-1)
+
+
+def test_uniform_numbers_of_several_purposes_are_those_of_each():
+    draws = Draws(2**63 + 5, 7, [3, 2**32 - 1], [0, 9], "op", repeat=3)
+    found = draws.uniforms("a", "b", "c")
+    assert found.shape == (3, 2) and (found == [draws.uniform(purpose) for purpose in "abc"]).all()
+    assert (np.floor(found[1] * 2) == draws.integers("b", 2)).all()

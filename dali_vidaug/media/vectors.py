@@ -11,6 +11,7 @@ import ctypes
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -22,8 +23,7 @@ from av.sidedata.sidedata import SideDataContainer
 from av.video.plane import VideoPlane
 
 from dali_vidaug.kernels import library
-from dali_vidaug.media.bitstream import is_reference, sets_in
-from dali_vidaug.media.h264 import read_sequence
+from dali_vidaug.media.coded_order import CodedOrder, num_references
 from dali_vidaug.media.orientation import to_stored
 from dali_vidaug.media.video import Video
 
@@ -37,11 +37,9 @@ CELL = 16  # pixels of a clip: the side of a cell of its map
 _BLOCK = 8  # pixels of a frame: BLOCK in kernels/vectors.cpp
 _VECTOR = {"source": 0, "w": 4, "h": 5, "dst_x": 10, "dst_y": 12, "motion_x": 24, "motion_y": 28, "motion_scale": 32}
 _VECTOR_BYTES = 40
-_NUM_REFERENCES = 4  # of H.264, where the file does not say how many; x264's presets have 1 to 16, mostly 3
 _NUM_LATER = 2  # of H.264: so many pictures that are decoded before a frame and shown after it are looked at
 _PICTURE = "Qqd"  # Picture of kernels/vectors.cpp
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
-_SPS = 7  # ITU-T H.264, table 7-1
 _known: list[np.dtype] = []  # the form of vectors, when it was compared
 
 
@@ -77,12 +75,22 @@ class _Shown(NamedTuple):
     frame: Any
 
 
-class _Waiting(NamedTuple):
-    """A frame that may refer to pictures that are shown after it and have not come out of the decoder yet."""
+@dataclass(slots=True)
+class _Waiting:
+    """A frame that may refer to pictures that are shown after it and have not come out of the decoder yet.
+
+    Attributes:
+        shown: the frame.
+        earlier, later: pictures that it may refer to.
+        missing: how many more are known to come of those that are decoded before it and shown after it; -1: not known.
+        places: how many more pictures are looked at.
+    """
 
     shown: _Shown
     earlier: list[_Shown]
     later: list[_Shown]
+    missing: int
+    places: int
 
 
 class Vectors:
@@ -125,7 +133,8 @@ class Vectors:
     def _forget(self):
         self._waiting: list[_Waiting] = []
         self._earlier: list[_Shown] = []  # reference pictures, the latest first
-        self._coded: dict[int, tuple[int, bool]] = {}  # by time stamp: rank, and whether others may refer to it
+        self._num_kept = self._num_earlier  # of them
+        self._order = CodedOrder()
 
     def needed(self) -> np.ndarray:
         """The frames, and others that are to be decoded so that these have vectors: (F,) int64, rising."""
@@ -141,24 +150,21 @@ class Vectors:
         self._forget()
         if not self._is_h264:
             return cut
-        said = _num_references(cut.stream.codec_context.extradata or b"")
+        said = num_references(cut.stream.codec_context.extradata or b"")
         self._num_earlier, self._num_later = max(said, 1), _NUM_LATER
+        self._num_kept = self._num_earlier + _NUM_LATER
         if not isinstance(cut.packets, list):
             return cut._replace(packets=self._watched(cut.packets, cut.stream))
         for rank, (packet, number) in enumerate(zip(cut.packets, cut.frames or repeat(-1), strict=False)):
             # Of the packets that are not wanted, a cut has those alone that others refer to.
-            self._look(packet, rank, number in self._frames or not cut.frames, cut.stream)
+            self._order.look(packet, rank, cut.stream, unsure=number in self._frames or not cut.frames)
+        self._num_kept = self._num_earlier + min(self._order.most_earlier(), _NUM_LATER)
         return cut
 
     def _watched(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:
         for rank, packet in enumerate(packets):
-            self._look(packet, rank, True, stream)
+            self._order.look(packet, rank, stream, unsure=True)
             yield packet
-
-    def _look(self, packet, rank, unsure, stream):
-        if (pts := packet.pts) is not None:
-            before = self._coded.get(pts, (rank, False))  # two fields may be in two packets of one time stamp
-            self._coded[pts] = rank, before[1] or not unsure or is_reference(packet, stream)
 
     def add(self, frame: Any, index: int) -> None:
         """Look at the next frame, in presentation order.
@@ -168,7 +174,7 @@ class Vectors:
             index: of it; -1 if it is hidden.
         """
         is_b = frame.pict_type == _B_PICTURE
-        rank, is_referred = self._coded.get(frame.pts) or (-1, not is_b)
+        rank, is_referred = self._order.pictures.get(frame.pts) or (-1, not is_b)
         is_wanted = index in self._frames
         if not (is_wanted or is_referred):
             return
@@ -176,22 +182,33 @@ class Vectors:
         form = frame.height, frame.width, frame.format.name
         shown = _Shown(index, rank, form, plane.buffer_ptr, plane.line_size, frame)
         if is_referred and self._waiting:
-            for one in self._waiting:
-                one.later.append(shown)
-            while self._waiting and len(self._waiting[0].later) >= self._num_later:
-                self._find(*self._waiting.pop(0))
-        if is_wanted and is_b:
-            self._waiting.append(_Waiting(shown, self._earlier.copy(), []))
+            self._offer(shown)
+        missing = 0 if not (is_wanted and is_b) else self._order.num_later(frame.pts, rank) if rank >= 0 else -1
+        if missing:
+            self._waiting.append(_Waiting(shown, self._earlier.copy(), [], missing, self._num_later))
         elif is_wanted:
             self._find(shown, self._earlier, [])
         if is_referred:
             self._earlier.insert(0, shown)
-            del self._earlier[self._num_earlier + self._num_later :]
+            del self._earlier[self._num_kept :]  # a picture that is kept is one more in the caches
+
+    def _offer(self, shown):
+        """Frames that wait for pictures look at one; those that need no more are done."""
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            one.places -= 1
+            if one.shown.rank < 0 or shown.rank < one.shown.rank:
+                one.later.append(shown)
+                one.missing -= shown.rank >= 0  # others are not counted there
+            if one.missing and one.places:
+                self._waiting.append(one)
+            else:
+                self._find(one.shown, one.earlier, one.later)
 
     def end(self) -> None:
         """No more frames of the cut come."""
         for one in self._waiting:
-            self._find(*one)
+            self._find(one.shown, one.earlier, one.later)
         self._forget()  # frees the frames
 
     def _find(self, shown, earlier, later):
@@ -205,7 +222,7 @@ class Vectors:
             return
         _check_form(side_data[0])
         if rank >= 0:  # what is decoded before it
-            earlier, later = [one for one in earlier if one.rank < rank], [one for one in later if one.rank < rank]
+            earlier = [one for one in earlier if one.rank < rank]
         earlier = earlier[: self._num_earlier]
         pictures = [shown.luma, shown.stride, 0.0]
         for other in (*earlier, *later):
@@ -251,13 +268,6 @@ class Vectors:
 def _to_stored(*of):
     """(3, 3) float64 as bytes, else as ``to_stored``."""
     return np.concatenate([to_stored(*of), [[0.0, 0.0, 1.0]]]).tobytes()
-
-
-@lru_cache
-def _num_references(extradata):
-    """The most pictures that one of an H.264 stream may refer to, as far as the file says."""
-    sets = [unit for unit in sets_in(extradata) if unit[0] & 31 == _SPS]
-    return max((read_sequence(unit).num_references for unit in sets), default=_NUM_REFERENCES)
 
 
 @cache
