@@ -443,7 +443,7 @@ def test_an_error_is_a_row(cpu, monkeypatch):
 
     monkeypatch.setitem(CHECKS, "memory", broken)
     row = run_check("memory", cpu)
-    assert row[:3] == (run.BAD, "memory", "OSError: the disk is full")
+    assert row[:2] == (run.BAD, "memory") and row.finding.startswith("OSError: the disk is full. What to do: smaller")
     assert summary([row, row]) == "0 ok, 0 not possible here (--), 2 failed (BAD)"
 
 
