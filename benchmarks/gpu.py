@@ -185,6 +185,9 @@ class Comparison:
             measured = self._measure(steps, warm_up=loader.settings.prefetch + 2)
             report = loader.report()
         said = [f"PyAV decoded {n} of {report.loads} clips: {why}" for why, (_, n) in report.fallbacks.items()]
+        if self._args.cpu_share != 0:
+            share = self._args.cpu_share if report.cpu_share is None else report.cpu_share
+            said.append(f"cpu_share {share}: PyAV decoded {report.by_share} of {report.clips} clips because of it")
         said += [f"DALI decodes {coding} wrongly: {why}" for coding, why in report.wrong.items()]
         said += [f"{report.replaced} clips were replaced"] if report.replaced else []
         row["note"] = "; ".join(said) or None
