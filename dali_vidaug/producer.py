@@ -170,7 +170,7 @@ class Producer:
                     maker.decode(started.pending, partial(self._look_ahead, maker))
                     self._decoded.put(started)
         except BaseException as error:  # is raised in the place of this batch
-            self._decoded.put(error)
+            self._decoded.put(self._to_raise(error))
         finally:
             self._makers.free_decoders()
 
@@ -189,9 +189,13 @@ class Producer:
             with name_pool_errors():
                 self._produce()
         except BaseException as error:  # goes to the thread that asks for the batch
-            self._ready.put(error)
+            self._ready.put(self._to_raise(error))
         finally:
             self._makers.free_graphs()
+
+    def _to_raise(self, error):
+        """An error for another thread; after ``close`` a new one, which does not keep clips alive by its traceback."""
+        return RuntimeError(str(error)) if self._stop.is_set() else error
 
     def _produce(self):
         while True:

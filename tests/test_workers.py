@@ -1,5 +1,6 @@
 """Decoding processes: what they hand over, and what is left of them however they and the loader end."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -204,8 +205,11 @@ def open_files():
     return Counter(re.sub(r"\d+", "", name) for name in names if name.startswith(("socket:", "/memfd:dali_vidaug")))
 
 
-def test_nothing_is_left_after_closing(eight):
-    """Descriptors, processes and mappings; twice, because the first loader opens what stays."""
+def test_nothing_is_left_after_closing(eight, request):
+    """Descriptors, processes and mappings; twice, because the first loader opens what stays. Nothing waits for gc."""
+    gc.collect()
+    gc.disable()
+    request.addfinalizer(gc.enable)
     for _ in range(2):
         before = open_files()
         with make_loader(eight, workers=2) as loader:
