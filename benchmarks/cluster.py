@@ -30,7 +30,7 @@ import torch
 from cluster_figures import summarise, tables
 from cluster_picture import draw
 from torch import distributed
-from usage import Gpu, wait_for_gpu
+from usage import Gpu, endless, wait_for_gpu
 
 import dali_vidaug as dv
 from dali_vidaug.data.schema import is_manifest
@@ -118,12 +118,6 @@ def network_bytes():
     except OSError:
         return None
     return sum(int(line.split(":")[1].split()[0]) for line in lines if line.split(":")[0].strip() != "lo")
-
-
-def endless(loader):
-    """All batches, epoch after epoch."""
-    while True:
-        yield from loader
 
 
 def meet(over, group):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from loader import machine
+from usage import endless, machine
 
 import dali_vidaug as dv
 from dali_vidaug.media.encode import write_video
@@ -58,12 +58,6 @@ def make_loader(manifest, options, **chosen):
     )  # fmt: skip
 
 
-def batches_of(loader):
-    """Batches, through as many epochs as it takes."""
-    while True:
-        yield from loader
-
-
 def check(manifest, options):
     """Plans do not depend on the share, nor do the clips of either decoder."""
     loaders = {
@@ -72,7 +66,7 @@ def check(manifest, options):
             ("pyav", {"decoder": "pyav"}), ("dali", {}), ("both", {"cpu_share": 0.4}), ("auto", {"cpu_share": "auto"}),
         )
     }  # fmt: skip
-    taken = {name: list(islice(batches_of(loader), 6)) for name, loader in loaders.items()}
+    taken = {name: list(islice(endless(loader), 6)) for name, loader in loaders.items()}
     for pyav, dali, *others in zip(*taken.values(), strict=True):
         for batch in others:
             assert (batch.plan.frames == dali.plan.frames).all() and torch.equal(batch.targets, dali.targets)
@@ -127,11 +121,11 @@ def run(manifest, options):
     """The figures of all rounds, by share, and the share that "auto" chose."""
     check(manifest, options)
     loaders = {share: make_loader(manifest, options, cpu_share=share) for share in SHARES}
-    endless = {share: batches_of(loader) for share, loader in loaders.items()}
+    batches = {share: endless(loader) for share, loader in loaders.items()}
     while loaders["auto"].report().cpu_share is None:
-        next(endless["auto"])
+        next(batches["auto"])
     settle()
-    rounds = [{share: measure(batches, options) for share, batches in endless.items()} for _ in range(options.rounds)]
+    rounds = [{share: measure(those, options) for share, those in batches.items()} for _ in range(options.rounds)]
     chosen = loaders["auto"].report().cpu_share
     for loader in loaders.values():
         loader.close()

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from loader import machine
+from usage import endless, machine
 
 import dali_vidaug as dv
 from dali_vidaug.commands.checks.device import used_memory
@@ -69,18 +69,10 @@ def make_loader(manifest, options, wait=None, **more):
     )  # fmt: skip
 
 
-def batches_of(loader, count):
-    """The next batches, through as many epochs as it takes."""
-    while count:
-        for batch in islice(loader, count):
-            count -= 1
-            yield batch
-
-
 def check(manifest, options):
     """The op changes nothing."""
     with make_loader(manifest, options) as plain, make_loader(manifest, options, 0.0) as waiting:
-        for one, other in zip(batches_of(plain, 4), batches_of(waiting, 4), strict=True):
+        for one, other in zip(islice(endless(plain), 4), islice(endless(waiting), 4), strict=True):
             assert torch.equal(one.clips, other.clips) and (one.samples == other.samples).all()
         assert not plain.report().fallbacks, plain.report().fallbacks
 
@@ -88,7 +80,7 @@ def check(manifest, options):
 def seconds_a_batch(manifest, options, wait=None):
     """After two first batches."""
     with make_loader(manifest, options, wait, prefetch=1) as loader:
-        batches = batches_of(loader, options.batches + 2)
+        batches = islice(endless(loader), options.batches + 2)
         next(batches), next(batches)
         started = time.perf_counter()
         for _ in batches:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cluster import begin_together, endless, gather
+from cluster import begin_together, gather
 from gpu_ceiling import DecodingAlone, check, cuts_of
 from gpu_figures import docs_lines, summarise, table, with_rates
 from gpu_peers import OTHERS, PEERS, check_peer, name_of, time_peer, why_not, write_spec
@@ -36,7 +36,7 @@ from gpu_recipes import NAMES, setting_of
 from nvidia.dali.backend import ReleaseUnusedMemory
 from peers import MADE, SIZES, made_folders
 from torch import distributed
-from usage import Gpu, machine, measure
+from usage import Gpu, endless, machine, measure
 
 import dali_vidaug as dv
 from dali_vidaug.data.schema import is_manifest

@@ -36,6 +36,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
 from full_decode import full_decode  # noqa: E402
 from peer_worker import PACKAGES, clips_per_second, signature  # noqa: E402
+from usage import endless  # noqa: E402
 
 OURS = "dali_vidaug"
 SPEED = (
@@ -294,10 +295,6 @@ def recipe_of(name):
 
 
 def our_speed(manifest, recipe, batch_size, workers, seconds, epoch, count=clips_per_second):
-    def endless(loader):
-        while True:
-            yield from loader
-
     with dv.VideoLoader(manifest, recipe, batch_size, num_threads=workers, drop_last=False) as loader:
         loader.set_epoch(epoch)
         rate = count(endless(loader), seconds)

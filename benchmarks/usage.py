@@ -91,6 +91,12 @@ class Gpu:
         return means | ({"missing": missing} if missing else {})
 
 
+def endless(loader):
+    """The batches of a loader, epoch after epoch."""
+    while True:
+        yield from loader
+
+
 def processor_seconds():
     """Of this process and the children that it has now."""
     children, ticks = [], 0

@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from usage import machine
+from usage import endless, machine
 
 import dali_vidaug as dv
 
@@ -35,18 +35,10 @@ def make_loader(manifest, options, verify):
     )  # fmt: skip
 
 
-def batches_of(loader, count):
-    """The next batches, through as many epochs as it takes."""
-    while count:
-        for batch in islice(loader, count):
-            count -= 1
-            yield batch
-
-
 def check(manifest, options):
     """Comparisons do not change the batches."""
     with make_loader(manifest, options, None) as plain, make_loader(manifest, options, (0, 1)) as compared:
-        for one, other in zip(batches_of(plain, 3), batches_of(compared, 3), strict=True):
+        for one, other in zip(islice(endless(plain), 3), islice(endless(compared), 3), strict=True):
             assert torch.equal(one.clips, other.clips) and torch.equal(one.targets, other.targets)
         found = compared.report()
     assert found.compared and not found.wrong, f"nothing was compared, or {found.wrong}"
@@ -55,7 +47,7 @@ def check(manifest, options):
 def measure(manifest, options, verify):
     """(seconds that pass, processor time) for a clip, after a first batch."""
     with make_loader(manifest, options, verify) as loader:
-        batches = batches_of(loader, options.batches + 1)
+        batches = islice(endless(loader), options.batches + 1)
         next(batches)
         before, clips = (time.perf_counter(), time.process_time()), 0
         for batch in batches:
@@ -68,7 +60,7 @@ def measure(manifest, options, verify):
 def run_clean(manifest, options):
     """Clips made, clips compared, of these too still to show the order; fails if one is called wrong."""
     with make_loader(manifest, options, (4, options.one_in)) as loader:
-        clips = sum(len(batch) for batch in batches_of(loader, -(-options.clean // options.batch_size)))
+        clips = sum(len(batch) for batch in islice(endless(loader), -(-options.clean // options.batch_size)))
         report = loader.report()
     if report.wrong:
         raise SystemExit(f"called wrong: {report.wrong}")

@@ -18,6 +18,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import torch
+from usage import endless
 
 import dali_vidaug as dv
 from dali_vidaug.data.schema import is_manifest
@@ -33,12 +34,6 @@ def make_loader(manifest, args, count, processes):
     )
     workers = -(-count // args.threads_each) if processes else 0
     return dv.VideoLoader(manifest, recipe, args.batch_size, num_threads=count, workers=workers, device="cpu")
-
-
-def endless(loader):
-    """All batches, epoch after epoch."""
-    while True:
-        yield from loader
 
 
 def check(manifest, args):

@@ -184,8 +184,8 @@ class RunningReport:
         with self._lock:
             self._report.decode_batch = num_clips
         log.warning(
-            "memory ran out while DALI decoded: from now on it decodes %d clips at once, and nothing beside them; "
-            "decode_batch=%d avoids the attempt", num_clips, num_clips,
+            "memory ran out while DALI decoded: from now on it decodes %d clips at once, and nothing beside them; a "
+            "smaller decode_batch avoids the attempt", num_clips,
         )  # fmt: skip
 
     def snapshot(self) -> Report:

@@ -11,6 +11,7 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.decode_graph import DecodeGraph
 from dali_vidaug.decoding import Decoding
 from dali_vidaug.device.decode_memory import is_out_of_memory, memory_for_decoding
+from dali_vidaug.errors import one_line, printable
 from dali_vidaug.gathering import Gathering
 from dali_vidaug.media.load import Encoded
 from dali_vidaug.pending import Pending
@@ -187,10 +188,14 @@ class DecodeStage:
         try:
             self._retrying.result(self._retrying.submit(plan, [clip], ()))
         except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise  # which is not the clip's fault
+            if is_out_of_memory(error) and self._settings.decoder == "dali":  # it need not be the clip's fault
+                path, sample = self._manifest.path(int(plan.samples[0])), int(plan.samples[0])
+                raise RuntimeError(
+                    f"there is no memory for DALI to decode a single clip, of {printable(path)} (sample {sample}): "
+                    f"{one_line(error)}"
+                ) from error
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            words = ("error", "failed", "assert", "supported")
+            words = ("error", "failed", "assert", "supported", "memory", "bad_alloc")
             telling = [line for line in lines if any(word in line.lower() for word in words)]
             return f"DALI could not decode it: {(telling or lines or ['no message'])[-1]}"
         return None

@@ -160,7 +160,7 @@ class Plan:
             "args": ops, "step": self.step,
         }  # fmt: skip
         if self.masks:
-            document |= {"masks": masks_to_text(self.masks)}
+            document["masks"] = masks_to_text(self.masks)
         Path(path).write_text(json.dumps(document, indent=1))
 
     @classmethod

@@ -189,6 +189,7 @@ def test_a_quarter_of_the_memory_of_the_gpu(use_nvdec, monkeypatch):
     use_nvdec()
     total = decode_memory.read_driver().gpus[0].memory
     assert decode_memory.memory_for_decoding(0, 4) == total // 4 > 0
+    assert decode_memory.memory_for_decoding(99, 4) == 2 << 30  # which the driver does not list
 
 
 @pytest.mark.parametrize("decode_batch, number, needs", [(None, 1, "1.2"), (2, 2, "2.3")])
@@ -672,6 +673,42 @@ def test_a_batch_that_fails_once_for_no_clip_is_tried_again(manifest, times, mon
                 next(iter(loader))
         else:
             assert sum(len(batch) for batch in loader) == 6 and loader.report().replaced == 0
+
+
+@pytest.mark.parametrize("decoder", ["hybrid", "dali"])
+def test_a_clip_for_which_there_is_no_memory(manifest, decoder, monkeypatch):
+    """PyAV decodes it, if it may; otherwise it is named. It is not replaced: another clip need not fit either."""
+    webm, real = of_vp9(manifest), DecodeGraph.take
+
+    def take(graph):
+        made, large = real(graph), 2
+        if large in graph._plan.samples[np.asarray(graph.clips)]:
+            raise RuntimeError(
+                "Critical error in pipeline:\nstd::bad_alloc\nCurrent pipeline object is no longer valid."
+            )
+        return made
+
+    def start(graph, plan, clips, files, checked, start=DecodeGraph.start):
+        graph.clips = list(clips)
+        start(graph, plan, clips, files, checked)
+
+    monkeypatch.setattr(DecodeGraph, "start", start)
+    monkeypatch.setattr(DecodeGraph, "take", take)
+    seen = set()
+    with loader_of(webm, OWN_SIZE, 3, decoder=decoder, verify=None) as loader:
+        if decoder == "dali":
+            with pytest.raises(
+                RuntimeError, match=rf"no memory .* single clip, of .*{webm.path(2)[-6:]} \(sample 2\): .*"
+            ):
+                list(loader)
+            return
+        for batch in loader:
+            seen.update(batch.samples.tolist())
+            for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
+                assert shown_numbers(clip) == frames.tolist()
+        report = loader.report()
+    assert seen == set(range(6)) and report.replaced == 0
+    assert [why for why in report.fallbacks if "std::bad_alloc" in why]
 
 
 def test_clips_are_there_when_they_are_decoded():

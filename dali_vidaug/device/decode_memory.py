@@ -7,10 +7,9 @@ import re
 from dali_vidaug.device.driver import read_driver
 
 RGB_FRAMES = 8  # that DALI 2.4 holds for each clip while NVDEC decodes it (frames_decoder_gpu.h)
-SURFACES = (
-    20  # frames of 12 bits a pixel that NVDEC holds for a clip: 16 reference pictures at most, and some to output
-)
+SURFACES = 20  # frames of 12 bits a pixel that a decoder holds: 16 reference pictures at most, and some to output
 GPU_SHARE = 0.25  # of the memory of a GPU, for all clips that are being decoded
+UNKNOWN_GPU = 8 << 30  # bytes of a GPU that are counted on where the driver does not say how many it has
 BYTES_A_THREAD = 512 << 20  # the same on the CPU, for each thread
 
 _OUT_OF_MEMORY = re.compile(
@@ -25,18 +24,18 @@ def bytes_while_decoding(width: int, height: int, num_frames: int, num_copies: i
         width, height: as coded, pixels.
         num_frames: different frames of the clip.
         num_copies: how often whole frames of it are there: as decoded, and after each step that makes new ones.
-        on_gpu: where: NVDEC and DALI's use of it take more.
+        on_gpu: where: DALI's use of NVDEC takes more.
     """
-    pixels = width * height
-    working = RGB_FRAMES * 3 * pixels + SURFACES * pixels * 3 // 2 if on_gpu else SURFACES * pixels * 3 // 2
-    return working + num_copies * num_frames * 3 * pixels
+    rgb_frames = num_copies * num_frames + (RGB_FRAMES if on_gpu else 0)
+    return width * height * (3 * rgb_frames + SURFACES * 3 // 2)
 
 
 def memory_for_decoding(device_id: int | None, num_threads: int) -> int:
     """Bytes that clips may take while they are decoded, all together."""
     if device_id is None:
         return num_threads * BYTES_A_THREAD
-    return int(read_driver().gpus[device_id].memory * GPU_SHARE)
+    gpus = read_driver().gpus
+    return int((gpus[device_id].memory if device_id < len(gpus) else UNKNOWN_GPU) * GPU_SHARE)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from dali_vidaug.commands.checks.context import Context
@@ -14,8 +14,8 @@ from dali_vidaug.commands.checks.decoding import make_manifest, need_nvdec
 from dali_vidaug.commands.checks.device import to_host, used_memory, wait
 from dali_vidaug.commands.checks.loading import take
 from dali_vidaug.data.manifest import Manifest
+from dali_vidaug.decode_stage import NUM_GRAPHS
 from dali_vidaug.device.decode_memory import bytes_while_decoding
-from dali_vidaug.drawing import draw_plan
 from dali_vidaug.loader import VideoLoader
 from dali_vidaug.ops import Normalize, RandomHorizontalFlip, RandomResizedCrop
 from dali_vidaug.recipe import Recipe
@@ -129,19 +129,30 @@ def check_ahead(context: Context) -> str:
 
 def check_decode_memory(context: Context) -> str:
     """Memory rises by no more than the estimate while clips of 1080p are decoded, two at once in each graph."""
-    manifest = own_manifest(context, LARGE if not context.small else (360, 640))
-    recipe, at_once = Recipe(ClipSampling(8, 2), (RandomResizedCrop(64),)), 4
-    height, width = (int(n) for n in np.array(manifest.frame_sizes([0])).ravel())
-    estimate = at_once * bytes_while_decoding(width + 16, height + 16, 8, 4, context.device == "gpu")
-    with VideoLoader(
-        manifest, recipe, NUM_CLIPS, device=context.device, decoder="dali", decode_batch=at_once // 2, verify=None
-    ) as loader:
-        loader.apply(draw_plan(manifest, recipe, [0]))  # libraries, kernels and threads have their memory now
-        wait(context.device)
-        before, most = used_memory(context.device), 0
-        key = "GPU" if "GPU" in before else "host"
-        for _ in take(loader, 3):
+    small, large = own_manifest(context), own_manifest(context, LARGE if not context.small else (360, 640))
+    (height,), (width,) = large.frame_sizes([0])
+    at_once = 2 * NUM_GRAPHS[context.device]
+    estimate = at_once * bytes_while_decoding(width + 16, height + 16, 8, 3, context.device == "gpu")
+    with open_decoder(small, context, verify=None) as loader:
+        next(iter(loader))  # libraries, kernels and threads have their memory now
+    wait(context.device)
+    before, most, done = used_memory(context.device), 0, threading.Event()
+    key = "GPU" if "GPU" in before else "host"
+
+    def watch():
+        nonlocal most
+        while not done.wait(0.005):
             most = max(most, used_memory(context.device)[key] - before[key])
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    try:
+        with open_decoder(large, context, decode_batch=2, verify=None) as loader:
+            for _ in take(loader, 3):
+                wait(context.device)
+    finally:
+        done.set()
+        watching.join()
     text = f"{width}x{height}: the memory of the {key} rose by {most / 1e6:.0f} MB, estimate {estimate / 1e6:.0f} MB"
     if most > estimate + POOLS_MB * 1e6:
         raise AssertionError(text)

@@ -97,7 +97,7 @@ ADVICE = {
     "loader": "num_threads=1, prefetch=1, workers=0 may narrow it down; please report the whole table",
     "streams": "torch.cuda.synchronize() after each batch avoids it; please report the whole table",
     "no waiting": "results are right, the loop is held up; please report the whole table",
-    "memory": "smaller batches; make a new loader for each epoch until it is mended; please report the whole table",
+    "memory": "smaller batches; a new loader for each epoch frees what it holds; please report the whole table",
     "speed": "read the message: an error, not a slow result, is what fails here",
 }
 
