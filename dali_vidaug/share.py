@@ -113,8 +113,7 @@ class Share:
         """
         if share is not None:
             return
-        if self.choice is None:
-            self._choose(plan, num_threads)
+        self._choose(plan, num_threads)
         if self.choice is not None:
             self._report.add_share(self.choice.share)
 
@@ -124,7 +123,7 @@ class Share:
 
     def _choose(self, plan, num_threads):
         with self._lock:
-            if self.choice is not None:  # of a state that was loaded just now
+            if self.choice is not None:
                 return
             self._measured = measured = self._measured or _Measured()
             chosen, what = measured.choose(num_threads), measured.text(num_threads)

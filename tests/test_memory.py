@@ -43,7 +43,7 @@ print(json.dumps(rows))
 
 @pytest.mark.slow
 def test_a_million_rows(numbered_manifest, tmp_path):
-    """First batch within 3 s and 600 MB; after 500 more, the least memory is below the most after 50."""
+    """First batch within 3 s and 600 MB; 500 more leave nothing: a tenth of a batch of each, kept, would be 10 MB."""
     import numpy as np
     import pyarrow as pa
 
@@ -67,4 +67,4 @@ def test_a_million_rows(numbered_manifest, tmp_path):
     assert figures["first_batch_seconds"] < 3, figures
     assert figures["first_batch_bytes"] < 600e6, figures
     assert figures["mapped"] and not figures["mapped_dirty_bytes"], "pages that processes share"
-    assert figures["bytes_at_end"] < figures["bytes_at_50"], figures
+    assert figures["bytes_at_end"] < figures["bytes_at_50"] + 10e6, figures

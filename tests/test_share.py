@@ -21,6 +21,7 @@ import dali_vidaug as dv
 from dali_vidaug import decode_stage, share
 from dali_vidaug.counting import RunningReport
 from dali_vidaug.decode_graph import DecodeGraph
+from dali_vidaug.decoding import Decoding
 from dali_vidaug.media import load
 from dali_vidaug.media.encode import write_video
 from dali_vidaug.media.load import Encoded, Loaded
@@ -342,7 +343,7 @@ def test_a_plan_is_decoded_as_when_it_was_made(auto_run, manifest, tmp_path, mon
     monkeypatch.setattr(share, "WARM_UP", 1)
     monkeypatch.setattr(share, "MEASURED", 3)
     fresh = loader_of(manifest, cpu_share="auto")
-    for batch in (*batches[:6], batches[5]):  # these are not measured
+    for batch in batches[:6] * 4:  # these are not measured
         fresh.apply(batch.plan)
     assert "cpu_share" not in fresh.state_dict() and not said(caplog)
     assert same_batch(take_batches(fresh, 1)[0], batches[0])
@@ -491,9 +492,10 @@ def test_a_stall_does_not_count():
 
 
 def test_it_is_chosen_once_and_not_too_early():
-    assert chosen_for(0.04, 0.01, clips=50).choice is None
-    found = chosen_for(0.04, 0.01)
+    assert chosen_for(0.04, 1 / 300, clips=50).choice is None
+    found = chosen_for(0.04, 1 / 300)
     before = found.choice
+    assert before.share == 0.25
     found.begin(None, plan_of([0], epoch=3), 400)
     feed(found, 0.04, 0.2)
     found.begin(None, plan_of([0], epoch=4), 400)
@@ -524,17 +526,22 @@ def test_a_batch_alone_says_nothing():
     assert found.choice == (6, 0, 0.5) and not found.is_measuring(None)
 
 
-def test_dali_is_measured_one_batch_at_a_time(manifest, monkeypatch, caplog):
-    """With two graphs and a slow loop, where batches begun ahead would be done before anybody waits for them."""
+@pytest.mark.parametrize("part", ["auto", 0.5])
+def test_dali_is_measured_one_batch_at_a_time(part, manifest, monkeypatch):
+    """A batch begun ahead would be done before anybody waits for it. With a share that is given they are begun so."""
+    first, submit = [], Decoding.submit
+
+    def record(decoding, plan, inputs, checked, at_once=False):
+        first.append(at_once)
+        return submit(decoding, plan, inputs, checked, at_once)
+
+    monkeypatch.setattr(Decoding, "submit", record)
     monkeypatch.setattr(decode_stage, "NUM_GRAPHS", {"cpu": 2})
-    monkeypatch.setattr(share, "MEASURED", 10)
-    monkeypatch.setattr(share, "WARM_UP", 2)
-    slow_down(monkeypatch, pyav=0.02, dali=0.02)
-    with loader_of(manifest, 6, cpu_share="auto", num_threads=1, verify=None, prefetch=3) as loader:
-        while loader.report().cpu_share is None:
-            for _ in loader:
-                time.sleep(0.05)
-        assert 0.25 <= loader.report().cpu_share <= 0.75, caplog.messages
+    slow_down(monkeypatch, dali=0.05)
+    with loader_of(manifest, cpu_share=part, verify=None, prefetch=3) as loader:
+        take_batches(loader, 12)
+        assert loader.report().cpu_share in (None, 0.5) and len(first) >= 12
+    assert all(first) if part == "auto" else not all(first)
 
 
 # ---- Options and states
