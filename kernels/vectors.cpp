@@ -10,7 +10,7 @@
 #include <emmintrin.h>
 #endif
 
-const int64_t BLOCK = 8;  // pixels: no vector is of less
+const int32_t BLOCK = 8;  // pixels: no vector is of less
 const int64_t STEP = 4;   // pixels of a clip from one point that is looked at to the next
 
 // AVMotionVector of FFmpeg (libavutil/motion_vector.h): the block around (dst_x, dst_y) is as the picture that it is
@@ -25,12 +25,22 @@ struct Vector {
 };
 static_assert(sizeof(Vector) == 40, "AVMotionVector has another size");
 
-// Luma of a decoded frame, one or two bytes a pixel; `ahead`: how many frames later it is shown, < 0 for earlier.
+// Luma of a decoded frame, one or two bytes a pixel; `number`: index of the frame, -1 where it is hidden.
 struct Picture {
   const void* luma;
   int64_t stride;
-  double ahead;
+  int64_t number;
 };
+
+// By how many pixels something moves from one frame to the next.
+struct Moves {
+  float right, down;
+};
+
+// How many frames after another one is shown, < 0 for before; of a hidden frame that is not known.
+static double frames_after(const Picture& one, const Picture& other) {
+  return one.number >= 0 ? (double)(one.number - other.number) : std::numeric_limits<double>::quiet_NaN();
+}
 
 // How much a row of `count` pixels differs from another.
 static int64_t difference(const uint8_t* a, const uint8_t* b, int64_t count) {
@@ -103,65 +113,78 @@ static int64_t difference(const Picture& now, const Picture& other, int64_t left
   return sum;
 }
 
-// What moves in a frame: for each of its blocks of BLOCK x BLOCK pixels how many pixels to the right and down it moves
-// from one frame to the next, NaN where nothing is known.
+// A part of a frame in blocks, those that have pixels of a region: left, top, right, bottom in pixels.
+struct Blocks {
+  int32_t left, top, right, bottom;  // the last ones are outside
+
+  explicit Blocks(const int64_t* region)
+      : left((int32_t)(region[0] / BLOCK)),
+        top((int32_t)(region[1] / BLOCK)),
+        right((int32_t)((region[2] + BLOCK - 1) / BLOCK)),
+        bottom((int32_t)((region[3] + BLOCK - 1) / BLOCK)) {}
+  int32_t columns() const { return right - left; }
+  int32_t number() const { return std::max(right - left, 0) * std::max(bottom - top, 0); }
+};
+
+// What moves in a frame: for each block of BLOCK x BLOCK pixels of a region how many pixels to the right and down it
+// moves from one frame to the next, NaN where nothing is known.
 //
 // A vector does not say which picture of its direction it refers to. Of those that it may, the one is taken that shows
 // the block where the vector says, best; of those alike, the first. Of vectors of both directions, the one that is best.
 //
 // pictures: the frame; `earlier` ones, and the others, `later` ones: those that the frame may refer to, the nearest
-// first. region: left, top, right, bottom in pixels; of blocks that are outside it nothing need be known. out: (rows,
-// columns, 2), as many as there are blocks, in part or whole.
+// first. region: as of Blocks. out: (rows, columns) of it.
 template <typename Pixel>
 static void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier, int64_t later,
-                        int64_t height, int64_t width, const int64_t* region, float* out) {
-  const int64_t rows = (height + BLOCK - 1) / BLOCK, columns = (width + BLOCK - 1) / BLOCK;
-  std::fill(out, out + rows * columns * 2, std::numeric_limits<float>::quiet_NaN());
-  std::vector<float> best(rows * columns, std::numeric_limits<float>::infinity());
+                        int64_t height, int64_t width, const int64_t* region, Moves* out) {
+  const Blocks blocks(region);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  std::fill(out, out + blocks.number(), Moves{nan, nan});
+  std::vector<float> best(blocks.number(), std::numeric_limits<float>::infinity());
   bool both = false;
   for (int64_t i = 0; i < count && !both; i++) both = (vectors[i].source > 0) != (vectors[0].source > 0);
   for (int64_t i = 0; i < count; i++) {
     const Vector& v = vectors[i];
-    const int64_t left = v.dst_x - v.width / 2, top = v.dst_y - v.height / 2;
-    const int64_t right = std::min(left + v.width, width), bottom = std::min(top + v.height, height);
-    if (right <= region[0] || bottom <= region[1] || left >= region[2] || top >= region[3]) continue;
+    const int32_t left = v.dst_x - v.width / 2, top = v.dst_y - v.height / 2;
+    if (left + v.width <= region[0] || top + v.height <= region[1] || left >= region[2] || top >= region[3]) continue;
+    const int32_t right = std::min(left + v.width, (int32_t)width), bottom = std::min(top + v.height, (int32_t)height);
     const Picture* some = pictures + (v.source > 0 ? 1 + earlier : 1);
     const int64_t number = v.source > 0 ? later : earlier;
     if (left < 0 || top < 0 || left >= right || top >= bottom || !v.scale || !number) continue;
     const double x = (double)v.motion_x / v.scale, y = (double)v.motion_y / v.scale;
-    const int64_t dx = (int64_t)std::floor(x + 0.5), dy = (int64_t)std::floor(y + 0.5);
     // What moves by less than a pixel does so, whatever it refers to. Of blocks in quarters, FFmpeg gives a vector (0, 0)
     // for each direction that one does not use.
     const bool rests = std::abs(x) < 1 && std::abs(y) < 1, quarter = v.width == BLOCK && v.height == BLOCK;
     const int64_t tried = rests ? 1 : number;
-    double ahead = some[0].ahead;
+    int64_t chosen = 0;
     float mean = 0;
     if (tried > 1 || (both && (quarter || !rests))) {
+      const int64_t dx = (int64_t)std::floor(x + 0.5), dy = (int64_t)std::floor(y + 0.5);
       // More than four rows would be no better, and take as much longer.
-      const int32_t rows_of_block = (int32_t)(bottom - top), step = std::max(rows_of_block / 4, 1);
+      const int32_t rows_of_block = bottom - top, step = std::max(rows_of_block / 4, 1);
       const int32_t lines = (rows_of_block + step - 1) / step;
       int64_t least = INT64_MAX;
       for (int64_t k = 0; k < tried && least > 0; k++) {
         const int64_t error = difference<Pixel>(pictures[0], some[k], left, top, right, lines, step, dx, dy, height,
                                                 width, least);
-        if (error < least) least = error, ahead = some[k].ahead;
+        if (error < least) least = error, chosen = k;
       }
       mean = (float)((double)least / (double)(lines * (right - left)));
     }
-    const float right_by = (float)(x / ahead), down_by = (float)(y / ahead);
-    for (int64_t r = top / BLOCK; r * BLOCK < bottom; r++)
-      for (int64_t c = left / BLOCK; c * BLOCK < right; c++)
-        if (mean < best[r * columns + c]) {
-          best[r * columns + c] = mean;
-          out[2 * (r * columns + c)] = right_by;
-          out[2 * (r * columns + c) + 1] = down_by;
-        }
+    const double ahead = frames_after(some[chosen], pictures[0]);
+    const Moves moves = {(float)(x / ahead), (float)(y / ahead)};
+    const int32_t c0 = std::max(left / BLOCK, blocks.left), c1 = std::min((right + BLOCK - 1) / BLOCK, blocks.right);
+    const int32_t r0 = std::max(top / BLOCK, blocks.top), r1 = std::min((bottom + BLOCK - 1) / BLOCK, blocks.bottom);
+    int64_t row = (int64_t)(r0 - blocks.top) * blocks.columns() - blocks.left;
+    for (int32_t r = r0; r < r1; r++, row += blocks.columns())
+      for (int32_t c = c0; c < c1; c++)
+        if (mean < best[row + c]) best[row + c] = mean, out[row + c] = moves;
   }
 }
 
 extern "C" void find_motion(const Vector* vectors, int64_t count, const Picture* pictures, int64_t earlier,
                             int64_t later, int64_t pixel_bytes, int64_t height, int64_t width, const int64_t* region,
-                            float* out) {
+                            Moves* out) {
   (pixel_bytes == 1 ? find_motion<uint8_t> : find_motion<uint16_t>)(vectors, count, pictures, earlier, later, height,
                                                                     width, region, out);
 }
@@ -205,20 +228,23 @@ extern "C" void widen_region(const double* matrices, int64_t frames, const doubl
   }
 }
 
+// The part of a picture that a point shows, and how many points of the same cell do, where all are mapped alike.
+struct Point {
+  int32_t at;
+  double times, x, y, u, v;  // x, y: in the clip; u, v: in the decoded frame
+};
+
 // What moves in a clip of out_height x out_width, in pixels of the clip: for each cell the mean of what its points show.
 //
-// motion: for each frame what `find_motion` made, or null. height, width: of the decoded frames. matrices: (frames, 3,
-// 3), from points of the clip to those of the frame as shown; stored: from these to the decoded frame. out: (2, frames,
-// rows, columns) of cells x cells pixels, to the right and down; NaN where no point shows anything.
-extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t height, int64_t width,
-                           const double* matrices, const double* stored, int64_t out_height, int64_t out_width,
-                           int64_t cell, float* out) {
-  struct Point {
-    int32_t at, times;  // in what was found; how many points of the cell are there, where all vectors are mapped alike
-    double x, y, u, v;  // otherwise: in the clip and in the decoded frame
-  };
+// motion: for each frame what `find_motion` made of a region, or null. height, width: of the decoded frames. matrices:
+// (frames, 3, 3), from points of the clip to those of the frame as shown; stored: from these to the decoded frame. out:
+// (2, frames, rows, columns) of cells x cells pixels, to the right and down; NaN where no point shows anything.
+extern "C" void map_motion(const Moves* const* motion, int64_t frames, int64_t height, int64_t width,
+                           const int64_t* region, const double* matrices, const double* stored, int64_t out_height,
+                           int64_t out_width, int64_t cell, float* out) {
+  const Blocks blocks(region);
   const int64_t rows = (out_height + cell - 1) / cell, columns = (out_width + cell - 1) / cell;
-  const int64_t across = (width + BLOCK - 1) / BLOCK, plane = frames * rows * columns;
+  const int64_t plane = frames * rows * columns;
   std::vector<Point> points;  // those that are in the frame, cell by cell
   std::vector<size_t> ends;   // of each cell, in `points`
   double m[9], n[9];          // and the inverse
@@ -243,11 +269,14 @@ extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t h
                 u /= w, v /= w;
               }
               if (!(u >= 0 && v >= 0 && u < (double)width && v < (double)height)) continue;
-              const int32_t at = (int32_t)(2 * ((int64_t)v / BLOCK * across + (int64_t)u / BLOCK));
-              size_t same = affine ? first : points.size();
-              while (same < points.size() && points[same].at != at) same++;
-              if (same < points.size())
-                points[same].times++;
+              const int32_t column = (int32_t)u / BLOCK, row = (int32_t)v / BLOCK;
+              if (column < blocks.left || row < blocks.top || column >= blocks.right || row >= blocks.bottom) continue;
+              const int32_t at = (row - blocks.top) * blocks.columns() + column - blocks.left;
+              const size_t alike = affine ? first : points.size();  // the first that may be alike; mostly the last is
+              size_t same = points.size();
+              while (same > alike && points[same - 1].at != at) same--;
+              if (same > alike)
+                points[same - 1].times++;
               else
                 points.push_back({at, 1, x, y, u, v});
             }
@@ -258,20 +287,19 @@ extern "C" void map_motion(const float* const* motion, int64_t frames, int64_t h
     float* to = out + f * rows * columns;
     size_t place = 0;
     for (int64_t k = 0; k < rows * columns; k++) {
-      double sum_x = 0, sum_y = 0;  // of floats, so that nothing is rounded
-      int64_t known = 0;
+      double sum_x = 0, sum_y = 0, known = 0;  // of floats, so that nothing is rounded
       for (; place < ends[k]; place++) {
         const Point& p = points[place];
-        double dx = motion[f][p.at], dy = motion[f][p.at + 1];
+        double dx = motion[f][p.at].right, dy = motion[f][p.at].down;
         if (!affine) {
           const double s = p.u + dx, t = p.v + dy, z = n[6] * s + n[7] * t + n[8];
           dx = (n[0] * s + n[1] * t + n[2]) / z - p.x, dy = (n[3] * s + n[4] * t + n[5]) / z - p.y;
         }
-        if (!(std::abs(dx) < INFINITY && std::abs(dy) < INFINITY)) continue;  // NaN is not, either
+        if (dx * 0 + dy * 0 != 0) continue;  // infinite or NaN
         sum_x += p.times * dx, sum_y += p.times * dy, known += p.times;
       }
-      if (!known) continue;
-      const double mean_x = sum_x / (double)known, mean_y = sum_y / (double)known;
+      if (known == 0) continue;
+      const double mean_x = sum_x / known, mean_y = sum_y / known;
       to[k] = (float)(affine ? n[0] * mean_x + n[1] * mean_y : mean_x);
       to[plane + k] = (float)(affine ? n[3] * mean_x + n[4] * mean_y : mean_y);
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -38,21 +40,26 @@ class CodedOrder:
         """How many pictures, to which others may refer, are decoded before one and shown after it."""
         return sum(is_referred and r < rank and p > pts for p, (r, is_referred) in self.pictures.items())
 
-    def most_earlier(self) -> int:
-        """How many, to which others may refer, are decoded after one and shown before it, at most."""
-        # Of no other pictures there are more than of those that are shown after all that are decoded before them.
-        tops: list[int] = []  # their time stamps
-        numbers = [0]  # how many there are of each, after that of none
-        for pts, (_, is_referred) in self.pictures.items():
-            if not tops or pts > tops[-1]:
-                tops.append(pts)
-                numbers.append(0)
-            elif is_referred:
-                for k in range(len(tops), 0, -1):
-                    if tops[k - 1] < pts:
+    def last_uses(self, wanted: Mapping[int, int], most: int) -> dict[int, int]:
+        """Which pictures some others may refer to, of those that are shown before them: the last of these, for each.
+
+        Args:
+            wanted: the frames of these others, by their time stamps, rising.
+            most: pictures that one may refer to, at most; the nearest are taken.
+
+        Returns:
+            By time stamp of the picture, the last of these frames.
+        """
+        shown = sorted(pts for pts, (_, is_referred) in self.pictures.items() if is_referred)
+        last: dict[int, int] = {}
+        for pts, frame in wanted.items():
+            rank, left = self.pictures[pts][0], most
+            for i in range(bisect_left(shown, pts) - 1, -1, -1):
+                if self.pictures[shown[i]][0] < rank:
+                    last[shown[i]], left = frame, left - 1
+                    if not left:
                         break
-                    numbers[k] += 1
-        return max(numbers)
+        return last
 
 
 @lru_cache

@@ -8,6 +8,7 @@ looks most like it (kernels/vectors.cpp). The other codecs refer to the nearest 
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
@@ -38,7 +39,7 @@ _BLOCK = 8  # pixels of a frame: BLOCK in kernels/vectors.cpp
 _VECTOR = {"source": 0, "w": 4, "h": 5, "dst_x": 10, "dst_y": 12, "motion_x": 24, "motion_y": 28, "motion_scale": 32}
 _VECTOR_BYTES = 40
 _NUM_LATER = 2  # of H.264: so many pictures that are decoded before a frame and shown after it are looked at
-_PICTURE = "Qqd"  # Picture of kernels/vectors.cpp
+_picture = struct.Struct("Qqq").pack  # Picture of kernels/vectors.cpp
 _B_PICTURE = 3  # AV_PICTURE_TYPE_B
 _known: list[np.dtype] = []  # the form of vectors, when it was compared
 
@@ -62,16 +63,13 @@ class _Shown(NamedTuple):
     Attributes:
         number: index of it; -1 if it is hidden.
         rank: in decoding order; -1 where it is not known.
-        form: height, width, pixel format.
-        luma, stride: where its luma is, and how many bytes from row to row.
+        until: index of the last frame that may refer to it, of those that are shown after it.
         frame: an ``av.VideoFrame``.
     """
 
     number: int
     rank: int
-    form: tuple[int, int, str]
-    luma: int
-    stride: int
+    until: float
     frame: Any
 
 
@@ -103,26 +101,29 @@ class Vectors:
 
     Attributes:
         found: for each of them, by its index, (rows, columns, 2) float32: how many pixels each block of 8 x 8 pixels of
-            the stored frame moves to the right and down per frame, since or until the picture that it refers to; NaN
-            where nothing is known, or no view shows it. A frame without vectors, such as a key frame, is not there.
+            the stored frame, of the part that views show, moves to the right and down per frame, since or until the
+            picture that it refers to; NaN where nothing is known. A frame without vectors, such as a key frame, is not
+            there.
     """
 
     def __init__(self, video: Video, frames: AbstractSet[int], views: Sequence[View] | None = None):
         self.found: dict[int, np.ndarray] = {}
-        self._video = video
-        self._frames = {index: i for i, index in enumerate(frames)}  # and the place of each in _room
+        self._video, self._size = video, (video.height, video.width)
         self._is_h264 = video.codec == "h264"
         self._num_earlier, self._num_later = 1, 1
         self._to_stored = _to_stored(video.orientation, video.width, video.height)
         self._region = self._seen(views)
-        blocks = -(-video.height // _BLOCK), -(-video.width // _BLOCK)
-        self._room = np.empty((len(frames), *blocks, 2), np.float32)  # for what is found
-        self._address, self._find_motion = _address(self._room), _kernel("find_motion")
+        left, top, right, bottom = self._region
+        blocks = -(-bottom // _BLOCK) - top // _BLOCK, -(-right // _BLOCK) - left // _BLOCK
+        room = np.empty((len(frames), *blocks, 2), np.float32)  # for what is found
+        address, step = _address(room), room.strides[0]
+        self._frames = {index: (address + i * step, room[i]) for i, index in enumerate(frames)}
+        self._find_motion = _kernel("find_motion")
         self._forget()
 
     def _seen(self, views):
         """What views show of the stored frames: left, top, right, bottom in pixels."""
-        height, width = self._video.height, self._video.width
+        height, width = self._size
         region = (ctypes.c_int64 * 4)(*((width, height, 0, 0) if views else (0, 0, width, height)))
         for view in views or ():
             matrices = np.ascontiguousarray(view.matrices, np.float64)
@@ -133,7 +134,8 @@ class Vectors:
     def _forget(self):
         self._waiting: list[_Waiting] = []
         self._earlier: list[_Shown] = []  # reference pictures, the latest first
-        self._num_kept = self._num_earlier  # of them
+        self._until: dict[int, int] | None = None  # of each, by its time stamp; None: not known
+        self._num_kept = self._num_earlier  # of those of which it is not known
         self._order = CodedOrder()
 
     def needed(self) -> np.ndarray:
@@ -155,10 +157,14 @@ class Vectors:
         self._num_kept = self._num_earlier + _NUM_LATER
         if not isinstance(cut.packets, list):
             return cut._replace(packets=self._watched(cut.packets, cut.stream))
+        wanted = {}
         for rank, (packet, number) in enumerate(zip(cut.packets, cut.frames or repeat(-1), strict=False)):
+            if is_wanted := number in self._frames:
+                wanted[packet.pts] = number
             # Of the packets that are not wanted, a cut has those alone that others refer to.
-            self._order.look(packet, rank, cut.stream, unsure=number in self._frames or not cut.frames)
-        self._num_kept = self._num_earlier + min(self._order.most_earlier(), _NUM_LATER)
+            self._order.look(packet, rank, cut.stream, unsure=is_wanted or not cut.frames)
+        if cut.frames:
+            self._until = self._order.last_uses(dict(sorted(wanted.items())), self._num_earlier)
         return cut
 
     def _watched(self, packets: Iterable[Any], stream: Any) -> Iterator[Any]:
@@ -173,24 +179,26 @@ class Vectors:
             frame: as it is decoded.
             index: of it; -1 if it is hidden.
         """
-        is_b = frame.pict_type == _B_PICTURE
+        is_b, is_wanted = frame.pict_type == _B_PICTURE, index in self._frames
         rank, is_referred = self._order.pictures.get(frame.pts) or (-1, not is_b)
-        is_wanted = index in self._frames
         if not (is_wanted or is_referred):
             return
-        plane = VideoPlane(frame, 0)  # frame.planes would make three
-        form = frame.height, frame.width, frame.format.name
-        shown = _Shown(index, rank, form, plane.buffer_ptr, plane.line_size, frame)
+        until = math.inf if self._until is None or rank < 0 else self._until.get(frame.pts, -1)
+        shown = _Shown(index, rank, until, frame)
         if is_referred and self._waiting:
             self._offer(shown)
-        missing = 0 if not (is_wanted and is_b) else self._order.num_later(frame.pts, rank) if rank >= 0 else -1
-        if missing:
-            self._waiting.append(_Waiting(shown, self._earlier.copy(), [], missing, self._num_later))
-        elif is_wanted:
-            self._find(shown, self._earlier, [])
-        if is_referred:
+        if is_wanted:
+            missing = 0 if not is_b else self._order.num_later(frame.pts, rank) if rank >= 0 else -1
+            earlier = [one for one in self._earlier if one.rank < rank or rank < 0]  # what is decoded before it
+            if missing:
+                self._waiting.append(_Waiting(shown, earlier[: self._num_earlier], [], missing, self._num_later))
+            else:
+                self._find(shown, earlier[: self._num_earlier], [])
+            self._earlier = [one for one in self._earlier if one.until > index]  # others are in the caches' way
+        if is_referred and until > index:
             self._earlier.insert(0, shown)
-            del self._earlier[self._num_kept :]  # a picture that is kept is one more in the caches
+            if self._until is None:
+                del self._earlier[self._num_kept :]
 
     def _offer(self, shown):
         """Frames that wait for pictures look at one; those that need no more are done."""
@@ -212,7 +220,7 @@ class Vectors:
         self._forget()  # frees the frames
 
     def _find(self, shown, earlier, later):
-        number, rank, form, *_, frame = shown
+        number, _, _, frame = shown
         self.found.pop(number, None)  # of a cut before that could not be decoded to its end
         # frame.side_data would refer to the frame and the frame to it, so that only the cyclic collector frees both
         side_data = [one for one in SideDataContainer(frame) if type(one) is MotionVectors]  # type: ignore[call-arg]
@@ -220,29 +228,18 @@ class Vectors:
             return
         if frame.pict_type == _B_PICTURE and self._video.codec not in _B_CODECS:
             return
-        _check_form(side_data[0])
-        if rank >= 0:  # what is decoded before it
-            earlier = [one for one in earlier if one.rank < rank]
-        earlier = earlier[: self._num_earlier]
-        pictures = [shown.luma, shown.stride, 0.0]
-        for other in (*earlier, *later):
-            if other.form != form:
+        name, packed = frame.format.name, []
+        for index, _, _, other in (shown, *earlier, *later):
+            if (other.height, other.width) != self._size or other.format.name != name:
                 return  # it changes within the file
-            # Of a hidden frame it is not known how far away it is.
-            pictures += other.luma, other.stride, other.number - number if other.number >= 0 else np.nan
-        size = self._video.height, self._video.width
-        if form[:2] != size:
-            return
+            plane = VideoPlane(other, 0)  # other.planes would make three
+            packed.append(_picture(plane.buffer_ptr, plane.line_size, index))
+        _check_form(side_data[0])
         vectors, count = side_data[0].buffer_ptr, side_data[0].buffer_size // _VECTOR_BYTES
-        numbers = len(earlier), len(later), _pixel_bytes(form[2])
-        packed = struct.pack(_PICTURE * (len(pictures) // 3), *pictures)
-        out = self._region, self._place(number)
-        self._find_motion(vectors, count, packed, *numbers, *size, *out)
-        self.found[number] = self._room[self._frames[number]]
-
-    def _place(self, index):
-        """Where in memory the motion of a frame is."""
-        return self._address + self._frames[index] * self._room.strides[0]
+        pictures = b"".join(packed), len(earlier), len(later), _pixel_bytes(name)
+        place, found = self._frames[number]
+        self._find_motion(vectors, count, *pictures, *self._size, self._region, place)
+        self.found[number] = found
 
     def map(self, frames: np.ndarray, view: View) -> np.ndarray:
         """What moves in a clip, (2, F, h, w) float32: pixels of the clip to the right and down per frame.
@@ -256,11 +253,11 @@ class Vectors:
             else NaN.
         """
         matrices = np.ascontiguousarray(view.matrices, np.float64)
-        places = [self._place(i) if i in self.found else 0 for i in frames.tolist()]
+        places = [self._frames[i][0] if i in self.found else 0 for i in frames.tolist()]
         out = np.empty((2, len(places), -(-view.height // CELL), -(-view.width // CELL)), np.float32)
-        sizes, clip = (self._video.height, self._video.width), (view.height, view.width, CELL)
+        clip = view.height, view.width, CELL
         found = struct.pack(f"{len(places)}P", *places), len(places)
-        _kernel("map_motion")(*found, *sizes, _address(matrices), self._to_stored, *clip, _address(out))
+        _kernel("map_motion")(*found, *self._size, self._region, _address(matrices), self._to_stored, *clip, _address(out))
         return out
 
 
@@ -289,7 +286,7 @@ def _check_form(side_data):
 @cache
 def _kernel(name):
     """A function of kernels/vectors.cpp: "a" is for an address, "n" for a number."""
-    kinds = {"find_motion": "anannnnnaa", "map_motion": "annnaannna", "widen_region": "anannnna"}[name]
+    kinds = {"find_motion": "anannnnnaa", "map_motion": "annnaaannna", "widen_region": "anannnna"}[name]
     function = getattr(library(), name)
     function.argtypes = [ctypes.c_void_p if kind == "a" else ctypes.c_int64 for kind in kinds]
     return function
