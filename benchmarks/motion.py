@@ -1,8 +1,9 @@
-"""What motion costs: clips decoded without it, with batch.motion, and with motion-guided masks, in turn.
+"""What motion costs: clips decoded without it, with batch.motion, and for motion-guided masks, in turn.
 
     python benchmarks/motion.py --videos folder
 
-Checks first: the pixels are the same bit for bit, with and without, and each mask has its number of tokens. Times are
+Checks first: the pixels are the same bit for bit, with and without; each mask has its number of tokens, and is the same
+by the motion of all frames as by that of the frames that it needs. Times are
 processor time of one thread: for what a decoding thread does for a clip, and for the masks of a batch. Each batch is
 made in each way, one after the other; a round is all batches, and what is printed is the median of the rounds.
 """
@@ -19,14 +20,14 @@ import numpy as np
 from tqdm import tqdm
 
 import dali_vidaug as dv
-from dali_vidaug.clip_motion import motion_views, with_motion_masks
+from dali_vidaug.clip_motion import motion_step, motion_views, with_motion_masks
 from dali_vidaug.commands.demo import make_videos
 from dali_vidaug.media.load import load_clips
 from dali_vidaug.recycled import keep_freed_memory
 
 SIZES = (224, 112)
 RATIO = 0.75
-WAYS = ("decoding", "with motion", "with masks")
+WAYS = ("decoding", "with motion", "with masks")  # a mask needs the motion of some frames only
 
 
 def make_plans(manifest, size, frames, stride, batch_size):
@@ -37,10 +38,11 @@ def make_plans(manifest, size, frames, stride, batch_size):
     return [dv.draw_plan(manifest, recipe, some) for some in samples]
 
 
-def load(manifest, plan, with_motion):
+def load(manifest, plan, way):
     """The clips of a plan, and what moves in them, as a decoding thread loads them."""
     height, width = manifest.frame_sizes(plan.samples)
-    views = motion_views("benchmark", plan, height, width) if with_motion else None
+    every = motion_step(plan.recipe) if way == "with masks" else 1
+    views = None if way == "decoding" else motion_views("benchmark", plan, height, width, every)
     loaded = []
     for i, sample in enumerate(plan.samples.tolist()):
         crops = [[plan.args["RandomResizedCrop"][i]]]
@@ -53,6 +55,16 @@ def timed(function, *arguments):
     before = time.thread_time()
     result = function(*arguments)
     return time.thread_time() - before, result
+
+
+def check(made, masks):
+    """Pixels are the same in each way; masks are exact, and the same by all frames as by those that they need."""
+    for way in WAYS[1:]:
+        for one, other in zip(made["decoding"], made[way], strict=True):
+            assert (one.clips[0] == other.clips[0]).all(), "pixels differ"
+    one, other = masks.values()
+    assert (one == other).all(), "masks differ"
+    assert (one.sum((2, 3)) == int(RATIO * one[0, 0].size)).all(), "a mask is not exact"
 
 
 def main():
@@ -74,19 +86,19 @@ def main():
             for number in tqdm(range(args.rounds + 1), desc=f"{size}x{size}", unit="round"):
                 seconds = dict.fromkeys(WAYS, 0.0)
                 for at, plan in enumerate(plans):
-                    order = (False, True) if (at + number) % 2 else (True, False)
-                    took, made = {}, {}
-                    for way in order:
+                    took, made, masks = {}, {}, {}
+                    for k in range(len(WAYS)):
+                        way = WAYS[(k + at + number) % len(WAYS)]
                         took[way], made[way] = timed(load, manifest, plan, way)
-                    motion = np.concatenate([np.stack(loaded.motion) for loaded in made[True]])
-                    masking, masked = timed(with_motion_masks, plan, motion, (args.frames, size, size))
+                    for way in WAYS[1:]:
+                        motion = np.concatenate([np.stack(loaded.motion) for loaded in made[way]])
+                        masking, masked = timed(with_motion_masks, plan, motion, (args.frames, size, size))
+                        (masks[way],) = masked.masks
+                    took["with masks"] += masking
                     if number == 0:
-                        for one, other in zip(made[False], made[True], strict=True):
-                            assert (one.clips[0] == other.clips[0]).all(), "pixels differ"
-                        (mask,) = masked.masks
-                        assert (mask.sum((2, 3)) == int(RATIO * mask[0, 0].size)).all(), "a mask is not exact"
-                    for way, value in zip(WAYS, (took[False], took[True], took[True] + masking), strict=True):
-                        seconds[way] += value
+                        check(made, masks)
+                    for way in WAYS:
+                        seconds[way] += took[way]
                 rounds.append(seconds)
             for way in WAYS:
                 ratios = [one[way] / one["decoding"] for one in rounds[1:]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from dali_vidaug.clip_motion import motion_views, needs_motion
+from dali_vidaug.clip_motion import motion_step, motion_views, needs_motion
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.leading import num_in_decoder
 from dali_vidaug.media.claims import if_measured
@@ -29,6 +29,7 @@ class Loading:
 
     Attributes:
         motion: whether clips come with what moves in them.
+        motion_every: of the frames of a clip, that of the first of so many is looked for.
 
     Raises:
         ValueError: a mask needs motion, which the decoder does not give.
@@ -38,6 +39,7 @@ class Loading:
         self._manifest, self._settings, self._pool, self._trust, self._share = manifest, settings, pool, trust, share
         self._crops = [name for name, _ in recipe.pixel_ops[: num_in_decoder(recipe, settings)]]
         self.motion = settings.motion or needs_motion(recipe)
+        self.motion_every = motion_step(recipe) if self.motion and not settings.motion else 1
         if self.motion and settings.decoder != "pyav":  # of a plan of another recipe
             raise ValueError(f"a mask of the plan needs motion, which decoder {settings.decoder!r} does not give")
 
@@ -73,5 +75,6 @@ class Loading:
     def _views(self, plan, clips, video):
         """Where clips of one sample lie in the frames of its video."""
         part = slice(min(clips), max(clips) + 1)
-        views = motion_views("VideoLoader", plan.part(part), *video.shown_size)
+        height, width = video.shown_size
+        views = motion_views("VideoLoader", plan.part(part), height, width, self.motion_every)
         return [views[i - part.start] for i in clips]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -25,6 +26,11 @@ from dali_vidaug.rng import Draws
 def needs_motion(recipe: Recipe) -> bool:
     """Whether a mask of a recipe is drawn by what moves in the clips."""
     return any(getattr(mask, "after_decoding", False) for mask in recipe.masks)
+
+
+def motion_step(recipe: Recipe) -> int:
+    """Of the frames of its clips, the first of so many is looked at for the masks of a recipe that needs motion."""
+    return math.gcd(*(mask.tubelet for mask in recipe.masks if getattr(mask, "after_decoding", False)))
 
 
 def check_motion_follows(caller: str, recipe: Recipe, frames: np.ndarray) -> None:
@@ -79,20 +85,21 @@ def check_motion_known(caller: str, formats: Mapping[Format, Files]) -> None:
     warn_once(f"{text}: the motion of their clips is NaN; {advice}")
 
 
-def motion_views(caller: str, plan: Plan, height: Any, width: Any) -> list[View]:
+def motion_views(caller: str, plan: Plan, height: Any, width: Any, every: int = 1) -> list[View]:
     """Where the clips of a plan lie in the frames of their videos.
 
     Args:
         caller: named in errors.
         plan: of the clips.
         height, width: (B,) int, the sizes of these frames, as shown.
+        every: as of ``View``.
 
     Raises:
         ValueError: as ``check_motion_follows``.
     """
     check_motion_follows(caller, plan.recipe, plan.frames)
     matrices, sizes = clip_geometry(caller, plan, height, width)
-    return [View(one, *size) for one, (_, *size) in zip(matrices, sizes.tolist(), strict=True)]
+    return [View(one, h, w, every) for one, (_, h, w) in zip(matrices, sizes.tolist(), strict=True)]
 
 
 def with_motion_masks(plan: Plan, motion: np.ndarray, size: tuple[int, int, int]) -> Plan:

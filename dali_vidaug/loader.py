@@ -111,8 +111,7 @@ class VideoLoader:
             device=device, decoder=decoder, num_threads=num_threads, workers=workers, prefetch=prefetch, dtype=dtype,
             on_error=on_error, check_files=choose_file_check(manifest, check_files, storage), verify=verify,
             resize_in_decoder=resize_in_decoder, color=color, box_rules=box_rules, timeout=timeout, targets=targets,
-            motion=motion or any(map(needs_motion, self._stages.recipes)), storage=storage, decode_batch=decode_batch,
-            cpu_share=cpu_share,
+            motion=motion, storage=storage, decode_batch=decode_batch, cpu_share=cpu_share,
         )  # fmt: skip
         order: Any = dict(batch_size=batch_size, seed=seed, shuffle=shuffle, drop_last=drop_last, repeats=repeats)
         order["mix_group"] = mix_group
@@ -125,7 +124,8 @@ class VideoLoader:
         self._recipes = list({id(recipe): recipe for recipe in self._stages.recipes}.values())
         checked = [check_recipe(manifest, one, self._course.order, options["motion"]) for one in self._recipes]
         self._shapes, self._shared = [shape for shape, _ in checked], any(shared for _, shared in checked)
-        self.settings = self._made_settings = make_settings(**options, formats=manifest.formats())  # last: for NVDEC
+        options |= dict(motion_masks=any(map(needs_motion, self._stages.recipes)), formats=manifest.formats())
+        self.settings = self._made_settings = make_settings(**options)  # last: for NVDEC
         for one in self._recipes:
             if targets == "index":
                 check_index_targets("VideoLoader", one, manifest.multi_label)

@@ -121,7 +121,7 @@ class Maker:
         """What moves in the clips of the batch that ``finish`` made, (B, 2, F, h, w) float32; counts it.
 
         Returns:
-            Their plan, with the masks that are drawn by it; and it, None where nobody needs it.
+            Their plan, with the masks that are drawn by it; and it, None where only masks need it, or nobody.
         """
         plan = pending.plan
         if not self._loading.motion:
@@ -132,8 +132,10 @@ class Maker:
         found = np.empty((len(plan), 2, frames, -(-height // CELL), -(-width // CELL)), np.float32)
         for clip, place in zip(pending.motion, found, strict=True):
             place[...] = clip
-        self.report.add_motion(len(found) * frames, int(np.isnan(found[:, 0]).all((-2, -1)).sum()))
-        return with_motion_masks(plan, found, (frames, height, width)), found
+        unknown = np.isnan(found[:, 0, :: self._loading.motion_every]).all((-2, -1))
+        self.report.add_motion(unknown.size, int(unknown.sum()))
+        plan = with_motion_masks(plan, found, (frames, height, width))
+        return plan, found if self._settings.motion else None
 
     def free_graphs(self) -> None:
         """Free the graphs of the ops, in the thread that runs them."""

@@ -103,6 +103,7 @@ def make_settings(
     targets: str = "soft",
     storage: Storage | None = None,
     motion: bool = False,
+    motion_masks: bool = False,
     verify: tuple[int, int] | None = None,
     decode_batch: int | None = None,
     cpu_share: float | str = 0.0,
@@ -112,6 +113,7 @@ def make_settings(
     """Check the options and decide what "auto" means.
 
     Args:
+        motion_masks: whether masks need motion.
         formats: of the videos, as ``Manifest.formats`` gives them.
         caller: named in errors. The others: of ``VideoLoader``.
 
@@ -148,7 +150,7 @@ def make_settings(
         raise ValueError(f"{caller}: timeout must be None or seconds in [0.001, 1e6], got {timeout!r}")
     where = _find_device(device, asked, device_id, caller)
     device_id = torch.cuda.current_device() if where == "gpu" and device_id is None else device_id
-    if motion:
+    if motion or motion_masks:
         decoder = _vectors_decoder(decoder, caller)
         check_motion_known(caller, formats or {})
     decoder, refused = choose_decoder(decoder, where, device_id, formats or {})
@@ -186,7 +188,7 @@ def _vectors_decoder(decoder: str, caller: str) -> str:
     if decoder not in ("auto", "pyav"):
         raise ValueError(
             f"{caller}: motion is read by PyAV on the CPU, DALI's decoders do not give it; decoder must be 'auto' or "
-            f"'pyav' with motion=True, got {decoder!r}"
+            f"'pyav' with motion=True or a MotionMask, got {decoder!r}"
         )
     return "pyav"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dali_vidaug.clip_motion import check_motion_follows
+from dali_vidaug.clip_motion import check_motion_follows, needs_motion
 from dali_vidaug.counting import num_distinct
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
@@ -70,7 +70,7 @@ def check_recipe(
     drawn, _ = draw_time(recipe, draws, draw_frames(recipe, draws, videos), videos)
     sizes = np.stack(np.broadcast_arrays(drawn.shape[1], height, width), 1).astype(np.int64)
     args, frames, height, width = draw_ops(recipe, draws, *sizes.T)
-    if motion:
+    if motion or needs_motion(recipe):
         check_motion_follows("VideoLoader", recipe, drawn)
     if manifest.has_boxes:
         check_boxes_follow("VideoLoader", recipe, args, sizes)

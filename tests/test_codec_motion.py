@@ -30,6 +30,7 @@ from dali_vidaug.media.decode import decode_clips, decode_cut, decoder_of
 from dali_vidaug.media.encode import write_video
 from dali_vidaug.media.indexed_file import IndexedStream
 from dali_vidaug.media.vectors import VECTOR_CODECS, Vectors, View
+from dali_vidaug.media.video import is_counted
 from dali_vidaug.rng import Draws
 
 HEIGHT, WIDTH, SIDE, NUM_FRAMES = 192, 256, 64, 30
@@ -100,7 +101,7 @@ def motion_of(video, frames, view=None):
 
 def looked_at(video, frames, views=None):
     """The vectors of some frames."""
-    vectors = Vectors(video, set(frames.tolist()), views)
+    vectors = Vectors(video, set(frames.tolist()), set(frames.tolist()), views)
     with open_source(video) as (source, stream):
         for cut in read_cuts(source, stream, video, frames):
             for frame, index in decode_cut(decoder_of(stream, vectors=True), vectors.begin(cut), video):
@@ -162,7 +163,7 @@ def test_the_file_says_how_many_references_there_are(folder):
     video = measured_video(folder / "one_reference.mp4")
     with open_source(video) as (source, stream):
         (cut,) = read_cuts(source, stream, video, np.arange(4))
-        vectors = Vectors(video, {3})
+        vectors = Vectors(video, {3}, {3})
         vectors.begin(cut)
         assert vectors._num_earlier == 1
     video = measured_video(folder / "many_references.mp4")
@@ -400,7 +401,7 @@ def same(a, b):
 
 
 def test_threads_processes_and_resuming_make_no_difference(manifest, tmp_path):
-    options = dict(device="cpu", seed=3)
+    options = dict(device="cpu", seed=3, motion=True)
     with dv.VideoLoader(manifest, RECIPE, 2, num_threads=1, **options) as loader:
         expected = [*loader, *loader]
         state = None
@@ -420,6 +421,29 @@ def test_threads_processes_and_resuming_make_no_difference(manifest, tmp_path):
         assert "motion: " in str(loader.report()) and loader.report().motion_frames > 0
     moved = expected[0].to("cpu")
     assert same(moved, expected[0]) and moved.motion.dx.shape == (2, 4, 6, 6)
+
+
+@pytest.mark.parametrize("tubelets", [(2,), (1,), (4,), (2, 4)])
+def test_masks_alone_have_motion_looked_for_where_they_need_it(tubelets, manifest, monkeypatch):
+    """They are the same as where all of it is asked for."""
+    looked_at, begin = set(), Vectors.__init__
+    monkeypatch.setattr(Vectors, "__init__", lambda *args: looked_at.add((len(args[2]), len(args[3]))) or begin(*args))
+    masks = tuple(dv.MotionMask(0.5, tubelet=n) for n in tubelets)
+    recipe = dv.Recipe(RECIPE.sampling, RECIPE.ops, masks=masks)
+    made = []
+    for motion, count in ((True, 4), (False, 4 // min(tubelets))):
+        looked_at.clear()
+        with dv.VideoLoader(manifest, recipe, 2, device="cpu", seed=4, motion=motion) as loader:
+            made.append([*loader])
+            assert same_masks(loader.apply(made[-1][0].plan), made[-1][0])
+        assert looked_at == {(count, 4)}
+    for a, b in zip(*made, strict=True):
+        assert same_masks(a, b) and torch.equal(a.clips, b.clips)
+        assert a.motion.dx.shape == (2, 4, 6, 6) and b.motion is None
+
+
+def same_masks(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.masks, b.masks, strict=True))
 
 
 def test_motion_belongs_to_the_clips_that_are_there(folder, tmp_path):
@@ -445,7 +469,7 @@ def test_a_batch_without_clips_has_no_motion(folder, tmp_path):
     data[len(data) // 3 : len(data) // 2] = bytes(len(data) // 2 - len(data) // 3)
     (tmp_path / "a.mp4").write_bytes(data)
     recipe = dv.Recipe(dv.ClipSampling(num_frames=16), (), masks=(dv.MotionMask(),))
-    with dv.VideoLoader(manifest, recipe, 1, device="cpu", on_error="skip", check_files="off") as loader:
+    with dv.VideoLoader(manifest, recipe, 1, device="cpu", on_error="skip", check_files="off", motion=True) as loader:
         (empty,) = loader
     assert empty.motion.dx.shape == (0, 16, 12, 16) and empty.masks[0].shape == (0, 8, 12, 16)
 
@@ -480,7 +504,7 @@ def test_some_videos_without_vectors(folder, tmp_path, caplog):
         av.VideoFrame.from_ndarray(numbered_frame(i, HEIGHT, WIDTH), format="rgb24").save(tmp_path / "c" / f"{i}.png")
     manifest = dv.scan([tmp_path / "a.mp4", tmp_path / "b.avi", tmp_path / "c"], progress=False)
     recipe = dv.Recipe(dv.ClipSampling(num_frames=4), (), masks=(dv.MotionMask(0.25),))
-    with dv.VideoLoader(manifest, recipe, len(manifest), device="cpu", shuffle=False) as loader:
+    with dv.VideoLoader(manifest, recipe, len(manifest), device="cpu", shuffle=False, motion=True) as loader:
         batch = next(iter(loader))
         report = loader.report()
     assert "no motion vectors of images (1 file, for example" in caplog.text and "mjpeg (1 file" in caplog.text
@@ -494,16 +518,21 @@ def test_some_videos_without_vectors(folder, tmp_path, caplog):
 
 
 def test_what_does_not_follow_is_refused(manifest):
+    """Where it is asked for, and where a mask needs it."""
+
     def refused(words, *ops, sampling=None, **options):
         sampling = sampling or dv.ClipSampling(num_frames=4)
-        with pytest.raises(ValueError, match=words):
-            dv.VideoLoader(manifest, dv.Recipe(sampling, ops), 2, device="cpu", **{"motion": True, **options})
+        mask = dv.MotionMask(patch=32, tubelet=4)
+        for masks, more in (((), {"motion": True}), ((mask,), {})):
+            with pytest.raises(ValueError, match=words):
+                recipe = dv.Recipe(sampling, ops, masks=masks)
+                dv.VideoLoader(manifest, recipe, 2, device="cpu", **{**more, **options})
 
     refused(r"motion does not follow CutMix, which mixes clips", dv.Resize((96, 96)), dv.CutMix())
     dv.register_module("anything", lambda clips: clips)
     refused(r"anything does not say where it moves pixels, so that motion cannot", dv.TorchModule("anything"))
-    refused(r"decoder must be 'auto' or 'pyav' with motion=True, got 'hybrid'", decoder="hybrid")
-    refused(r"decoder must be 'auto' or 'pyav' with motion=True, got 'dali'", decoder="dali")
+    refused(r"decoder must be 'auto' or 'pyav' with motion=True or a MotionMask, got 'hybrid'", decoder="hybrid")
+    refused(r"decoder must be 'auto' or 'pyav' with motion=True or a MotionMask, got 'dali'", decoder="dali")
     refused(r"motion must be True or False, got 'yes'", motion="yes")
     refused(r"not of frames between them", sampling=dv.ClipSampling(num_frames=4, speed=(0.5, 0.9), fractional=True))
 
@@ -580,7 +609,7 @@ def test_a_camera_that_pans_moves_nothing():
 
 @pytest.mark.parametrize("patch", [14, 16, 24, 32, (16, 48)])
 def test_the_motion_of_a_token_is_that_of_all_its_pixels(patch):
-    """Wherever the one cell is that moves, a mask of one token is of one that has pixels of it."""
+    """In the first frame of a tubelet. Wherever the one cell is that moves, a mask of one token has pixels of it."""
     height, width = patch if isinstance(patch, tuple) else (patch, patch)
     grid, mask = Grid(1, 672 // height, 672 // width), dv.MotionMask(1.5 * height * width / 672**2, patch=patch)
     rng, frames = np.random.default_rng(0), np.array([[0, 1]])
@@ -595,9 +624,9 @@ def test_the_motion_of_a_token_is_that_of_all_its_pixels(patch):
         assert width * across < 16 * column + 16 and width * across + width > 16 * column
         pixels = np.repeat(np.repeat(vectors, 16, 3), 16, 4)
         (moves,), _ = mask._of_tokens(grid, ClipMotion(vectors, frames, 16))
-        blocks = pixels[0, ::-1].reshape(2, 2, grid.height, height, grid.width, width)
+        blocks = pixels[0, ::-1, 0].reshape(2, grid.height, height, grid.width, width)
         with np.errstate(invalid="ignore"):  # NaN where nothing of a token is known
-            expected = np.nansum(blocks, (1, 3, 5)) / (~np.isnan(blocks)).sum((1, 3, 5))
+            expected = np.nansum(blocks, (2, 4)) / (~np.isnan(blocks)).sum((2, 4))
         expected /= np.array([height, width]).reshape(2, 1, 1)
         np.testing.assert_allclose(moves[:, 0], expected, rtol=1e-12)
 
@@ -662,7 +691,7 @@ def test_masks_match_the_reference():
 
 
 def test_the_order_of_coded_pictures():
-    """How many pictures are decoded before and shown after one, and the other way round: by counting them all."""
+    """How many are decoded before one and shown after it, and what the last is that may refer to one: by counting."""
     rng = np.random.default_rng(0)
     for _ in range(200):
         order, stream = CodedOrder(), IndexedStream(av.CodecContext.create("mpeg4", "r"), {}, Fraction(1, 25))
@@ -672,27 +701,40 @@ def test_the_order_of_coded_pictures():
             packet = av.Packet(b"\0\0\1\xb6" + (b"\x50" if is_referred else b"\x90"))  # P and B
             packet.pts = pts
             order.look(packet, rank, stream, unsure=True)
-        earlier = [sum(referred[k] and stamps[k] < stamps[i] for k in range(i + 1, 12)) for i in range(12)]
+        wanted, most = sorted(rng.permutation(12)[: rng.integers(13)].tolist()), int(rng.integers(1, 4))
+        last = {}
+        for pts in wanted:
+            before = [p for p in range(pts) if referred[stamps.index(p)] and stamps.index(p) < stamps.index(pts)]
+            last |= dict.fromkeys(before[-most:], 100 + pts)
+        assert order.last_uses({pts: 100 + pts for pts in wanted}, most) == last
         later = [sum(referred[k] and stamps[k] > stamps[i] for k in range(i)) for i in range(12)]
-        assert order.most_earlier() == max(earlier)
         assert [order.num_later(pts, rank) for rank, pts in enumerate(stamps)] == later
 
 
+@pytest.mark.parametrize("step", [1, 3, 6])
 @pytest.mark.parametrize("name, more", [("one_reference", 0), ("p_frames", 0), ("b_frames", 1), ("b_pyramid", 1)])
-def test_no_more_pictures_are_kept_than_may_be_needed(folder, name, more):
-    """As many as the file says, and in pyramids one more, which is decoded after some frame that is shown after it."""
-    video, most = measured_video(folder / f"{name}.mp4"), 0
-    vectors = Vectors(video, set(range(20)))
+def test_no_more_pictures_are_kept_than_may_be_needed(folder, name, more, step):
+    """As many as the file says, and in pyramids one more, which is decoded after some frame that is shown after it.
+
+    Only what a frame that is looked at may refer to is kept, and not longer.
+    """
+    video, most, wanted = measured_video(folder / f"{name}.mp4"), 0, set(range(0, 20, step))
+    vectors = Vectors(video, wanted, set(range(20)))
     with open_source(video) as (source, stream):
         (cut,) = read_cuts(source, stream, video, np.arange(20))
         for frame, index in decode_cut(decoder_of(stream, vectors=True), vectors.begin(cut), video):
             vectors.add(frame, index)
             most = max(most, len(vectors._earlier))
+            left = vectors._num_earlier * sum(i > index for i in wanted)
+            assert len(vectors._earlier) <= left and all(index < one.until <= max(wanted) for one in vectors._earlier)
             assert frame.pict_type == 3 or not vectors._waiting  # B-frames wait for the P-frame that they refer to
-    assert most == vectors._num_earlier + more
+    assert set(vectors.found) == wanted - {0} and most <= vectors._num_earlier + more
+    assert most == vectors._num_earlier + more or step > 1
 
 
-@pytest.mark.parametrize("name", ["mpeg4_avi_bframes", "h264_avi", "h264_transport_stream"])
+@pytest.mark.parametrize(
+    "name", ["mpeg4_avi_bframes", "h264_avi", "h264_transport_stream", "h264_bframes", "h264_open_gop"]
+)
 def test_the_map_of_a_frame_is_the_same_whatever_else_is_asked_for(name, tmp_path):
     """Whether frames are found by counting or by time stamps; also of the last frame that is asked for."""
     file, options = VIDEO_CASES[name]
@@ -703,3 +745,27 @@ def test_the_map_of_a_frame_is_the_same_whatever_else_is_asked_for(name, tmp_pat
         np.testing.assert_array_equal(motion_of(video, some), whole[some])
         known += np.isfinite(whole[some]).any((1, 2, 3)).sum()
     assert known >= 5
+    for every in (2, 3):
+        some = motion_of(video, np.arange(20), plain_view(20)._replace(every=every))
+        assert np.array_equal(some[::every], whole[::every], equal_nan=True)
+        assert all(np.isnan(frame).all() for i, frame in enumerate(some) if i % every)
+    twice = motion_of(video, np.arange(10).repeat(2), plain_view(20)._replace(every=2))
+    assert np.array_equal(twice[::2], whole[:10], equal_nan=True) and np.isnan(twice[1::2]).all()
+
+
+def test_pictures_whose_order_is_not_known(tmp_path):
+    """Frames that are counted, in AVI, may refer to as many pictures: nearly all that is known is the same."""
+    maps, options = [], {"crf": "18", "g": "100", "bf": "1", "x264-params": "ref=8:me=umh:b-adapt=0:scenecut=0"}
+    for name in ("a.avi", "a.mp4"):
+        write_video(tmp_path / name, square_frames(), options=options)
+        video, most = measured_video(tmp_path / name), []
+        assert is_counted(video) == (name == "a.avi")
+        maps.append(motion_of(video, np.arange(20)))
+        vectors = Vectors(video, {19}, {19})
+        with open_source(video) as (source, stream):
+            (cut,) = read_cuts(source, stream, video, np.array([19]))
+            for frame, index in decode_cut(decoder_of(stream, vectors=True), vectors.begin(cut), video):
+                vectors.add(frame, index)
+                most.append(len(vectors._earlier))
+        assert max(most) == vectors._num_earlier + (2 if name == "a.avi" else 0)
+    assert ((maps[0] == maps[1]) | np.isnan(maps[0] + maps[1])).mean() > 0.95

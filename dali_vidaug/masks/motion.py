@@ -22,7 +22,8 @@ class ClipMotion(NamedTuple):
 
     Attributes:
         vectors: (B, 2, F, h, w) float32, of each cell of ``cell`` x ``cell`` pixels: how many pixels of the clip it
-            moves to the right and down per frame of the video; NaN where that is not known.
+            moves to the right and down per frame of the video; NaN where that is not known. It need not be looked for
+            but in the first frame of each tubelet.
         frames: (B, F), positions of the clips' frames in their videos.
         cell: pixels.
     """
@@ -38,6 +39,7 @@ class MotionMask:
 
     A box begins where much moves, drawn at random, and goes with it: by the motion vectors of the video, and to the
     middle of what moves in it. In each frame of the grid ``int(ratio * tokens)`` are masked, neither more nor fewer.
+    What moves in a token is what moves in the first frame of its tubelet.
     Motion is that against most of the frame, so that a camera which pans does not count. Where nothing is known to
     move, the box is anywhere, and rests. docs/motion.md has the definition. A loader reads the motion by itself.
 
@@ -84,19 +86,17 @@ class MotionMask:
 
     def _of_tokens(self, grid, motion):
         """By how many tokens each moves down and to the right per frame, (B, 2, T, H, W); times, (B, T)."""
-        sides, shape = patch_sides(self), (len(motion.vectors), 2, grid.frames, self.tubelet)
-        vectors = motion.vectors.reshape(*shape, *motion.vectors.shape[3:])[:, ::-1]
-        known = ~np.isnan(vectors)
-        total = np.where(known, vectors, np.float64(0)).sum(3)
-        number = known.sum(3, dtype=np.float64)
+        sides, times = patch_sides(self), motion.frames[:, :: self.tubelet].astype(np.float64)
+        moved = motion.vectors[:, ::-1, :: self.tubelet].astype(np.float64)
         if sides == (motion.cell, motion.cell):  # each token is a cell
-            total, number = (each[..., : grid.height, : grid.width] for each in (total, number))
+            moved = moved[..., : grid.height, : grid.width]
         else:
-            down, across = map(_overlaps, grid[1:], sides, (motion.cell,) * 2, vectors.shape[4:])
-            total, number = (down @ each @ across.T for each in (total, number))
-        with np.errstate(invalid="ignore"):  # 0 / 0: not known
-            mean = total / number / np.array(sides).reshape(2, 1, 1, 1)
-        return mean, motion.frames.reshape(len(mean), grid.frames, self.tubelet).mean(2)
+            known = ~np.isnan(moved)
+            down, across = map(_overlaps, grid[1:], sides, (motion.cell,) * 2, moved.shape[3:])
+            total, number = (down @ each @ across.T for each in (np.where(known, moved, 0), known.astype(np.float64)))
+            with np.errstate(invalid="ignore"):  # 0 / 0: not known
+                moved = total / number
+        return moved / np.array(sides).reshape(2, 1, 1, 1), times
 
 
 def _overlaps(number: int, side: int, cell: int, cells: int) -> np.ndarray:

@@ -119,7 +119,10 @@ def decode_clips(
     num_decoded = 0
     wanted = sorted(places)
     is_folder = video.codec == IMAGES
-    vectors = Vectors(video, set(wanted), views) if views is not None else None
+    vectors = None
+    if views is not None:
+        looked_at = {i for key, view in zip(keys, views, strict=True) for i in key[0][:: view.every]}
+        vectors = Vectors(video, looked_at, set(wanted), views)
     watching = vectors if video.codec in VECTOR_CODECS else None
     if is_folder:
         reader = read_images(video, wanted, seconds)

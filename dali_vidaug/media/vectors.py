@@ -50,15 +50,17 @@ class View(NamedTuple):
     Attributes:
         matrices: (F, 3, 3) float64, from points of the clip to those of the frames of the video as shown.
         height, width: of the clip.
+        every: of the frames of the clip, the first of so many is looked at; nothing is known of the others.
     """
 
     matrices: np.ndarray
     height: int
     width: int
+    every: int = 1
 
 
 class _Shown(NamedTuple):
-    """A decoded frame.
+    """A frame.
 
     Attributes:
         number: index of it; -1 if it is hidden.
@@ -97,18 +99,20 @@ class Vectors:
     Args:
         video: its row of the manifest.
         frames: indices of those frames.
+        decoded: indices of all frames that are wanted, for pixels too.
         views: the clips that maps will be made for; None: any.
 
     Attributes:
         found: for each of them, by its index, (rows, columns, 2) float32: how many pixels each block of 8 x 8 pixels of
             the stored frame, of the part that views show, moves to the right and down per frame, since or until the
-            picture that it refers to; NaN where nothing is known. A frame without vectors, such as a key frame, is not
-            there.
+            picture that it refers to; NaN where nothing is known. Frames without vectors, as key frames, are not there.
     """
 
-    def __init__(self, video: Video, frames: AbstractSet[int], views: Sequence[View] | None = None):
+    def __init__(
+        self, video: Video, frames: AbstractSet[int], decoded: AbstractSet[int], views: Sequence[View] | None = None
+    ):
         self.found: dict[int, np.ndarray] = {}
-        self._video, self._size = video, (video.height, video.width)
+        self._decoded, self._video, self._size = decoded, video, (video.height, video.width)
         self._is_h264 = video.codec == "h264"
         self._num_earlier, self._num_later = 1, 1
         self._to_stored = _to_stored(video.orientation, video.width, video.height)
@@ -116,8 +120,7 @@ class Vectors:
         left, top, right, bottom = self._region
         blocks = -(-bottom // _BLOCK) - top // _BLOCK, -(-right // _BLOCK) - left // _BLOCK
         room = np.empty((len(frames), *blocks, 2), np.float32)  # for what is found
-        address, step = _address(room), room.strides[0]
-        self._frames = {index: (address + i * step, room[i]) for i, index in enumerate(frames)}
+        self._frames = {index: (_address(room) + i * room.strides[0], room[i]) for i, index in enumerate(frames)}
         self._find_motion = _kernel("find_motion")
         self._forget()
 
@@ -135,17 +138,16 @@ class Vectors:
         self._waiting: list[_Waiting] = []
         self._earlier: list[_Shown] = []  # reference pictures, the latest first
         self._until: dict[int, int] | None = None  # of each, by its time stamp; None: not known
-        self._num_kept = self._num_earlier  # of those of which it is not known
         self._order = CodedOrder()
 
     def needed(self) -> np.ndarray:
-        """The frames, and others that are to be decoded so that these have vectors: (F,) int64, rising."""
-        frames = np.array(sorted(self._frames), np.int64)
+        """The wanted frames, and others that are to be decoded so that these have vectors: (F,) int64, rising."""
+        decoded, frames = (np.array(sorted(some), np.int64) for some in (self._decoded, self._frames))
         if self._video.codec not in _LATE:
-            return frames
+            return decoded
         gops = np.searchsorted(self._video.keyframes, frames, "right")
         after = 1 + frames[np.append(np.diff(gops) > 0, True)]  # the last of each GOP is pushed out by what comes next
-        return np.union1d(frames, after[after < self._video.num_frames])
+        return np.union1d(decoded, after[after < self._video.num_frames])
 
     def begin(self, cut: Any) -> Any:
         """Look at what is decoded next, a ``Cut``; returns it, to be decoded."""
@@ -154,15 +156,14 @@ class Vectors:
             return cut
         said = num_references(cut.stream.codec_context.extradata or b"")
         self._num_earlier, self._num_later = max(said, 1), _NUM_LATER
-        self._num_kept = self._num_earlier + _NUM_LATER
         if not isinstance(cut.packets, list):
             return cut._replace(packets=self._watched(cut.packets, cut.stream))
         wanted = {}
         for rank, (packet, number) in enumerate(zip(cut.packets, cut.frames or repeat(-1), strict=False)):
-            if is_wanted := number in self._frames:
+            if number in self._frames:
                 wanted[packet.pts] = number
             # Of the packets that are not wanted, a cut has those alone that others refer to.
-            self._order.look(packet, rank, cut.stream, unsure=is_wanted or not cut.frames)
+            self._order.look(packet, rank, cut.stream, unsure=number in self._decoded or not cut.frames)
         if cut.frames:
             self._until = self._order.last_uses(dict(sorted(wanted.items())), self._num_earlier)
         return cut
@@ -198,7 +199,7 @@ class Vectors:
         if is_referred and until > index:
             self._earlier.insert(0, shown)
             if self._until is None:
-                del self._earlier[self._num_kept :]
+                del self._earlier[self._num_earlier + self._num_later :]
 
     def _offer(self, shown):
         """Frames that wait for pictures look at one; those that need no more are done."""
@@ -253,11 +254,14 @@ class Vectors:
             else NaN.
         """
         matrices = np.ascontiguousarray(view.matrices, np.float64)
-        places = [self._frames[i][0] if i in self.found else 0 for i in frames.tolist()]
+        looked_at = [i if at % view.every == 0 else -1 for at, i in enumerate(frames.tolist())]
+        places = [self._frames[i][0] if i in self.found else 0 for i in looked_at]
         out = np.empty((2, len(places), -(-view.height // CELL), -(-view.width // CELL)), np.float32)
         clip = view.height, view.width, CELL
         found = struct.pack(f"{len(places)}P", *places), len(places)
-        _kernel("map_motion")(*found, *self._size, self._region, _address(matrices), self._to_stored, *clip, _address(out))
+        _kernel("map_motion")(
+            *found, *self._size, self._region, _address(matrices), self._to_stored, *clip, _address(out)
+        )
         return out
 
 
