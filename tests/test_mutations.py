@@ -648,7 +648,7 @@ MUTATIONS = [
     ("decoding.py", "part.job.left += len(pieces) - 1", "pass", "test_decoding.py::test_each_clip_is_decoded_once_where_memory_runs_out"),
     ("decoding.py", "for piece in _pieces(other, self._fitted))", "for piece in (other,))", "test_decoding.py::test_each_clip_is_decoded_once_where_memory_runs_out"),
     ("decode_stage.py", "if seen and self._boxed == self._gathering.boxed and not", "if seen and not",
-     "test_shown_part.py::test_the_first_that_needs_it_may_be_begun_ahead_or_be_a_replacement"),
+     "test_shown_part.py::test_graphs_that_show_whole_frames_are_gone_before_the_others_are_made"),
     ("decode_stage.py", "        self._know_boxed()\n        self._retrying", "        self._retrying",
      "test_shown_part.py::test_the_first_that_needs_it_may_be_begun_ahead_or_be_a_replacement"),
     ("decode_stage.py", "                    if alone > 1:", "                    if True:", "test_decoding.py::test_a_batch_that_fails_once_for_no_clip_is_tried_again"),
