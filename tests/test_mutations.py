@@ -856,7 +856,7 @@ MUTATIONS = [
     ("recipes/registry.py", "length = round(pixels * size / published_size)", "length = pixels", "test_recipes.py::test_clips_have_the_shape_and_the_values"),
     ("batch.py", "other.boxes = self.boxes and Boxes(*map(function, self.boxes))", "pass", "test_moved_boxes.py::test_boxes_move_with_their_batch"),
     ("steps.py", "(left - step - self.drop_last) // each", "(left - step) // each", "test_stages.py::test_the_next_stage_may_begin_in_what_is_left_of_an_epoch"),
-    ("steps.py", "if index > end or (index == end and not self.drop_last):", "if index >= end:", "test_stages.py::test_random_stages_against_a_program_that_counts"),
+    ("steps.py", "if index > end or (index == end and not self.drop_last):", "if index >= end:", "test_stages.py::test_the_next_stage_may_begin_in_what_is_left_of_an_epoch"),
     ("steps.py", "rounds * sum(self.sizes) + sum(self.sizes[:turn])", "rounds * sum(self.sizes) + self.sizes[0] * turn", "test_stages.py::test_random_stages_against_a_program_that_counts"),
     ("steps.py", "if self.cut_step is not None and epoch >= self.cut[0]:", "if False:", "test_stages.py::test_after_other_batches_steps_are_counted_on"),
     ("schedule.py", "(place + np.arange(len(samples)) // size * size) // self._least_group", "(place + np.arange(len(samples)) // size * size) // size",
