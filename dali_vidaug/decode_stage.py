@@ -103,6 +103,7 @@ class DecodeStage:
         try:
             self._gather(pending)
             seen = self._trust.has_seen(self._settings.verify, pending.inputs)
+            # If graphs must be made anew, those that still decode are done and freed first: both would take memory.
             if seen and self._boxed == self._gathering.boxed and not self._trust.find_wrong(pending.inputs):
                 self._submit(pending, first=False)
         except Exception as error:

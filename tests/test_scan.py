@@ -12,6 +12,7 @@ from conftest import HEIGHT, WIDTH, numbered_frame, write_broken_files, write_nu
 
 import dali_vidaug as dv
 from dali_vidaug.data import measuring
+from dali_vidaug.data.known import Known
 from dali_vidaug.media.measure import measure
 
 
@@ -105,7 +106,8 @@ def test_unchanged_files_are_not_measured_again(numbered, tmp_path, monkeypatch)
 
 
 def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
-    real, measured = measuring.measure, []
+    """Also after a second interruption: what follows a line that was cut off is not lost with it."""
+    real, measured, kept = measuring.measure, [], []
 
     def stops(place, *how):
         measured.append(named(place))
@@ -121,10 +123,21 @@ def test_an_interrupted_scan_continues(numbered, tmp_path, monkeypatch):
     assert 5 <= len(done) <= 7
     with (tmp_path / "m.parquet.partial").open("a") as file:
         file.write('["even/08.mp4", {"num_fr')  # killed while writing
+
+    def keeps_two(known, name, row, add=Known.add):
+        add(known, name, row)
+        kept.append(name)
+        if len(kept) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(measuring, "measure", real)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Known, "add", keeps_two)
+        scan(numbered, output=tmp_path / "m.parquet")
     measured.clear()
     monkeypatch.setattr(measuring, "measure", lambda place, *how: measured.append(named(place)) or real(place, *how))
     manifest = scan(numbered, output=tmp_path / "m.parquet")
-    assert len(manifest) == 12 and len(measured) == 12 - len(done)
+    assert len(manifest) == len({*done, *kept, *measured}) == len(done) + len(kept) + len(measured) == 12
     assert not (tmp_path / "m.parquet.partial").exists()
 
 

@@ -1,6 +1,8 @@
 """The graph shows a part of the frames that DALI decodes: with DALI's CPU decoder, VP9 in the place of H.264."""
 
+import gc
 import time
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -144,6 +146,36 @@ def test_the_first_that_needs_it_may_be_begun_ahead_or_be_a_replacement(num_grap
                 assert_shown(batch, whole, manifest)
                 seen.add((batch.index, int(batch.samples[0])))
     assert {(0, 3), (0, 5)} & seen and real is not by_size
+
+
+def test_graphs_that_show_whole_frames_are_gone_before_the_others_are_made(whole, monkeypatch):
+    """Both would take memory; the first batch that needs the others waits, though it is there to be begun ahead."""
+    monkeypatch.setattr(decode_stage, "NUM_GRAPHS", {"cpu": 2})
+    begin, graph, made, looked = decode_stage.DecodeStage._begin, decode_stage.DecodeGraph, [], []
+
+    def begin_late(stage, following):
+        deadline = time.monotonic() + 20
+        while not looked and not ((one := following()) and stage._gathering.is_loaded(one)):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        looked.append(None)
+        begin(stage, following)
+
+    def make(plan, settings, files_max, oriented, boxed, is_whole):
+        gc.collect()
+        alive = [one for one, is_boxed in made if one() is not None and is_boxed != boxed]
+        assert not alive
+        new = graph(plan, settings, files_max, oriented, boxed, is_whole)
+        made.append((weakref.ref(new), boxed))
+        return new
+
+    monkeypatch.setattr(decode_stage.DecodeStage, "_begin", begin_late)
+    monkeypatch.setattr(decode_stage, "DecodeGraph", make)
+    manifest = cropped(dv.Manifest(whole.table.slice(0, 3), whole.classes, whole.root), monkeypatch, {1: BOX})
+    with loader_of(manifest, batch_size=1, decoder="dali", prefetch=3) as loader:
+        for batch in loader:
+            assert_shown(batch, whole, manifest)
+    assert looked and {boxed for _, boxed in made} == {False, True}
 
 
 def test_batches_of_an_epoch_and_their_colours(whole, manifest):
