@@ -74,7 +74,7 @@ def main():
     parser.add_argument("--frames", type=int, default=16, help="of a clip (16)")
     parser.add_argument("--stride", type=int, default=4, help="of a clip (4)")
     parser.add_argument("--batch-size", type=int, default=8, help="clips of a batch (8)")
-    parser.add_argument("--rounds", type=int, default=7, help="of all batches (7)")
+    parser.add_argument("--rounds", type=int, default=15, help="of all batches (15)")
     args = parser.parse_args()
     keep_freed_memory()  # as loaders do
     with tempfile.TemporaryDirectory() as folder:
