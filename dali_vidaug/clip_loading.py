@@ -29,7 +29,7 @@ class Loading:
 
     Attributes:
         motion: whether clips come with what moves in them.
-        motion_every: of the frames of a clip, that of the first of so many is looked for.
+        motion_every: how far apart the frames of a clip are whose motion is looked for.
 
     Raises:
         ValueError: a mask needs motion, which the decoder does not give.

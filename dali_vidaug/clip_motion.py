@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ def needs_motion(recipe: Recipe) -> bool:
 
 
 def motion_step(recipe: Recipe) -> int:
-    """Of the frames of its clips, the first of so many is looked at for the masks of a recipe that needs motion."""
+    """How far apart the frames of a clip are that are looked at for the masks of a recipe that needs motion."""
     return math.gcd(*(mask.tubelet for mask in recipe.masks if getattr(mask, "after_decoding", False)))
 
 
@@ -102,6 +103,10 @@ def motion_views(caller: str, plan: Plan, height: Any, width: Any, every: int = 
     return [View(one, h, w, every) for one, (_, h, w) in zip(matrices, sizes.tolist(), strict=True)]
 
 
+def _motion_of(known, frames, at):
+    return (ClipMotion(known[at], frames[at], CELL),)
+
+
 def with_motion_masks(plan: Plan, motion: np.ndarray, size: tuple[int, int, int]) -> Plan:
     """A plan with those masks too that are drawn by what moves in its clips.
 
@@ -117,8 +122,8 @@ def with_motion_masks(plan: Plan, motion: np.ndarray, size: tuple[int, int, int]
     for i, (name, mask) in enumerate(zip(op_names(plan.recipe.masks), plan.recipe.masks, strict=True)):
         if masks[i] is not None:
             continue
-        grid = grid_of(name, mask, *size)
-        masks[i] = draw_mask(
-            name, mask, grid, draws, plan.repeat_index, lambda at: (ClipMotion(motion[at], plan.frames[at], CELL),)
-        )
+        grid, firsts = grid_of(name, mask, *size), slice(None, None, mask.tubelet)
+        known, frames = motion[:, :, firsts], plan.frames[:, firsts]
+        more = partial(_motion_of, known, frames)
+        masks[i] = draw_mask(name, mask, grid, draws, plan.repeat_index, more)
     return replace(plan, masks=tuple(masks))

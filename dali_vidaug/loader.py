@@ -75,7 +75,7 @@ class VideoLoader:
             clip is mixed with, for any number of classes: docs/mixing.md has the loss.
         storage: how objects in buckets are read, ``dv.Storage(...)``: docs/storage.md.
         motion: ``batch.motion`` says what moves in the clips, by the motion vectors of their videos. PyAV decodes them
-            all then, also with a GPU. So it is where the recipe has a ``MotionMask``: docs/motion.md.
+            all then, also with a GPU; so it does for a ``MotionMask`` in the recipe. See docs/motion.md.
         decode_batch: clips that DALI decodes at once, at most; None: as many as fit into memory: docs/gpu.md.
         verify: of each format how many of DALI's clips are compared with PyAV's at first, and one in how many later;
             DALI decodes no more of a format that differs; None: no comparison. See docs/decoding.md.

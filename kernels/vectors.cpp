@@ -113,9 +113,9 @@ static int64_t difference(const Picture& now, const Picture& other, int64_t left
   return sum;
 }
 
-// A part of a frame in blocks, those that have pixels of a region: left, top, right, bottom in pixels.
+// The blocks of a frame that have pixels of a region, which is given as its left, top, right and bottom in pixels.
 struct Blocks {
-  int32_t left, top, right, bottom;  // the last ones are outside
+  int32_t left, top, right, bottom;  // in blocks; right and bottom are exclusive
 
   explicit Blocks(const int64_t* region)
       : left((int32_t)(region[0] / BLOCK)),

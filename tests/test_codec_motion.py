@@ -442,6 +442,27 @@ def test_masks_alone_have_motion_looked_for_where_they_need_it(tubelets, manifes
         assert a.motion.dx.shape == (2, 4, 6, 6) and b.motion is None
 
 
+class Seen(dv.MotionMask):
+    """A mask that shows where it knows of motion."""
+
+    def draw(self, draws, grid, motion):
+        assert motion.vectors.shape[:3] == (len(draws), 2, grid.frames) and motion.frames.shape == (
+            len(draws),
+            grid.frames,
+        )
+        return np.isfinite(motion.vectors[:, 0, :, : grid.height, : grid.width])
+
+
+def test_masks_of_ones_own_see_the_same(manifest):
+    """Whether all motion is asked for or not, and beside masks of other tubelets."""
+    made = []
+    for motion, others in ((True, ()), (False, ()), (False, (dv.MotionMask(0.5, tubelet=1),))):
+        recipe = dv.Recipe(dv.ClipSampling(num_frames=4, stride=2), (), masks=(Seen(0.5, tubelet=2), *others))
+        with dv.VideoLoader(manifest, recipe, 6, device="cpu", seed=4, motion=motion) as loader:
+            made.append(next(iter(loader)).masks[0])
+    assert made[0].any() and torch.equal(made[0], made[1]) and torch.equal(made[0], made[2])
+
+
 def same_masks(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.masks, b.masks, strict=True))
 
@@ -571,10 +592,11 @@ def test_a_saved_mask_stays_as_it_is_edited(manifest):
 
 def drawn(mask, vectors, frames=None, samples=1, seed=0):
     """Masks for clips that all move alike: vectors (2, F, h, w)."""
-    vectors = np.broadcast_to(np.asarray(vectors, np.float32), (samples, *np.shape(vectors)))
-    frames = np.arange(vectors.shape[2]) if frames is None else frames
+    frames = np.arange(np.shape(vectors)[1]) if frames is None else frames
+    vectors, frames = np.asarray(vectors, np.float32)[:, :: mask.tubelet], frames[:: mask.tubelet]
+    vectors = np.broadcast_to(vectors, (samples, *vectors.shape))
     motion = ClipMotion(vectors, np.broadcast_to(frames, (samples, len(frames))), 16)
-    grid = Grid(vectors.shape[2] // mask.tubelet, vectors.shape[3], vectors.shape[4])
+    grid = Grid(*vectors.shape[2:])
     return mask.draw(Draws(seed, 0, np.arange(samples)), grid, motion)
 
 
@@ -609,14 +631,14 @@ def test_a_camera_that_pans_moves_nothing():
 
 @pytest.mark.parametrize("patch", [14, 16, 24, 32, (16, 48)])
 def test_the_motion_of_a_token_is_that_of_all_its_pixels(patch):
-    """In the first frame of a tubelet. Wherever the one cell is that moves, a mask of one token has pixels of it."""
+    """Wherever the one cell is that moves, a mask of one token is of one that has pixels of it."""
     height, width = patch if isinstance(patch, tuple) else (patch, patch)
     grid, mask = Grid(1, 672 // height, 672 // width), dv.MotionMask(1.5 * height * width / 672**2, patch=patch)
-    rng, frames = np.random.default_rng(0), np.array([[0, 1]])
+    rng, frames = np.random.default_rng(0), np.array([[0]])
     for row, column in ((3, 4), (4, 5), (5, 3), (6, 6)):
-        vectors = np.zeros((1, 2, 2, 42, 42), np.float32)
+        vectors = np.zeros((1, 2, 1, 42, 42), np.float32)
         vectors[:, :, :, row, column] = 3
-        vectors[:, :, :, 20:][rng.random((1, 2, 2, 22, 42)) < 0.5] = np.nan
+        vectors[:, :, :, 20:][rng.random((1, 2, 1, 22, 42)) < 0.5] = np.nan
         (down, across) = np.argwhere(mask.draw(Draws(0, 0, np.arange(1)), grid, ClipMotion(vectors, frames, 16))[0, 0])[
             0
         ]
@@ -635,8 +657,8 @@ def test_masks_are_exact_whatever_moves():
     rng = np.random.default_rng(0)
     for ratio, shape, patch in ((0.75, (14, 14), 16), (0.5, (7, 11), 32), (0.9, (16, 16), 14), (0.3, (3, 20), 16)):
         mask = dv.MotionMask(ratio, patch=patch, tubelet=2)
-        vectors = np.where(rng.random((5, 2, 8, 20, 40)) < 0.3, np.nan, rng.normal(size=(5, 2, 8, 20, 40)) * 30)
-        motion = ClipMotion(vectors.astype(np.float32), np.sort(rng.integers(0, 90, (5, 8)), 1), 16)
+        vectors = np.where(rng.random((5, 2, 4, 20, 40)) < 0.3, np.nan, rng.normal(size=(5, 2, 4, 20, 40)) * 30)
+        motion = ClipMotion(vectors.astype(np.float32), np.sort(rng.integers(0, 90, (5, 4)), 1), 16)
         masks = mask.draw(Draws(1, 2, np.arange(5)), Grid(4, *shape), motion)
         assert (masks.sum((2, 3)) == int(ratio * shape[0] * shape[1])).all()
     with pytest.raises(ValueError, match="ratio 0.01 masks 0 of the 4 tokens of a frame"):
@@ -671,10 +693,8 @@ def test_masks_match_the_reference():
         if not 0 < (count := int(mask.ratio * grid.per_frame)):
             continue
         cells = [-(-side * mask.patch // 16) for side in grid[1:]]
-        shape = batch, 2, frames * mask.tubelet, *cells
-        motion = ClipMotion(
-            random_motion(rng, i % 5, shape), np.sort(rng.integers(0, 90, (batch, frames * mask.tubelet)), 1), 16
-        )
+        shape = batch, 2, frames, *cells
+        motion = ClipMotion(random_motion(rng, i % 5, shape), np.sort(rng.integers(0, 90, (batch, frames)), 1), 16)
         draws = Draws(i, 3, rng.integers(0, 99, batch), prefix="mask.MotionMask")
         aspect = draws.uniform("aspect", 1, 2)
         aspect = np.where(draws.integers("upright", 2) > 0, aspect, 1 / aspect)
@@ -754,8 +774,8 @@ def test_the_map_of_a_frame_is_the_same_whatever_else_is_asked_for(name, tmp_pat
 
 
 def test_pictures_whose_order_is_not_known(tmp_path):
-    """Frames that are counted, in AVI, may refer to as many pictures: nearly all that is known is the same."""
-    maps, options = [], {"crf": "18", "g": "100", "bf": "1", "x264-params": "ref=8:me=umh:b-adapt=0:scenecut=0"}
+    """B-frames in AVI have no time stamps that are right; what is found of them is nearly the same as in MP4."""
+    maps, options = [], {"crf": "18", "g": "100", "bf": "3", "x264-params": "ref=8:me=umh:b-adapt=0:scenecut=0"}
     for name in ("a.avi", "a.mp4"):
         write_video(tmp_path / name, square_frames(), options=options)
         video, most = measured_video(tmp_path / name), []
@@ -768,4 +788,4 @@ def test_pictures_whose_order_is_not_known(tmp_path):
                 vectors.add(frame, index)
                 most.append(len(vectors._earlier))
         assert max(most) == vectors._num_earlier + (2 if name == "a.avi" else 0)
-    assert ((maps[0] == maps[1]) | np.isnan(maps[0] + maps[1])).mean() > 0.95
+    assert ((maps[0] == maps[1]) | (np.isnan(maps[0]) & np.isnan(maps[1]))).mean() > 0.99

@@ -18,13 +18,12 @@ _ASPECT_MAX = 2.0  # of a box
 
 
 class ClipMotion(NamedTuple):
-    """What moves in the clips that masks are drawn for.
+    """What moves in the clips that masks are drawn for, in the first frame of each of the T tubelets.
 
     Attributes:
-        vectors: (B, 2, F, h, w) float32, of each cell of ``cell`` x ``cell`` pixels: how many pixels of the clip it
-            moves to the right and down per frame of the video; NaN where that is not known. It need not be looked for
-            but in the first frame of each tubelet.
-        frames: (B, F), positions of the clips' frames in their videos.
+        vectors: (B, 2, T, h, w) float32, of each cell of ``cell`` x ``cell`` pixels: how many pixels of the clip it
+            moves to the right and down per frame of the video; NaN where that is not known.
+        frames: (B, T), positions of these frames in their videos.
         cell: pixels.
     """
 
@@ -86,8 +85,7 @@ class MotionMask:
 
     def _of_tokens(self, grid, motion):
         """By how many tokens each moves down and to the right per frame, (B, 2, T, H, W); times, (B, T)."""
-        sides, times = patch_sides(self), motion.frames[:, :: self.tubelet].astype(np.float64)
-        moved = motion.vectors[:, ::-1, :: self.tubelet].astype(np.float64)
+        sides, moved = patch_sides(self), motion.vectors[:, ::-1].astype(np.float64)
         if sides == (motion.cell, motion.cell):  # each token is a cell
             moved = moved[..., : grid.height, : grid.width]
         else:
@@ -96,7 +94,7 @@ class MotionMask:
             total, number = (down @ each @ across.T for each in (np.where(known, moved, 0), known.astype(np.float64)))
             with np.errstate(invalid="ignore"):  # 0 / 0: not known
                 moved = total / number
-        return moved / np.array(sides).reshape(2, 1, 1, 1), times
+        return moved / np.array(sides).reshape(2, 1, 1, 1), motion.frames.astype(np.float64)
 
 
 def _overlaps(number: int, side: int, cell: int, cells: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from av.video.plane import VideoPlane
 from dali_vidaug.kernels import library
 from dali_vidaug.media.coded_order import CodedOrder, num_references
 from dali_vidaug.media.orientation import to_stored
-from dali_vidaug.media.video import Video
+from dali_vidaug.media.video import Video, is_counted
 
 # Codecs whose decoders export motion vectors. FFmpeg's for H.265, VP8, VP9 and AV1 do not.
 VECTOR_CODECS = (
@@ -50,7 +50,7 @@ class View(NamedTuple):
     Attributes:
         matrices: (F, 3, 3) float64, from points of the clip to those of the frames of the video as shown.
         height, width: of the clip.
-        every: of the frames of the clip, the first of so many is looked at; nothing is known of the others.
+        every: how far apart the frames of the clip are that are looked at; the first is. Of others nothing is known.
     """
 
     matrices: np.ndarray
@@ -105,7 +105,7 @@ class Vectors:
     Attributes:
         found: for each of them, by its index, (rows, columns, 2) float32: how many pixels each block of 8 x 8 pixels of
             the stored frame, of the part that views show, moves to the right and down per frame, since or until the
-            picture that it refers to; NaN where nothing is known. Frames without vectors, as key frames, are not there.
+            picture that it refers to; NaN where nothing is known. Frames without vectors (key frames) are not there.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Vectors:
     ):
         self.found: dict[int, np.ndarray] = {}
         self._decoded, self._video, self._size = decoded, video, (video.height, video.width)
-        self._is_h264 = video.codec == "h264"
+        self._is_h264, self._is_counted = video.codec == "h264", is_counted(video)
         self._num_earlier, self._num_later = 1, 1
         self._to_stored = _to_stored(video.orientation, video.width, video.height)
         self._region = self._seen(views)
@@ -182,6 +182,7 @@ class Vectors:
         """
         is_b, is_wanted = frame.pict_type == _B_PICTURE, index in self._frames
         rank, is_referred = self._order.pictures.get(frame.pts) or (-1, not is_b)
+        rank = -1 if is_b and self._is_counted else rank  # time stamps in AVI do not tell what is decoded before it
         if not (is_wanted or is_referred):
             return
         until = math.inf if self._until is None or rank < 0 else self._until.get(frame.pts, -1)
@@ -198,7 +199,7 @@ class Vectors:
             self._earlier = [one for one in self._earlier if one.until > index]  # others are in the caches' way
         if is_referred and until > index:
             self._earlier.insert(0, shown)
-            if self._until is None:
+            if until == math.inf:
                 del self._earlier[self._num_earlier + self._num_later :]
 
     def _offer(self, shown):
@@ -257,11 +258,9 @@ class Vectors:
         looked_at = [i if at % view.every == 0 else -1 for at, i in enumerate(frames.tolist())]
         places = [self._frames[i][0] if i in self.found else 0 for i in looked_at]
         out = np.empty((2, len(places), -(-view.height // CELL), -(-view.width // CELL)), np.float32)
-        clip = view.height, view.width, CELL
-        found = struct.pack(f"{len(places)}P", *places), len(places)
-        _kernel("map_motion")(
-            *found, *self._size, self._region, _address(matrices), self._to_stored, *clip, _address(out)
-        )
+        found = struct.pack(f"{len(places)}P", *places), len(places), *self._size, self._region
+        clip = _address(matrices), self._to_stored, view.height, view.width, CELL
+        _kernel("map_motion")(*found, *clip, _address(out))
         return out
 
 
