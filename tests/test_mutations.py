@@ -683,7 +683,7 @@ MUTATIONS = [
      "test_decoding.py::test_what_the_batch_before_shows_holds_for_one_begun_ahead"),
     ("decode_stage.py", "seen = self._trust.has_seen(self._settings.verify, pending.inputs)", "seen = True", "test_decoding.py::test_which_clips_are_compared_does_not_depend_on_looking_ahead"),
     ("decode_stage.py", "        if self._boxed != self._gathering.boxed:\n", "        if False:\n", "test_shown_part.py::test_batches_before_and_after_the_first_clip_that_needs_it"),
-    ("producer.py", "return RuntimeError(str(error)) if self._stop.is_set() else error", "return error", "test_workers.py::test_nothing_is_left_after_closing"),
+    ("producer.py", "return RuntimeError(str(error)) if self._stop.is_set() else error", "return error", "test_workers.py::test_errors_after_closing_keep_nothing"),
     ("producer.py", "self._hatch.acquire()", "self._hatch.release()", "test_decoding.py::test_one_decoded_batch_waits_for_its_ops_no_more"),
     ("producer.py", "            self._hatch.release()\n            if isinstance(decoded",
      "            self._ready.empty() or self._hatch.release()\n            if isinstance(decoded", "test_decoding.py::test_a_batch_is_decoded_while_the_ops_of_the_one_before_run"),

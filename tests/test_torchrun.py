@@ -4,8 +4,10 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import time
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -89,6 +91,11 @@ def test_ranks_that_are_killed_are_restarted_and_go_on(manifest, tmp_path):
     assert len(processes(tmp_path)) == 6 and check_all_steps(tmp_path, manifest) == {2}
 
 
+def is_open(port):
+    with closing(socket.socket()) as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.slow
 def test_a_node_that_is_lost(manifest, tmp_path):
     """Two agents as two nodes with a rank each. One of them is gone, with its rank: the other goes on alone."""
@@ -99,7 +106,7 @@ def test_a_node_that_is_lost(manifest, tmp_path):
                "--local-addr", "127.0.0.1", "--monitor-interval", 0.1)  # fmt: skip
     agents = [torchrun(*options, elastic_run.__file__, manifest, tmp_path / "run")]
     try:
-        time.sleep(0.5)  # the first one is to have the rendezvous
+        wait_until(lambda: is_open(port), *agents)  # the first one, which stays, is to have the rendezvous
         agents.append(torchrun(*options, elastic_run.__file__, manifest, tmp_path / "run"))
         wait_until(lambda: sum(number == 2 for *_, number in processes(tmp_path)) == 2, *agents)
         begun = elastic_run.steps_done(tmp_path / "run")

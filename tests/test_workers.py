@@ -219,6 +219,16 @@ def test_nothing_is_left_after_closing(eight, request):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def test_errors_after_closing_keep_nothing(eight):
+    """What fails because a loader is closed, in a thread of it, has no traceback, which would keep its clips alive."""
+    with make_loader(eight) as loader:
+        next(iter(loader))
+        producer, error = loader._background._producer, OSError("a pipe is closed")
+        assert producer._to_raise(error) is error
+    after = producer._to_raise(error)
+    assert type(after) is RuntimeError and str(after) == "a pipe is closed" and after.__traceback__ is None
+
+
 PROGRAM = """
 import sys, time, resource
 if len(sys.argv) > 3:
