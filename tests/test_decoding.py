@@ -106,8 +106,7 @@ def test_every_clip_is_at_its_position(manifest, num_graphs):
         if "decoder" in options:
             chosen = of_vp9(manifest)
         for batch in take_batches(loader_of(chosen, OWN_SIZE, **options), 6):
-            for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
-                assert shown_numbers(clip) == frames.tolist()
+            assert_numbers(batch)
 
 
 def test_crops_are_those_of_each_clip_where_clips_share_a_file(manifest):
@@ -558,8 +557,7 @@ def test_what_the_batch_before_shows_holds_for_one_begun_ahead(manifest, ahead, 
     monkeypatch.setattr(Trust, "choose", choose)
     monkeypatch.setattr(Trust, "has_seen", lambda trust, verify, inputs: True)
     for batch in take_batches(loader_of(of_vp9(manifest), OWN_SIZE, 2, prefetch=3), 4):
-        for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
-            assert shown_numbers(clip) == frames.tolist()
+        assert_numbers(batch)
     assert [kind for kind, _ in ahead[:2]] == ["start", "start"]
 
 
@@ -607,6 +605,12 @@ def test_clips_found_wrong_are_not_delivered_from_batches_begun_ahead(manifest, 
     assert found_at is not None
 
 
+def assert_numbers(batch):
+    """Its frames show their numbers."""
+    for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
+        assert shown_numbers(clip) == frames.tolist()
+
+
 def take_until(loader, count):
     """Batches of as many epochs as it takes."""
     taken = 0
@@ -624,8 +628,7 @@ def test_dali_fails_ahead(manifest, num_graphs):
     with loader:
         for batch in loader:
             seen.update(batch.samples.tolist())
-            for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
-                assert shown_numbers(clip) == frames.tolist()
+            assert_numbers(batch)
         report = loader.report()
     assert seen == Counter(range(9)) and report.replaced == 0
     assert any("DALI could not decode it" in why for why in report.fallbacks)
@@ -717,8 +720,7 @@ def test_a_clip_for_which_there_is_no_memory(manifest, decoder, monkeypatch):
             return
         for batch in loader:
             seen.update(batch.samples.tolist())
-            for clip, frames in zip(batch.clips.permute(0, 2, 3, 4, 1).numpy(), batch.plan.frames, strict=True):
-                assert shown_numbers(clip) == frames.tolist()
+            assert_numbers(batch)
         report = loader.report()
     assert seen == set(range(6)) and report.replaced == 0
     assert [why for why in report.fallbacks if "std::bad_alloc" in why]
