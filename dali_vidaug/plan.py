@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dali_vidaug.data.manifest import Manifest
 
-PLAN_VERSION = 2  # another number: the same seed draws other plans than before
+PLAN_VERSION = 3  # another number: the same seed draws other plans than before
 PLAN_FORMAT = 2  # of the files that ``Plan.save`` writes; format 1 had one view for the whole plan
 
 
