@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 _LENGTH = struct.Struct("<Q")
 _FILES_MAX = 200  # in a message; Linux takes 253
@@ -50,14 +51,16 @@ def receive_files(sock: socket.socket, count: int) -> list[int]:
         OSError: this process may not open so many files.
     """
     found: list[int] = []
-    while len(found) < count:
-        wanted = min(count - len(found), _FILES_MAX)
-        data, files, *_ = socket.recv_fds(sock, 1, wanted)
-        found += files
-        if not data or len(files) < wanted:
-            for file in found:
-                os.close(file)
+    with ExitStack() as undone:
+        while len(found) < count:
+            wanted = min(count - len(found), _FILES_MAX)
+            data, files, *_ = socket.recv_fds(sock, 1, wanted)
+            found += files
+            for file in files:
+                undone.callback(os.close, file)
             if not data:
                 raise EOFError("the other end is closed")
-            raise OSError("too many open files: raise the limit (ulimit -n)")
+            if len(files) < wanted:
+                raise OSError("too many open files: raise the limit (ulimit -n)")
+        undone.pop_all()
     return found

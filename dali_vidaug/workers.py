@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from multiprocessing.spawn import get_executable
 from typing import Any
 
@@ -53,7 +53,8 @@ class _Worker:
     def __init__(self):
         self._control, theirs = socket.socketpair()
         self._lock, self._is_ready = threading.Lock(), False
-        with theirs:
+        with theirs, ExitStack() as undone:
+            undone.callback(self._control.close)
             command = [os.fsdecode(get_executable() or sys.executable), "-c", _PROGRAM, str(theirs.fileno())]
             self._process = subprocess.Popen(
                 [*command, *sys.path],
@@ -61,6 +62,7 @@ class _Worker:
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")},
             )
+            undone.pop_all()
 
     @property
     def pid(self):
@@ -74,8 +76,10 @@ class _Worker:
                     raise EOFError
                 self._is_ready = True
                 mine, theirs = socket.socketpair()
-                with theirs:
+                with theirs, ExitStack() as undone:
+                    undone.callback(mine.close)
                     send_files(self._control, [theirs.fileno()])
+                    undone.pop_all()
                 return mine, Mapped()
             except (EOFError, OSError) as error:
                 how = self.death()
@@ -120,8 +124,13 @@ class Workers:
 
     def __init__(self, count: int, died: Callable[[], None]):
         self._lock, self._closed, self._died = threading.Lock(), False, died
-        self._workers = [_Worker() for _ in range(count)]
+        self._workers: list[_Worker] = []
         self._alone: set[_Worker] = set()
+        with ExitStack() as undone:
+            undone.callback(self.close)
+            for _ in range(count):
+                self._workers.append(_Worker())
+            undone.pop_all()
 
     def lane(self, number: int) -> Lane:
         """A way to have jobs done, one after the other, for one thread; lanes are shared evenly by the processes."""

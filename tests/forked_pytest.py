@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from contextlib import suppress
 
 _TOO_LONG = 124
@@ -29,8 +30,11 @@ def run(folder, arguments, output, seconds):
             os.environ["PYTHONPATH"] = folder  # of processes that the tests start
             sys.path.insert(0, folder)
             code = pytest.main(arguments)
-            sys.stdout.flush()
+        except BaseException:  # as of what was not closed, which pytest only sees as it ends
+            traceback.print_exc()
         finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(int(code))
     last = time.monotonic() + seconds
     while time.monotonic() < last:

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ import dali_vidaug as dv
 from dali_vidaug import clip_loading
 from dali_vidaug.media.load import load_clips
 from dali_vidaug.threads import ThreadPool
+from dali_vidaug.wire import receive_files, send_files
 from dali_vidaug.workers import Workers
 
 RECIPE = dv.Recipe(dv.ClipSampling(4), (dv.RandomResizedCrop(64), dv.CutMix()))
@@ -312,6 +314,45 @@ def test_processes_that_are_killed_before_they_are_ready_are_replaced():
         killer.join()
         workers.close()
     assert len(died) == 3
+
+
+def test_a_process_that_dies_while_a_thread_turns_to_it_leaves_nothing_open():
+    """It was ready, and is gone when a second thread wants a way to it: another one does the job."""
+    died = []
+    workers = Workers(1, lambda: died.append(1))
+    with closing(workers), closing(workers.lane(0)) as first, closing(workers.lane(0)) as second:
+        pid = first(nullcontext, os.getpid)
+        before = open_files()
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it is dead, and nobody has seen it
+        assert pid not in (second(nullcontext, os.getpid), *workers.pids())
+        assert open_files() == before  # pytest fails, too, for a socket that is not closed
+    assert len(died) == 1
+
+
+@pytest.mark.parametrize("unread, error", [(b"", EOFError), (b"x", ConnectionResetError)])
+def test_files_that_are_sent_in_part_are_closed(unread, error):
+    """The other end is gone after the first message of two, with something that it has not read, or nothing."""
+    mine, theirs = socket.socketpair()
+    with mine, Path(os.devnull).open("rb") as file:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        mine.sendall(unread)
+        with theirs:
+            send_files(theirs, [file.fileno()] * 200)
+        with pytest.raises(error):
+            receive_files(mine, 201)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
+
+
+@pytest.mark.parametrize("working", [0, 1])
+def test_a_program_that_is_not_there_leaves_nothing_open(working, monkeypatch):
+    """Nor a process that was started before."""
+    programs = iter([sys.executable] * working + ["/no/python"])
+    monkeypatch.setattr("dali_vidaug.workers.get_executable", lambda: os.fsencode(next(programs)))
+    before = open_files()
+    with pytest.raises(FileNotFoundError, match="/no/python"):
+        Workers(2, lambda: None)
+    assert open_files() == before
 
 
 def test_a_process_that_cannot_start_says_so(eight):
