@@ -247,7 +247,9 @@ def survives(folder, file, before, after):
         build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
         subprocess.run(build, cwd=folder, env=environment, check=True, capture_output=True)
         first = sorted(TESTS, key=lambda test: test != TESTS_OF.get(file))  # most likely to notice it
-        test = [sys.executable, "-m", "pytest", "-qx", "-p", "no:cacheprovider", *first]
+        # a folder of its own: runs that share one disturb each other, which would pass for a mutant that is caught
+        own = [f"--basetemp={folder / 'tmp'}", "-p", "no:cacheprovider"]
+        test = [sys.executable, "-m", "pytest", "-qx", *own, *first]
         result = subprocess.run(test, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     finally:
         path.write_text(text)
