@@ -110,14 +110,17 @@ class FetchingPool:
 
     async def _fetch(self, video, frames, all_references):
         """The bytes that clips need of an object, or what reads them when they are asked for, where it is too large."""
-        place = video.place
-        stat = Stat(-1 if video.shard is not None or video.bytes is None else video.bytes, video.etag)
-        size, index = video.bytes, video.packet_index if read_by_index(video) else None
+        place, size = video.place, video.bytes
+        index = video.packet_index if read_by_index(video) else None
+        if size is None and index is None:  # nothing is compared, and all is needed
+            stat = await self._reader.stat(place.path, self._gate)
+            size = stat.size
+        else:
+            stat = Stat(-1 if video.shard is not None or size is None else size, video.etag)
         if index is not None and (size is None or size >= self._storage.whole_below):
             ranges = byte_ranges(video, index, frames, all_references)
-        elif size is None or size > WHOLE_MAX:  # too large to be held in memory
-            source = await asyncio.to_thread(ObjectSource, place, self._storage, None if size is None else stat)
-            return source
+        elif size > WHOLE_MAX:  # too large to be held in memory
+            return ObjectSource(place, self._storage, stat)
         else:
             ranges = [(0, size)]
         moved = [(place.first + first, place.first + last) for first, last in ranges]

@@ -59,7 +59,12 @@ def split_url(url: str) -> tuple[str, str]:
     """
     scheme, _, rest = url.partition("://")
     base, _, key = rest.partition("/")
-    return f"{scheme}://{base}", unquote(key) if scheme.lower() in ("http", "https") else key
+    return f"{scheme}://{base}", unquote(key) if is_web(url) else key
+
+
+def is_web(path: object) -> bool:
+    """Whether a path is a URL of a web server, in which names are quoted."""
+    return is_url(path) and str(path).partition("://")[0].lower() in ("http", "https")
 
 
 def hide_secrets(text: str) -> str:

@@ -5,8 +5,10 @@ import json
 import os
 import pickle
 import re
+import shutil
 import threading
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from dali_vidaug.media.needed import byte_ranges
 from dali_vidaug.media.object_reader import Reader
 from dali_vidaug.media.objects import client_of
 from dali_vidaug.media.storage import Place
-from dali_vidaug.urls import check_url, hide_secrets
+from dali_vidaug.urls import check_url, hide_secrets, split_url
 
 pytest.importorskip("obstore", reason="buckets need obstore: the extra [cloud]")
 servers = pytest.importorskip("servers")
@@ -236,7 +238,65 @@ def test_a_web_server(folder, local, tmp_path):
             thread.join()
 
 
+@pytest.mark.parametrize("name", ["a%20b.mp4", "100%25 é.mp4"])
+def test_a_name_that_would_be_of_another_file_in_a_new_root(name, numbered, tmp_path):
+    """Names are quoted on web servers alone: ``a%20b.mp4`` is there the name of ``a b.mp4``."""
+    one, web = next(numbered.rglob("*.mp4")), "https://127.0.0.1:1/videos"
+    (tmp_path / "videos").mkdir()
+    for other in (name, "a b+c?#50%.mp4"):
+        (tmp_path / "videos" / other).symlink_to(one)
+    dv.scan(tmp_path / "videos", output=tmp_path / "m.parquet", progress=False)
+    with pytest.raises(ValueError, match=rf"1 name would be of other files \({re.escape(name)}\): scan them there"):
+        dv.Manifest.read(tmp_path / "m.parquet", root=web)
+    for root in (tmp_path, "s3://bucket/videos"):
+        moved = dv.Manifest.read(tmp_path / "m.parquet", root=root)
+        assert sorted(moved.path(i) for i in range(2)) == sorted(f"{root}/{n}" for n in (name, "a b+c?#50%.mp4"))
+    (tmp_path / "videos" / name).unlink()
+    dv.scan(tmp_path / "videos", output=tmp_path / "m.parquet", progress=False)
+    moved = dv.Manifest.read(tmp_path / "m.parquet", root=web)
+    assert split_url(moved.path(0)) == ("https://127.0.0.1:1", "videos/a b+c?#50%.mp4")
+    moved.write(tmp_path / "web.parquet")  # and back
+    assert dv.Manifest.read(tmp_path / "web.parquet", root=tmp_path).path(0) == f"{tmp_path}/a b+c?#50%.mp4"
+
+
 # ---- clips
+
+
+@pytest.mark.parametrize("whole_below", [0, 4 << 20])
+@pytest.mark.parametrize("check_files", ["size_and_time", "size", "off"])
+def test_whatever_is_compared_clips_are_those_of_files(check_files, whole_below, scanned, local, storage):
+    """With ``off`` not even the size is known, with a packet index or without."""
+    how = {"shuffle": False, "check_files": check_files}
+    made = batches(scanned, storage=replace(storage, whole_below=whole_below), **how)[0]
+    expected = batches(local, **how)[0]
+    assert len(made) == 4 and all(same_batch(a, b) for a, b in zip(made, expected, strict=True))
+
+
+def test_an_object_that_is_shorter_where_nothing_is_compared(moto, storage, folder):
+    """The server says that there are no such bytes."""
+    name = next(path for path in folder.rglob("*.mp4") if path.name.startswith("v 0"))
+    servers.put(moto, BUCKET, {"shorter/a.mp4": name})
+    manifest = dv.scan(f"s3://{BUCKET}/shorter", progress=False, storage=storage)
+    servers.put(moto, BUCKET, {"shorter/a.mp4": name.read_bytes()[:3000]})
+    with pytest.raises(dv.ClipError, match="a.mp4 .*it ends before byte|a.mp4 .*scan again"):
+        batches(manifest, 1, storage=storage, check_files="off", drop_last=False)
+
+
+def test_a_cache_that_keeps_nothing_says_so(uploaded, folder, storage, tmp_path, caplog):
+    """Of a manifest of files that were uploaded no ETags are known; or nobody wants to compare them."""
+    dv.scan(folder, output=tmp_path / "m.parquet", progress=False)
+    moved = dv.Manifest.read(tmp_path / "m.parquet", root=uploaded)
+    scanned = dv.scan(uploaded, progress=False, storage=storage)
+    cache = tmp_path / "cache"
+    storage = replace(storage, cache=cache)
+    for manifest, how, told in (
+        (scanned, "size_and_time", 0), (scanned, "off", 1), (moved, "size_and_time", 1), (moved, "off", 1)
+    ):  # fmt: skip
+        shutil.rmtree(cache, ignore_errors=True)
+        caplog.clear()
+        assert len(batches(manifest, 3, storage=storage, check_files=how)[0]) == 3
+        assert caplog.text.count("is not kept in Storage(cache=): its ETag is not known") == told
+        assert told or any(path.is_file() for path in cache.glob("*/*"))
 
 
 @pytest.mark.parametrize("options", [{}, {"workers": 2}, {"decoder": "hybrid"}], ids=str)

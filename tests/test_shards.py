@@ -353,6 +353,26 @@ def test_batches_of_shards_are_those_of_files(both, decoder):
     assert all(same_content(one, other) for one, other in pairs)
 
 
+@pytest.mark.parametrize("check_files", ["size_and_time", "size", "off"])
+@pytest.mark.parametrize(
+    "name, codec", [("v.ts", "libx264"), ("v.ts", "mpeg2video"), ("v.mpg", "mpeg2video"), ("v.mkv", "vp8")]
+)
+def test_a_member_ends_where_the_next_begins(name, codec, check_files, tmp_path):
+    """Also where nothing is compared, and no packet index says which bytes are the video's."""
+    options = {"g": "12"} if codec == "libx264" else {"g": "12", "b": "2M"}
+    codec = "libvpx" if codec == "vp8" else codec
+    files = [write_numbered(tmp_path / str(i) / name, 20 + 7 * i, codec=codec, options=options) for i in range(4)]
+    put(tmp_path / "s" / "t.tar", [(f"{i}-{name}", path.read_bytes()) for i, path in enumerate(files)])
+    options = dict(batch_size=4, device="cpu", num_shards=1, shard_index=0, on_error="raise", shuffle=False)
+    whole, members = (dv.scan(what, progress=False, index=False) for what in (files, tmp_path / "s"))
+    loader = dv.VideoLoader(members, RECIPE, check_files=check_files, **options)
+    made = take_batches(dv.VideoLoader(whole, RECIPE, **options), 3), take_batches(loader, 3)
+    assert all(same_content(one, other) for one, other in zip(*made, strict=True))
+    for i, path in enumerate(files):
+        place = loader.settings.trusted(members.video(i)).place
+        assert place == members.video(i).place and place.size == path.stat().st_size
+
+
 # ---- The manifest
 
 

@@ -242,7 +242,8 @@ class Manifest:
 
         Raises:
             FileNotFoundError: there is no such file or folder.
-            ValueError: the file is not a manifest.
+            ValueError: the file is not a manifest; or names would be of other files in the root, because names are
+                quoted in URLs of web servers alone.
         """
         return cls._of(read_contents(path, root))
 

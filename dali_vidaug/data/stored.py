@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from typing import NamedTuple
+from urllib.parse import unquote
 
 import pyarrow as pa
 
+from dali_vidaug.data.entry import name_some, plural
 from dali_vidaug.data.index_table import IndexTable, index_path, read_table, write_used
 from dali_vidaug.data.names import check_root
 from dali_vidaug.data.schema import Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.shared import Shared
+from dali_vidaug.urls import hide_secrets, is_url, is_web
 
 
 class Contents(NamedTuple):
@@ -58,12 +61,28 @@ def read_contents(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
     """
     check_root(root)
     table, header, shared = read_file(path)
+    if root is not None:
+        _check_moved(path, table, header["root"], str(root))
     name = header.get("packet_index")
     return Contents(
         table, header["classes"], header["root"] if root is None else str(root),
         tuple(Broken(*b) for b in header["broken"]), header["remarks"],
         None if name is None else read_table(index_path(path), name), header.get("box_classes", ()), shared,
     )  # fmt: skip
+
+
+def _check_moved(path, table, root, to):
+    """Refuse to take names for those of other files: in URLs of web servers they are quoted, elsewhere as they are."""
+    if is_web(root) == is_web(to):
+        return
+    for column in ("path", "shard"):
+        odd = [n for n in table[column].unique().to_pylist() if n is not None and not is_url(n) and unquote(n) != n]
+        if odd:
+            raise ValueError(
+                f"{path}: names are quoted (%20 for a space) in URLs of web servers, and nowhere else, so that in "
+                f"{hide_secrets(to)} {plural(len(odd), 'name')} would be of other files ({name_some(odd)}): "
+                "scan them there"
+            )
 
 
 def to_pickle(contents: Contents) -> Contents:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -13,9 +14,12 @@ from typing import Any, NamedTuple
 from dali_vidaug.media.block_cache import BLOCK, BlockCache
 from dali_vidaug.media.object_options import Storage
 from dali_vidaug.media.objects import Stat, client_of
+from dali_vidaug.urls import hide_secrets
 
 _SIZES_KEPT = 1 << 16  # of objects
 _POLL = 0.02  # seconds between looks for a block that another process fetches
+
+log = logging.getLogger("dali_vidaug")
 
 
 class Costs(NamedTuple):
@@ -41,6 +45,7 @@ class Reader:
             tuple[str, str], int
         ] = {}  # of objects, by URL and ETag; used in the thread of the loop alone
         self._lock, self._costs = threading.Lock(), Costs(0, 0, 0)
+        self._has_told = False
 
     def take_costs(self) -> Costs:
         """What it has cost since the last call."""
@@ -73,6 +78,9 @@ class Reader:
             if stat.size < 0:  # of a tar file, the manifest has no size
                 stat = await self._stat(url, stat, gate)
             return list(await asyncio.gather(*(self._from_blocks(cache, url, span, stat, gate) for span in ranges)))
+        if self._cache is not None and not self._has_told:
+            self._has_told = True
+            log.warning("%s is not kept in Storage(cache=): its ETag is not known, or not asked for", hide_secrets(url))
         if len(ranges) == 1:  # as nearly always: without a task of its own
             return [await self.get(url, ranges[0], stat, gate)]
         return list(await asyncio.gather(*(self.get(url, span, stat, gate) for span in ranges)))
@@ -96,14 +104,19 @@ class Reader:
         self._add(1, len(answer[0]), 0)
         return answer
 
+    async def stat(self, url: str, gate: AbstractAsyncContextManager[Any]) -> Stat:
+        """As ``Client.stat``."""
+        async with gate:
+            now = await client_of(self.storage).stat(url)
+        self._add(1, 0, 0)
+        return now
+
     async def _stat(self, url, stat, gate):
         """What an object of this ETag is, with its size: asked for once in a process."""
         size = self._sizes.get((url, stat.etag))
         if size is not None:
             return Stat(size, stat.etag)
-        async with gate:
-            now = await client_of(self.storage).stat(url)
-        self._add(1, 0, 0)
+        now = await self.stat(url, gate)
         if now.etag == stat.etag:
             while len(self._sizes) >= _SIZES_KEPT:
                 self._sizes.pop(next(iter(self._sizes)))

@@ -16,6 +16,7 @@ from dali_vidaug.media.place import Place, SourceFile
 WHOLE_MAX = 1 << 26  # bytes of an object without a packet index that is read whole; of a larger one, blocks
 _AHEAD_MAX = 8  # blocks that are read at once, where block after block is wanted
 _BLOCKS_KEPT = 64  # of each object
+_SIZE_MAX = 1 << 62  # of an object whose size nobody asked for: the server says where it ends
 
 
 class ObjectSource:
@@ -47,7 +48,8 @@ class ObjectSource:
         if stat is None:
             stat = self._open(place)
         self._stat, self.etag = stat, stat.etag
-        self.size = stat.size - place.first if place.size is None else place.size
+        known = stat.size - place.first if stat.size >= 0 else _SIZE_MAX
+        self.size = known if place.size is None else place.size
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = Place(self.path, self._first, self.size, self.name)
