@@ -270,6 +270,7 @@ def test_whatever_is_compared_clips_are_those_of_files(check_files, whole_below,
     made = batches(scanned, storage=replace(storage, whole_below=whole_below), **how)[0]
     expected = batches(local, **how)[0]
     assert len(made) == 4 and all(same_batch(a, b) for a, b in zip(made, expected, strict=True))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith(("dali_vidaug-fetch", "asyncio"))]
 
 
 def test_an_object_that_is_shorter_where_nothing_is_compared(moto, storage, folder):
