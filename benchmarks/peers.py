@@ -105,7 +105,8 @@ def made_folders(folder, made=None, sizes=SIZES, num_frames=300):
     found = {}
     for width, height in sizes:
         for name, (codec, options) in (MADE if made is None else made).items():
-            path = folder / f"{name}_{height}p" / "made" / f"{name}_{height}p.mp4"
+            what = f"{name}_{width}x{height}"
+            path = folder / what / "made" / f"{what}.mp4"
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 partial = path.with_name("partial.mp4")
@@ -116,7 +117,7 @@ def made_folders(folder, made=None, sizes=SIZES, num_frames=300):
                     partial.unlink(missing_ok=True)
                     continue
                 partial.replace(path)
-            found[path.parent.parent.name] = path.parent.parent
+            found[what] = path.parent.parent
     return found
 
 

@@ -61,6 +61,15 @@ def test_frames_that_look_alike_cannot_be_told_apart(video):
     assert peers.judge(still[:5], np.arange(10, 15), still) == (5, 0, 0)
 
 
+def test_made_videos_of_one_height_are_not_confused(tmp_path):
+    made = {"h264": peers.MADE["h264_gop12"]}
+    for _ in range(2):  # the second time they are there
+        folders = peers.made_folders(tmp_path, made, ((64, 48), (80, 48)), 3)
+        assert list(folders) == ["h264_64x48", "h264_80x48"]
+        for (path,), width in zip((list(f.rglob("*.mp4")) for f in folders.values()), (64, 80), strict=True):
+            assert [frame.shape[:2] for frame in full_decode(path).frames] == [(48, width)] * 3
+
+
 @pytest.mark.parametrize("size", [1, 50, 64, 65, 121, 1080])
 def test_tiles_are_means_and_turn_with_the_picture(size):
     """Each pixel as SIDE equal pieces, and each tile as the mean of ``size`` of them."""
