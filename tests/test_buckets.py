@@ -6,6 +6,8 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -410,6 +412,22 @@ def test_closing_does_not_wait_for_a_server(scanned, storage, proxy):
     thread.join(5)
     assert not thread.is_alive() and time.monotonic() - before < 3 and "was closed" in str(errors)
     assert not [t for t in threading.enumerate() if t.name.startswith(("dali_vidaug-fetch", "dali_vidaug-graph"))]
+
+
+@pytest.mark.parametrize("before", ["", "import weakref; weakref.finalize(weakref, int); "])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_program_that_closes_nothing_ends_in_silence(workers, before, scanned, moto, tmp_path):
+    """In the middle of an epoch; whoever has asked first to be called at its end."""
+    scanned.write(tmp_path / "m.parquet")
+    code = (
+        f"{before}import dali_vidaug as dv; manifest = dv.Manifest.read({str(tmp_path / 'm.parquet')!r}); "
+        f"storage = dv.Storage(options={servers.options(moto)!r}, whole_below=0); "
+        "recipe = dv.Recipe(dv.ClipSampling(4), (dv.Resize((32, 32)),)); "
+        f"loader = dv.VideoLoader(manifest, recipe, 2, device='cpu', storage=storage, workers={workers}); "
+        "print(len(next(iter(loader)).clips))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\n", "")
 
 
 @pytest.mark.parametrize("indexed", [True, False])

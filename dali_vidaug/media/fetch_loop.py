@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import threading
+import weakref
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -73,7 +73,7 @@ class _Loop:
 
 
 _loop = _Loop()
-atexit.register(_loop.end)
+weakref.finalize(_Loop, _loop.end)  # as the program ends: after those of loaders, because it was made before them
 
 
 @contextmanager
