@@ -147,7 +147,10 @@ def test_commands_run(page, number, numbered, tmp_path, request):
     run_commands(code, tmp_path)
 
 
-@pytest.mark.parametrize("page", CHAPTERS, ids=lambda page: page.name)
+LONG = {"training.md": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("page", [pytest.param(p, id=p.name, marks=LONG.get(p.name, ())) for p in CHAPTERS])
 def test_chapters_run(page, numbered, tmp_path, monkeypatch, capsys):
     """All programs and commands of a page, one after the other, as a reader would run them."""
     prepare(tmp_path, numbered)
