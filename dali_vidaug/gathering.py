@@ -19,6 +19,7 @@ from dali_vidaug.plan import Plan
 from dali_vidaug.rng import Draws
 from dali_vidaug.settings import Settings
 from dali_vidaug.share import Share
+from dali_vidaug.threads import TooLongError
 
 REPLACEMENTS_MAX = 20  # for one sample of a batch; after that something is wrong with the data set, not with one file
 
@@ -68,7 +69,7 @@ class Gathering:
             try:
                 loaded = self._pool.result(pending.jobs[i].future)
             except READ_ERRORS as error:
-                if isinstance(error, TimeoutError) and error.errno is None and self._settings.timeout:  # the pool's
+                if isinstance(error, TooLongError) and self._settings.timeout:
                     self._report.add_slow(self._manifest.path(int(pending.plan.samples[i])), self._settings.timeout)
                 group = self.replace(pending, i, one_line(error), error)
                 waiting = [*group, *(k for k in waiting if k not in group and k not in pending.dropped)]

@@ -19,6 +19,10 @@ _GRACE = 1.0  # seconds that a pool which is shut down waits for jobs that run
 _LONG = 5.0  # seconds after which a job that still runs then is told
 
 
+class TooLongError(TimeoutError):
+    """A job has taken longer than its pool's timeout."""
+
+
 class _Job(Future):
     """A future of a pool; cancelled while its function runs, it is over at once, and what the function returns is lost.
 
@@ -95,7 +99,7 @@ class ThreadPool:
         """What a function returned that was submitted; waits for it.
 
         Raises:
-            TimeoutError: it has taken too long.
+            TooLongError: it has taken too long.
             CancelledError: it was cancelled, or the pool was shut down before it began.
         """
         over = threading.Event()  # ``concurrent.futures.wait`` does not see that a future is cancelled
@@ -103,7 +107,7 @@ class ThreadPool:
         while True:
             left = self._give_up()
             if future.given_up and not over.is_set():
-                raise TimeoutError(f"it was not read and decoded within {self._timeout:g} s (timeout)")
+                raise TooLongError(f"it was not read and decoded within {self._timeout:g} s (timeout)")
             if over.wait(left):
                 return future.result()
 

@@ -128,6 +128,23 @@ def files(localbucket):
     return len(data), size, [f"{i} {hashlib.md5(one).hexdigest()}" for i, one in enumerate(data)]
 
 
+def test_a_claim_of_a_process_that_was_killed_is_nobodys(tmp_path):
+    """It is not waited for, however long the timeout is; that of a process which lives is."""
+    cache = BlockCache(str(tmp_path), None, 1000.0)
+    code = "import sys; from dali_vidaug.media.block_cache import BlockCache; "
+    code += "print(BlockCache(sys.argv[1], None, 1000.0).claim('aa1'), flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "True\n"
+        assert not cache.claim("aa1")
+        other.kill()
+        other.wait()
+        assert cache.claim("aa1") and not cache.claim("aa1")
+    cache.release("aa1")
+    (tmp_path / "aa" / "aa1.fetching").touch()  # its number is not written yet
+    assert not cache.claim("aa1")
+
+
 @pytest.mark.slow
 def test_three_processes_with_one_cache(localbucket, files, tmp_path):
     """All bytes are right, and each block is fetched once."""

@@ -275,6 +275,20 @@ def test_whatever_is_compared_clips_are_those_of_files(check_files, whole_below,
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("dali_vidaug-fetch", "asyncio"))]
 
 
+def test_without_another_try_the_whole_timeout_is_waited_for(scanned, storage, proxy):
+    proxy.latency = 0.8
+    assert len(batches(scanned, 1, storage=replace(storage, retries=0, timeout=1.6), num_threads=1)[0]) == 1
+
+
+def test_a_server_that_does_not_answer_is_no_slow_file(scanned, storage, proxy):
+    """Seconds are told that passed: those of the loader's own timeout alone."""
+    proxy.hang = "v%202"
+    how = {"shuffle": False, "on_error": "skip", "drop_last": False, "timeout": 300}
+    made, report = batches(scanned, 4, storage=replace(storage, timeout=1.5), **how)
+    assert len(made) == 4 and len(report.bad) == 1
+    assert all(seconds < 100 for seconds in report.slowest.values()), report.slowest
+
+
 def test_an_object_that_is_shorter_where_nothing_is_compared(moto, storage, folder):
     """The server says that there are no such bytes."""
     name = next(path for path in folder.rglob("*.mp4") if path.name.startswith("v 0"))

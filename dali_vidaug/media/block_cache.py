@@ -97,14 +97,15 @@ class BlockCache:
         path = self._path(key).with_suffix(".fetching")
         try:
             path.parent.mkdir(exist_ok=True)
-            if time.time() - path.stat().st_mtime > self._patience:
-                path.unlink(missing_ok=True)  # whoever it was may have been killed
+            if time.time() - path.stat().st_mtime > self._patience or _is_of_the_dead(path):
+                path.unlink(missing_ok=True)
         except FileNotFoundError:
             pass
         except OSError:
             return True
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            with path.open("xb", buffering=0) as file:
+                file.write(str(os.getpid()).encode())
         except FileExistsError:
             return False
         except OSError:
@@ -148,3 +149,14 @@ class BlockCache:
             with suppress(OSError):
                 Path(path).unlink(missing_ok=True)
             total -= size
+
+
+def _is_of_the_dead(path):
+    """Whether the process that wrote its number into a file was killed. One that cannot be seen counts as such."""
+    try:
+        os.kill(int(path.read_bytes()), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):  # it is another user's, or the number is not written yet
+        return False
+    return False

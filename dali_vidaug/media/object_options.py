@@ -116,10 +116,11 @@ def make_store(base: str, storage: Storage) -> Any:
 
     config = {name: value for name, value in storage.options.items() if name.lower() not in _CLIENT_OPTIONS}
     limit = timedelta(seconds=storage.timeout)
+    once = limit / (_SHARE_OF_TIMEOUT if storage.retries else 1)
     client: Any = {
         "timeout": limit,
-        "connect_timeout": limit / _SHARE_OF_TIMEOUT,
-        "read_timeout": limit / _SHARE_OF_TIMEOUT,
+        "connect_timeout": once,
+        "read_timeout": once,
         **{name.lower(): value for name, value in storage.options.items() if name.lower() in _CLIENT_OPTIONS},
     }
     endpoint = next((v for k, v in config.items() if "endpoint" in k.lower()), environ.get("AWS_ENDPOINT_URL", ""))
