@@ -150,6 +150,20 @@ def test_a_split_that_was_made_before_stays():
     assert paths_of(make_manifest(names(10)).split(0.7)[1]) == ["0001.mp4", "0003.mp4", "0006.mp4"]
 
 
+def test_complete_paths_are_not_moved_by_a_new_root(numbered, tmp_path, caplog):
+    names = sorted(map(str, numbered.rglob("*.mp4")))[:2]
+    (tmp_path / "new").mkdir()
+    dv.scan(names, root=tmp_path, output=tmp_path / "m.parquet", progress=False)
+    caplog.clear()
+    moved = Manifest.read(tmp_path / "m.parquet", root=tmp_path / "new")
+    assert [moved.path(i) for i in range(2)] == names
+    assert "root= moves relative names alone: 2 rows of 2 have complete paths, and stay where they are" in caplog.text
+    with pytest.raises(ValueError, match="2 rows of 2 have complete paths, which cannot be below s3://bucket/videos"):
+        Manifest.read(tmp_path / "m.parquet", root="s3://bucket/videos")
+    caplog.clear()
+    assert Manifest.read(tmp_path / "m.parquet").path(1) == names[1] and not caplog.text
+
+
 def test_splits_are_random():
     """Over many seeds each file is as often in the first part as its share says, and pairs meet as often."""
     manifest, count = make_manifest(names(20)), 600

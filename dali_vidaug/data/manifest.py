@@ -238,12 +238,13 @@ class Manifest:
 
         Args:
             path: the Parquet file.
-            root: folder or URL that holds the videos now, if they were moved.
+            root: folder or URL that holds the videos now, if they were moved; complete paths and URLs stay, with a
+                warning.
 
         Raises:
             FileNotFoundError: there is no such file or folder.
             ValueError: the file is not a manifest; or names would be of other files in the root, because names are
-                quoted in URLs of web servers alone.
+                quoted in URLs of web servers alone; or complete paths cannot be below a URL.
         """
         return cls._of(read_contents(path, root))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from typing import NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dali_vidaug.data.entry import name_some, plural
 from dali_vidaug.data.index_table import IndexTable, index_path, read_table, write_used
@@ -14,6 +16,8 @@ from dali_vidaug.data.names import check_root
 from dali_vidaug.data.schema import Broken, check_file_name, read_file, write_file
 from dali_vidaug.data.shared import Shared
 from dali_vidaug.urls import hide_secrets, is_url, is_web
+
+log = logging.getLogger("dali_vidaug")
 
 
 class Contents(NamedTuple):
@@ -73,6 +77,16 @@ def read_contents(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
 
 def _check_moved(path, table, root, to):
     """Refuse to take names for those of other files: in URLs of web servers they are quoted, elsewhere as they are."""
+    for pattern, kind in ((r"^/", "path"), (r"^[A-Za-z][A-Za-z0-9+.-]+://", "URL")):
+        count = pc.sum(pc.match_substring_regex(table["path"], pattern)).as_py() or 0
+        if count and kind == "path" and is_url(to):
+            raise ValueError(
+                f"{path}: {plural(count, 'row')} of {len(table)} have complete paths, which cannot be below "
+                f"{hide_secrets(to)}: make the manifest there, or of paths that are relative to one folder"
+            )
+        if count:
+            told = f"{plural(count, 'row')} of {len(table)} have complete {kind}s, and stay where they are"
+            log.warning("%s: root= moves relative names alone: %s", path, told)
     if is_web(root) == is_web(to):
         return
     for column in ("path", "shard"):
