@@ -473,3 +473,15 @@ def test_the_command(numbered, tmp_path, capsys, monkeypatch):
     assert main(["pack", "m.parquet", "-o", "s/train.tar"]) == 2
     assert main(["scan", *(str(path) for path in sorted((tmp_path / "s").glob("*.tar"))), "-o", "n.parquet"]) == 0
     assert "tar shards: 3 with 12 samples" in capsys.readouterr().out
+
+
+def test_a_scan_reads_members_whatever_the_files_are_called(numbered, tmp_path):
+    one = next(numbered.rglob("*.mp4"))
+    names = ["a", "b.json", "c.cls", "d.txt", "e.dat", "f.MP4", "g.h", "i.video"]
+    (tmp_path / "v").mkdir()
+    for name in names:
+        (tmp_path / "v" / name).symlink_to(one)
+    manifest = dv.scan([tmp_path / "v" / name for name in names], labels=names, progress=False)
+    dv.pack(manifest, tmp_path / "s" / "t-%d.tar", progress=False)
+    again = dv.scan(tmp_path / "s", progress=False)
+    assert not again.broken and sorted(again.classes[i] for i in again.labels) == names

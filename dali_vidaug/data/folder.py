@@ -17,7 +17,8 @@ EXTENSIONS = frozenset(  # of what FFmpeg's demuxers take for video, in small le
     ".fli .flv .gif .gxf .h261 .h263 .h264 .h265 .h266 .h26l .hevc .insv .ismv .ivf .ivr .kux .lrv .m1v .m2p .m2t "
     ".m2ts .m2v .m4v .mj2 .mjpeg .mjpg .mk3d .mkv .mod .mov .mp4 .mp4v .mpe .mpeg .mpeg4 .mpg .mpg4 .mpv .mqv .mts "
     ".mxf .nsv .nut .obu .ogm .ogv .ogx .pva .qt .rm .rmvb .roq .rv .smk .swf .tod .trp .ts .ty .vc1 .viv .vob .vro "
-    ".vvc .webm .wm .wmv .wtv .xmv .y4m".split()
+    ".vvc .webm .wm .wmv .wtv .xmv .y4m "
+    ".video".split()  # what ``pack`` calls one of another name
 )
 _SPLITS = frozenset("train training val valid validation test testing dev eval".split())
 _NO_CLASSES = frozenset("videos video clips clip data dataset all".split()) | _SPLITS

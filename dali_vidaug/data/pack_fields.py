@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from dali_vidaug.data.conform import own_columns
+from dali_vidaug.data.folder import is_video_name
 from dali_vidaug.data.header import plain
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.shards import ASIDE, FRAMES, SEGMENTS
+from dali_vidaug.data.shards import FRAMES, SEGMENTS
 
 ORIGIN = "source"  # of KEY.json: where the video was
 _TAKEN = ("label", "labels", "class", "cls", ORIGIN, SEGMENTS)  # of KEY.json, by which it is read again
@@ -43,9 +44,9 @@ def renamed(manifest: Manifest) -> list[str]:
 
 
 def member_name(key: str, path: str) -> str:
-    """How the member with the video of a path is called. Extensions of the members beside it are no video's."""
-    extension = os.path.splitext(path)[1].lower()  # noqa: PTH122 (called for every video)
-    return f"{key}{'.video' if extension.removeprefix('.') in ('', *ASIDE) else extension}"
+    """How the member with the video of a path is called, so that a scan takes it for one."""
+    extension = os.path.splitext(path)[1].lower() if is_video_name(path) else ".video"  # noqa: PTH122
+    return f"{key}{extension}"
 
 
 def json_of(rows: list[dict[str, Any]], names: Mapping[str, str], classes: tuple[str, ...]) -> bytes:
