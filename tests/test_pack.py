@@ -205,6 +205,21 @@ def test_segments_without_a_label(manifest, tmp_path):
         assert "KEY.cls is not used where segments in KEY.json have labels that differ" in "; ".join(scanned.remarks)
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_classes_named_by_digits(several, manifest, tmp_path):
+    """Class "1" has index 0, and so on: names count, and not the number that they are."""
+    files = [manifest.path(0), manifest.path(1)]
+    labels = [["3", "2"], ["3"]] if several else ["3", "2"]
+    rows = dv.scan(files, labels=labels, classes=["1", "2", "3"], progress=False)
+    pack(rows, tmp_path / "s" / "%d.tar", shuffle=False)
+    for like, first in ((rows, "1"), (None, "0")):
+        scanned = dv.scan(tmp_path / "s", progress=False, like=like)
+        assert scanned.classes == (first, "2", "3") and (scanned.targets(range(2)) == rows.targets(range(2))).all()
+    rows = dv.scan(files[:1], labels=["0"], classes=["1", "0"], progress=False)
+    pack(rows, tmp_path / "t" / "%d.tar")
+    assert dv.scan(tmp_path / "t", progress=False).classes == ("class 0", "0")
+
+
 def test_several_labels_and_none(manifest, tmp_path):
     files = [manifest.path(i) for i in range(3)]
     rows = dv.scan(files, labels=[["b", "a"], [], ["b"]], progress=False)

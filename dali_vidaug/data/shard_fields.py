@@ -19,6 +19,7 @@ from dali_vidaug.data.list_text import columns_of
 from dali_vidaug.data.lists import read_labels, with_own_columns
 
 CLS = "KEY.cls"  # the column of its text, which ``label_columns`` may call cls
+ORIGIN = "source"  # of KEY.json, as ``pack`` writes it: where the video was
 _LABELS = ("label", "labels", "class", "cls")  # of KEY.json, in the order in which they are looked for
 _NAMES = ("class", "class_name", "classname", "label_name", "labelname", "label", "labels")  # of numbered classes
 _CAPTIONS = ("caption", "txt")  # the column of KEY.txt: the first that KEY.json has not
@@ -172,11 +173,20 @@ def _named(
             if value is not None and not is_missing(str(value))
         ]
         fits = all(found.setdefault(number, value) == value for number, value in pairs if number is not None)
-        words = any(whole_number(value) is None for value in found.values())
+        words = _is_packed(table, column, name) or any(whole_number(value) is None for value in found.values())
         if fits and words and set(found) == set(numbers.values()) and len(set(found.values())) == len(found):
             classes = numbered_classes(found, 0, what)
             return Classes(classes.names, {}, what), name
     return None, None
+
+
+def _is_packed(table: pa.Table, column: str, name: str) -> bool:
+    """Whether a column has names that ``pack`` wrote beside numbers: they are names also if they are digits."""
+    if name != "class" or column not in (CLS, "label") or ORIGIN not in table.column_names:
+        return False
+    kind = table[name].type
+    texts = pa.types.is_string(kind.value_type if pa.types.is_list(kind) else kind)
+    return texts and pa.types.is_string(table[ORIGIN].type) and table[ORIGIN].null_count < len(table)
 
 
 def _repeated(table: pa.Table, column: str) -> list[str]:
