@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -182,6 +183,41 @@ def test_a_part_of_a_video_keeps_its_frames(manifest, tmp_path):
     pack(rows, tmp_path / "s" / "%d.tar")
     scanned = dv.scan(tmp_path / "s", progress=False)
     assert [scanned.rows(name)[0] for name in ("first_frame", "last_frame", "label")] == [5, 20, 0]
+
+
+def test_segments_without_a_label(manifest, tmp_path):
+    """Only KEY.json says which segments have the label, also beside a KEY.cls, as shards may have it."""
+    a, b = manifest.path(0), manifest.path(1)
+    (tmp_path / "list.csv").write_text(
+        f"path,label,start_frame,end_frame\n{a},run,0,10\n{a},fall,10,20\n{b},run,0,10\n{b},,10,20\n{b},,20,30\n"
+    )
+    rows = dv.scan(tmp_path / "list.csv", progress=False)
+    assert rows.labels.tolist() == [1, 0, 1, -1, -1]
+    pack(rows, tmp_path / "s" / "%d.tar", shuffle=False)
+    assert all("cls" not in sample for sample in samples_of(tmp_path / "s" / "0.tar"))
+    with tarfile.open(tmp_path / "s" / "0.tar", "a") as tar:
+        info = tarfile.TarInfo("000000002.cls")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"1"))
+    for like in (None, rows):
+        scanned = dv.scan(tmp_path / "s", progress=False, like=like)
+        assert scanned.labels.tolist() == rows.labels.tolist() and scanned.classes == rows.classes
+        assert "KEY.cls is not used where segments in KEY.json have labels that differ" in "; ".join(scanned.remarks)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_classes_named_by_digits(several, manifest, tmp_path):
+    """Class "1" has index 0, and so on: names count, and not the number that they are."""
+    files = [manifest.path(0), manifest.path(1)]
+    labels = [["3", "2"], ["3"]] if several else ["3", "2"]
+    rows = dv.scan(files, labels=labels, classes=["1", "2", "3"], progress=False)
+    pack(rows, tmp_path / "s" / "%d.tar", shuffle=False)
+    for like, first in ((rows, "1"), (None, "0")):
+        scanned = dv.scan(tmp_path / "s", progress=False, like=like)
+        assert scanned.classes == (first, "2", "3") and (scanned.targets(range(2)) == rows.targets(range(2))).all()
+    rows = dv.scan(files[:1], labels=["0"], classes=["1", "0"], progress=False)
+    pack(rows, tmp_path / "t" / "%d.tar")
+    assert dv.scan(tmp_path / "t", progress=False).classes == ("class 0", "0")
 
 
 def test_several_labels_and_none(manifest, tmp_path):

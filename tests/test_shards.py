@@ -231,6 +231,8 @@ def test_refusals(tmp_path):
          "fields that look like labels are not used: class; labels are those of label of KEY.json"),
         ({"a.cls": "1", "a.json": {"label": 0}, "b.cls": "0", "b.json": {"label": 0}}, [("1",), ("0",)],
          "samples whose KEY.cls and label of KEY.json differ, of which KEY.cls counts: 1 of 2"),
+        ({"a.cls": "1", "b.json": {"label": 0}}, [("1",), ()],
+         "samples with label of KEY.json alone, which have no label, as KEY.cls counts: 1 of 2"),
         ({"a.json": {"label": ["x", "a, b"]}, "b.json": {"label": []}}, [("x", "a, b"), ()], "label of KEY.json"),
         ({"a.json": {"label": [0, 1], "class": ["x", "y"]}, "b.json": {"label": [1], "class": ["y"]}},
          [("x", "y"), ("y",)], "named by class"),

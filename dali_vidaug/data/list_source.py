@@ -245,13 +245,15 @@ def _lost(source: Source, entries: list[Entry]) -> Iterator[str]:
 
 
 def numbered_classes(names: Mapping[int, str], count: int, origin: str) -> Classes:
-    """Classes whose labels are whole numbers from 0; one without a name is named by its number.
+    """Classes whose labels are whole numbers from 0; one without a name is named by its number: "3", or "class 3" where
+    another is named so.
 
     Raises:
         ValueError: two have one name.
     """
     size = max([count, *(number + 1 for number in names)])
-    every = tuple(names.get(i, str(i)) for i in range(size))
+    taken = set(names.values())
+    every = tuple(names.get(i, f"class {i}" if str(i) in taken else str(i)) for i in range(size))
     twice = sorted({name for name in names.values() if every.count(name) > 1})
     if twice:
         raise ValueError(f"{origin}: two classes are named {twice[0]!r}")

@@ -65,8 +65,8 @@ def pack(
 
     KEY is the number of the first row of its file, so it is the same however the videos are shuffled. KEY.json has
     ``label`` (the index of the class), ``class`` (its name), ``source`` (where the video was), your own columns and,
-    where rows are parts of a video, ``segments``; KEY.cls has the index alone. The same videos give the same bytes. A
-    video is packed once, however many rows it has.
+    where rows are parts of a video, ``segments``; KEY.cls has the index alone, if all rows of the video have it. The
+    same videos give the same bytes. A video is packed once, however many rows it has.
 
     Each video is compared with the one that was scanned, and each member with what was read, by SHA-256. A shard is
     written whole or not at all. An interrupted pack goes on where it stopped: shards that are done are compared with
@@ -207,7 +207,7 @@ def _tasks(
             rows = said.take(pa.array(layout.rows[begin : begin + layout.counts[file]])).to_pylist()
             key = f"{file:0{_KEY_DIGITS}d}"
             aside = [(f"{key}.json", json_of(rows, names, manifest.classes))]
-            if not manifest.multi_label and len({row["label"] for row in rows} - {-1}) == 1 and rows[0]["label"] >= 0:
+            if not manifest.multi_label and len({row["label"] for row in rows}) == 1 and rows[0]["label"] >= 0:
                 aside.append((f"{key}.cls", str(rows[0]["label"]).encode()))
             videos.append(Packed(manifest.video(file)._replace(**lacking), member_name(key, rows[0]["path"]), aside))
         task = Task(number, path, videos, storage)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dali_vidaug.data.entry import Classes, Entry, Listing, name_some
+from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, plural
 from dali_vidaug.data.header import label_groups, looks_like_label, plain, read_header
 from dali_vidaug.data.labels import LARGEST, is_missing, whole_number
 from dali_vidaug.data.list_source import Options, numbered_classes
@@ -18,6 +19,7 @@ from dali_vidaug.data.list_text import columns_of
 from dali_vidaug.data.lists import read_labels, with_own_columns
 
 CLS = "KEY.cls"  # the column of its text, which ``label_columns`` may call cls
+ORIGIN = "source"  # of KEY.json, as ``pack`` writes it: where the video was
 _LABELS = ("label", "labels", "class", "cls")  # of KEY.json, in the order in which they are looked for
 _NAMES = ("class", "class_name", "classname", "label_name", "labelname", "label", "labels")  # of numbered classes
 _CAPTIONS = ("caption", "txt")  # the column of KEY.txt: the first that KEY.json has not
@@ -49,6 +51,7 @@ def read_fields(what: str, root: Path | str, entries: list[Entry], fields: list[
         options: of ``scan``.
     """
     given = options.label_columns or ()
+    fields, told = (fields, ()) if given else _segments_first(entries, fields)
     table, notes = _table(entries, fields, given)
     columns = _label_columns(table)
     if given:
@@ -71,9 +74,26 @@ def read_fields(what: str, root: Path | str, entries: list[Entry], fields: list[
     own = table.drop_columns([*used])
     if CLS in own.column_names and "cls" not in own.column_names:
         own = own.rename_columns(["cls" if name == CLS else name for name in own.column_names])
-    warnings = [*_not_used(own, f"labels are those of {said}"), *_contradictions(table, columns[0])]
+    warnings = [*told, *_not_used(own, f"labels are those of {said}"), *_contradictions(table, columns[0])]
     listing = Listing(root, entries, labels, own, several, False, tuple(warnings), (f"labels: {said}", *notes), classes)
     return with_own_columns(Path(what), listing)
+
+
+def _segments_first(entries: list[Entry], fields: list[Fields]) -> tuple[list[Fields], Sequence[str]]:
+    """The fields without KEY.cls, which can say but one label, where segments of a video have different ones or none in
+    KEY.json; and what is told of it."""
+    labels: defaultdict[str, set[str]] = defaultdict(set)
+    for entry, one in zip(entries, fields, strict=True):
+        if entry.in_frames and one.cls is not None:
+            said = {name: value for name, value in one.values.items() if plain(name) in _LABELS}
+            labels[entry.path].add(repr(sorted(said.items())))
+    differ = [path for path, said in labels.items() if len(said) > 1]
+    if not differ:
+        return fields, ()
+    known = set(differ)
+    kept = [one._replace(cls=None) if e.path in known else one for e, one in zip(entries, fields, strict=True)]
+    what = "KEY.cls is not used where segments in KEY.json have labels that differ, or some none"
+    return kept, (f"{what}: {plural(len(differ), 'video')} ({name_some(differ)})",)
 
 
 def _table(entries: list[Entry], fields: list[Fields], given: Sequence[str]) -> tuple[pa.Table, list[str]]:
@@ -153,11 +173,20 @@ def _named(
             if value is not None and not is_missing(str(value))
         ]
         fits = all(found.setdefault(number, value) == value for number, value in pairs if number is not None)
-        words = any(whole_number(value) is None for value in found.values())
+        words = _is_packed(table, column, name) or any(whole_number(value) is None for value in found.values())
         if fits and words and set(found) == set(numbers.values()) and len(set(found.values())) == len(found):
             classes = numbered_classes(found, 0, what)
             return Classes(classes.names, {}, what), name
     return None, None
+
+
+def _is_packed(table: pa.Table, column: str, name: str) -> bool:
+    """Whether a column has names that ``pack`` wrote beside numbers: they are names also if they are digits."""
+    if name != "class" or column not in (CLS, "label") or ORIGIN not in table.column_names:
+        return False
+    kind = table[name].type
+    texts = pa.types.is_string(kind.value_type if pa.types.is_list(kind) else kind)
+    return texts and pa.types.is_string(table[ORIGIN].type) and table[ORIGIN].null_count < len(table)
 
 
 def _repeated(table: pa.Table, column: str) -> list[str]:
@@ -188,12 +217,22 @@ def _not_used(own: pa.Table, now: str) -> Iterator[str]:
 
 
 def _contradictions(table: pa.Table, column: str) -> Iterator[str]:
-    """A sentence on videos whose KEY.cls and label of KEY.json are different numbers."""
+    """Sentences on videos whose KEY.cls and label of KEY.json differ as numbers, or that lack the one that counts."""
     for name in _others(table, column):
-        count = sum(None not in pair and pair[0] != pair[1] for pair in _numbers(table, column, name))
+        numbers = _numbers(table, column, name)
+        count = sum(None not in pair and pair[0] != pair[1] for pair in numbers)
         if count:
             both, counts = f"{_source_of(column)} and {_source_of(name)}", f"{count} of {len(table)}"
             yield f"samples whose {both} differ, of which {_source_of(column)} counts: {counts}"
+        values = zip(numbers, table[column].to_pylist(), table[name].to_pylist(), strict=True)
+        count = sum(pair[0] is None and _is_empty(one) and not _is_empty(other) for pair, one, other in values)
+        if count:
+            lone = f"samples with {_source_of(name)} alone, which have no label, as {_source_of(column)} counts"
+            yield f"{lone}: {count} of {len(table)}"
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == [] or is_missing(str(value).strip())
 
 
 def _numbers(table, *names):
