@@ -331,6 +331,27 @@ def test_one_without_classes_is_joined_with_any():
     assert several.multi_label and several.targets(range(4)).tolist() == [[1, 1], [0, 0], [0, 0], [0, 0]]
 
 
+def test_one_without_labels_that_may_have_several_is_joined_with_any():
+    """Each single label becomes a list of one; none is lost, whichever comes first."""
+    single, unlabelled = make_manifest(["a", "b", "c"], [1, -1, 0], 2), make_manifest(["u", "v"], [[], []])
+    targets = [[0, 1], [0, 0], [1, 0]], [[0, 0], [0, 0]]
+    for joined, expected in ((single + unlabelled, targets), (unlabelled + single, targets[::-1])):
+        assert joined.multi_label and joined.targets(range(5)).tolist() == [*expected[0], *expected[1]]
+        assert joined.class_counts().tolist() == [1, 1] and joined.classes == single.classes
+        assert set(joined.table["label"].to_pylist()) == {-1} and joined.table["labels"].null_count == 0
+    plain = make_manifest(["p"])
+    assert (plain + unlabelled).multi_label and (unlabelled + plain).table["labels"].to_pylist() == [[]] * 3
+
+
+def test_single_labels_among_several_are_refused():
+    """Which targets would be right cannot be known."""
+    table = make_manifest(["a", "b"], [[0], []], 2).table
+    index = table.column_names.index("label")
+    table = table.set_column(index, "label", pa.array([-1, 1], pa.int32()))
+    with pytest.raises(ValueError, match=r"manifest: 1 row of 2 with a single label.*; the first is 1 \(b\). Give "):
+        Manifest(table, ["x", "y"])
+
+
 def with_classes(manifest, classes):
     return Manifest(manifest.table, classes, manifest.root)
 

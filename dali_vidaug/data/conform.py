@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from dali_vidaug.data.column import elements
 from dali_vidaug.data.entry import plural
+from dali_vidaug.data.names import restore_name
 from dali_vidaug.data.schema import BOXES, SCHEMA
+from dali_vidaug.errors import printable
 
 
 def own_columns(table: pa.Table) -> tuple[str, ...]:
@@ -43,9 +45,18 @@ def check_labels(table: pa.Table, classes: Sequence[str], box_classes: Sequence[
     """Refuse labels, of rows or of boxes, that are no indices of classes, and boxes with null in them.
 
     Raises:
-        ValueError: there are some.
+        ValueError: there are some, or some rows have ``label`` where others have ``labels``.
     """
-    used = [part for part in (table["label"].to_numpy(), *elements(table["labels"])) if len(part)]
+    label = table["label"].to_numpy()
+    single = np.flatnonzero((label >= 0) & (table["labels"].null_count < len(table)))
+    if len(single):
+        path = printable(restore_name(table["path"][int(single[0])].as_py()))
+        raise ValueError(
+            f"manifest: {plural(len(single), 'row')} of {len(table)} with a single label, where samples may have "
+            f"several; the first is {single[0]} ({path}). Give those rows a list of one in labels and -1 in label, or "
+            "scan or join again"
+        )
+    used = [part for part in (label, *elements(table["labels"])) if len(part)]
     _check_range("labels", used, classes)
     if BOXES.name in table.column_names:
         boxes = [_elements(piece) for piece in table[BOXES.name].chunks]

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from dali_vidaug.data.conform import own_columns
@@ -71,8 +72,7 @@ def _completed(part: Part, root: str) -> Part:
 def _common_classes(first: Part, second: Part) -> tuple[tuple[str, ...], bool]:
     """The classes of both, and whether samples may have several labels."""
     if not (first.classes and second.classes):
-        part = first if first.classes else second
-        return part.classes, part.multi_label
+        return first.classes or second.classes, first.multi_label or second.multi_label
     if first.classes != second.classes:
         i, mine, theirs = first_difference(first.classes, second.classes)
         only = [sorted(set(a.classes) - set(b.classes)) for a, b in ((first, second), (second, first))]
@@ -134,10 +134,15 @@ def _moved(part: Part, root: str, several: bool) -> pa.Table:
 
 
 def _labelled(part: Part, several: bool) -> pa.Table:
+    """The rows; if they may have several labels, a list of each row's label, or of none."""
     table = part.table
     if several and not part.multi_label:
-        labels = pa.array([[]] * len(table), SCHEMA.field("labels").type)
-        table = table.set_column(table.column_names.index("labels"), "labels", labels)
+        label = table["label"].to_numpy()
+        ends = np.cumsum([0, *(label >= 0)], dtype=np.int32)
+        lists = pa.ListArray.from_arrays(pa.array(ends), pa.array(label[label >= 0]))
+        for name, values in (("label", pa.array(np.full_like(label, -1))), ("labels", lists)):
+            column = values.cast(SCHEMA.field(name).type)
+            table = table.set_column(table.column_names.index(name), name, column)
     return table
 
 
