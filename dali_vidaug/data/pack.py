@@ -19,7 +19,9 @@ from dali_vidaug.data.engine import Failed, check_engine, run
 from dali_vidaug.data.entry import plural
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import store_name
+from dali_vidaug.data.one_scan import check_one_scan
 from dali_vidaug.data.pack_fields import field_names, json_of, member_name, renamed
+from dali_vidaug.data.pack_streams import check_streams
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import SCHEMA, check_file_name, is_manifest
 from dali_vidaug.data.shard_file import Packed, Task, Written, write_shard
@@ -92,13 +94,16 @@ def pack(
     Raises:
         FileExistsError: a shard is there already.
         RuntimeError: a video is not the one that was scanned, or a shard cannot be written. What is done is kept.
-        ValueError: an option is out of range.
+        ValueError: an option is out of range, rows of a video are of scans that differ, or of another stream than a scan
+            of the shards takes.
     """
     folder, name = check_pack(out, output, shard_size, shard_count, check_files)
     check_engine(engine, num_workers, "pack: num_workers")
     manifest = _open(videos, storage, progress)
     _check_kinds(manifest)
     layout = _lay_out(manifest, shard_size, shard_count, shuffle, seed)
+    check_streams(manifest, _first_rows(layout), storage or Storage())
+    check_one_scan(manifest, _first_rows(layout), "pack")
     folder.mkdir(parents=True, exist_ok=True)
     paths = [str(folder / (name % number)) for number in range(len(layout.first) - 1)]
     facts = (name, shard_size, shard_count, shuffle, seed, len(manifest), manifest.classes, layout.files.tobytes())
@@ -191,6 +196,14 @@ def _lay_out(manifest: Manifest, shard_size: int, shard_count: int | None, shuff
     return _Layout(files, np.array([*first, len(files)]), rows, begins, sizes)
 
 
+def _first_rows(layout: _Layout) -> np.ndarray:
+    """(N,) int64, for each row the first row of its file."""
+    found = np.empty(len(layout.rows), np.int64)
+    files = np.sort(layout.files)
+    found[layout.rows] = files.repeat(layout.counts[files])
+    return found
+
+
 def _tasks(
     manifest: Manifest, layout: _Layout, paths: list[str], journal: Journal, check_files: str, storage: Storage
 ) -> Iterator[Task]:
@@ -244,9 +257,7 @@ def _manifest(manifest: Manifest, layout: _Layout, written: list[Written], folde
     for shard in written:
         files = layout.files[layout.first[shard.number] : layout.first[shard.number + 1]]
         number[files], place[files], times[files] = shard.number, shard.firsts, shard.mtime_ns
-    first_row = np.empty(size, np.int64)
-    files = np.sort(layout.files)
-    first_row[layout.rows] = files.repeat(layout.counts[files])
+    first_row = _first_rows(layout)
     shards = [store_name(name % shard.number) for shard in written]
     old = manifest.table["path"].to_pylist()
     paths = [

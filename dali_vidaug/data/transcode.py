@@ -20,6 +20,7 @@ from dali_vidaug.data.entry import name_some, plural
 from dali_vidaug.data.given import open_manifest
 from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import restore_name
+from dali_vidaug.data.one_scan import check_one_scan
 from dali_vidaug.data.schema import Broken
 from dali_vidaug.data.transcode_journal import Finished, Journal, key_of
 from dali_vidaug.data.transcode_names import output_names, source_path
@@ -66,7 +67,8 @@ def transcode(
 
     Raises:
         FileNotFoundError: there is no such manifest.
-        ValueError: an argument is wrong, the folder has other files, or no video could be made.
+        ValueError: an argument is wrong, the folder has other files, rows of a video are of scans that differ, or no
+            video could be made.
         RuntimeError: this PyAV lacks the encoder.
         OSError: the folder cannot be written to.
     """
@@ -76,6 +78,7 @@ def transcode(
     _check_encoder(encoding)
     folder = Path(output).resolve()
     sources, file_of = _find_sources(manifest)
+    check_one_scan(manifest, np.unique(file_of, return_index=True)[1][file_of], "transcode")
     inside = [path for path, _ in sources if Path(path).resolve().is_relative_to(folder)]
     if inside:
         raise ValueError(f"transcode: the folder {folder} has sources in it: {name_some(inside)}; choose another one")
