@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+
+from dali_vidaug.media.measure import SEVERAL
 
 if TYPE_CHECKING:
     from dali_vidaug.data.manifest import Manifest
 
 
 def fingerprint(manifest: Manifest) -> dict[str, str]:
-    """What must be the same for a state to mean the same clips: digests of paths, labels, classes and ranges.
+    """What must be the same for a state to mean the same clips: digests of paths, labels, classes, ranges, and
+    streams of files that have several.
 
     Paths are those in the manifest, relative to its root, so a data set may move. "rows" is the same for any order of
     the rows: it tells a manifest in another order from one of other videos. Takes about 0.3 s for a million rows.
@@ -24,18 +28,26 @@ def fingerprint(manifest: Manifest) -> dict[str, str]:
     parts = {"paths": ["path"], "labels": labels, "ranges": ["first_frame", "last_frame", "num_frames"]}
     digests = {name: _digest(table, columns) for name, columns in parts.items()}
     digests["classes"] = hashlib.blake2b(repr(tuple(manifest.classes)).encode(), digest_size=16).hexdigest()
+    digests["streams"] = _digest(pa.table({"stream": _chosen_streams(table)}), ["stream"])
     digests["rows"] = _unordered_digest(table, [name for columns in parts.values() for name in columns])
     return digests
 
 
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
-    """In what two fingerprints differ, in words; None if in nothing."""
+    """In what two fingerprints differ, in words; None if in nothing. Those of earlier states say nothing of streams."""
     kinds = [kind for kind in ("paths", "labels", "classes", "ranges") if mine[kind] != theirs.get(kind)]
+    if mine["streams"] != theirs.get("streams", mine["streams"]):
+        kinds.append("streams")
     if not kinds:
         return None
     if mine["rows"] == theirs.get("rows") and "paths" in kinds and "classes" not in kinds:
         return "the same rows in another order"
     return f"other {', '.join(kinds)}"
+
+
+def _chosen_streams(table):
+    """Streams, -1 of files with one video stream: where it stands there changes no clip."""
+    return pc.if_else(pc.fill_null(pc.match_substring(table["notes"], SEVERAL), False), table["stream"], -1)
 
 
 def _digest(table, columns):

@@ -43,7 +43,7 @@ ROOMS = {  # names without "dali_vidaug."; "" is dali_vidaug/__init__.py
     "data.list_thumos data.list_tables "
     "data.list_formats data.files data.listed_files data.known data.workers data.processes data.engine "
     "data.measuring data.remarks data.assemble data.parts data.scan "
-    "data.shard_file data.shard_journal data.pack_fields data.one_scan data.pack "
+    "data.shard_file data.shard_journal data.pack_fields data.one_scan data.pack_streams data.pack "
     "data.transcode_names data.transcode_journal data.transcode_rows data.transcode",
     "plan": "recipe recipes.registry recipes.common recipes.slowfast recipes.segments recipes.r3d recipes.simclr "
     "recipes.mixing recipes.videomae recipes.mvit recipes.video_swin recipes.timesformer recipes.internvideo2 "

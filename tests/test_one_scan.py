@@ -2,12 +2,15 @@
 
 import re
 
+import av
+import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import write_numbered
+from conftest import RECIPE, numbered_frame, shown_numbers, write_numbered
 
 import dali_vidaug as dv
 from dali_vidaug.data.schema import SCHEMA
+from dali_vidaug.media.decode import decode
 
 
 def with_facts(manifest, row, **facts):
@@ -79,3 +82,66 @@ def test_a_file_that_was_replaced_between_two_scans(tmp_path):
                 ValueError, match=r"v\.mp4 has rows of two scans that say bytes .*num_frames \d+ and num"
             ):
                 call()
+
+
+def write_two_streams(path):
+    """12 frames from 0 on in stream 0, and 12 from 100 on in stream 1."""
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25, width=160, height=96) for _ in range(2)]
+        for i in range(12):
+            for stream, first in zip(streams, (0, 100), strict=True):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(first + i), format="rgb24")))
+        for stream in streams:
+            container.mux(stream.encode())
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory):
+    """The manifests of two streams of a file, the one that a scan takes first."""
+    path = tmp_path_factory.mktemp("streams") / "two.mkv"
+    write_two_streams(path)
+    taken = int(dv.scan(path, progress=False).rows("stream")[0])
+    return [dv.scan([path], stream=stream, labels=["x"], progress=False) for stream in (taken, 1 - taken)]
+
+
+def test_streams_that_a_scan_does_not_take_are_not_packed(streams, tmp_path):
+    taken, other = streams
+    packed = dv.pack(taken, tmp_path / "s" / "%d.tar", progress=False)
+    scanned = dv.scan(tmp_path / "s", progress=False)
+    assert packed.rows("stream").tolist() == scanned.rows("stream").tolist() == taken.rows("stream").tolist()
+    own, first = int(other.rows("stream")[0]), int(taken.rows("stream")[0])
+    for manifest, said in (
+        (other, f"rows of its stream {own}, but a scan of the shards takes stream {first}"),
+        (taken + other, f"rows of its streams {first} and {own}"),
+        (other + taken, f"rows of its streams {own} and {first}"),
+    ):
+        with pytest.raises(ValueError, match=rf"^pack: .*two\.mkv has {said}.*; dv.transcode writes each stream to"):
+            dv.pack(manifest, tmp_path / "t" / "%d.tar", progress=False)
+    assert not (tmp_path / "t").exists()
+
+
+def test_streams_are_packed_once_they_are_files(streams, tmp_path):
+    """What the message says to do: frames and labels of the shards, scanned, are those of the streams."""
+    small = dv.transcode(streams[1] + streams[0], tmp_path / "small", progress=False)
+    dv.pack(small, tmp_path / "s" / "%d.tar", shuffle=False, progress=False)
+    scanned = dv.scan(tmp_path / "s", progress=False)
+    shown = [shown_numbers(decode(scanned.video(row), np.arange(2)).pixels) for row in range(2)]
+    firsts = [100 * int(one.rows("stream")[0]) for one in (streams[1], streams[0])]
+    assert shown == [[first, first + 1] for first in firsts]
+
+
+def test_a_state_of_another_stream_is_refused(streams, numbered_manifest):
+    """States that were saved before streams counted go on."""
+    taken, other = (dv.VideoLoader(manifest, RECIPE, 1, device="cpu") for manifest in streams)
+    with taken, other:
+        state = taken.state_dict()
+        taken.load_state_dict(state)
+        with pytest.raises(ValueError, match="the manifest has other streams$"):
+            other.load_state_dict(state)
+        del state["manifest"]["streams"]
+        other.load_state_dict(state)
+    moved = with_facts(numbered_manifest, 0, stream=3)  # the only video of a file, behind its sound
+    with dv.VideoLoader(numbered_manifest, RECIPE, 1, device="cpu") as loader:
+        state = loader.state_dict()
+    with dv.VideoLoader(moved, RECIPE, 1, device="cpu") as loader:
+        loader.load_state_dict(state)

@@ -21,6 +21,7 @@ from dali_vidaug.data.manifest import Manifest
 from dali_vidaug.data.names import store_name
 from dali_vidaug.data.one_scan import check_one_scan
 from dali_vidaug.data.pack_fields import field_names, json_of, member_name, renamed
+from dali_vidaug.data.pack_streams import check_streams
 from dali_vidaug.data.scan import scan
 from dali_vidaug.data.schema import SCHEMA, check_file_name, is_manifest
 from dali_vidaug.data.shard_file import Packed, Task, Written, write_shard
@@ -93,13 +94,15 @@ def pack(
     Raises:
         FileExistsError: a shard is there already.
         RuntimeError: a video is not the one that was scanned, or a shard cannot be written. What is done is kept.
-        ValueError: an option is out of range, or rows of a video are of scans that differ.
+        ValueError: an option is out of range; rows of a video are of scans that differ, or of another stream than a
+            scan of the shards takes.
     """
     folder, name = check_pack(out, output, shard_size, shard_count, check_files)
     check_engine(engine, num_workers, "pack: num_workers")
     manifest = _open(videos, storage, progress)
     _check_kinds(manifest)
     layout = _lay_out(manifest, shard_size, shard_count, shuffle, seed)
+    check_streams(manifest, _first_rows(layout), storage or Storage())
     check_one_scan(manifest, _first_rows(layout), "pack")
     folder.mkdir(parents=True, exist_ok=True)
     paths = [str(folder / (name % number)) for number in range(len(layout.first) - 1)]
