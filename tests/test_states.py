@@ -85,7 +85,8 @@ def test_a_fingerprint_depends_on_the_rows_alone(seed):
             columns = zip(*rows, strict=True)
             names = ("path", "label", "first_frame", "last_frame", "num_frames")
             arrays = [pa.array(c, None if n == "path" else pa.int32()) for n, c in zip(names, columns, strict=True)]
-            self.table = pa.table(dict(zip(names, arrays, strict=True)))
+            unsaid = {"stream": pa.nulls(len(rows), pa.int32()), "notes": pa.nulls(len(rows), pa.string())}
+            self.table = pa.table(dict(zip(names, arrays, strict=True)) | unsaid)
 
     whole = Rows(rows)
     mine = fingerprint(whole)
@@ -114,8 +115,8 @@ def test_missing_and_several_labels_are_part_of_a_fingerprint():
 
         def __init__(self, labels, kind):
             columns = {"path": pa.array(["a", None, "c"]), "label": pa.array(labels, kind)}
-            ones = {name: pa.array([1, 1, 1]) for name in ("first_frame", "last_frame", "num_frames")}
-            self.table = pa.table(columns | ones)
+            ones = {name: pa.array([1, 1, 1]) for name in ("first_frame", "last_frame", "num_frames", "stream")}
+            self.table = pa.table(columns | ones | {"notes": pa.nulls(3, pa.string())})
 
     lists = pa.list_(pa.int32())
     several = [fingerprint(Rows(x, lists)) for x in ([[1], [2, 3], None], [[1, 2], [3], None], [[1], [2, 3], []])]

@@ -94,7 +94,7 @@ def pack(
     Raises:
         FileExistsError: a shard is there already.
         RuntimeError: a video is not the one that was scanned, or a shard cannot be written. What is done is kept.
-        ValueError: an option is out of range, rows of a video are of scans that differ, or of another stream than a
+        ValueError: an option is out of range; rows of a video are of scans that differ, or of another stream than a
             scan of the shards takes.
     """
     folder, name = check_pack(out, output, shard_size, shard_count, check_files)
