@@ -236,6 +236,72 @@ def test_a_group_is_on_one_side(by, seed):
         assert abs(len(first) - 210) <= np.bincount(subjects).max() / 2
 
 
+def sides(manifest, **options):
+    """Over several seeds, which rows are in the first part: by ids, that each row has."""
+    parts = [manifest.split(0.5, seed=seed, **options) for seed in range(12)]
+    return [set(first.rows("id").tolist()) for first, _ in parts]
+
+
+def in_halves(paths, root, **fields):
+    """Files that have two rows each, half a video, under two names."""
+    ranges = {"first_frame": [0, 25] * (len(paths) // 2), "last_frame": [25, 50] * (len(paths) // 2)}
+    return make_manifest(paths, root=root, columns={"id": range(len(paths))}, **ranges, **fields)
+
+
+@pytest.mark.parametrize("other", ["/data/{}", "./{}", "/data/x/../{}", "x/../{}", "//data/{}"])
+def test_a_file_that_is_written_in_two_ways_is_one(other):
+    """It goes where it goes when all rows have the path that is relative to the root."""
+    files = [f"{i}.mp4" for i in range(8)]
+    mixed = in_halves([path for file in files for path in (other.format(file), file)], "/data")
+    plain = in_halves([path for file in files for path in (file, file)], "/data")
+    assert sides(mixed) == sides(plain)
+
+
+def test_complete_paths_are_drawn_from_as_they_are():
+    """Below the root or not: no split that was made before changes, unless a file was on both of its sides."""
+    paths = [f"/data/{name}" for name in names(10)]
+    below, elsewhere = (make_manifest(paths, root=root).split(0.7)[1] for root in ("/data", "/elsewhere"))
+    assert paths_of(below) == paths_of(elsewhere) == ["/data/0000.mp4", "/data/0002.mp4", "/data/0009.mp4"]
+
+
+def test_a_url_below_the_root_is_the_file_that_it_names():
+    """By its text: no file system is asked of a bucket."""
+    files = [f"{i}.mp4" for i in range(8)]
+    mixed = in_halves([path for file in files for path in (f"s3://b/c/{file}", file)], "s3://b/c")
+    assert sides(mixed) == sides(in_halves([path for file in files for path in (file, file)], "s3://b/c"))
+
+
+@pytest.mark.parametrize("root", ["data", "alias"])
+def test_links_to_a_file_are_that_file(root, tmp_path):
+    """Links to files and to folders, names that are not UTF-8 too; copies are files of their own."""
+    (tmp_path / "data" / "caf\udce9").mkdir(parents=True)
+    (tmp_path / "alias").symlink_to("data")
+    paths = []
+    for i in range(8):
+        (tmp_path / f"data/caf\udce9/{i}").write_bytes(b"")
+        (tmp_path / f"data/link{i}").symlink_to(f"caf\udce9/{i}")
+        paths += [f"caf\0e9/{i}", (f"link{i}", f"{tmp_path}/data/caf\0e9/{i}")[i % 2]]
+    digests = [digest for i in range(8) for digest in (i // 3, i // 3)]
+    for first in sides(in_halves(paths, tmp_path / root, content_digest=digests)):
+        assert first and all((2 * i in first) == (2 * i + 1 in first) for i in range(8))
+    split = {len(first & {0, 4}) for first in sides(in_halves(paths, tmp_path / root, content_digest=[1] * 16))}
+    assert split == {0, 1, 2}
+
+
+def test_only_files_of_the_same_content_are_looked_at(monkeypatch):
+    """Asking the file system of a million paths takes long, and buckets have none."""
+    asked = []
+    monkeypatch.setattr("os.path.realpath", lambda path: asked.append(path) or path)
+    make_manifest(names(6), content_digest=range(6)).split(0.5)
+    make_manifest(names(6), content_digest=[1] * 6, bytes=range(6)).split(0.5)
+    make_manifest(["a", "a", "b", "/data/b"], content_digest=[1, 1, 2, 2]).split(0.5)
+    make_manifest(names(6), root="s3://b").split(0.5)
+    make_manifest([f"s3://b/{name}" for name in names(6)]).split(0.5)
+    assert asked == []
+    make_manifest(["a", "b", "c"], content_digest=[1, 1, 2]).split(0.5)
+    assert sorted(asked) == ["/data/a", "/data/b"]
+
+
 def test_groups_that_share_a_file_are_one():
     manifest = make_manifest(["a", "a", "b", "c", "d"], columns={"subject": ["1", "2", "2", "3", "3"]})
     parts = {frozenset(paths_of(part)) for seed in range(9) for part in manifest.split(0.5, seed=seed, by="subject")}

@@ -168,6 +168,7 @@ class Manifest:
         """Two parts that share no file; both have all classes. Rows keep their order.
 
         Where a file goes is drawn from its path: not from its place in the manifest, the root, or the other files.
+        Where rows name one file in several ways, all go where one of its paths does; links are followed.
 
         Args:
             fraction: share of the rows in the first part, (0, 1).
@@ -178,7 +179,7 @@ class Manifest:
         Raises:
             ValueError: an argument is not one of these, a value of a column is missing, or a part would be empty.
         """
-        mask = split_rows(self.table, fraction, seed, by)
+        mask = split_rows(self.table, self.root, fraction, seed, by)
         parts = []
         for name, part in (("first", mask), ("second", ~mask)):
             said = f"{part.sum()} of {len(self)} rows, the {name} part of split({fraction}, seed={seed}, by={by!r})"

@@ -14,7 +14,9 @@ import pyarrow as pa
 from dali_vidaug.data.column import take
 from dali_vidaug.data.conform import own_columns
 from dali_vidaug.data.entry import name_some, plural
+from dali_vidaug.data.names import complete, restore_name, store_name
 from dali_vidaug.rng import Draws, whole_numbers
+from dali_vidaug.urls import is_url
 
 CLASS = "class"  # in ``by``: the labels, not a column
 _REAL = (int, float, np.integer, np.floating)
@@ -83,7 +85,7 @@ class _Units(NamedTuple):
     labels: list[dict[int, int]]
 
 
-def split_rows(table: pa.Table, fraction: float, seed: int, by: str | Sequence[str] | None) -> np.ndarray:
+def split_rows(table: pa.Table, root: str, fraction: float, seed: int, by: str | Sequence[str] | None) -> np.ndarray:
     """Which rows are in the first of two parts: (N,) bool. Arguments and errors as of ``Manifest.split``."""
     if not (isinstance(fraction, _REAL) and 0 < fraction < 1):
         raise ValueError(f"Manifest.split: fraction must be in (0, 1), got {fraction!r}")
@@ -93,7 +95,7 @@ def split_rows(table: pa.Table, fraction: float, seed: int, by: str | Sequence[s
     groups = [_group(table, name) for name in names if name != CLASS]
     if CLASS in names and CLASS in table.column_names:
         raise ValueError("Manifest.split: by='class' means the labels, but there is a column class too; rename it")
-    units = _find_units(table, groups, int(seed), CLASS in names)
+    units = _find_units(table, [*groups, _file_names(table, root)], int(seed), CLASS in names)
     if CLASS not in names:
         first = _nearest(units, np.argsort(units.draws, kind="stable"), fraction * len(table))
     elif all(set(labels) == {-1} for labels in units.labels):
@@ -133,10 +135,44 @@ def _group(table, name):
     return values
 
 
-def _find_units(table, groups, seed, labelled) -> _Units:
-    """Rows that share a file, or a value of a group, are of one unit, and so are those linked by others."""
-    paths = [os.path.normpath(path) for path in table["path"].to_pylist()]
-    columns = [*groups, paths]
+def _file_names(table, root):
+    """A name of the file of each row: its path, and where rows have several paths of one file the same of them."""
+    stored = table["path"].to_pylist()
+    paths = [os.path.normpath(path) for path in stored]
+    folder = os.path.normpath(root) if is_url(root) else os.path.abspath(root)  # noqa: PTH100 (links keep their names)
+    above = f"{store_name(folder).rstrip('/')}/"
+    files = [path.removeprefix(above) for path in paths]  # complete paths may be below the root
+    if not is_url(root):
+        links = _links(table, root, stored, files)
+        files = [links.get(file, file) for file in files]
+    names: dict[str, str] = {}
+    for file, path in zip(files, paths, strict=True):
+        if names.setdefault(file, path) != path:  # paths below the root first: another root changes nothing
+            names[file] = min(names[file], path, key=lambda name: (name.startswith(("/", above)), name))
+    return [names[file] for file in files]
+
+
+def _links(table, root, stored, files):
+    """What is behind the links in paths. Only files of the same content are looked at: others cannot be one file."""
+    _, number, counts = np.unique(table["content_digest"].fill_null(0), return_inverse=True, return_counts=True)
+    rows = np.flatnonzero(counts[number] > 1)
+    alike: defaultdict[tuple[int, int], dict[str, str]] = defaultdict(dict)
+    for row, size in zip(rows.tolist(), take(table["bytes"], rows).to_pylist(), strict=True):
+        if not is_url(stored[row]):
+            alike[int(number[row]), size][files[row]] = stored[row]
+    return {
+        file: store_name(os.path.realpath(complete(root, restore_name(path))))
+        for paths in alike.values()
+        if len(paths) > 1
+        for file, path in paths.items()
+    }
+
+
+def _find_units(table, columns, seed, labelled) -> _Units:
+    """Rows that share a file, or a value of a group, are of one unit, and so are those linked by others.
+
+    ``columns`` are the values of each group, if any, and last the names of the files.
+    """
     codes = []
     for values in columns:
         number = {value: i for i, value in enumerate(sorted(set(values)))}
