@@ -36,7 +36,8 @@ def fingerprint(manifest: Manifest) -> dict[str, str]:
 def difference(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> str | None:
     """In what two fingerprints differ, in words; None if in nothing. Those of earlier states say nothing of streams."""
     kinds = [kind for kind in ("paths", "labels", "classes", "ranges") if mine[kind] != theirs.get(kind)]
-    if mine["streams"] != theirs.get("streams", mine["streams"]):
+    streams = {one["streams"] for one in (mine, theirs) if "streams" in one}
+    if len(streams) == 2:
         kinds.append("streams")
     if not kinds:
         return None
