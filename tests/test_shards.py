@@ -263,6 +263,32 @@ def test_numbers_with_names_keep_their_indices(tmp_path):
     assert labels.classes == ("0", "fall", "2", "3", "run") and labels.indices == [(4,), (1,), (4,)]
 
 
+def test_shards_of_two_packs_with_other_classes(tmp_path):
+    """Names count where all have one; else a number with two names is an error."""
+
+    def sample(key, number, name):
+        return {
+            f"{key}.mp4": b"x",
+            f"{key}.json": {"label": number, "class": name, "source": key},
+            f"{key}.cls": str(number),
+        }
+
+    put(tmp_path / "s" / "a.tar", {**sample("0", 0, "run"), **sample("1", 1, "walk")})
+    put(tmp_path / "s" / "b.tar", {**sample("0", 0, "jump"), **sample("1", 1, "run")})
+    listing, labels = listed(tmp_path / "s")
+    assert labels == [("run",), ("walk",), ("jump",), ("run",)] and listing.classes.names == ("jump", "run", "walk")
+    two = "label 0 is 'run' in a.tar/0.mp4 and 'jump' in b.tar/0.mp4"
+    assert f"names count, and have new indices: {two}" in said(listing)
+    put(tmp_path / "s" / "c.tar", {"0.mp4": b"x", "0.cls": "1"})
+    with pytest.raises(ValueError, match=f"{two}, and c.tar/0.mp4 has a number without a name"):
+        listed(tmp_path / "s")
+    put(tmp_path / "t" / "a.tar", {**sample("0", 0, "2"), **sample("1", 1, "3")})
+    put(tmp_path / "t" / "b.tar", {**sample("0", 2, "3")})
+    listing, labels = listed(tmp_path / "t")
+    assert labels == [("2",), ("3",), ("3",)] and listing.classes.names == ("2", "3")
+    assert "'3' is label 1 in a.tar/1.mp4 and 2 in b.tar/0.mp4" in said(listing)
+
+
 def test_folders_are_labels_where_there_is_nothing_else(tmp_path):
     names = ["data/run/1.mp4", "data/run/deep/2.mp4", "data/fall/3.mp4"]
     listing, labels = listed(put(tmp_path / "t.tar", dict.fromkeys(names, b"x")))

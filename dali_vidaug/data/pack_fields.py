@@ -14,7 +14,7 @@ from dali_vidaug.data.conform import own_columns
 from dali_vidaug.data.folder import is_video_name
 from dali_vidaug.data.header import plain
 from dali_vidaug.data.manifest import Manifest
-from dali_vidaug.data.shard_fields import ORIGIN
+from dali_vidaug.data.shard_classes import ORIGIN
 from dali_vidaug.data.shards import FRAMES, SEGMENTS
 
 _TAKEN = ("label", "labels", "class", "cls", ORIGIN, SEGMENTS)  # of KEY.json, by which it is read again

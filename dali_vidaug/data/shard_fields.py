@@ -11,17 +11,15 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from dali_vidaug.data.entry import Classes, Entry, Listing, name_some, plural
+from dali_vidaug.data.entry import Entry, Listing, name_some, plural
 from dali_vidaug.data.header import label_groups, looks_like_label, plain, read_header
-from dali_vidaug.data.labels import LARGEST, is_missing, whole_number
-from dali_vidaug.data.list_source import Options, numbered_classes
+from dali_vidaug.data.labels import is_missing, whole_number
+from dali_vidaug.data.list_source import Options
 from dali_vidaug.data.list_text import columns_of
 from dali_vidaug.data.lists import read_labels, with_own_columns
+from dali_vidaug.data.shard_classes import CLS, by_name
 
-CLS = "KEY.cls"  # the column of its text, which ``label_columns`` may call cls
-ORIGIN = "source"  # of KEY.json, as ``pack`` writes it: where the video was
 _LABELS = ("label", "labels", "class", "cls")  # of KEY.json, in the order in which they are looked for
-_NAMES = ("class", "class_name", "classname", "label_name", "labelname", "label", "labels")  # of numbered classes
 _CAPTIONS = ("caption", "txt")  # the column of KEY.txt: the first that KEY.json has not
 
 
@@ -66,17 +64,17 @@ def read_fields(what: str, root: Path | str, entries: list[Entry], fields: list[
         group: read_labels(Path(what), _as_lists(table, names) if parted else table, names, separator)
         for group, names in label_groups(columns).items()
     }
-    classes, named_by = (None, None) if given or len(columns) > 1 else _named(table, columns[0], labels[""], what)
-    if named_by is not None and classes is not None:
-        labels = {"": [tuple(classes.names[whole_number(text) or 0] for text in row) for row in labels[""]]}
-    said = ", ".join(map(_source_of, columns)) + (f", named by {_source_of(named_by)}" if named_by else "")
-    used = (*columns, *([named_by] if named_by else []), *_repeated(table, columns[0]))
+    named = None if given or len(columns) > 1 else by_name(table, columns[0], labels[""], entries, what)
+    if named is not None:
+        labels, told = {"": named.labels}, (*told, *named.told)
+    said = ", ".join(map(_source_of, columns)) + (f", named by {_source_of(named.column)}" if named else "")
+    used = (*columns, *([named.column] if named else []), *_repeated(table, columns[0]))
     own = table.drop_columns([*used])
     if CLS in own.column_names and "cls" not in own.column_names:
         own = own.rename_columns(["cls" if name == CLS else name for name in own.column_names])
     warnings = [*told, *_not_used(own, f"labels are those of {said}"), *_contradictions(table, columns[0])]
-    listing = Listing(root, entries, labels, own, several, False, tuple(warnings), (f"labels: {said}", *notes), classes)
-    return with_own_columns(Path(what), listing)
+    listing = Listing(root, entries, labels, own, several, False, tuple(warnings), (f"labels: {said}", *notes))
+    return with_own_columns(Path(what), listing._replace(classes=named and named.classes))
 
 
 def _segments_first(entries: list[Entry], fields: list[Fields]) -> tuple[list[Fields], Sequence[str]]:
@@ -151,42 +149,6 @@ def _as_lists(table: pa.Table, names: Sequence[str]) -> pa.Table:
 
 def _source_of(column: str) -> str:
     return column if column == CLS else f"{column} of KEY.json"
-
-
-def _named(
-    table: pa.Table, column: str, rows: Sequence[tuple[str, ...]], what: str
-) -> tuple[Classes | None, str | None]:
-    """The classes of labels that are whole numbers and have names in another column, one to one; and that column."""
-    texts = {text for row in rows for text in row}
-    numbers = {text: whole_number(text) for text in texts}
-    if not texts or any(number is None or not 0 <= number <= LARGEST for number in numbers.values()):
-        return None, None
-    free = [name for wanted in _NAMES for name in table.column_names if plain(name) == wanted and name != column]
-    for name in free:
-        found: dict[int, str] = {}
-        values = [value if isinstance(value, list) else [value] for value in table[name].to_pylist()]
-        pairs = [
-            (numbers[text], str(value).strip())
-            for row, value in zip(rows, values, strict=True)
-            if len(row) == len(value)
-            for text, value in zip(row, value, strict=True)
-            if value is not None and not is_missing(str(value))
-        ]
-        fits = all(found.setdefault(number, value) == value for number, value in pairs if number is not None)
-        words = _is_packed(table, column, name) or any(whole_number(value) is None for value in found.values())
-        if fits and words and set(found) == set(numbers.values()) and len(set(found.values())) == len(found):
-            classes = numbered_classes(found, 0, what)
-            return Classes(classes.names, {}, what), name
-    return None, None
-
-
-def _is_packed(table: pa.Table, column: str, name: str) -> bool:
-    """Whether a column has names that ``pack`` wrote beside numbers: they are names also if they are digits."""
-    if name != "class" or column not in (CLS, "label") or ORIGIN not in table.column_names:
-        return False
-    kind = table[name].type
-    texts = pa.types.is_string(kind.value_type if pa.types.is_list(kind) else kind)
-    return texts and pa.types.is_string(table[ORIGIN].type) and table[ORIGIN].null_count < len(table)
 
 
 def _repeated(table: pa.Table, column: str) -> list[str]:
