@@ -160,21 +160,24 @@ def _cure_of_short_videos(sampling: Any) -> str:
 def choose_file_check(manifest: Manifest, check_files: str, storage: Storage | None) -> str:
     """What "auto" means: "size_and_time", or "size" where the whole data set was copied, which changes every time.
 
-    Looks at up to 64 files, unless ``check_files`` is "off".
+    Looks at up to 64 files, and of those that are objects at three, unless ``check_files`` is "off".
 
     Raises:
         FileNotFoundError: none of them is there.
+        OSError: objects cannot be read, or none is there as it was scanned, nor is any file.
         ValueError: all of them are others than those that were scanned, so that no clip could be loaded.
     """
     if check_files == "off":
         return check_files
     found: dict[str, list[int]] = {"same": [], "time": [], "size": [], "missing": []}
-    if is_url(manifest.path(0)):
-        _check_objects(manifest, given_storage(storage, "VideoLoader"))
-        return "size_and_time" if check_files == "auto" else check_files
-    for sample in np.unique(np.linspace(0, len(manifest) - 1, _FILES_LOOKED_AT).round().astype(np.int64)).tolist():
+    samples = np.unique(np.linspace(0, len(manifest) - 1, _FILES_LOOKED_AT).round().astype(np.int64)).tolist()
+    objects = [sample for sample in samples if is_url(manifest.path(sample))]
+    errors = _check_objects(manifest, objects, given_storage(storage, "VideoLoader")) if objects else []
+    for sample in sorted({*samples} - {*objects}):
         found[_compare_file(manifest, sample)].append(sample)
-    if not found["same"] and not found["time"]:
+    if not found["same"] and not found["time"] and (errors or not objects):
+        if errors:
+            raise errors[0]
         _refuse(manifest, found)
     other_time, looked_at = len(found["time"]), len(found["same"]) + len(found["time"])
     if check_files != "auto":
@@ -189,10 +192,14 @@ def choose_file_check(manifest: Manifest, check_files: str, storage: Storage | N
     return "size"
 
 
-def _check_objects(manifest: Manifest, storage: Storage) -> None:
-    """Ask for three objects, so that wrong credentials, or another bucket, are told of at once."""
+def _check_objects(manifest: Manifest, objects: list[int], storage: Storage) -> list[OSError]:
+    """Ask for three of some samples that are objects, so that wrong credentials are told of at once.
+
+    Returns:
+        What is wrong with the three, if none of them is there as it was scanned.
+    """
     errors: list[OSError] = []
-    samples = sorted({0, len(manifest) // 2, len(manifest) - 1})
+    samples = sorted({objects[0], objects[len(objects) // 2], objects[-1]})
     for sample in samples:
         video = manifest.video(sample)
         try:
@@ -205,8 +212,7 @@ def _check_objects(manifest: Manifest, storage: Storage) -> None:
             if video.shard is None and video.bytes is not None and stat.size != video.bytes:
                 told = f"{printable(video.path)} has {stat.size} bytes, and had {video.bytes}; scan again"
                 errors.append(OSError(f"VideoLoader: {told}"))
-    if len(errors) == len(samples):
-        raise errors[0]
+    return errors if len(errors) == len(samples) else []
 
 
 def _compare_file(manifest: Manifest, sample: int) -> str:

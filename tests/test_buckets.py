@@ -507,6 +507,24 @@ def test_the_loop_ends_with_the_last_that_needs_it(scanned, storage):
 # ---- what is refused
 
 
+def test_rows_of_buckets_and_of_files_are_looked_at_by_their_own_kind(moto, uploaded, scanned, folder, tmp_path):
+    """Whichever come first: a loader is refused if nothing that it looks at is as it was scanned."""
+    file = tmp_path / "x.mp4"
+    file.write_bytes(next(folder.rglob("v 0*")).read_bytes())
+    one = dv.scan([file], labels=["even"], like=scanned, progress=False)
+    storage = dv.Storage(options=servers.options(moto), timeout=20)
+    gone = dv.Manifest(scanned.table, scanned.classes, f"s3://{BUCKET}/none", packets=scanned.packets)
+    for manifest in (one + scanned, scanned + one, one + gone, gone + one):
+        for check in ("auto", "size", "size_and_time"):
+            dv.VideoLoader(manifest, RECIPE, 1, device="cpu", storage=storage, check_files=check).close()
+    file.write_bytes(file.read_bytes() + b"x")
+    for manifest in (one + scanned, scanned + one):
+        dv.VideoLoader(manifest, RECIPE, 1, device="cpu", storage=storage).close()
+    for manifest in (one + gone, gone + one):
+        with pytest.raises(FileNotFoundError, match=f"VideoLoader: .*there is no object s3://{BUCKET}/none/"):
+            dv.VideoLoader(manifest, RECIPE, 1, device="cpu", storage=storage)
+
+
 def test_credentials_are_refused_in_one_sentence(tmp_path, folder, monkeypatch):
     with servers.server("nanio", tmp_path) as port:
         servers.put(port, BUCKET, {"v/a.mp4": next(folder.rglob("v 0*"))})
