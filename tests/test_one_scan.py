@@ -65,6 +65,7 @@ def test_what_differs_between_files_or_is_not_known_is_not_refused(parts, tmp_pa
     """Facts of another file, facts that a scan did not take, and times of which one was cut to seconds."""
     time = parts.table["mtime_ns"][1].as_py()
     manifest = with_facts(parts, 0, damaged=[3, 5])
+    manifest = with_facts(manifest, 1, damaged=None)
     manifest = with_facts(manifest, 2, content_digest=None, damaged=[], mtime_ns=time // 10**9 * 10**9)
     for call in both(manifest, tmp_path).values():
         assert call().rows("first_frame").tolist() == [0, 0, 6]
