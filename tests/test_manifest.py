@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -371,6 +372,17 @@ def test_a_root_that_holds_the_other_stays(tmp_path):
     joined = make_manifest(["x.mp4"], root=tmp_path) + make_manifest(["x.mp4"], root=tmp_path / "sub")
     assert paths_of(joined) == ["x.mp4", "sub/x.mp4"] and joined.root == str(tmp_path)
     assert (make_manifest(["x"], root="a") + make_manifest(["y"], root="a")).root == "a"
+
+
+def test_complete_paths_below_the_root_of_both_become_relative(tmp_path):
+    """One name for one file, and still that file; not where the root depends on the working folder."""
+    one = in_halves([f"{tmp_path}/d/x.mp4", "s3://b/x.mp4"], tmp_path / "lists")
+    other = make_manifest(["x.mp4", f"{tmp_path}//d/../d/x.mp4"], root=tmp_path / "d", last_frame=[9, 8])
+    joined = one + other
+    assert paths_of(joined) == ["d/x.mp4", "s3://b/x.mp4", "d/x.mp4", "d/../d/x.mp4"]
+    assert joined.path(0) == f"{tmp_path}/d/x.mp4" and joined.root == str(tmp_path)
+    complete = [f"{Path.cwd()}/x", f"{Path.cwd()}/y"]
+    assert paths_of(make_manifest(complete[:1], root=".") + make_manifest(complete[1:], root=".")) == complete
 
 
 def test_formats_of_both_are_counted():

@@ -125,12 +125,21 @@ def _moved(part: Part, root: str, several: bool) -> pa.Table:
     """The rows with paths that are relative to another root, and labels in the form of all others."""
     table = part.table
     prefix = store_name(os.path.relpath(Path(part.root).resolve(), root))
-    if prefix != ".":
-        for name in ("path", "shard"):
-            values = [v if v is None or v[0] == "/" or is_url(v) else f"{prefix}/{v}" for v in table[name].to_pylist()]
-            column = pa.array(values, pa.string()).cast(SCHEMA.field(name).type)
-            table = table.set_column(table.column_names.index(name), name, column)
+    for name in ("path", "shard"):
+        values = [_below(store_name(root), prefix, path) for path in table[name].to_pylist()]
+        column = pa.array(values, pa.string()).cast(SCHEMA.field(name).type)
+        table = table.set_column(table.column_names.index(name), name, column)
     return _labelled(part._replace(table=table), several)
+
+
+def _below(root, prefix, path):
+    """A path, relative to the root if it is below it; ``prefix`` is where relative paths are now."""
+    if path is None or is_url(path):
+        return path
+    if path[0] == "/":
+        above = f"{root.rstrip('/')}/"
+        return path[len(above) :].lstrip("/") if path.startswith(above) else path
+    return path if prefix == "." else f"{prefix}/{path}"
 
 
 def _labelled(part: Part, several: bool) -> pa.Table:

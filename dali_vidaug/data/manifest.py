@@ -194,7 +194,7 @@ class Manifest:
         return Manifest(table, self.classes, self.root, self.broken, remarks, self.packets, self.box_classes)
 
     def __add__(self, other: Manifest) -> Manifest:
-        """The rows of both. Paths stay relative to the root, or to the deepest folder that holds both roots.
+        """The rows of both. Paths are relative to the root, or to the deepest folder that holds both roots.
 
         A column that one of them lacks has missing values there.
 
