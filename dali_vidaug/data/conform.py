@@ -48,6 +48,8 @@ def check_labels(table: pa.Table, classes: Sequence[str], box_classes: Sequence[
         ValueError: there are some, or some rows have ``label`` where others have ``labels``.
     """
     label = table["label"].to_numpy()
+    used = [part for part in (label, *elements(table["labels"])) if len(part)]
+    _check_range("labels", used, classes)
     single = np.flatnonzero((label >= 0) & (table["labels"].null_count < len(table)))
     if len(single):
         path = printable(restore_name(table["path"][int(single[0])].as_py()))
@@ -56,8 +58,6 @@ def check_labels(table: pa.Table, classes: Sequence[str], box_classes: Sequence[
             f"several; the first is {single[0]} ({path}). Give those rows a list of one in labels and -1 in label, or "
             "scan or join again"
         )
-    used = [part for part in (label, *elements(table["labels"])) if len(part)]
-    _check_range("labels", used, classes)
     if BOXES.name in table.column_names:
         boxes = [_elements(piece) for piece in table[BOXES.name].chunks]
         if any(column.null_count for some in boxes for column in (some, *some.flatten())):
