@@ -121,7 +121,8 @@ def test_describe_names_file_and_class(numbered_manifest, tmp_path):
 def test_describe_names_several_classes_and_none(numbered_manifest):
     table = numbered_manifest.table
     several = pa.array([[0, 1], [], *[[1]] * 10], pa.list_(pa.int32()))
-    table = table.set_column(table.column_names.index("labels"), table.schema.field("labels"), [several])
+    for name, values in (("labels", several), ("label", pa.array([-1] * 12, pa.int32()))):
+        table = table.set_column(table.column_names.index(name), table.schema.field(name), [values])
     manifest = dv.Manifest(table, ("even", "odd"), numbered_manifest.root)
     plan = dv.draw_plan(manifest, RECIPE, [0, 1, 2])
     for i, text in enumerate(("classes even, odd", "no label", "class odd")):
