@@ -102,8 +102,9 @@ def pack(
     manifest = _open(videos, storage, progress)
     _check_kinds(manifest)
     layout = _lay_out(manifest, shard_size, shard_count, shuffle, seed)
-    check_streams(manifest, _first_rows(layout), storage or Storage())
-    check_one_scan(manifest, _first_rows(layout), "pack")
+    firsts = _first_rows(layout)
+    check_streams(manifest, firsts, storage or Storage())
+    check_one_scan(manifest, firsts, "pack")
     folder.mkdir(parents=True, exist_ok=True)
     paths = [str(folder / (name % number)) for number in range(len(layout.first) - 1)]
     facts = (name, shard_size, shard_count, shuffle, seed, len(manifest), manifest.classes, layout.files.tobytes())
